@@ -1,0 +1,1 @@
+"""Labels for tokens or documents: parts of speech, topics, corpus columns."""

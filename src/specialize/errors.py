@@ -1,0 +1,38 @@
+"""What can go wrong in a user's hands. Each message says what was expected, what came and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SpecializeError(Exception):
+    """Base of every error that the command line prints as one line and ends with exit code 2."""
+
+
+class CorpusError(SpecializeError):
+    """A corpus that cannot be read: missing, empty, of an unknown kind, or with an unreadable line."""
+
+
+class CaptureError(SpecializeError):
+    """A model whose routing cannot be captured."""
+
+
+class TraceError(SpecializeError):
+    """A routing trace that is missing, damaged, incomplete or of other settings."""
+
+
+class AnnotationError(SpecializeError):
+    """Labels that cannot be made or do not fit the trace."""
+
+
+class MeasurementError(SpecializeError):
+    """Arrays from which the asked-for quantity cannot be computed."""
+
+
+class ConfigError(SpecializeError):
+    """A configuration file that is missing, malformed or contradicts itself."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the known name nearest to `name`, or an empty string."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

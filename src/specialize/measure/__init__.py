@@ -1,0 +1,1 @@
+"""Counts into numbers: contingency tables, information, nulls and intervals. NumPy, SciPy and Numba only."""
