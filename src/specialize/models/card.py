@@ -1,0 +1,68 @@
+"""The model card of a trained checkpoint, written from what was measured."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from specialize.models.evaluation import Evaluation
+from specialize.models.settings import TrainConfig
+
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [mixture-of-experts, specialize]
+---
+# {{ title }}
+
+A small GPT-2-style {{ kind }} language model, trained with `specialize train` to study expert specialization.
+It is made to be measured, not to write well.
+
+| held-out text | |
+|---|---|
+| perplexity | {{ "%.1f" | format(result.perplexity) }}{{ "" if result.is_causal else " (non-causal: the router reads the whole sequence; not comparable)" }} |
+| unigram perplexity on the same tokens | {{ "%.1f" | format(result.unigram_perplexity) }} |
+| ratio | {{ "%.3f" | format(result.perplexity / result.unigram_perplexity) }} |
+| tokens compared | {{ "{:,}".format(result.tokens) }} (positions from {{ compared }} of windows of {{ length }}) |
+| tokens trained on | {{ "{:,}".format(trained) }} |
+{% if result.load %}
+## Load
+Share of slots that each expert received on the held-out text.
+
+| layer | {% for e in result.load[0] %}expert {{ loop.index0 }} | {% endfor %}entropy (bits, at most {{ "%.2f" | format(even) }}) |
+|---|{% for e in result.load[0] %}---|{% endfor %}---|
+{% for layer in result.load -%}
+| {{ loop.index0 }} | {% for share in layer %}{{ "%.3f" | format(share) }} | {% endfor %}{{ "%.2f" | format(result.load_entropy[loop.index0]) }} |
+{% endfor %}
+{% endif -%}
+## Settings
+`evaluation.json` beside this file holds the settings it was trained with and these numbers.
+"""
+
+
+def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: list[dict[str, Any]]) -> None:
+    """Write README.md and evaluation.json beside the weights."""
+    experts = len(result.load[0]) if result.load else 0
+    kind = "Mixture-of-Experts" if experts else "dense"
+    unit = config.model.get("routing_unit", "token")
+    text = (
+        Environment(autoescape=False, keep_trailing_newline=True)  # Markdown of our own numbers, not HTML
+        .from_string(_CARD)
+        .render(
+            title=f"{unit.capitalize()}-routed Mixture of Experts" if experts else "Dense baseline",
+            kind=kind,
+            result=result,
+            compared=max(config.training.compare_from, 0),
+            length=config.training.context_length,
+            trained=history[-1]["tokens"] if history else 0,
+            even=math.log2(experts) if experts else 0.0,
+        )
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    settings = config.model_dump(mode="json")
+    settings["data"]["corpus"] = Path(config.data.corpus).name  # a checkpoint is published: no private paths
+    record = {"evaluation": result.as_dict(), "history": history, "settings": settings}
+    (folder / "evaluation.json").write_text(json.dumps(record, indent=2), encoding="utf-8")

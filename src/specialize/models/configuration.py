@@ -1,0 +1,128 @@
+"""Configuration of the GPT-2-style Mixture-of-Experts language model."""
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from specialize.errors import ConfigError, did_you_mean
+
+CHOICES = {
+    "routing_unit": ("token", "sequence"),
+    "router_scope": ("layer", "global"),
+    "router_type": ("learned", "frozen", "rerandomized"),
+    "sequence_summary": ("prefix", "full"),
+}
+
+
+class GPTMoEConfig(PretrainedConfig):
+    """Sizes and routing choices of `GPTMoEForCausalLM`.
+
+    Args:
+        vocab_size: number of token ids.
+        hidden_size: width of the residual stream.
+        intermediate_size: width of one expert's hidden layer (of the whole feed-forward layer when dense).
+        num_hidden_layers: number of blocks; every block has a Mixture-of-Experts feed-forward layer.
+        num_attention_heads: heads of each attention layer.
+        max_position_embeddings: longest sequence, in tokens.
+        num_experts: experts of a layer; 0 makes a dense model.
+        num_experts_per_tok: experts that each token is sent to (top-k).
+        routing_unit: ``token``: every token is routed by its own hidden state; ``sequence``: all tokens of a
+            sequence share one decision.
+        router_scope: ``layer``: every layer decides; ``global``: the first layer's decision serves all layers.
+        router_type: ``learned``; ``frozen``: random at initialization and never trained; ``rerandomized``:
+            drawn anew at every training step (evaluation uses the last draw, which the checkpoint keeps).
+        sequence_summary: what a sequence router reads. ``prefix``: the mean hidden state of the first
+            ``routing_prefix`` tokens, so that no later token can influence an earlier one outside the prefix.
+            ``full``: the mean over the whole sequence. That leaks the future into the past: the model is not
+            causal and its perplexity is not comparable.
+        routing_prefix: length of the prefix, in tokens.
+        norm_topk_prob: rescale the chosen experts' probabilities to sum to one. Off by default: with top-1 it
+            would leave a learned router without a gradient.
+        router_aux_loss_coef: weight of the load-balancing loss (Fedus et al. 2022, eq. 4).
+        dropout: dropout probability of attention and residual paths.
+    """
+
+    model_type = "specialize_gpt_moe"
+    keys_to_ignore_at_inference = ("router_logits",)
+
+    def __init__(
+        self,
+        vocab_size: int = 50257,
+        hidden_size: int = 768,
+        intermediate_size: int = 3072,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 12,
+        max_position_embeddings: int = 1024,
+        num_experts: int = 4,
+        num_experts_per_tok: int = 2,
+        routing_unit: str = "token",
+        router_scope: str = "layer",
+        router_type: str = "learned",
+        sequence_summary: str = "prefix",
+        routing_prefix: int = 32,
+        norm_topk_prob: bool = False,
+        router_aux_loss_coef: float = 0.01,
+        dropout: float = 0.0,
+        layer_norm_epsilon: float = 1e-5,
+        initializer_range: float = 0.02,
+        tie_word_embeddings: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.max_position_embeddings = max_position_embeddings
+        self.num_experts = num_experts
+        self.num_experts_per_tok = num_experts_per_tok
+        self.routing_unit = routing_unit
+        self.router_scope = router_scope
+        self.router_type = router_type
+        self.sequence_summary = sequence_summary
+        self.routing_prefix = routing_prefix
+        self.norm_topk_prob = norm_topk_prob
+        self.router_aux_loss_coef = router_aux_loss_coef
+        self.dropout = dropout
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.initializer_range = initializer_range
+        self._check()
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+
+    def _check(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}."
+                                  + did_you_mean(str(value), allowed))
+        if self.num_experts < 0:
+            raise ConfigError(f"num_experts: expected 0 (dense) or more, got {self.num_experts}")
+        if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
+            raise ConfigError(
+                f"num_experts_per_tok: expected 1 to num_experts = {self.num_experts}, got {self.num_experts_per_tok}"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size: expected a multiple of num_attention_heads = {self.num_attention_heads}, "
+                f"got {self.hidden_size}"
+            )
+        if not 1 <= self.routing_prefix <= self.max_position_embeddings:
+            raise ConfigError(
+                f"routing_prefix: expected 1 to max_position_embeddings = {self.max_position_embeddings}, "
+                f"got {self.routing_prefix}"
+            )
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no counted logit depends on a later token."""
+        return not (self.num_experts and self.routing_unit == "sequence" and self.sequence_summary == "full")
+
+    @property
+    def uncounted_positions(self) -> int:
+        """Leading positions of each sequence whose losses must be left out of any comparison.
+
+        A sequence router that reads the prefix tells its earlier positions something of its later ones. The
+        last position of the prefix has read the whole prefix anyway, so its own loss counts.
+        """
+        reads_prefix = self.num_experts and self.routing_unit == "sequence" and self.sequence_summary == "prefix"
+        return self.routing_prefix - 1 if reads_prefix else 0

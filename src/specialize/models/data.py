@@ -1,0 +1,113 @@
+"""Documents into training windows: the split, the tokenizer, the token store."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from specialize.errors import ConfigError
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE (Sennrich et al. 2016, as in GPT-2): no text is out of its vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def is_held_out(document_id: str, *, share: float, separator: str, seed: int) -> bool:
+    """Whether a document belongs to the validation set: by a hash of its group, so that order is irrelevant."""
+    group = document_id.split(separator, 1)[0] if separator else document_id
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of many documents, end to end.
+
+    Attributes:
+        tokens: uint16 or uint32 [tokens]; each document ends with the end-of-text token.
+        offsets: int64 [documents + 1]; document d is ``tokens[offsets[d]:offsets[d + 1]]``.
+    """
+
+    tokens: NDArray[np.unsignedinteger]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def encode(cls, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> "TokenStore":
+        """Tokenize texts in batches, on all cores."""
+        dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+        pieces: list[NDArray[np.unsignedinteger]] = []
+        for start in range(0, len(texts), 1024):
+            batch = tokenizer(list(texts[start : start + 1024]), add_special_tokens=False, verbose=False)["input_ids"]
+            pieces += [np.array([*ids, tokenizer.eos_token_id], dtype=dtype) for ids in batch]
+        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+        return cls(np.concatenate(pieces), np.concatenate([[0], lengths.cumsum()]))
+
+    def save(self, path: Path) -> None:
+        """Write to an .npz file."""
+        with path.open("wb") as file:
+            np.savez(file, tokens=self.tokens, offsets=self.offsets)
+
+    @classmethod
+    def load(cls, path: Path) -> "TokenStore":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(stored["tokens"], stored["offsets"])
+
+    def windows(self, length: int, *, shuffle_seed: tuple[int, int] | None = None) -> NDArray[np.int64]:
+        """Starts of windows of `length` tokens that never cross a document, int64 [windows].
+
+        With a seed the windows of a document are shifted together by a random offset and all are permuted:
+        each epoch cuts the same text elsewhere. Documents shorter than a window are left out.
+        """
+        sizes = np.diff(self.offsets)
+        counts = sizes // length
+        rng = np.random.default_rng(shuffle_seed) if shuffle_seed else None
+        shifts = rng.integers(0, sizes - counts * length + 1) if rng else np.zeros_like(sizes)
+        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        starts = np.repeat(self.offsets[:-1] + shifts, counts) + within * length
+        return rng.permutation(starts) if rng else starts
+
+    def batch(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """Token ids of the windows at `starts`, int64 [len(starts), length]."""
+        return self.tokens[starts[:, None] + np.arange(length)].astype(np.int64)
+
+
+def batches(store: TokenStore, *, length: int, size: int, seed: int, first_step: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Endless training batches int64 [size, length]; step s depends on the seed and s alone, so runs resume."""
+    per_epoch = len(store.windows(length)) // size
+    if per_epoch == 0:
+        raise ConfigError(
+            f"expected at least one batch of {size} windows of {length} tokens in the training documents, got "
+            f"{len(store.windows(length))} windows: lower batch_size or context_length, or add text"
+        )
+    epoch, within = divmod(first_step, per_epoch)
+    while True:
+        starts = store.windows(length, shuffle_seed=(seed, epoch))
+        for index in range(within, per_epoch):
+            yield store.batch(starts[index * size : (index + 1) * size], length)
+        epoch, within = epoch + 1, 0

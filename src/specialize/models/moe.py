@@ -1,0 +1,135 @@
+"""The routed feed-forward layer: a router that decides, experts that compute."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from specialize.models.configuration import GPTMoEConfig
+
+
+class Decision(NamedTuple):
+    """What a router decided for every token, in row-major [batch, position] order."""
+
+    logits: Tensor  # (B*T, E) before the softmax
+    weights: Tensor  # (B*T, k) gate weights, float32
+    experts: Tensor  # (B*T, k) int64, in rank order
+    balance_loss: Tensor  # ()
+
+
+def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
+    """Load-balancing loss E * sum_e f_e P_e of Fedus et al. 2022 (Switch Transformers, eq. 4-6).
+
+    Args:
+        probabilities: (N, E) router probabilities of N decisions.
+        experts: (N, k) chosen experts.
+
+    Returns:
+        A scalar that is 1 for a perfectly balanced router.
+    """
+    num_experts = probabilities.shape[-1]
+    share = torch.bincount(experts.flatten(), minlength=num_experts) / experts.numel()  # f, (E,)
+    return num_experts * (share * probabilities.mean(dim=0)).sum()
+
+
+class Router(nn.Module):
+    """Linear router with softmax scores, deciding for each token or once for each sequence."""
+
+    def __init__(self, config: GPTMoEConfig) -> None:
+        super().__init__()
+        self.num_experts = config.num_experts
+        self.top_k = config.num_experts_per_tok
+        self.score_function = "softmax"
+        self.norm_topk_prob = config.norm_topk_prob
+        self.unit = config.routing_unit
+        self.prefix = config.routing_prefix if config.sequence_summary == "prefix" else None
+        self.rerandomized = config.router_type == "rerandomized"
+        self.weight = nn.Parameter(
+            torch.empty(config.num_experts, config.hidden_size), requires_grad=config.router_type == "learned"
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw the weights so that logits of a layer-normed input have about unit variance."""
+        nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1]))
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Decision:
+        """Decide for hidden states (B, T, C); `mask` (B, T) is true for real tokens."""
+        if self.rerandomized and self.training:
+            with torch.no_grad():
+                self.reset_parameters()
+        batch, length, _ = hidden.shape
+        features = self._summary(hidden, mask) if self.unit == "sequence" else hidden  # (B, 1 or T, C)
+        with torch.autocast(hidden.device.type, enabled=False):  # scores decide ties: keep them in float32
+            logits = F.linear(features.float(), self.weight.float())  # (B, 1 or T, E)
+            probabilities = logits.softmax(dim=-1)
+        weights, experts = probabilities.topk(self.top_k, dim=-1)
+        if self.norm_topk_prob:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        decided = mask if self.unit == "token" else mask.any(dim=1, keepdim=True)
+        loss = balance_loss(probabilities[decided], experts[decided])
+
+        def per_token(x: Tensor) -> Tensor:
+            return x.expand(batch, length, -1).reshape(batch * length, -1)
+
+        return Decision(per_token(logits), per_token(weights), per_token(experts), loss)
+
+    def _summary(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Mean hidden state of the tokens that the decision may read, (B, 1, C)."""
+        if self.prefix is not None:
+            mask = mask & (mask.cumsum(dim=1) <= self.prefix)
+        share = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * share).sum(dim=1, keepdim=True) / share.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+class Experts(nn.Module):
+    """E feed-forward networks, each run on the tokens that were sent to it."""
+
+    def __init__(self, config: GPTMoEConfig) -> None:
+        super().__init__()
+        self.num_experts = config.num_experts
+        self.up = nn.Parameter(torch.empty(config.num_experts, config.hidden_size, config.intermediate_size))
+        self.down = nn.Parameter(torch.empty(config.num_experts, config.intermediate_size, config.hidden_size))
+
+    def forward(self, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """Sum of the chosen experts' outputs: hidden (N, C), experts (N, k), weights (N, k) -> (N, C)."""
+        order = experts.flatten().argsort(stable=True)  # (N*k,) slots grouped by expert
+        token = order // experts.shape[1]
+        counts = torch.bincount(experts.flatten(), minlength=self.num_experts).tolist()
+        chunks = hidden[token].split(counts)
+        outputs = [
+            F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)
+        ]
+        output = torch.cat(outputs) * weights.flatten()[order, None]  # (N*k, C)
+        return torch.zeros_like(hidden).index_add(0, token, output.to(hidden.dtype))
+
+
+class MoELayer(nn.Module):
+    """A router and its experts; without a router of its own it obeys the decision it is given."""
+
+    def __init__(self, config: GPTMoEConfig, *, decides: bool = True) -> None:
+        super().__init__()
+        self.router = Router(config) if decides else None
+        self.experts = Experts(config)
+
+    def forward(self, hidden: Tensor, mask: Tensor, decision: Decision | None = None) -> tuple[Tensor, Decision]:
+        """Hidden states (B, T, C) and the padding mask -> (output (B, T, C), the decision that was used)."""
+        if self.router is not None:
+            decision = self.router(hidden, mask)
+        assert decision is not None  # the model hands the first layer's decision to layers without a router
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        return self.experts(flat, decision.experts, decision.weights).view_as(hidden), decision
+
+
+class DenseLayer(nn.Module):
+    """The feed-forward layer of the dense baselines."""
+
+    def __init__(self, config: GPTMoEConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.down(F.gelu(self.up(hidden), approximate="tanh"))

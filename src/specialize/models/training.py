@@ -1,0 +1,285 @@
+"""The training loop: AdamW, warm-up and cosine, mixed precision, checkpoints that resume exactly."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, safe_open, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from specialize.corpus import open_corpus
+from specialize.errors import ConfigError, did_you_mean
+from specialize.models.card import write_card
+from specialize.models.configuration import GPTMoEConfig
+from specialize.models.data import TokenStore, batches, is_held_out, train_bpe
+from specialize.models.evaluation import Evaluation, evaluate, unigram_log_probabilities
+from specialize.models.modeling import GPTMoEForCausalLM
+from specialize.models.settings import TrainConfig, TrainingSettings
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training run says of itself after each step.
+
+    Attributes:
+        step, steps: steps done, and of how many.
+        tokens_per_second: training tokens over the last few seconds.
+        loss: training loss in nats, of this step.
+        perplexity: of the held-out windows, when last evaluated; NaN before.
+    """
+
+    step: int
+    steps: int
+    tokens_per_second: float
+    loss: float
+    perplexity: float
+
+
+def train(
+    config: TrainConfig, folder: Path, *, on_step: Callable[[Progress], None] = lambda progress: None
+) -> Evaluation:
+    """Train a model and save it to ``folder/model`` with its tokenizer and a model card.
+
+    A run that was interrupted goes on from its last checkpoint and ends with the same weights, on the same
+    machine, as an uninterrupted one: batches and random draws depend on the seed and the step alone.
+
+    Args:
+        config: what to train, on what.
+        folder: where data, checkpoint, ``metrics.csv`` and the model go; made when missing.
+        on_step: called after each step.
+
+    Returns:
+        The evaluation of the saved model on all held-out windows.
+
+    Raises:
+        ConfigError: the folder holds a run of other settings, or the settings do not fit the data.
+        CorpusError: the corpus cannot be read.
+    """
+    settings = config.training
+    _claim(folder, config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, settings.dtype)
+    tokenizer, stores = _prepare_data(config, folder)
+    unigram = unigram_log_probabilities(stores["train"], len(tokenizer))
+
+    torch.manual_seed(config.seed)
+    model = GPTMoEForCausalLM(_model_config(config, tokenizer)).to(device).train()
+    optimizer = _make_optimizer(model, settings)
+    step, history = _resume(folder / "checkpoint.safetensors", model, optimizer)
+    forward = torch.compile(model) if settings.compile else model
+    data = batches(
+        stores["train"],
+        length=settings.context_length,
+        size=settings.batch_size,
+        seed=config.seed,
+        first_step=step,
+    )
+
+    def measure(max_windows: int | None) -> Evaluation:
+        return evaluate(
+            model,
+            stores["validation"],
+            unigram,
+            length=settings.context_length,
+            batch_size=settings.batch_size,
+            compare_from=settings.compare_from,
+            max_windows=max_windows,
+            dtype=dtype,
+        )
+
+    rate = _Rate()
+    while step < settings.steps:
+        torch.manual_seed(config.seed + 1 + step)  # dropout and re-drawn routers: a function of the step
+        ids = torch.from_numpy(next(data)).to(device, non_blocking=True)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, settings)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            loss = forward(input_ids=ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        rate.count(ids.numel())
+        if step % settings.evaluate_every == 0 or step == settings.steps:
+            measured = measure(settings.evaluation_windows)
+            history.append(
+                {
+                    "step": step,
+                    "tokens": step * settings.batch_size * settings.context_length,
+                    "training_loss": loss.item(),
+                    "validation_perplexity": measured.perplexity,
+                    "unigram_perplexity": measured.unigram_perplexity,
+                    "lowest_load_entropy": min(measured.load_entropy, default=math.nan),
+                    "tokens_per_second": rate.value,
+                }
+            )
+            rate.pause()
+        if step % settings.checkpoint_every == 0 or step == settings.steps:
+            _save_checkpoint(folder / "checkpoint.safetensors", model, optimizer, step, history)
+            _write_atomically(folder / "metrics.csv", pd.DataFrame(history).to_csv(index=False))
+            rate.pause()
+        seen = history[-1]["validation_perplexity"] if history else math.nan
+        on_step(Progress(step, settings.steps, rate.value, loss.item(), seen))
+
+    # evaluate what is shipped: the weights as saved, not the float32 ones that they were rounded from
+    saved_dtype = getattr(torch, settings.saved_dtype)
+    model.to(saved_dtype)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    model.float()
+    result = measure(None)
+    write_card(folder / "model", config, result, history)
+    return result
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then a cosine down to the final share of the peak."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    floor = settings.final_learning_rate_share
+    return settings.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _claim(folder: Path, config: TrainConfig) -> None:
+    """Write the configuration into the folder, or check that the one there is the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    if path.exists() and TrainConfig.model_validate_json(path.read_text()).digest != config.digest:
+        raise ConfigError(f"{folder} holds a run of other settings (its config.json): choose another folder with -o")
+    _write_atomically(path, config.model_dump_json(indent=2))
+
+
+def _prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, dict[str, TokenStore]]:
+    """Read, split and tokenize the corpus once; later starts read the stored tokens."""
+    paths = {side: folder / "data" / f"{side}.npz" for side in ("train", "validation")}
+    if all(path.exists() for path in paths.values()):
+        return AutoTokenizer.from_pretrained(folder / "data"), {s: TokenStore.load(p) for s, p in paths.items()}
+    texts: dict[str, list[str]] = {"train": [], "validation": []}
+    for document in open_corpus(config.data.corpus, text_column=config.data.text_column):
+        held_out = is_held_out(
+            document.id,
+            share=config.data.validation_share,
+            separator=config.data.group_separator,
+            seed=config.seed,
+        )
+        texts["validation" if held_out else "train"].append(document.text)
+    if not texts["validation"] or not texts["train"]:
+        raise ConfigError(
+            f"expected documents on both sides of the split, got {len(texts['train'])} to train on and "
+            f"{len(texts['validation'])} held out: change data.validation_share or data.group_separator"
+        )
+    if config.tokenizer.path:
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer.path)
+    else:
+        tokenizer = train_bpe(
+            texts["train"],
+            vocab_size=config.tokenizer.vocab_size,
+            max_length=config.training.context_length,
+        )
+    stores = {side: TokenStore.encode(texts[side], tokenizer) for side in texts}
+    if not len(stores["validation"].windows(config.training.context_length)):
+        raise ConfigError(
+            f"no held-out document is as long as context_length = {config.training.context_length}: "
+            "raise data.validation_share or lower training.context_length"
+        )
+    (folder / "data").mkdir(exist_ok=True)
+    tokenizer.save_pretrained(folder / "data")
+    for side, store in stores.items():
+        store.save(paths[side].with_suffix(".partial"))
+    for path in paths.values():
+        os.replace(path.with_suffix(".partial"), path)
+    return tokenizer, stores
+
+
+def _model_config(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> GPTMoEConfig:
+    given = dict(config.model)
+    known = GPTMoEConfig().to_dict()
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"unknown setting 'model.{name}'.{did_you_mean(name, known)}")
+    given.setdefault("max_position_embeddings", config.training.context_length)
+    return GPTMoEConfig(
+        vocab_size=len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        **given,
+    )
+
+
+def _make_optimizer(model: GPTMoEForCausalLM, settings: TrainingSettings) -> torch.optim.AdamW:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+def _save_checkpoint(
+    path: Path, model: GPTMoEForCausalLM, optimizer: torch.optim.AdamW, step: int, history: list[dict[str, Any]]
+) -> None:
+    """One safetensors file, replaced atomically: weights, AdamW moments, and the step in its metadata."""
+    tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step), "history": json.dumps(history)})
+    os.replace(partial, path)
+
+
+def _resume(
+    path: Path, model: GPTMoEForCausalLM, optimizer: torch.optim.AdamW
+) -> tuple[int, list[dict[str, Any]]]:
+    """Restore weights and moments; return the step and the evaluations so far."""
+    if not path.exists():
+        return 0, []
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors: dict[str, Tensor] = load_file(path)
+    for name, parameter in model.named_parameters():
+        with torch.no_grad():
+            parameter.copy_(tensors[f"model/{name}"])
+        if parameter.requires_grad:
+            optimizer.state[parameter] = {
+                key: tensors[f"{key}/{name}"].to(parameter.device if key != "step" else tensors[f"{key}/{name}"].device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    return int(metadata["step"]), json.loads(metadata["history"])
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+class _Rate:
+    """Tokens per second over the last few seconds of work; evaluation and saving are not counted."""
+
+    def __init__(self, window: float = 10.0) -> None:
+        self.window = window
+        self.marks: list[tuple[float, int]] = [(time.perf_counter(), 0)]
+        self.value = 0.0
+
+    def count(self, tokens: int) -> None:
+        now = time.perf_counter()
+        self.marks.append((now, self.marks[-1][1] + tokens))
+        while len(self.marks) > 2 and now - self.marks[1][0] > self.window:
+            self.marks.pop(0)
+        (start, before), (end, after) = self.marks[0], self.marks[-1]
+        self.value = (after - before) / max(end - start, 1e-9)
+
+    def pause(self) -> None:
+        self.marks = [(time.perf_counter(), 0)]

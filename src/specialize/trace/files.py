@@ -1,0 +1,61 @@
+"""Arrow files that are whole or absent, and their checksums."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from specialize.errors import TraceError
+from specialize.trace.schema import IPC_OPTIONS
+
+
+def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
+    """Write record batches to a file that appears only when complete; return its SHA-256 (hexadecimal)."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            with pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema, options=IPC_OPTIONS) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        checksum = sha256_of(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TraceError(
+            f"{path}: could not be written ({error.strerror or error}); what was written before is kept: "
+            "make room and run the same command again to go on"
+        ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return checksum
+
+
+def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a file, or only some of its columns, through a memory map.
+
+    Raises:
+        TraceError: the file is missing or is not a whole Arrow file.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            included = None
+            if columns is not None:
+                schema = pa.ipc.open_file(source).schema
+                included = [schema.get_field_index(name) for name in columns]
+            options = pa.ipc.IpcReadOptions(included_fields=included)
+            return pa.ipc.open_file(source, options=options).read_all()
+    except FileNotFoundError as error:
+        raise TraceError(f"{path}: expected a file of the trace, found none; run `specialize validate`") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TraceError(f"{path}: expected a whole Arrow file, got {error}; run `specialize validate`") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,79 @@
+"""The trace on disk: names, versions and Arrow types.
+
+    RUN/manifest.json                format name and version, routers, provenance, shards with checksums
+    RUN/trace/documents.arrow        id, text, and one column for each label
+    RUN/trace/tokens-NNNNN.arrow     document, sequence, position, token_id, char_start, char_end, phase
+    RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k]
+
+All files are Arrow IPC with zstd compression. Rows are tokens in document order, then sequence, then position.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+FORMAT = "specialize-trace"
+FORMAT_VERSION = 1
+PHASES = ("prefill", "generation")
+NO_EXPERT = -1  # as read; on disk the largest value of the unsigned type
+
+TOKEN_SCHEMA = pa.schema(
+    [
+        ("document", pa.int32()),  # row of documents.arrow
+        ("sequence", pa.int32()),  # running number of the window that went through the model
+        ("position", pa.int32()),  # position in that sequence, special tokens included
+        ("token_id", pa.int32()),
+        ("char_start", pa.int32()),  # code points into the document's text
+        ("char_end", pa.int32()),  # exclusive
+        ("phase", pa.uint8()),  # index into PHASES
+    ]
+)
+IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+@dataclass(frozen=True)
+class RouterSpec:
+    """One routing point of a model.
+
+    Attributes:
+        layer: the layer's number, as the model numbers it.
+        name: path of the experts module in the model, unique.
+        num_experts: E, the experts that can be chosen; shared experts are not routed and not counted.
+        top_k: k, the slots of a token.
+        score_function: how router logits become gate weights: softmax, sigmoid, … or unknown.
+        normalized: whether a token's gate weights sum to one.
+        static: whether the choice is a function of the token id alone (hash routing).
+        unit: what is routed: every token by itself, or a whole sequence.
+    """
+
+    layer: int
+    name: str
+    num_experts: int
+    top_k: int
+    score_function: str = "unknown"
+    normalized: bool = False
+    static: bool = False
+    unit: Literal["token", "sequence"] = "token"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return asdict(self)
+
+
+def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
+    """Smallest unsigned type that holds every expert id and the sentinel."""
+    return np.dtype(np.uint8 if num_experts <= 255 else np.uint16)
+
+
+def routing_schema(routers: tuple[RouterSpec, ...]) -> pa.Schema:
+    """Arrow schema of a routing shard: two columns for each router, in the manifest's order."""
+    fields = []
+    for index, router in enumerate(routers):
+        experts = pa.from_numpy_dtype(expert_dtype(router.num_experts))
+        fields += [
+            pa.field(f"experts.{index}", pa.list_(experts, router.top_k)),
+            pa.field(f"weights.{index}", pa.list_(pa.float16(), router.top_k)),
+        ]
+    return pa.schema(fields)

@@ -1,0 +1,59 @@
+"""Checking a trace against its manifest: presence, checksums, counts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from specialize.errors import TraceError
+from specialize.trace.files import read_arrow, sha256_of
+from specialize.trace.reader import read_manifest
+
+
+@dataclass(frozen=True)
+class Check:
+    """One file that was checked.
+
+    Attributes:
+        file: path in the run folder.
+        problem: what is wrong with it; None when nothing is.
+        rows: rows that it holds, 0 when it cannot be read.
+    """
+
+    file: str
+    problem: str | None
+    rows: int
+
+
+def validate_trace(run: Path) -> list[Check]:
+    """Check every file of a trace, complete or not.
+
+    Raises:
+        TraceError: there is no trace in the folder.
+    """
+    manifest = read_manifest(run, complete=False)
+    checks = []
+    if not manifest["complete"]:
+        checks.append(Check("manifest.json", "the trace was interrupted: run its `specialize trace` command again", 0))
+    if "documents" in manifest:
+        documents = manifest["documents"]
+        checks.append(_check(run, "documents.arrow", documents["sha256"], documents["count"]))
+    for shard in manifest["shards"]:
+        checks += [_check(run, name, checksum, shard["tokens"]) for name, checksum in shard["files"].items()]
+    return checks
+
+
+def _check(run: Path, name: str, checksum: str, rows: int) -> Check:
+    path = run / "trace" / name
+    file = f"trace/{name}"
+    if not path.exists():
+        return Check(file, "missing", 0)
+    if sha256_of(path) != checksum:
+        return Check(file, "damaged: its checksum is not the manifest's", 0)
+    try:
+        table: pa.Table = read_arrow(path)
+    except TraceError as error:
+        return Check(file, str(error), 0)
+    if table.num_rows != rows:
+        return Check(file, f"expected {rows} rows, got {table.num_rows}", table.num_rows)
+    return Check(file, None, table.num_rows)

@@ -1,0 +1,169 @@
+"""Writing a trace: shard by shard, each whole or absent, so that a run that was killed goes on."""
+
+import fcntl
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from specialize.errors import TraceError
+from specialize.manifest import digest_of, write_json
+from specialize.trace.files import write_arrow
+from specialize.trace.reader import read_manifest
+from specialize.trace.schema import FORMAT, FORMAT_VERSION, TOKEN_SCHEMA, RouterSpec, expert_dtype, routing_schema
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive tokens and their routing.
+
+    Attributes:
+        tokens: a column of [tokens] for each field of TOKEN_SCHEMA.
+        experts: for each router int [tokens, k]; NO_EXPERT where a slot has none.
+        weights: for each router float [tokens, k].
+    """
+
+    tokens: Mapping[str, NDArray[np.integer]]
+    experts: Sequence[NDArray[np.integer]]
+    weights: Sequence[NDArray[np.floating]]
+
+
+class TraceWriter:
+    """Writes the trace of one run folder; use as a context manager.
+
+    Opening a folder that holds an unfinished trace of the same settings goes on with it: `num_shards` says
+    how many shards are there already.
+
+    Args:
+        run: the run folder; made when missing.
+        settings: everything that decides what the trace holds. A folder of other settings is refused.
+        provenance: what else the manifest tells (command, versions).
+
+    Raises:
+        TraceError: the folder holds something else, or another process is writing to it.
+    """
+
+    def __init__(self, run: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        self.run = run
+        self.folder = run / "trace"
+        self._settings_digest = digest_of(settings)
+        self._lock: int | None = None
+        if run.is_file():
+            raise TraceError(f"{run}: expected a folder to write the run to, got a file; choose another with -o")
+        if (run / "manifest.json").exists():
+            self.manifest = read_manifest(run, complete=False)
+            self._refuse_other_settings(settings)
+        elif run.exists() and any(run.iterdir()):
+            raise TraceError(f"{run} is not empty and holds no trace: choose another folder with -o")
+        else:
+            self.manifest = {
+                "format": FORMAT,
+                "version": FORMAT_VERSION,
+                "complete": False,
+                **provenance,
+                "settings": dict(settings),
+                "settings_digest": self._settings_digest,
+                "routers": [],
+                "shards": [],
+            }
+
+    def _refuse_other_settings(self, settings: Mapping[str, Any]) -> None:
+        if self.manifest["settings_digest"] == self._settings_digest:
+            return
+        before = self.manifest["settings"]
+        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+        details = "; ".join(f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in changed)
+        raise TraceError(f"{self.run} holds a trace of other settings ({details}): choose another folder with -o")
+
+    def __enter__(self) -> "TraceWriter":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            raise TraceError(f"{self.run}: another process is writing this trace; wait for it or choose another folder") from None
+        write_json(self.run / "manifest.json", self.manifest)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)  # closing releases the lock
+            self._lock = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole trace is there."""
+        return bool(self.manifest["complete"])
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards are written."""
+        return len(self.manifest["shards"])
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens the written shards hold."""
+        return sum(shard["tokens"] for shard in self.manifest["shards"])
+
+    def has_documents(self) -> bool:
+        """Whether documents.arrow is written."""
+        return "documents" in self.manifest
+
+    def write_documents(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Write documents.arrow: columns id, text and the labels, all strings."""
+        count = 0
+
+        def counted() -> Iterable[pa.RecordBatch]:
+            nonlocal count
+            for batch in batches:
+                count += batch.num_rows
+                yield batch
+
+        checksum = write_arrow(self.folder / "documents.arrow", schema, counted())
+        self.manifest["documents"] = {"count": count, "sha256": checksum}
+
+    def describe(self, **facts: Any) -> None:
+        """Add facts to the manifest (corpus digest, model, routers) and write it."""
+        self.manifest |= facts
+        write_json(self.run / "manifest.json", self.manifest)
+
+    def write_shard(self, shard: Shard) -> None:
+        """Write the next shard and enter it in the manifest; it is there for good when this returns."""
+        routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
+        number = self.num_shards
+        files = {
+            f"tokens-{number:05d}.arrow": pa.record_batch(
+                [pa.array(shard.tokens[field.name], field.type) for field in TOKEN_SCHEMA], schema=TOKEN_SCHEMA
+            ),
+            f"routing-{number:05d}.arrow": _routing_batch(routers, shard),
+        }
+        checksums = {
+            name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files.items()
+        }
+        entry = {"tokens": len(shard.tokens["document"]), "files": checksums}
+        self.describe(shards=[*self.manifest["shards"], entry])
+
+    def finish(self) -> None:
+        """Mark the trace as complete."""
+        self.describe(complete=True)
+
+
+def _routing_batch(routers: tuple[RouterSpec, ...], shard: Shard) -> pa.RecordBatch:
+    schema = routing_schema(routers)
+    columns = []
+    for router, experts, weights in zip(routers, shard.experts, shard.weights, strict=True):
+        # NO_EXPERT wraps round to the largest value of the unsigned type, which is the sentinel on disk
+        ids = experts.astype(expert_dtype(router.num_experts))
+        for values in (ids, weights.astype(np.float16)):
+            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), router.top_k))
+    return pa.record_batch(columns, schema=schema)
