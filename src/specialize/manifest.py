@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("specialize", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "spacy", "bertopic", "scikit-learn")
+from specialize.errors import TraceError
+
+_PACKAGES = (
+    "specialize",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "pyarrow",
+    "spacy",
+    "bertopic",
+    "scikit-learn",
+)
 
 
 def versions() -> dict[str, str]:
@@ -31,14 +43,30 @@ def digest_of(settings: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file atomically: a reader sees the old one or the new one, never a part."""
+    """Replace a JSON file atomically: a reader sees the old one or the new one, never a part.
+
+    Raises:
+        TraceError: the disk is full or the folder cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TraceError(not_written(path, error)) from error
+
+
+def not_written(path: Path, error: OSError) -> str:
+    """What to tell a user whose disk is full or whose folder cannot be written."""
+    return (
+        f"{path}: could not be written ({error.strerror or error}); what was written before is kept: "
+        "make room and run the same command again to go on"
+    )
 
 
 def _git_revision() -> str | None:

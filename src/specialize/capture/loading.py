@@ -64,7 +64,8 @@ def load_checkpoint(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **common)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **common)
-        model = model.to(device).eval()
+        model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` and loses its signature
+        model.eval()
     except Exception as error:  # whatever a checkpoint's files provoke, the user gets one line
         raise CaptureError(f"{name}: could not be loaded as a causal language model: {_first_line(error)}") from error
     finally:

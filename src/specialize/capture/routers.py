@@ -162,11 +162,11 @@ def _note_output(what: _Seen) -> Callable[..., None]:
 @torch.no_grad()
 def _probe(model: nn.Module) -> None:
     """Run a few tokens; any ids will do, since only the shapes and the arithmetic of routing are looked at."""
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
     if embedding is None:
-        raise CaptureError(f"{type(model).__name__}: expected a language model with input embeddings, found none")
+        raise CaptureError(f"{type(model).__name__}: expected a language model with token embeddings, found none")
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(embedding.weight.shape[0], (2, PROBE_LENGTH), generator=generator)
+    ids = torch.randint(embedding.num_embeddings, (2, PROBE_LENGTH), generator=generator)
     training = model.training
     model.eval()  # a training pass may draw random numbers and update router statistics
     try:
@@ -187,7 +187,9 @@ def _num_experts(module: nn.Module) -> int:
         return declared
     stacked = [p.shape[0] for p in module.parameters(recurse=False) if p.dim() == 3]
     if not stacked:
-        raise CaptureError(f"{type(module).__name__}: cannot tell its number of experts: no num_experts, no stacked weights")
+        raise CaptureError(
+            f"{type(module).__name__}: cannot tell its number of experts: no num_experts, no stacked weights"
+        )
     return stacked[0]
 
 

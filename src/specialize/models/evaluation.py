@@ -98,7 +98,10 @@ def evaluate(
     model.eval()
     device = model.device
     total, unigram_total, tokens = 0.0, 0.0, 0
-    with _count_load(model) as counts, torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+    with (
+        _count_load(model) as counts,
+        torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32),
+    ):
         for first in range(0, len(starts), batch_size):
             ids = torch.from_numpy(store.batch(starts[first : first + batch_size], length)).to(device)
             losses = token_losses(model.model(ids).last_hidden_state, model.lm_head, ids)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from specialize.models.configuration import GPTMoEConfig
 from specialize.models.moe import Decision, DenseLayer, Experts, MoELayer, Router
@@ -51,7 +51,12 @@ class Attention(nn.Module):
         batch, length, width = hidden.shape
         q, k, v = self.qkv(hidden).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, h, T, C/h)
         mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=attend, is_causal=attend is None, dropout_p=self.dropout if self.training else 0.0
+            q,
+            k,
+            v,
+            attn_mask=attend,
+            is_causal=attend is None,
+            dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(mixed.transpose(1, 2).reshape(batch, length, width))
 
@@ -85,7 +90,7 @@ class GPTMoEPreTrainedModel(PreTrainedModel):
 
     config_class = GPTMoEConfig
     base_model_prefix = "model"
-    _no_split_modules = ("Block",)
+    _no_split_modules = ["Block"]  # noqa: RUF012 (the name and its type are those of transformers)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -159,7 +164,7 @@ class GPTMoEForCausalLM(GPTMoEPreTrainedModel, GenerationMixin):
         """Return the language-model head."""
         return self.lm_head
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]  # there is no cache to hand on
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Tensor | None]:
         """Hand the whole sequence to each step."""

@@ -98,9 +98,7 @@ class Experts(nn.Module):
         token = order // experts.shape[1]
         counts = torch.bincount(experts.flatten(), minlength=self.num_experts).tolist()
         chunks = hidden[token].split(counts)
-        outputs = [
-            F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)
-        ]
+        outputs = [F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)]
         output = torch.cat(outputs) * weights.flatten()[order, None]  # (N*k, C)
         return torch.zeros_like(hidden).index_add(0, token, output.to(hidden.dtype))
 

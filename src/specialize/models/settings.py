@@ -66,7 +66,7 @@ class TrainConfig(_Section):
 
     seed: int = 0
     model: dict[str, Any] = Field(default_factory=dict)
-    tokenizer: TokenizerSettings = TokenizerSettings()
+    tokenizer: TokenizerSettings = Field(default_factory=lambda: TokenizerSettings.model_validate({}))
     data: DataSettings
     training: TrainingSettings
 

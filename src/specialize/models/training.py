@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -71,7 +72,9 @@ def train(
     unigram = unigram_log_probabilities(stores["train"], len(tokenizer))
 
     torch.manual_seed(config.seed)
-    model = GPTMoEForCausalLM(_model_config(config, tokenizer)).to(device).train()
+    model = GPTMoEForCausalLM(_model_config(config, tokenizer))
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` and loses its signature
+    model.train()
     optimizer = _make_optimizer(model, settings)
     step, history = _resume(folder / "checkpoint.safetensors", model, optimizer)
     forward = torch.compile(model) if settings.compile else model
@@ -227,7 +230,11 @@ def _make_optimizer(model: GPTMoEForCausalLM, settings: TrainingSettings) -> tor
 
 
 def _save_checkpoint(
-    path: Path, model: GPTMoEForCausalLM, optimizer: torch.optim.AdamW, step: int, history: list[dict[str, Any]]
+    path: Path,
+    model: GPTMoEForCausalLM,
+    optimizer: torch.optim.AdamW,
+    step: int,
+    history: list[dict[str, Any]],
 ) -> None:
     """One safetensors file, replaced atomically: weights, AdamW moments, and the step in its metadata."""
     tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
@@ -239,9 +246,7 @@ def _save_checkpoint(
     os.replace(partial, path)
 
 
-def _resume(
-    path: Path, model: GPTMoEForCausalLM, optimizer: torch.optim.AdamW
-) -> tuple[int, list[dict[str, Any]]]:
+def _resume(path: Path, model: GPTMoEForCausalLM, optimizer: torch.optim.AdamW) -> tuple[int, list[dict[str, Any]]]:
     """Restore weights and moments; return the step and the evaluations so far."""
     if not path.exists():
         return 0, []

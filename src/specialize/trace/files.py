@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from specialize.errors import TraceError
+from specialize.manifest import not_written
 from specialize.trace.schema import IPC_OPTIONS
 
 
@@ -25,10 +26,7 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise TraceError(
-            f"{path}: could not be written ({error.strerror or error}); what was written before is kept: "
-            "make room and run the same command again to go on"
-        ) from error
+        raise TraceError(not_written(path, error)) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -36,7 +36,9 @@ def read_manifest(run: Path, *, complete: bool = True) -> dict[str, Any]:
     """
     path = run / "manifest.json"
     if not run.is_dir():
-        raise TraceError(f"{run}: expected a run folder, found none; make one with `specialize trace MODEL CORPUS -o {run}`")
+        raise TraceError(
+            f"{run}: expected a run folder, found none; make one with `specialize trace MODEL CORPUS -o {run}`"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -13,10 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
-from specialize.manifest import digest_of, write_json
+from specialize.manifest import digest_of, not_written, write_json
 from specialize.trace.files import write_arrow
 from specialize.trace.reader import read_manifest
-from specialize.trace.schema import FORMAT, FORMAT_VERSION, TOKEN_SCHEMA, RouterSpec, expert_dtype, routing_schema
+from specialize.trace.schema import (
+    FORMAT,
+    FORMAT_VERSION,
+    TOKEN_SCHEMA,
+    RouterSpec,
+    expert_dtype,
+    routing_schema,
+)
 
 
 @dataclass(frozen=True)
@@ -82,20 +89,30 @@ class TraceWriter:
         raise TraceError(f"{self.run} holds a trace of other settings ({details}): choose another folder with -o")
 
     def __enter__(self) -> "TraceWriter":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
+        except OSError as error:
+            raise TraceError(not_written(self.folder, error)) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_json(self.run / "manifest.json", self.manifest)
         except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
-            raise TraceError(f"{self.run}: another process is writing this trace; wait for it or choose another folder") from None
-        write_json(self.run / "manifest.json", self.manifest)
+            self._unlock()
+            raise TraceError(
+                f"{self.run}: another process is writing this trace; wait for it or choose another folder"
+            ) from None
+        except BaseException:
+            self._unlock()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)  # closing releases the lock
             self._lock = None
@@ -143,13 +160,12 @@ class TraceWriter:
         number = self.num_shards
         files = {
             f"tokens-{number:05d}.arrow": pa.record_batch(
-                [pa.array(shard.tokens[field.name], field.type) for field in TOKEN_SCHEMA], schema=TOKEN_SCHEMA
+                [pa.array(shard.tokens[field.name], field.type) for field in TOKEN_SCHEMA],
+                schema=TOKEN_SCHEMA,
             ),
             f"routing-{number:05d}.arrow": _routing_batch(routers, shard),
         }
-        checksums = {
-            name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files.items()
-        }
+        checksums = {name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files.items()}
         entry = {"tokens": len(shard.tokens["document"]), "files": checksums}
         self.describe(shards=[*self.manifest["shards"], entry])
 

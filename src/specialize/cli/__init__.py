@@ -1,0 +1,22 @@
+"""The command line."""
+
+import sys
+
+from specialize.errors import SpecializeError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one clear line and exit code 2."""
+    from specialize.cli.commands import app
+    from specialize.cli.console import say
+
+    try:
+        app()
+    except SpecializeError as error:
+        say(f"specialize: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("specialize: interrupted; the same command goes on where it was")
+        sys.exit(130)

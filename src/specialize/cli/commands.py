@@ -1,0 +1,372 @@
+"""The commands. Each reads its options, calls the library, and prints the result."""
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.steps import MeasureOptions, do_syntax, do_topics, load_model, trace
+
+app = typer.Typer(
+    name="specialize",
+    help="Measure expert specialization in Mixture-of-Experts language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Rule(StrEnum):
+    """How a token's mass is spread over its slots."""
+
+    selection = "selection"
+    gate = "gate"
+    first = "first"
+
+
+class Pieces(StrEnum):
+    """Which of a word's tokens carries its label."""
+
+    first = "first"
+    last = "last"
+    all = "all"
+
+
+class Precision(StrEnum):
+    """Number format of the forward pass."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint folder, or id on the Hugging Face hub.")]
+CorpusPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        help=".txt .jsonl .csv .tsv .parquet .arrow .conllu, a folder of these, or hf://DATASET.",
+    ),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `specialize trace` writes it.")]
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run folder to write.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the text. Default: text, or the only string column.")]
+IdColumn = Annotated[str | None, typer.Option(help="Column of the document ids. Default: id, or row numbers.")]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Column of known labels to keep; may be given several times."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read at most so many documents.")]
+Context = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of a window. Default: what the model takes, at most 2048.")
+]
+BatchTokens = Annotated[int, typer.Option(min=1, help="Padded tokens of a forward pass.")]
+Dtype = Annotated[Precision, typer.Option(help="Precision. auto: as stored on a GPU, float32 on a CPU.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Pipeline = Annotated[
+    str | None, typer.Option(help="spaCy pipeline, by name or path. Default: the installed English one.")
+]
+SlotRule = Annotated[
+    Rule, typer.Option(help="A token's mass: equal over its slots, by gate weight, or the first slot.")
+]
+PieceRule = Annotated[Pieces, typer.Option(help="Which of a word's tokens carries its tag.")]
+Draws = Annotated[int, typer.Option(min=1, help="Draws of the null.")]
+Seed = Annotated[int, typer.Option(help="Seed of the null and of the topic model.")]
+Processes = Annotated[int, typer.Option(min=1, help="Worker processes of the tagger.")]
+TopicColumn = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Known label to measure; may be given several times. Default: all usable columns."),
+]
+Embedding = Annotated[
+    str | None,
+    typer.Option(help="sentence-transformers model by name or path, or tfidf. Default: the packaged one."),
+]
+NumTopics = Annotated[int | None, typer.Option(min=2, help="Merge topics until so many are left.")]
+
+
+def _command() -> str:
+    return shlex.join(["specialize", *sys.argv[1:]])
+
+
+def _show_runs(runs: list[Path], as_json: bool) -> None:
+    from specialize.report import summary_records, summary_table
+
+    if as_json:
+        print_json(summary_records(runs))
+    else:
+        out.print(summary_table(runs))
+
+
+@app.command()
+def inspect(
+    model: Model,
+    dtype: Dtype = Precision.auto,
+    device: Device = None,
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Show the routers of a model: layer, module, E, k, score function, unit."""
+    checkpoint = load_model(model, dtype=dtype, device=device, revision=revision, trust=trust_remote_code)
+    from specialize.capture import find_routers
+
+    specs = [point.spec for point in find_routers(checkpoint.model)]
+    if as_json:
+        print_json([spec.as_dict() for spec in specs])
+        return
+    from rich.table import Table
+
+    table = Table("layer", "module", "E", "k", "score function", "weights sum to 1", "unit", box=None)
+    table.columns[1].overflow = "fold"
+    for spec in specs:
+        table.add_row(
+            str(spec.layer), spec.name, str(spec.num_experts), str(spec.top_k), spec.score_function,
+            "yes" if spec.normalized else "no", spec.unit,
+        )  # fmt: skip
+    out.print(table)
+
+
+@app.command("trace")
+def trace_command(
+    model: Model,
+    corpus: CorpusPath,
+    output: Output,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    label: LabelColumn = None,
+    limit: Limit = None,
+    context: Context = None,
+    batch_tokens: BatchTokens = 8192,
+    dtype: Dtype = Precision.auto,
+    device: Device = None,
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Run a corpus through a model and write which experts every token was routed to.
+
+    An interrupted trace goes on where it was when the same command is given again.
+    """
+    opened = _trace(
+        model, corpus, output, text_column=text_column, id_column=id_column, label=label, limit=limit,
+        context=context, batch_tokens=batch_tokens, dtype=dtype, device=device, revision=revision,
+        trust=trust_remote_code,
+    )  # fmt: skip
+    summary = {
+        "run": str(output),
+        "documents": opened.num_documents,
+        "tokens": opened.num_tokens,
+        "layers": len(opened.layers),
+        "bytes": sum(path.stat().st_size for path in (output / "trace").glob("*.arrow")),
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        out.print(
+            f"{output}: {summary['documents']:,} documents, {summary['tokens']:,} tokens, {summary['layers']} layers, "
+            f"{summary['bytes'] / 1e6:.1f} MB",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+
+def _trace(model: str, corpus: str, output: Path, **given: Any) -> Any:
+    from specialize.corpus import open_corpus
+
+    documents = open_corpus(
+        corpus,
+        text_column=given["text_column"],
+        id_column=given["id_column"],
+        label_columns=given["label"],
+        limit=given["limit"],
+    )
+    checkpoint = load_model(
+        model, dtype=given["dtype"], device=given["device"], revision=given["revision"], trust=given["trust"]
+    )
+    from specialize.capture import TraceOptions
+
+    options = TraceOptions(context_length=given["context"], batch_tokens=given["batch_tokens"])
+    return trace(checkpoint, documents, output, options=options, command=_command())
+
+
+@app.command()
+def syntax(
+    run: Run,
+    pipeline: Pipeline = None,
+    pieces: PieceRule = Pieces.first,
+    rule: SlotRule = Rule.selection,
+    draws: Draws = 200,
+    seed: Seed = 0,
+    processes: Processes = 1,
+    as_json: Json = False,
+) -> None:
+    """Tag the traced text with parts of speech and measure how far routing goes with them."""
+    from specialize.trace import open_trace
+
+    do_syntax(
+        open_trace(run),
+        options=MeasureOptions(rule, draws, seed),
+        pipeline=pipeline,
+        pieces=pieces,
+        processes=processes,
+    )
+    say(f"results: {run / 'syntax'}")
+    _show_runs([run], as_json)
+
+
+@app.command()
+def topics(
+    run: Run,
+    label: TopicColumn = None,
+    fit: Annotated[bool, typer.Option("--fit/--labels-only", help="Fit topics, or only measure known labels.")] = True,
+    embedding: Embedding = None,
+    num_topics: NumTopics = None,
+    rule: SlotRule = Rule.selection,
+    draws: Draws = 200,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find the documents' topics and measure how far routing goes with them and with known labels."""
+    from specialize.trace import open_trace
+
+    do_topics(
+        open_trace(run), options=MeasureOptions(rule, draws, seed), columns=label, embedding=embedding,
+        num_topics=num_topics, fit=fit,
+    )  # fmt: skip
+    say(f"results: {run / 'topics'}")
+    _show_runs([run], as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, side by side in one report.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of report.html and figures/.")],
+    as_json: Json = False,
+) -> None:
+    """Draw the figures (PDF and PNG) and write report.html."""
+    page = _report(runs, output)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+
+
+def _report(runs: list[Path], output: Path) -> Path:
+    say("drawing …")
+    from specialize.report import write_report
+
+    return write_report(runs, output, command=_command())
+
+
+@app.command("run")
+def run_command(
+    model: Model,
+    corpus: CorpusPath,
+    output: Output,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    label: LabelColumn = None,
+    limit: Limit = None,
+    context: Context = None,
+    batch_tokens: BatchTokens = 8192,
+    dtype: Dtype = Precision.auto,
+    device: Device = None,
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    pipeline: Pipeline = None,
+    pieces: PieceRule = Pieces.first,
+    embedding: Embedding = None,
+    num_topics: NumTopics = None,
+    rule: SlotRule = Rule.selection,
+    draws: Draws = 200,
+    seed: Seed = 0,
+    processes: Processes = 1,
+    as_json: Json = False,
+) -> None:
+    """Do all of it: trace, syntax, topics, report. The report is RUN/report/report.html."""
+    opened = _trace(
+        model, corpus, output, text_column=text_column, id_column=id_column, label=label, limit=limit,
+        context=context, batch_tokens=batch_tokens, dtype=dtype, device=device, revision=revision,
+        trust=trust_remote_code,
+    )  # fmt: skip
+    options = MeasureOptions(rule, draws, seed)
+    do_syntax(opened, options=options, pipeline=pipeline, pieces=pieces, processes=processes)
+    do_topics(opened, options=options, embedding=embedding, num_topics=num_topics, must_fit=False)
+    page = _report([output], output / "report")
+    _show_runs([output], as_json)
+    say(f"report: {page}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write.")] = Path(
+        "demo-report"
+    ),
+    limit: Annotated[int | None, typer.Option(min=50, help="Read at most so many documents.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run everything on two small checkpoints that come with the package, over Wikipedia articles."""
+    from specialize.cli.demo import run_demo
+
+    runs, page = run_demo(output, limit=limit, command=_command())
+    _show_runs(runs, as_json)
+    say(f"report: {page}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the model, data and optimiser.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of data, checkpoint and model.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Train a Mixture-of-Experts language model. The same command again goes on from the last checkpoint."""
+    from specialize.models.settings import read_train_config
+
+    settings = read_train_config(config)  # before torch is loaded: a mistake in it shows at once
+    say("loading torch …")
+    from specialize.models.training import Progress, train
+
+    with progress("training", "steps") as update:
+
+        def show(done: Progress) -> None:
+            quality = f"loss {done.loss:.3f}, held-out perplexity {done.perplexity:.1f}"
+            update(done.step, done.steps, rate=f"{done.tokens_per_second:,.0f} tokens/s, {quality}")
+
+        result = train(settings, output, on_step=show)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        note = "" if result.is_causal else " (non-causal: not comparable)"
+        out.print(
+            f"{output / 'model'}: held-out perplexity {result.perplexity:.1f}{note}, "
+            f"unigrams {result.unigram_perplexity:.1f}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+@app.command()
+def validate(run: Run, as_json: Json = False) -> None:
+    """Check a trace against its manifest: presence, checksums, counts. Exit code 1 when something is wrong."""
+    from specialize.trace import validate_trace
+
+    checks = validate_trace(run)
+    wrong = [check for check in checks if check.problem]
+    if as_json:
+        print_json([{"file": check.file, "problem": check.problem, "rows": check.rows} for check in checks])
+    else:
+        for check in wrong:
+            out.print(f"{check.file}: {check.problem}", highlight=False, markup=False, soft_wrap=True)
+        if not wrong:
+            out.print(f"{run}: {len(checks)} files, all as the manifest says", highlight=False, markup=False)
+    if wrong:
+        raise typer.Exit(1)

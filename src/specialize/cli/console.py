@@ -1,0 +1,84 @@
+"""What the command line shows: results on stdout, everything else on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+# a pipe has no width: give tables room instead of cutting them at 80 columns
+out = Console(width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True)
+
+Update = Callable[..., None]
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def print_json(value: Any) -> None:
+    """Print a result for a program to read."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def say(message: str) -> None:
+    """Tell the user what happens, on stderr; brackets are text, not markup."""
+    err.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(title: str, unit: str) -> Iterator[Update]:
+    """Show how far a long step is: a bar with a rate and the time left, or plain lines where there is no terminal.
+
+    Yields:
+        A function to call with (done, total) and, when it is known better, ``rate`` as text.
+    """
+    if err.is_terminal:
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=err) as bars:
+            task = bars.add_task(title, total=None, rate="")
+            clock = _Clock(unit)
+
+            def update(done: int, total: int, rate: str | None = None) -> None:
+                bars.update(task, completed=done, total=total, rate=rate or clock.rate(done))
+
+            yield update
+        return
+    clock = _Clock(unit)
+    told = time.monotonic()
+    say(f"{title} …")
+
+    def tell(done: int, total: int, rate: str | None = None) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            say(f"{title}: {done:,} of {total:,} {unit}, {rate or clock.rate(done)}, {clock.left(done, total)} left")
+
+    yield tell
+
+
+class _Clock:
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.started = time.monotonic()
+        self.first: int | None = None
+
+    def rate(self, done: int) -> str:
+        return f"{self._per_second(done):,.1f} {self.unit}/s"
+
+    def left(self, done: int, total: int) -> str:
+        per_second = self._per_second(done)
+        return f"{(total - done) / per_second:,.0f} s" if per_second > 0 else "?"
+
+    def _per_second(self, done: int) -> float:
+        if self.first is None:  # what a resumed run finds done is not its own speed
+            self.first, self.started = done, time.monotonic()
+        return (done - self.first) / max(time.monotonic() - self.started, 1e-3)

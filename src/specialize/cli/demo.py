@@ -1,0 +1,41 @@
+"""The demo: two checkpoints over one corpus, annotated once, side by side in one report."""
+
+from pathlib import Path
+
+from specialize.cli.console import say
+from specialize.cli.steps import MeasureOptions, find_topics, load_model, measure, tag, take_columns, trace
+
+
+def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Path], Path]:
+    """Trace both demo checkpoints and measure them with the same labels.
+
+    Args:
+        output: folder for the corpus, a run folder for each checkpoint, and the report.
+        limit: number of documents; the demo's own when None.
+        command: the command line, for the manifests.
+
+    Returns:
+        The run folders, and the report.
+    """
+    from specialize.annotate.store import save_annotation
+    from specialize.capture import TraceOptions
+    from specialize.corpus import open_corpus
+    from specialize.demo import CHECKPOINTS, DOCUMENTS, checkpoint_path, write_corpus
+    from specialize.report import write_report
+
+    output.mkdir(parents=True, exist_ok=True)
+    corpus = open_corpus(write_corpus(output / "corpus.jsonl", limit=limit or DOCUMENTS))
+    traces = []
+    for name in CHECKPOINTS:
+        checkpoint = load_model(str(checkpoint_path(name)))
+        traces.append(trace(checkpoint, corpus, output / name, options=TraceOptions(), command=command))
+    # both checkpoints read the same text with the same tokenizer: one annotation serves both
+    annotations = [("syntax", tag(traces[0])), ("topics", find_topics(traces[0]))]
+    annotations += [("topics", column) for column in take_columns(traces[0])]
+    for opened in traces:
+        say(f"{opened.path.name}-routed checkpoint:")
+        for folder, annotation in annotations:
+            save_annotation(opened, annotation)
+            measure(opened, annotation, folder=folder, options=MeasureOptions())
+    runs = [opened.path for opened in traces]
+    return runs, write_report(runs, output, command=command)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from specialize.capture.windows import Window, cut_windows, group_windows, plan_batches
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words of the text, with [CLS] before and [SEP] after."""
+    words = ["[UNK]", "[CLS]", "[SEP]", *"abcdefghij"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+
+
+def test_windows_cover_the_text_once_and_open_as_a_sequence_does(tokenizer):
+    windows = list(cut_windows(["a b c d e", "f g"], tokenizer, length=3))
+    assert [window.document for window in windows] == [0, 0, 0, 1]
+    assert [window.token_ids.tolist() for window in windows] == [[1, 3, 4], [1, 5, 6], [1, 7], [1, 8, 9]]
+    assert {window.opening for window in windows} == {1}
+    assert windows[1].spans.tolist() == [[4, 5], [6, 7]]
+
+
+def test_a_text_without_tokens_has_no_window(tokenizer):
+    assert [window.document for window in cut_windows(["", "a"], tokenizer, length=4, first_document=7)] == [8]
+
+
+def make_window(length: int) -> Window:
+    return Window(0, np.zeros(length, np.int32), 0, np.zeros((length, 2), np.int32))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 200))
+def test_batches_hold_every_window_once_within_the_budget(lengths, budget):
+    windows = [make_window(length) for length in lengths]
+    batches = plan_batches(windows, tokens=budget)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(windows)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 200))
+def test_groups_keep_the_order_and_the_limit(lengths, limit):
+    groups = list(group_windows(map(make_window, lengths), tokens=limit))
+    assert [window.num_recorded for group in groups for window in group] == lengths
+    for group in groups:
+        assert len(group) == 1 or sum(window.num_recorded for window in group) <= limit

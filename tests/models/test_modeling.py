@@ -1,0 +1,178 @@
+import itertools
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from specialize.errors import ConfigError
+from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
+from specialize.models.moe import balance_loss
+
+SIZES = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 40,
+    "num_experts": 4,
+    "routing_prefix": 6,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+ROUTED = [
+    {"routing_unit": unit, "num_experts_per_tok": k, "router_scope": scope, "router_type": kind}
+    for unit, k, scope, kind in itertools.product(
+        ("token", "sequence"), (1, 2), ("layer", "global"), ("learned", "frozen", "rerandomized")
+    )
+]
+
+
+def build(**choices: object) -> GPTMoEForCausalLM:
+    torch.manual_seed(0)
+    model = GPTMoEForCausalLM(GPTMoEConfig(**(SIZES | choices)))
+    with torch.no_grad():
+        for parameter in model.parameters():  # every token should matter to every later one
+            parameter.mul_(4)
+    return model.eval()
+
+
+def random_ids(rows: int = 2, length: int = 20) -> torch.Tensor:
+    return torch.randint(1, 61, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+def name_of(choices: dict[str, object]) -> str:
+    return "-".join(map(str, choices.values()))
+
+
+@pytest.mark.parametrize("choices", [*ROUTED, {"num_experts": 0}], ids=name_of)
+def test_no_counted_logit_sees_a_later_token(choices):
+    """Change one token at a time; logits before it must not move where their loss is counted."""
+    model = build(**choices)
+    first_counted = model.config.uncounted_positions
+    ids = random_ids(1)
+    with torch.no_grad():
+        before = model(ids).logits
+        for place in range(ids.shape[1]):
+            changed = ids.clone()
+            changed[0, place] = (changed[0, place] + 7) % 60 + 1
+            after = model(changed).logits
+            torch.testing.assert_close(after[:, first_counted:place], before[:, first_counted:place])
+            assert not torch.allclose(after[:, place], before[:, place])
+
+
+def test_a_prefix_router_does_look_ahead_inside_its_prefix():
+    """The control of the test above: what is not counted is not counted for a reason."""
+    model = build(routing_unit="sequence", num_experts_per_tok=1)
+    ids = random_ids(16)
+    changed = ids.clone()
+    changed[:, 5] = (changed[:, 5] + 7) % 60 + 1
+    with torch.no_grad():
+        assert not torch.allclose(model(ids).logits[:, :5], model(changed).logits[:, :5])
+
+
+def test_a_full_summary_is_labelled_non_causal_because_it_leaks():
+    model = build(routing_unit="sequence", num_experts_per_tok=1, sequence_summary="full")
+    ids = random_ids(16)
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 7) % 60 + 1
+    with torch.no_grad():
+        assert not torch.allclose(model(ids).logits[:, :-1], model(changed).logits[:, :-1])
+    assert not model.config.is_causal
+    assert build(routing_unit="sequence").config.is_causal
+    assert build(num_experts=0, sequence_summary="full", routing_unit="sequence").config.is_causal
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("unit", ["token", "sequence"])
+def test_padding_changes_nothing(unit, side):
+    model = build(routing_unit=unit)
+    ids, padding = random_ids(3, 12), torch.zeros(3, 5, dtype=torch.int64)
+    order = (padding, ids) if side == "left" else (ids, padding)
+    mask = torch.cat([torch.zeros_like(part) if part is padding else torch.ones_like(part) for part in order], dim=1)
+    with torch.no_grad():
+        padded = model(torch.cat(order, dim=1), attention_mask=mask).logits
+        real = padded[:, 5:] if side == "left" else padded[:, :12]
+        torch.testing.assert_close(real, model(ids).logits)
+
+
+@pytest.mark.parametrize("choices", ROUTED, ids=name_of)
+def test_saved_and_loaded_it_is_the_same_model(choices, tmp_path):
+    model = build(**choices)
+    model.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert isinstance(loaded, GPTMoEForCausalLM)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(random_ids()).logits, model(random_ids()).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("kind", "moves"), [("learned", True), ("frozen", False), ("rerandomized", False)])
+def test_only_a_learned_router_is_trained(kind, moves):
+    model = build(router_type=kind).train()
+    ids = random_ids()
+    model(ids, labels=ids).loss.backward()
+    router = model.model.layers[0].mlp.router
+    assert (router.weight.grad is not None) == moves
+    assert model.model.layers[0].mlp.experts.up.grad is not None
+
+
+def test_a_rerandomized_router_is_drawn_anew_in_training_only():
+    model = build(router_type="rerandomized")
+    router = model.model.layers[1].mlp.router
+    drawn = router.weight.clone()
+    model(random_ids())
+    assert torch.equal(router.weight, drawn)
+    model.train()
+    model(random_ids())
+    assert not torch.equal(router.weight, drawn)
+
+
+def test_one_router_serves_all_layers_when_global():
+    model = build(router_scope="global")
+    assert [block.mlp.router is None for block in model.model.layers] == [False, True, True]
+
+
+@pytest.mark.parametrize("unit", ["token", "sequence"])
+def test_the_loss_counts_what_may_be_counted(unit):
+    model = build(routing_unit=unit, router_aux_loss_coef=0.0)
+    ids = random_ids()
+    with torch.no_grad():
+        output = model(ids, labels=ids)
+    skip = 5 if unit == "sequence" else 0  # the last of six prefix positions counts
+    log_probabilities = output.logits.log_softmax(dim=-1)[:, :-1]
+    expected = -log_probabilities.gather(2, ids[:, 1:, None])[:, skip:].mean()
+    torch.testing.assert_close(output.loss, expected)
+
+
+def test_balance_loss_is_one_when_even_and_e_when_collapsed():
+    even = torch.arange(8)[:, None] % 4
+    assert balance_loss(torch.full((8, 4), 0.25), even) == 1.0
+    collapsed = torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.int64), 4).float()
+    assert balance_loss(collapsed, torch.zeros(8, 1, dtype=torch.int64)) == 4.0
+
+
+def test_generation_goes_on_from_the_prompt():
+    model = build()
+    prompt = random_ids(2, 4)
+    generated = model.generate(prompt, max_new_tokens=5, do_sample=False)
+    assert torch.equal(generated[:, :4], prompt)
+    with torch.no_grad():
+        assert torch.equal(generated[:, 4], model(prompt).logits[:, -1].argmax(dim=-1))
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"routing_unit": "tokens"}, "routing_unit: expected one of token, sequence, got 'tokens'. Did you mean 'token'?"),
+        ({"num_experts_per_tok": 9}, "num_experts_per_tok: expected 1 to num_experts = 4, got 9"),
+        ({"num_experts": -1}, "num_experts: expected 0 (dense) or more, got -1"),
+        ({"num_attention_heads": 5}, "hidden_size: expected a multiple of num_attention_heads = 5, got 32"),
+        ({"routing_prefix": 99}, "routing_prefix: expected 1 to max_position_embeddings = 40, got 99"),
+    ],
+)
+def test_impossible_choices(choices, message):
+    with pytest.raises(ConfigError) as caught:
+        GPTMoEConfig(**(SIZES | choices))
+    assert str(caught.value) == message

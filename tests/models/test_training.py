@@ -1,0 +1,173 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from specialize.errors import ConfigError, SpecializeError
+from specialize.models import training
+from specialize.models.data import TokenStore, batches, is_held_out
+from specialize.models.settings import read_train_config
+from specialize.models.training import learning_rate, train
+
+CONFIG = """
+seed = 3
+[model]
+hidden_size = 32
+intermediate_size = 32
+num_hidden_layers = 2
+num_attention_heads = 2
+num_experts = 4
+num_experts_per_tok = 1
+router_type = "{router}"
+routing_unit = "{unit}"
+routing_prefix = 4
+[tokenizer]
+vocab_size = 300
+[data]
+corpus = "corpus.jsonl"
+validation_share = 0.2
+group_separator = "#"
+[training]
+steps = 30
+batch_size = 8
+context_length = 16
+learning_rate = 1e-2
+warmup_steps = 5
+dtype = "float32"
+saved_dtype = "float32"
+evaluate_every = 10
+checkpoint_every = 10
+compare_from = 3
+"""
+
+
+@pytest.fixture
+def config_path(tmp_path):
+    rng = np.random.default_rng(0)
+    words = ["alpha", "beta", "gamma", "delta", "river", "stone"]
+    lines = []
+    for i in range(60):  # each word tells the next: there is something to learn
+        start = rng.integers(6)
+        text = " ".join(words[(start + j) % 6] for j in range(40))
+        lines.append(json.dumps({"id": f"book{i // 3}#{i}", "text": text}))
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    path = tmp_path / "train.toml"
+    path.write_text(CONFIG.format(router="learned", unit="token"))
+    return path
+
+
+def test_training_learns_and_leaves_a_model(config_path, tmp_path):
+    config_path.write_text(config_path.read_text().replace("steps = 30", "steps = 120"))
+    told = []
+    result = train(read_train_config(config_path), tmp_path / "run", on_step=told.append)
+    assert result.perplexity < 0.5 * result.unigram_perplexity
+    assert [progress.step for progress in told] == list(range(1, 121))
+    assert len(result.load) == 2
+    for load, entropy in zip(result.load, result.load_entropy, strict=True):
+        assert math.isclose(sum(load), 1, rel_tol=1e-6)
+        assert math.isclose(entropy, -sum(p * math.log2(p) for p in load if p), rel_tol=1e-6)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/model")
+    ids = tokenizer("alpha beta gamma", return_tensors="pt")["input_ids"]
+    assert "delta" in tokenizer.decode(model.generate(ids, max_new_tokens=4, do_sample=False)[0])
+    card = (tmp_path / "run/model/README.md").read_text()
+    assert f"| perplexity | {result.perplexity:.1f} |" in card
+    assert str(tmp_path) not in card + (tmp_path / "run/model/evaluation.json").read_text()
+
+
+@pytest.mark.parametrize(("router", "unit"), [("learned", "sequence"), ("rerandomized", "token")])
+def test_an_interrupted_run_ends_with_the_same_weights(config_path, tmp_path, router, unit):
+    config_path.write_text(CONFIG.format(router=router, unit=unit))
+    config = read_train_config(config_path)
+    train(config, tmp_path / "whole")
+
+    def interrupt(progress):
+        if progress.step == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "parts", on_step=interrupt)
+    steps = []
+    train(config, tmp_path / "parts", on_step=lambda progress: steps.append(progress.step))
+    assert steps == list(range(11, 31))  # from the checkpoint at step 10
+    whole, parts = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_frozen_router_stays_as_it_was_drawn(config_path, tmp_path):
+    config_path.write_text(CONFIG.format(router="frozen", unit="token"))
+    config = read_train_config(config_path)
+    train(config, tmp_path / "run")
+    torch.manual_seed(config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/data")
+    drawn = training.GPTMoEForCausalLM(training._model_config(config, tokenizer)).state_dict()
+    trained = load_file(tmp_path / "run/model/model.safetensors")
+    routers = [key for key in drawn if "router" in key]
+    assert len(routers) == 2
+    assert all(torch.equal(drawn[key], trained[key]) for key in routers)
+    assert not torch.equal(drawn["model.tokens.weight"], trained["model.tokens.weight"])
+
+
+def test_a_folder_of_other_settings_is_refused(config_path, tmp_path):
+    train(read_train_config(config_path), tmp_path / "run")
+    config_path.write_text(CONFIG.format(router="frozen", unit="token"))
+    with pytest.raises(ConfigError, match="holds a run of other settings"):
+        train(read_train_config(config_path), tmp_path / "run")
+
+
+def test_groups_fall_on_one_side():
+    sides = {(f"book{i // 5}", is_held_out(f"book{i // 5}#{i}", share=0.3, separator="#", seed=0)) for i in range(500)}
+    assert len(sides) == 100
+    assert 15 < sum(held_out for _, held_out in sides) < 45
+
+
+def test_windows_never_cross_a_document():
+    lengths = np.array([3, 25, 10, 41])
+    store = TokenStore(np.arange(79, dtype=np.uint16), np.concatenate([[0], lengths.cumsum()]))
+    for seed in (None, (0, 0), (0, 1)):
+        starts = store.windows(10, shuffle_seed=seed)
+        assert len(starts) == 2 + 1 + 4
+        document = np.searchsorted(store.offsets, starts, side="right") - 1
+        assert (starts + 10 <= store.offsets[document + 1]).all()
+
+
+def test_batches_depend_on_the_seed_and_the_step_alone():
+    store = TokenStore(np.arange(100, dtype=np.uint16), np.array([0, 40, 100]))
+    stream = batches(store, length=10, size=2, seed=1)
+    whole = [next(stream) for _ in range(12)]
+    resumed = batches(store, length=10, size=2, seed=1, first_step=7)
+    for expected in whole[7:]:
+        np.testing.assert_array_equal(next(resumed), expected)
+    assert not np.array_equal(whole[0], next(batches(store, length=10, size=2, seed=2)))
+
+
+def test_learning_rate_warms_up_and_falls(config_path):
+    settings = read_train_config(config_path).training
+    rates = [learning_rate(step, settings) for step in range(settings.steps)]
+    assert rates[:5] == pytest.approx([2e-3, 4e-3, 6e-3, 8e-3, 1e-2])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] == pytest.approx(1e-3, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 30", "step = 30", r"training.steps: Field required|unknown setting 'training.step'. Did you mean 'steps'?"),
+        ("batch_size = 8", "batch_size = 0", r"training.batch_size: .*greater than or equal to 1, got 0"),
+        ("[model]", "[model", "expected TOML"),
+        ("num_experts = 4", "num_expert = 4", r"unknown setting 'model.num_expert'. Did you mean 'num_experts'?"),
+        ('routing_unit = "token"', 'routing_unit = "word"', "routing_unit: expected one of token, sequence"),
+        ("validation_share = 0.2", "validation_share = 0.0001", "expected documents on both sides of the split"),
+        ("batch_size = 8", "batch_size = 8000", "expected at least one batch"),
+        ('corpus = "corpus.jsonl"', 'corpus = "corpus.json1"', "Did you mean 'corpus.jsonl'"),
+    ],
+)
+def test_mistakes_in_the_configuration(config_path, tmp_path, old, new, message):
+    config_path.write_text(config_path.read_text().replace(old, new))
+    with pytest.raises(SpecializeError, match=message):
+        train(read_train_config(config_path), tmp_path / "run")
