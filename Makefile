@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo-report
+FIGURES := plane-gold-topic profile-upos profile-gold-topic heatmap-1-token-upos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format figures clean
 
 demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
 	@echo "The report is $(abspath $(DEMO))/report.html"
+
+# The README's figures, with their data and provenance.
+figures: demo
+	cp $(foreach figure,$(FIGURES),$(wildcard $(DEMO)/figures/$(figure).*)) figures/
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest

@@ -33,7 +33,7 @@ class Annotation:
     def __post_init__(self) -> None:
         if self.codes.ndim != 1:
             raise AnnotationError(f"annotation {self.name!r}: codes must be one-dimensional, got {self.codes.shape}")
-        if self.codes.size and not (NO_LABEL <= self.codes.min() and self.codes.max() < len(self.labels)):
+        if self.codes.size and not (self.codes.min() >= NO_LABEL and self.codes.max() < len(self.labels)):
             raise AnnotationError(
                 f"annotation {self.name!r}: codes must lie in [{NO_LABEL}, {len(self.labels)}), "
                 f"got [{self.codes.min()}, {self.codes.max()}]"

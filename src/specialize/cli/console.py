@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ err = Console(stderr=True)
 
 Update = Callable[..., None]
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_OF_RATE = 30.0
 
 
 def print_json(value: Any) -> None:
@@ -66,10 +68,11 @@ def progress(title: str, unit: str) -> Iterator[Update]:
 
 
 class _Clock:
+    """Speed over the last half minute: what a resumed run finds done is soon forgotten."""
+
     def __init__(self, unit: str) -> None:
         self.unit = unit
-        self.started = time.monotonic()
-        self.first: int | None = None
+        self.marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def rate(self, done: int) -> str:
         return f"{self._per_second(done):,.1f} {self.unit}/s"
@@ -79,6 +82,9 @@ class _Clock:
         return f"{(total - done) / per_second:,.0f} s" if per_second > 0 else "?"
 
     def _per_second(self, done: int) -> float:
-        if self.first is None:  # what a resumed run finds done is not its own speed
-            self.first, self.started = done, time.monotonic()
-        return (done - self.first) / max(time.monotonic() - self.started, 1e-3)
+        now = time.monotonic()
+        self.marks.append((now, done))
+        while len(self.marks) > 2 and now - self.marks[1][0] > _SECONDS_OF_RATE:
+            self.marks.popleft()
+        (start, before), (end, after) = self.marks[0], self.marks[-1]
+        return (after - before) / max(end - start, 1e-3)

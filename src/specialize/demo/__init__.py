@@ -38,6 +38,6 @@ def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
     step = max(1, len(articles) // limit)
     with path.open("w", encoding="utf-8") as file:
         for article in articles[::step][:limit]:
-            line = {"id": article["title"], "text": article["extract"], "topic": article["topic"]}
+            line = {"id": article["title"], "text": article["extract"], "gold_topic": article["topic"]}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return path

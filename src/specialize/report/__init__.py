@@ -1,1 +1,6 @@
-"""Placeholder."""
+"""The report of a run: an HTML page with its figures, and the same numbers for the terminal."""
+
+from specialize.report.page import write_report
+from specialize.report.terminal import summary_records, summary_table
+
+__all__ = ["summary_records", "summary_table", "write_report"]

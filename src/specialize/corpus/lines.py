@@ -1,0 +1,104 @@
+"""Readers of text files: plain text, JSON Lines, CSV and TSV, each plain or gzipped."""
+
+import csv
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from specialize.corpus.columns import ColumnRequest, choose_columns, make_record, peek_kinds
+from specialize.corpus.document import Document, Record
+from specialize.errors import CorpusError
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading, through gzip where its name ends in `.gz`."""
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def read_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line with its end) of a UTF-8 file; a byte order mark is dropped.
+
+    Raises:
+        CorpusError: bytes that are not UTF-8 or not gzip, naming the file and line.
+    """
+    number = 0
+    try:
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{name}, line {number}: expected UTF-8, got the byte 0x{error.object[error.start]:02x} "
+            f"at byte {error.start + 1} of the line; convert the file to UTF-8"
+        ) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"{name}: expected a whole gzip file, got a damaged one ({error})") from None
+
+
+def read_text(path: Path, name: str) -> Iterator[Record]:
+    """Yield the file as one document, line ends as they are."""
+    yield Record(name, Document(name, "".join(line for _, line in read_lines(path, name))))
+
+
+def read_jsonl(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
+    """Yield one document for each JSON object, one object a line; blank lines are passed over.
+
+    The kind of each column is judged by the first 100 objects.
+    """
+    kinds, objects = peek_kinds(_read_objects(path, name))
+    if not kinds:
+        return
+    choice = choose_columns(kinds, request, name=name)
+    for row_number, (line_number, row) in enumerate(objects):
+        yield make_record(row, choice, where=f"{name}, line {line_number}", number=row_number)
+
+
+def _read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in read_lines(path, name):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise CorpusError(
+                f"{name}, line {number}: expected a JSON object, got broken JSON ({error.msg}, column {error.colno})"
+            ) from None
+        except RecursionError:
+            raise CorpusError(f"{name}, line {number}: expected a JSON object, got too deep a nesting") from None
+        if not isinstance(row, dict):
+            raise CorpusError(f"{name}, line {number}: expected a JSON object, got {type(row).__name__}")
+        yield number, row
+
+
+def read_csv(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
+    """Yield one document for each row under the header; every column holds strings.
+
+    Fields are separated by commas, or by tabs in a `.tsv` file, and may be quoted with `"`.
+    """
+    # The limit is a setting of the whole process, 128 KiB by default: shorter than many documents.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    delimiter = "\t" if ".tsv" in path.suffixes[-2:] else ","
+    reader = csv.reader((line for _, line in read_lines(path, name)), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        if len(set(header)) < len(header):
+            twice = next(column for column in header if header.count(column) > 1)
+            raise CorpusError(f"{name}, line 1: expected distinct column names, got {twice!r} twice")
+        choice = choose_columns(dict.fromkeys(header, "text"), request, name=name)
+        number = 0
+        for fields in reader:
+            if not fields:
+                continue
+            where = f"{name}, line {reader.line_num}"
+            if len(fields) != len(header):
+                raise CorpusError(f"{where}: expected {len(header)} fields as in the header, got {len(fields)}")
+            yield make_record(dict(zip(header, fields, strict=True)), choice, where=where, number=number)
+            number += 1
+    except csv.Error as error:
+        raise CorpusError(f"{name}, line {reader.line_num}: expected a table of separated values, {error}") from None

@@ -1,0 +1,176 @@
+"""How far the routing of a whole trace goes with one label set, as rows of the result schema."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from specialize.annotate.annotation import NO_LABEL, Annotation
+from specialize.errors import MeasurementError
+from specialize.measure.counting import SlotRule
+from specialize.measure.estimate import Estimate, EstimateArray
+from specialize.measure.layer import LayerMeasurement, measure_layer
+from specialize.measure.nulls import p_values, summarize_null
+from specialize.measure.results import as_results
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+_OF_A_LAYER = ("mutual_information", "uncertainty_coefficient", "label_entropy", "load_entropy")
+_OF_AN_EXPERT = ("load", "specific_information")
+_PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value")
+
+
+def specialization(
+    trace: "RoutingTrace",
+    annotation: Annotation,
+    *,
+    run: str | None = None,
+    rule: SlotRule = "selection",
+    draws: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Measure every layer of a trace against one annotation.
+
+    Rows, by ``metric``: for each layer ``mutual_information``, ``uncertainty_coefficient`` (the share of
+    H(label) that one routing decision removes), ``label_entropy`` and ``load_entropy``; for each expert
+    ``load`` and ``specific_information``; for each label that occurs and each expert ``lift``; and once
+    ``max_uncertainty_coefficient``, the largest over the layers, whose p-value comes from the largest of
+    each null draw and so is one test for the whole model. See `measure_layer` for units, nulls and intervals.
+
+    Args:
+        trace: an open trace.
+        annotation: labels for its tokens or for its documents.
+        run: the run's name in the frame; the name of the trace's folder unless given.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        draws: draws of the null.
+        num_blocks: the most blocks of documents for the jackknife.
+        seed: seed of the null; the same draws serve all layers.
+        progress: called with (layers done, layers in all).
+
+    Returns:
+        A frame with the columns of `RESULT_COLUMNS`. Benjamini-Hochberg q-values are over all layers,
+        experts and labels of one metric. Where fewer than two labels occur the information is 0 and the
+        uncertainty coefficient NaN.
+
+    Raises:
+        MeasurementError: when the annotation does not fit the trace or labels nothing that was routed, or
+            when the trace has no layers.
+    """
+    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
+    if len(annotation.codes) != size:
+        raise MeasurementError(
+            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
+            f"got {len(annotation.codes)}: annotate this trace again"
+        )
+    if not np.any(annotation.codes != NO_LABEL):
+        raise MeasurementError(
+            f"annotation {annotation.name!r} labels no {annotation.level}: annotate this trace again"
+        )
+    if not trace.layers:
+        raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
+    documents = trace.tokens()["document"].to_numpy()
+
+    measured: list[LayerMeasurement] = []
+    for done, router in enumerate(trace.layers):
+        if progress is not None:
+            progress(done, len(trace.layers))
+        measured.append(
+            measure_layer(
+                annotation.codes,
+                trace.experts(router.name),
+                documents,
+                level=annotation.level,
+                num_labels=len(annotation.labels),
+                num_experts=router.num_experts,
+                weights=trace.weights(router.name) if rule == "gate" else None,
+                rule=rule,
+                draws=draws,
+                num_blocks=num_blocks,
+                seed=seed,
+            )
+        )
+    if progress is not None:
+        progress(len(trace.layers), len(trace.layers))
+
+    layers = [router.layer for router in trace.layers]
+    frames = [
+        _layer_rows(layer, measurement, annotation.labels) for layer, measurement in zip(layers, measured, strict=True)
+    ]
+    frames.append(_rows(largest_uncertainty(measured), "max_uncertainty_coefficient"))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["run"] = trace.path.name if run is None else run
+    frame["routing"] = "learned"
+    frame["label_set"] = annotation.name
+    frame["q_value"] = adjust_p_values(frame)
+    return as_results(frame)
+
+
+def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
+    """Find the largest uncertainty coefficient over layers, with the p-value of a largest.
+
+    Each null draw contributes its own largest over the layers, so that choosing the layer after the fact is
+    paid for (Westfall & Young 1993). The layers must have been measured with one seed and number of draws.
+    There is no interval.
+
+    Returns:
+        The estimate; NaN where no layer has an uncertainty coefficient.
+    """
+    # fmax passes over a layer whose coefficient is undefined
+    value = np.fmax.reduce([layer.uncertainty_coefficient.value for layer in measured])
+    null = np.fmax.reduce([layer.null_uncertainty for layer in measured])
+    null_mean, null_low, null_high = summarize_null(null)
+    first = measured[0].uncertainty_coefficient
+    return Estimate(
+        value=float(value),
+        unit=first.unit,
+        null_mean=float(null_mean),
+        p_value=float(p_values(value, null)),
+        n_tokens=first.n_tokens,
+        n_documents=first.n_documents,
+        null_low=float(null_low),
+        null_high=float(null_high),
+    )
+
+
+def adjust_p_values(frame: pd.DataFrame) -> pd.Series:
+    """Compute q-values over all rows of one metric that have a p-value; NaN elsewhere.
+
+    Args:
+        frame: columns ``metric`` and ``p_value``.
+
+    Returns:
+        float64, aligned with the frame.
+
+    Source:
+        Benjamini & Hochberg (1995), Controlling the false discovery rate.
+    """
+    adjusted = pd.Series(np.nan, index=frame.index, dtype=np.float64)
+    for _, tested in frame["p_value"].dropna().groupby(frame["metric"]):
+        adjusted[tested.index] = false_discovery_control(tested.to_numpy(), method="bh")
+    return adjusted
+
+
+def _layer_rows(layer: int, measurement: LayerMeasurement, labels: Sequence[str]) -> pd.DataFrame:
+    frames = [_rows(getattr(measurement, metric), metric) for metric in _OF_A_LAYER + _OF_AN_EXPERT]
+    lift = _rows(measurement.lift, "lift", labels)
+    occurs = measurement.table.sum(axis=1) > 0
+    frames.append(lift[np.repeat(occurs, measurement.table.shape[1])])
+    return pd.concat(frames, ignore_index=True).assign(layer=pd.array([layer], dtype="Int64")[0])
+
+
+def _rows(estimate: Estimate | EstimateArray, metric: str, labels: Sequence[str] = ()) -> pd.DataFrame:
+    """Turn estimates of shape (), [expert] or [label, expert] into one row each."""
+    shape = np.shape(estimate.value)
+    columns: dict[str, Any] = {name: np.ravel(getattr(estimate, name)) for name in _PER_CELL}
+    if shape:
+        columns["expert"] = np.tile(np.arange(shape[-1]), len(labels) or 1)
+    if labels:
+        columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
+    frame = pd.DataFrame(columns).assign(metric=metric, unit=estimate.unit)
+    frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(frame["ci_low"].notna())
+    return as_results(frame.assign(n_tokens=estimate.n_tokens, n_documents=estimate.n_documents))

@@ -1,0 +1,117 @@
+"""Picking the rows that a figure draws out of a result frame."""
+
+import textwrap
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from specialize.errors import MeasurementError, did_you_mean
+from specialize.plot.text import clean_text
+
+ROUTINGS = ("learned", "shadow")
+_NEEDED = ("metric", "value")
+_OPTIONAL = ("run", "routing", "layer", "expert", "label_set", "label")
+_NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "q_value")
+_CHARACTERS_PER_INCH = 17.4  # of titles and axis labels
+_COUNTS = ("n_tokens", "n_documents")
+
+
+def complete_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy of a result frame that has every column a figure may ask for.
+
+    A missing `run` becomes ``run``, a missing `routing` ``learned``; other missing columns hold missing values.
+
+    Raises:
+        MeasurementError: `metric` or `value` is missing.
+    """
+    missing = [name for name in _NEEDED if name not in frame.columns]
+    if missing:
+        raise MeasurementError(
+            f"result frame: expected the columns {', '.join(_NEEDED)}, {', '.join(missing)} missing; "
+            "give a frame in the result schema (specialize.measure.schema)"
+        )
+    frame = frame.copy()
+    for name in (*_OPTIONAL, *_NUMBERS, *_COUNTS):
+        if name not in frame.columns:
+            frame[name] = np.nan
+    frame["run"] = frame["run"].astype(object).where(frame["run"].notna(), "run").astype(str)
+    frame["routing"] = frame["routing"].astype(object).where(frame["routing"].notna(), "learned").astype(str)
+    for name in ("layer", "expert", *_NUMBERS, *_COUNTS):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    return frame
+
+
+def select_rows(
+    frame: pd.DataFrame,
+    *,
+    metric: str,
+    label_set: str | None = None,
+    run: str | None = None,
+    layer: int | None = None,
+    routing: str | None = None,
+) -> pd.DataFrame:
+    """Return the completed rows of `metric`, narrowed by whichever other names are given.
+
+    Raises:
+        MeasurementError: nothing is left; the message names what the frame holds instead.
+    """
+    rows = complete_frame(frame)
+    wanted = {"metric": metric, "label_set": label_set, "run": run, "layer": layer, "routing": routing}
+    for column, value in wanted.items():
+        if value is None:
+            continue
+        present = list(pd.unique(rows[column].dropna()))
+        rows = rows[rows[column] == value]
+        if rows.empty:
+            names = [f"{name:g}" if column == "layer" else clean_text(name) for name in present]
+            raise MeasurementError(
+                f"{column}: expected one of {', '.join(names) or '(the frame has none)'}, "
+                f"got {clean_text(value)!r}.{did_you_mean(str(value), names)}"
+            )
+    return rows
+
+
+def only_value(rows: pd.DataFrame, column: str) -> str:
+    """Return the one value of `column` in `rows`.
+
+    Raises:
+        MeasurementError: there are several; the message asks to name one.
+    """
+    present = [str(name) for name in pd.unique(rows[column].dropna())]
+    if len(present) > 1:
+        names = ", ".join(clean_text(name) for name in present)
+        raise MeasurementError(f"{column}: the frame holds {len(present)} ({names}), name one with {column}=")
+    return present[0] if present else ""
+
+
+def by_run(rows: pd.DataFrame) -> Iterator[tuple[int, str, dict[str, pd.DataFrame]]]:
+    """Yield index, name and rows by routing of each run, in the frame's order, sorted by layer."""
+    for index, (run, group) in enumerate(rows.groupby("run", sort=False)):
+        parts = {
+            routing: group[group["routing"] == routing].sort_values("layer", kind="stable") for routing in ROUTINGS
+        }
+        yield index, str(run), {routing: part for routing, part in parts.items() if not part.empty}
+
+
+def set_plain(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "", room: float | None = None) -> None:
+    """Set title and axis labels, wrapped to the axes and none of them read as mathematics.
+
+    Args:
+        ax: the axes.
+        title: lines are kept, and wrapped where they are longer than `room`.
+        xlabel: kept as it is.
+        ylabel: wrapped to the height of the axes.
+        room: inches for the title, the width of the axes without.
+    """
+    width, height = ax.bbox.width / ax.figure.dpi, ax.bbox.height / ax.figure.dpi
+    ax.set_title(_wrap(title, room or width * 1.06), parse_math=False, linespacing=1.35)
+    ax.set_xlabel(xlabel, parse_math=False)
+    # Legend and title take about a quarter of the height that the axes have before they are laid out.
+    ax.set_ylabel(_wrap(ylabel, 0.75 * height), parse_math=False)
+
+
+def _wrap(text: str, inches: float) -> str:
+    characters = max(12, int(inches * _CHARACTERS_PER_INCH))
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, characters))

@@ -1,0 +1,97 @@
+"""How evenly the tokens are spread over the experts."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.profile import mark_layers
+from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PALETTE, new_axes, use_style
+from specialize.plot.text import name_quantity
+
+_COLUMN = 0.72  # of a layer's width that its experts take
+_LOWEST = 2.0**-6  # shares below 1/64 of an even one, dead experts among them, are drawn at the foot
+
+
+def expert_load(
+    frame: pd.DataFrame,
+    *,
+    layer: int | None = None,
+    run: str | None = None,
+    label_set: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw every expert's load relative to an even share, by layer, each layer's experts from most to least used.
+
+    A point at 2 takes twice the tokens that an even spread would give it. Experts below 1/64 of an even share, dead
+    ones among them, are crosses at the foot of the figure.
+
+    Args:
+        frame: result frame with rows of ``load`` (share of the layer's mass, by expert) of the model's own router.
+        layer: one layer; all of them without.
+        run: needed where the frame holds several.
+        label_set: needed where the frame holds loads counted for several label sets.
+        ax: axes to draw on; a new column-wide figure without.
+
+    Returns:
+        The axes; the points carry the gid ``load``, the crosses ``load-lowest``.
+
+    Raises:
+        MeasurementError: the frame has no such rows, or several runs or label sets and none was named.
+    """
+    rows = select_rows(frame, metric="load", run=run, layer=layer, label_set=label_set, routing="learned")
+    rows = rows[rows["layer"].notna() & rows["value"].notna()]
+    for column in ("run", "label_set"):
+        only_value(rows, column)
+    with use_style():
+        ax = new_axes(COLUMN_WIDTH, 2.4) if ax is None else ax
+        layers = np.unique(rows["layer"])
+        points = [_rank(part) for _, part in rows.groupby("layer")]
+        x, relative = np.concatenate(points).T if points else np.empty((2, 0))
+        drawn = relative >= _LOWEST
+        size = float(np.clip(60 / max(len(x) / max(len(layers), 1), 1), 2.5, 14))
+        ax.axhline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1, gid="load-even")
+        ax.scatter(x[drawn], relative[drawn], s=size, color=PALETTE[0], linewidths=0, zorder=3, gid="load")
+        if not drawn.all():
+            ax.scatter(x[~drawn], np.full((~drawn).sum(), _LOWEST), s=size + 6, color=INK, marker="x",
+                       linewidths=0.8, clip_on=False, zorder=4, gid="load-lowest")  # fmt: skip
+        _scale(ax, relative, all_drawn=bool(drawn.all()))
+        mark_layers(ax, layers)
+        name = name_quantity("load", None)
+        set_plain(
+            ax,
+            title=f"{name.title}\nby layer, from its most to its least used expert",
+            xlabel="layer",
+            ylabel=name.axis,
+        )
+        ax.grid(axis="y")
+    return ax
+
+
+def _rank(part: pd.DataFrame) -> np.ndarray:
+    """Return [experts, 2]: x inside the layer's column by rank, and the share times the number of experts."""
+    relative = np.sort(part["value"].to_numpy())[::-1] * len(part)
+    spread = (np.arange(len(part)) + 0.5) / len(part) - 0.5
+    return np.column_stack([part["layer"].to_numpy() + _COLUMN * spread, relative])
+
+
+def _scale(ax: Axes, relative: np.ndarray, *, all_drawn: bool) -> None:
+    positive = relative[relative >= _LOWEST]
+    high = max(1.0, float(np.ceil(np.log2(positive.max()) + 0.03))) if positive.size else 1.0
+    low = min(-1.0, float(np.floor(np.log2(positive.min()) - 0.03))) if positive.size else -1.0
+    low = low if all_drawn else float(np.log2(_LOWEST))
+    ax.set_yscale("log", base=2)
+    ax.set_ylim(2.0 ** (low - 0.15), 2.0**high)
+    step = max(1, int(np.ceil((high - low) / 6)))
+    exponents = sorted({*np.arange(0, high + 1, step), *np.arange(0, low - 1, -step)})
+    exponents = [exponent for exponent in exponents if low <= exponent <= high]
+    labels = [power_of_two(exponent) for exponent in exponents]
+    if not all_drawn and exponents and exponents[0] == low:
+        labels[0] = "≤ " + labels[0]
+    ax.set_yticks([2.0**exponent for exponent in exponents], labels, parse_math=False)
+    ax.minorticks_off()
+
+
+def power_of_two(exponent: float) -> str:
+    """Return 2 to the power of a whole `exponent` as a reader writes it: 1/4, 1, 8."""
+    return f"{2 ** int(exponent)}" if exponent >= 0 else f"1/{2 ** int(-exponent)}"

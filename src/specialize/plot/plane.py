@@ -1,0 +1,140 @@
+"""Syntax against topics: where each layer of each run lies."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from specialize.errors import MeasurementError
+from specialize.plot.frames import ROUTINGS, by_run, select_rows, set_plain
+from specialize.plot.profile import add_legend
+from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
+from specialize.plot.text import name_label_set, shorten
+
+_METRIC = "uncertainty_coefficient"
+
+
+def syntax_topic_plane(
+    frame: pd.DataFrame, *, syntax: str = "upos", topic: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the uncertainty coefficient of syntax (x) against that of topics (y), one marker a run and layer.
+
+    Both axes are shares of their own label's entropy, which is what makes them comparable. A line joins the layers of
+    a run in order, its first and last layer are numbered, crosses are the 95 % intervals, and a plus sign in the run's
+    colour marks the mean of its nulls over the layers.
+
+    Args:
+        frame: result frame with rows of ``uncertainty_coefficient`` for both label sets.
+        syntax: label set of the x axis.
+        topic: label set of the y axis; without, ``bertopic``, else the only other one.
+        ax: axes to draw on; a new column-wide figure without.
+
+    Returns:
+        The axes. Lines carry the gid ``value-ROUTING-N``, N counting the runs, and the run's name as their label.
+
+    Raises:
+        MeasurementError: one of the label sets is missing, or no run and layer has both.
+    """
+    rows = select_rows(frame, metric=_METRIC)
+    topic = topic or _choose_topic(rows, syntax)
+    pairs = _pair(rows, syntax, topic)
+    with use_style():
+        own_figure = ax is None
+        ax = new_axes(COLUMN_WIDTH, 3.3) if ax is None else ax
+        handles: list[Any] = []
+        names = []
+        for index, run, parts in by_run(pairs):
+            look = series_look(index)
+            for routing, part in parts.items():
+                _draw_path(ax, part, (index, run, routing), look)
+            if "learned" in parts:
+                _draw_null(ax, parts["learned"], index)
+            handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4))
+            names.append(shorten(run, width=34))
+        if (pairs["routing"] == "shadow").any():
+            handles.append(Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
+                                  linestyle=(0, (3, 1.6)), markerfacecolor=PAPER))  # fmt: skip
+            names.append("shadow: a frozen random router")
+        if pairs["null_mean_x"].notna().any() and pairs["null_mean_y"].notna().any():
+            handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
+            names.append("null, mean over layers")
+        ax.set_xlim(min(0.0, ax.get_xlim()[0]), ax.get_xlim()[1])
+        ax.set_ylim(min(0.0, ax.get_ylim()[0]), ax.get_ylim()[1])
+        ax.grid(axis="both")
+        ax.locator_params(nbins=5)
+        x, y = name_label_set(syntax), name_label_set(topic)
+        set_plain(
+            ax,
+            title=f"U({x.short} | expert) against U({y.short} | expert)\n"
+            "shares of H(label) removed by one routing decision",
+            xlabel=f"U({x.short} | expert), share of H({x.short})",
+            ylabel=f"U({y.short} | expert)\nshare of H({y.short})",
+        )
+        add_legend(ax, handles, names, own_figure=own_figure)
+    return ax
+
+
+def _choose_topic(rows: pd.DataFrame, syntax: str) -> str:
+    others = [str(name) for name in pd.unique(rows["label_set"].dropna()) if name != syntax]
+    if "bertopic" in others:
+        return "bertopic"
+    if len(others) != 1:
+        raise MeasurementError(
+            f"topic: expected one label set beside {syntax!r}, got {', '.join(others) or 'none'}; name one with topic="
+        )
+    return others[0]
+
+
+def _pair(rows: pd.DataFrame, syntax: str, topic: str) -> pd.DataFrame:
+    keys = ["run", "routing", "layer"]
+    sides = [select_rows(rows, metric=_METRIC, label_set=name).dropna(subset=["layer"]) for name in (syntax, topic)]
+    pairs = sides[0].merge(sides[1], on=keys, suffixes=("_x", "_y"))
+    if pairs.empty:
+        raise MeasurementError(
+            f"expected runs and layers measured for both {syntax!r} and {topic!r}, got none with both; "
+            "measure both on the same run"
+        )
+    return pairs
+
+
+def _draw_path(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: SeriesLook) -> None:
+    index, run, routing = names
+    shadow = routing == ROUTINGS[1]
+    x, y = part["value_x"].to_numpy(), part["value_y"].to_numpy()
+    cross: dict[str, Any] = {"color": look.color, "linewidth": 0.7, "alpha": 0.55, "zorder": 2}
+    ax.hlines(y, part["ci_low_x"], part["ci_high_x"], gid=f"interval-x-{routing}-{index}", **cross)
+    ax.vlines(x, part["ci_low_y"], part["ci_high_y"], gid=f"interval-y-{routing}-{index}", **cross)
+    ax.plot(
+        x,
+        y,
+        color=look.color,
+        marker=look.marker,
+        markersize=4,
+        linewidth=0.9,
+        linestyle=(0, (3, 1.6)) if shadow else "-",
+        markerfacecolor=PAPER if shadow else look.color,
+        markeredgewidth=0.8,
+        zorder=3,
+        gid=f"value-{routing}-{index}",
+        label=shorten(run),
+    )
+    for end in {0, len(part) - 1}:
+        if np.isfinite(x[end]) and np.isfinite(y[end]):
+            ax.annotate(
+                f"{part['layer'].iloc[end]:g}",
+                (x[end], y[end]),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=look.color,
+                parse_math=False,
+            )
+
+
+def _draw_null(ax: Axes, part: pd.DataFrame, index: int) -> None:
+    color = series_look(index).color
+    means = part[["null_mean_x", "null_mean_y"]].mean()
+    if means.notna().all():
+        ax.plot(*means, marker="+", markersize=6, color=color, linestyle="none", gid=f"null-mean-{index}")

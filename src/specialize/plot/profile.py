@@ -1,0 +1,152 @@
+"""A quantity over the layers of one or several runs."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from specialize.plot.frames import by_run, only_value, select_rows, set_plain
+from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
+from specialize.plot.text import name_quantity, shorten
+
+_SPREAD = 0.16  # of a layer's width, shared by the runs so that their intervals do not hide each other
+
+
+def layer_profile(
+    frame: pd.DataFrame,
+    *,
+    metric: str = "uncertainty_coefficient",
+    label_set: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw `metric` over the layers: one line a run, its 95 % interval, and the null it is held against.
+
+    A line is drawn for the model's own router (solid) and, where the frame has one, for the shadow router (dashed,
+    hollow markers). The null is a band from its 2.5th to its 97.5th percentile with a dotted mean, in the run's colour.
+
+    Args:
+        frame: result frame; one row a run, routing and layer of `metric` is drawn.
+        metric: name of a quantity of whole layers.
+        label_set: which labels, needed where the frame holds several.
+        ax: axes to draw on; a new column-wide figure without.
+
+    Returns:
+        The axes. Lines carry the gid ``value-ROUTING-N``, N counting the runs, and the run's name as their label.
+
+    Raises:
+        MeasurementError: the frame has no such rows, or several label sets and none was named.
+    """
+    rows = select_rows(frame, metric=metric, label_set=label_set)
+    rows = rows[rows["layer"].notna()]
+    label_set = only_value(rows, "label_set") or None
+    with use_style():
+        own_figure = ax is None
+        ax = new_axes(COLUMN_WIDTH, 2.7) if ax is None else ax
+        runs = list(by_run(rows))
+        offsets = _SPREAD * (np.arange(len(runs)) - (len(runs) - 1) / 2) / max(len(runs) - 1, 1)
+        for (index, run, parts), offset in zip(runs, offsets, strict=True):
+            look = series_look(index)
+            for routing, part in parts.items():
+                _draw_line(ax, part, (index, run, routing), look, offset)
+            if "learned" in parts:
+                _draw_null(ax, parts["learned"], index)
+        layers = np.unique(rows["layer"])
+        mark_layers(ax, layers)
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(0.0, low), max(high, 1e-6))
+        ax.grid(axis="y")
+        ax.locator_params(axis="y", nbins=6)
+        name = name_quantity(metric, label_set)
+        set_plain(ax, title=name.title, xlabel="layer", ylabel=name.axis)
+        _add_legend(ax, rows, own_figure=own_figure)
+    return ax
+
+
+def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: SeriesLook, offset: float) -> None:
+    index, run, routing = names
+    shadow = routing == "shadow"
+    x = part["layer"].to_numpy() + offset
+    ax.vlines(
+        x,
+        part["ci_low"],
+        part["ci_high"],
+        color=look.color,
+        linewidth=0.9,
+        alpha=0.6 if shadow else 1.0,
+        gid=f"interval-{routing}-{index}",
+    )
+    ax.plot(
+        x,
+        part["value"].to_numpy(),
+        color=look.color,
+        marker=look.marker,
+        linestyle=(0, (3, 1.6)) if shadow else "-",
+        linewidth=1.0 if shadow else 1.3,
+        markersize=4,
+        markerfacecolor=PAPER if shadow else look.color,
+        markeredgecolor=look.color,
+        markeredgewidth=0.8,
+        zorder=3,
+        gid=f"value-{routing}-{index}",
+        label=shorten(run),
+    )
+
+
+def _draw_null(ax: Axes, part: pd.DataFrame, index: int) -> None:
+    look = series_look(index)
+    null = part[["layer", "null_mean", "null_low", "null_high"]].to_numpy(dtype=float)
+    if len(null) == 1:  # a band needs a width
+        null = np.repeat(null, 2, axis=0)
+        null[:, 0] += (-0.3, 0.3)
+    x, mean, low, high = null.T
+    if np.isfinite(low).any():
+        ax.fill_between(x, low, high, color=look.color, alpha=0.16, linewidth=0, zorder=1, gid=f"null-band-{index}")
+    if np.isfinite(mean).any():
+        ax.plot(x, mean, color=look.color, linestyle=":", linewidth=0.9, zorder=1.5, gid=f"null-mean-{index}")
+
+
+def mark_layers(ax: Axes, layers: np.ndarray) -> None:
+    """Put ticks at `layers`, at most 14 of them, and leave half a layer of room at both ends."""
+    step = max(1, int(np.ceil(len(layers) / 14)))
+    ticks = layers[::step]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], parse_math=False)
+    if len(layers):
+        ax.set_xlim(layers.min() - 0.5, layers.max() + 0.5)
+
+
+def _add_legend(ax: Axes, rows: pd.DataFrame, *, own_figure: bool) -> None:
+    handles: list[Any] = []
+    names = []
+    for index, run, _ in by_run(rows):
+        look = series_look(index)
+        handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linewidth=1.3))
+        names.append(shorten(run, width=34))
+    if (rows["routing"] == "shadow").any():
+        handles.append(Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
+                              linestyle=(0, (3, 1.6)), markerfacecolor=PAPER))  # fmt: skip
+        names.append("shadow: a frozen random router")
+    if rows["null_mean"].notna().any() or rows["null_low"].notna().any():
+        handles.append(
+            (Patch(color=MUTED, alpha=0.25, linewidth=0), Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
+        )
+        names.append("null: mean, 2.5 to 97.5 %")
+    add_legend(ax, handles, names, own_figure=own_figure)
+
+
+def add_legend(ax: Axes, handles: list[Any], names: list[str], *, own_figure: bool) -> None:
+    """Put a legend below the axes where the figure is ours, inside them where it is the caller's."""
+    if not handles:
+        return
+    options: dict[str, Any] = {"handler_map": {tuple: HandlerTuple(ndivide=1)}}
+    if own_figure:
+        longest = max(len(name) for name in names)
+        columns = max(1, min(len(names), int(ax.figure.bbox.width / ax.figure.dpi * 18 / (longest + 8))))
+        legend = ax.figure.legend(handles, names, loc="outside lower left", ncols=columns, **options)
+    else:
+        legend = ax.legend(handles, names, loc="best", **options)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

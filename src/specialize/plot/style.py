@@ -1,0 +1,174 @@
+"""The look of every figure: sizes, fonts, colours and how a figure is written to disk."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from specialize.errors import SpecializeError, did_you_mean
+
+COLUMN_WIDTH = 3.35
+"""Width of a figure in one column of a two-column paper, in inches."""
+PAGE_WIDTH = 6.9
+"""Width of a figure over both columns, in inches."""
+
+INK = "#22262b"
+MUTED = "#767c84"
+GRID = "#e3e5e8"
+PAPER = "#fefefe"
+NO_DATA = "#d3d6da"
+CENTER = "#f7f6f3"
+
+# Okabe and Ito's colours (2008), ordered so that neighbours differ in lightness too, for grey print.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#5b4a9e")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+FORMATS = ("pdf", "png", "svg")
+
+# Far more than expected prints darkest, so that the map can be read in grey.
+LIFT_COLORS = LinearSegmentedColormap.from_list(
+    "specialize_lift",
+    list(
+        zip((0, 0.25, 0.5, 0.66, 0.83, 1), ("#3f8fb5", "#a3cce0", CENTER, "#f2b281", "#c4501b", "#6a1f0b"), strict=True)
+    ),
+).with_extremes(bad=NO_DATA)
+
+# Scripts that the bundled font lacks are drawn with one of these where it is installed.
+_FALLBACK_FONTS = (
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "WenQuanYi Zen Hei",
+)
+
+
+@dataclass(frozen=True)
+class SeriesLook:
+    """Colour and marker of one run."""
+
+    color: str
+    marker: str
+
+
+def series_look(index: int) -> SeriesLook:
+    """Return the look of the run at `index`; colours and markers run in cycles of different length."""
+    return SeriesLook(PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Apply the look of `specialize` figures for the length of a ``with`` block."""
+    installed = set(font_manager.get_font_names())
+    settings: Any = {
+        "figure.dpi": 150,
+        "figure.facecolor": "white",
+        "savefig.dpi": 300,
+        "savefig.facecolor": "auto",
+        "font.family": ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed), "sans-serif"],
+        "font.size": 7.5,
+        "axes.titlesize": 7.5,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 7,
+        "axes.titlecolor": INK,
+        "axes.labelsize": 7.5,
+        "axes.labelcolor": INK,
+        "axes.labelpad": 4,
+        "axes.facecolor": "none",
+        "axes.edgecolor": MUTED,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": False,
+        "axes.axisbelow": True,
+        "axes.unicode_minus": True,
+        "axes.formatter.use_mathtext": False,
+        "grid.color": GRID,
+        "grid.linewidth": 0.6,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 4.5,
+        "hatch.linewidth": 0.5,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "legend.handlelength": 2.2,
+        "legend.borderaxespad": 0.4,
+        "legend.labelcolor": INK,
+        "text.color": INK,
+        "text.usetex": False,
+        # A dollar sign in a label is a dollar sign.
+        "text.parse_math": False,
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+        # Text stays text: it can be searched and read aloud, and the reader's fonts cover every script.
+        "svg.fonttype": "none",
+        "svg.hashsalt": "specialize",
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Return the axes of a new figure of `width` by `height` inches; pyplot does not know of it."""
+    with use_style():
+        return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write `figure` to `path` in the format of its suffix, the same bytes for the same figure.
+
+    The file appears whole or not at all. A script that no installed font covers is drawn as boxes in PDF and PNG;
+    SVG keeps the text.
+
+    Raises:
+        SpecializeError: the suffix is none of `FORMATS`.
+    """
+    path = Path(path)
+    image_format = path.suffix.lower().lstrip(".")
+    data = render_figure(figure, image_format)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+    return path
+
+
+def render_figure(figure: Figure, image_format: str, *, transparent: bool = False) -> bytes:
+    """Return the bytes of `figure` in `image_format`, without a date in them."""
+    check_formats([image_format])
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}[image_format]
+    buffer = BytesIO()
+    with use_style(), warnings.catch_warnings():
+        # Labels come in any script; boxes in place of letters are no reason to fail.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        figure.savefig(buffer, format=image_format, metadata=metadata, transparent=transparent)
+    return buffer.getvalue()
+
+
+def check_formats(formats: Any) -> None:
+    """Raise `SpecializeError` where one of `formats` cannot be written."""
+    for image_format in formats:
+        if image_format not in FORMATS:
+            raise SpecializeError(
+                f"figure format: expected one of {', '.join(FORMATS)}, got {image_format!r}."
+                + did_you_mean(str(image_format), FORMATS)
+            )

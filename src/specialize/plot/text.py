@@ -1,0 +1,102 @@
+"""Text from corpora and models made safe to draw, and the names of label sets and quantities."""
+
+import unicodedata
+from dataclasses import dataclass
+
+NO_VALUE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+NBSP = "\N{NO-BREAK SPACE}"
+
+# Embedding, override and isolate marks reorder the text around them (U+202A-E, U+2066-9, and the plain marks).
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean_text(text: object) -> str:
+    """Return `text` on one line, without anything that XML forbids, a terminal obeys or that reorders its surroundings.
+
+    Control characters become a space, lone surrogates and noncharacters U+FFFD; direction controls are dropped.
+    Markup characters stay: whoever writes HTML escapes them.
+    """
+    return " ".join("".join(_clean_character(character) for character in str(text)).split())
+
+
+def _clean_character(character: str) -> str:
+    if character in _BIDI_CONTROLS:
+        return ""
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    if category == "Cs" or ord(character) & 0xFFFE == 0xFFFE:
+        return "\ufffd"
+    return character
+
+
+def shorten(text: object, *, width: int = 32) -> str:
+    """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""
+    cleaned = clean_text(text)
+    return cleaned if len(cleaned) <= width else cleaned[: width - 1].rstrip(" ,;:") + "…"
+
+
+@dataclass(frozen=True)
+class LabelSetName:
+    """How a label set is called in a figure.
+
+    Attributes:
+        long: within U( | expert), a noun: ``part of speech``.
+        short: within H( ), as short as it can be understood: ``POS``.
+        axis: title of an axis of labels, which says where they come from.
+    """
+
+    long: str
+    short: str
+    axis: str
+
+
+_KNOWN_LABEL_SETS = {
+    "upos": LabelSetName("part of speech", "POS", "part of speech (UPOS)"),
+    "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)"),
+}
+
+
+def name_label_set(label_set: str) -> LabelSetName:
+    """Return the names of a label set; a corpus column is called by its own name, as a known label."""
+    if label_set in _KNOWN_LABEL_SETS:
+        return _KNOWN_LABEL_SETS[label_set]
+    column = f"known label “{shorten(label_set, width=24)}”"
+    return LabelSetName(column, f"“{shorten(label_set, width=14)}”", column)
+
+
+@dataclass(frozen=True)
+class QuantityName:
+    """Title and axis label of a quantity; both say unit and normaliser."""
+
+    title: str
+    axis: str
+
+
+def name_quantity(metric: str, label_set: str | None) -> QuantityName:
+    """Return the title and the axis label of `metric` for `label_set`."""
+    names = name_label_set(label_set) if label_set else LabelSetName("label", "label", "labels")
+    long, short = names.long, names.short
+    known = {
+        "uncertainty_coefficient": QuantityName(
+            f"U({long} | expert)\nshare of H({short}) removed by one routing decision",
+            f"U, share of H({short})",
+        ),
+        "mutual_information": QuantityName(
+            f"I(expert; {long})\nbits that one routing decision tells",
+            "I, bits",
+        ),
+        "label_entropy": QuantityName(f"H({short})\nuncertainty of the label, in bits", f"H({short}), bits"),
+        "load_entropy": QuantityName("H(expert)\nentropy of the load, in bits", "H(expert), bits"),
+        "specific_information": QuantityName(
+            f"i(expert): what one expert tells about the {long}, in bits",
+            "i(expert), bits",
+        ),
+        "lift": QuantityName(
+            f"lift = P({short} | expert) / P({short})",
+            f"lift, P({short} | expert) / P({short})",
+        ),
+        "load": QuantityName("Load of each expert ÷ an even share", "load ÷ even share"),
+    }
+    return known.get(metric, QuantityName(clean_text(metric), clean_text(metric)))

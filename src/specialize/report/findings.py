@@ -1,0 +1,187 @@
+"""The numbers of a report, one record a run, router, layer and label set, and what they say in words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set
+from specialize.report.runs import SYNTAX, RunResults
+
+METRIC = "uncertainty_coefficient"
+MAXIMUM = "max_uncertainty_coefficient"
+LEVEL = 0.05  # p-value up to which a finding is told as one
+
+
+@dataclass(frozen=True)
+class Record:
+    """The uncertainty coefficient of one label set at one layer (None: the largest over the layers).
+
+    `value`, interval and null are shares of the label's entropy, 0.2 for 20 %; NaN where they were not measured.
+    """
+
+    run: str
+    routing_unit: str
+    causal: bool
+    routing: str
+    label_set: str
+    layer: int | None
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+    null_mean: float
+    null_low: float
+    null_high: float
+    p_value: float
+    n_tokens: float
+    n_documents: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record with None for what is missing, for JSON."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() and abs(value) > 1 else value
+    return value
+
+
+def read_records(runs: Sequence[RunResults]) -> list[Record]:
+    """Return the records of every run: learned before shadow, by label set, layers in order, the maximum last."""
+    records = []
+    for run in runs:
+        for label_set, frame in run.frames.items():
+            rows = frame[frame["metric"].isin([METRIC, MAXIMUM])]
+            rows = rows.sort_values(["routing", "layer"], kind="stable", na_position="last")
+            records += [_read_record(run, label_set, row) for row in rows.to_dict("records")]
+    return records
+
+
+def _read_record(run: RunResults, label_set: str, row: dict[Any, Any]) -> Record:
+    numbers = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "n_tokens", "n_documents")
+    layer = row["layer"]
+    return Record(
+        run=run.name,
+        routing_unit=run.routing_unit,
+        causal=run.is_causal,
+        routing=row["routing"],
+        label_set=label_set,
+        layer=None if pd.isna(layer) or row["metric"] == MAXIMUM else int(layer),
+        metric=row["metric"],
+        **{name: math.nan if pd.isna(row[name]) else float(row[name]) for name in numbers},
+    )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one run's routing tells about one label set, at the layer where it tells most.
+
+    Attributes:
+        best: the record of that layer.
+        p_value: p of the largest value over the layers, or of the best layer where the former was not measured.
+        corrected: whether `p_value` accounts for having chosen the best of several layers.
+        shadow: the shadow router's record at its own best layer, or None.
+        num_layers: layers chosen from.
+    """
+
+    best: Record
+    p_value: float
+    corrected: bool
+    shadow: Record | None
+    num_layers: int
+
+    @property
+    def exceeds_null(self) -> bool:
+        """Whether the null would rarely reach the value."""
+        return self.p_value <= LEVEL
+
+
+def find_best(records: Sequence[Record], run: str, label_set: str) -> Finding | None:
+    """Return the finding of `run` for `label_set`, or None where no layer has a value."""
+    own = [record for record in records if record.run == run and record.label_set == label_set]
+    layers = [r for r in own if r.routing == "learned" and r.layer is not None and math.isfinite(r.value)]
+    if not layers:
+        return None
+    best = max(layers, key=lambda record: record.value)
+    over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and math.isfinite(r.p_value)]
+    shadows = [r for r in own if r.routing == "shadow" and r.layer is not None and math.isfinite(r.value)]
+    return Finding(
+        best=best,
+        p_value=over_layers[0].p_value if over_layers else best.p_value,
+        corrected=bool(over_layers) or len(layers) == 1,
+        shadow=max(shadows, key=lambda record: record.value) if shadows else None,
+        num_layers=len(layers),
+    )
+
+
+def percent(share: float, *, unit: bool = True) -> str:
+    """Return a share as a percentage with two or three digits that count; an en dash for NaN."""
+    if not math.isfinite(share):
+        return NO_VALUE
+    number = 100 * share
+    size = abs(number)
+    digits = 1 if size >= 9.95 else 2 if size >= 0.0995 or size < 5e-7 else 3
+    text = f"{number:.{digits}f}"
+    if float(text) == 0:
+        text = "0"
+    return text.replace("-", MINUS) + (f"{NBSP}%" if unit else "")
+
+
+def format_p(p_value: float) -> str:
+    """Return a p-value with three decimals."""
+    if not math.isfinite(p_value):
+        return NO_VALUE
+    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
+
+
+def describe(finding: Finding) -> str:
+    """Return the finding in one or two plain sentences."""
+    best = finding.best
+    noun = _subject(best.label_set)
+    where = f"layer {best.layer}" if finding.num_layers == 1 else f"the clearest layer ({best.layer})"
+    interval = ""
+    if math.isfinite(best.ci_low) and math.isfinite(best.ci_high):
+        interval = f"95{NBSP}% interval {percent(best.ci_low, unit=False)} to {percent(best.ci_high)}; "
+    null = f"null {percent(best.null_mean)}; " if math.isfinite(best.null_mean) else ""
+    if not math.isfinite(finding.p_value):
+        told = (
+            f"At {where}, one routing decision removes {percent(best.value)} of the uncertainty about {noun} "
+            f"({(interval + null).rstrip('; ')}), but no p-value was computed, so chance is not ruled out."
+        ).replace(" (), but", ", but")
+        return told + _describe_shadow(finding)
+    chance = f"p{NBSP}={NBSP}{format_p(finding.p_value)}".replace(f"={NBSP}<", "<")
+    chance += "" if finding.corrected else f", not corrected for choosing among {finding.num_layers} layers"
+    if not finding.exceeds_null:
+        return (
+            f"Routing tells no more about {noun} than the null does: even at {where} one decision removes "
+            f"{percent(best.value)} of the uncertainty ({interval}{null}{chance})."
+        )
+    return (
+        f"At {where}, one routing decision removes {percent(best.value)} of the uncertainty about {noun} "
+        f"({interval}{null}{chance})." + _describe_shadow(finding)
+    )
+
+
+def _subject(label_set: str) -> str:
+    if label_set == SYNTAX:
+        return "the part of speech of a token"
+    names = name_label_set(label_set)
+    return f"the {names.long} of a document"
+
+
+def _describe_shadow(finding: Finding) -> str:
+    shadow, best = finding.shadow, finding.best
+    if shadow is None:
+        return ""
+    said = f" A frozen random router on the same hidden states reaches {percent(shadow.value)} (layer {shadow.layer})"
+    reach = shadow.ci_high if math.isfinite(shadow.ci_high) else shadow.value
+    floor = best.ci_low if math.isfinite(best.ci_low) else best.value
+    if reach >= floor:
+        return said + ": the learned router tells no clearly larger share, so this need not have been learned."
+    return said + f"; the learned router exceeds that by {percent(best.value - shadow.value, unit=False)} points."

@@ -1,0 +1,177 @@
+"""A report of one or several runs: an HTML page that needs nothing but itself, and its figures on disk."""
+
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from specialize import __version__
+from specialize.errors import SpecializeError
+from specialize.plot.style import check_formats
+from specialize.plot.text import clean_text, name_label_set
+from specialize.report import tables
+from specialize.report.figures import DrawnFigure, draw_figure, plan_figures, provenance_of, write_text
+from specialize.report.findings import Record, describe, find_best, read_records
+from specialize.report.runs import TOPICS, RunResults, read_runs
+from specialize.report.svg import inline_svg
+from specialize.report.words import compare, list_caveats
+
+_MEASURE_SYNTAX = "specialize syntax"
+_MEASURE_TOPICS = "specialize topics"
+
+
+def write_report(
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    formats: Sequence[str] = ("pdf", "png"),
+    command: str | None = None,
+) -> Path:
+    """Write a report of `runs` into the folder `output` and return the path of its page.
+
+    Writes ``report.html``, which loads nothing (style and figures are inside it), and for each figure
+    ``figures/NAME.{pdf,png}``, the frame it draws as ``NAME.csv`` and a sidecar ``NAME.json`` with the command, the
+    versions, the runs' manifest digests, the plot function with its arguments, and the numbers. The same runs give the
+    same bytes. Parts that were not measured are named, with the command that measures them.
+
+    Args:
+        runs: run folders, each with a manifest.json.
+        output: folder to write to, made where it is missing.
+        formats: image formats of the figures on disk, of pdf, png and svg.
+        command: the command to record; without, the ``specialize report`` command that does the same.
+
+    Raises:
+        SpecializeError: an unknown format, or `output` is a file.
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    check_formats(formats)
+    results = read_runs(runs)
+    output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise SpecializeError(f"{output}: expected a folder to write the report to, got a file; name another")
+    figures_folder = output / "figures"
+    figures_folder.mkdir(parents=True, exist_ok=True)
+    command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])
+    records = read_records(results)
+    provenance = provenance_of(results, command)
+    drawn = [
+        draw_figure(spec, figures_folder, formats=formats, provenance=provenance)
+        for spec in plan_figures(results, records)
+    ]
+    page = output / "report.html"
+    write_text(page, render_page(results, records, drawn, command=command))
+    return page
+
+
+def render_page(
+    runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
+) -> str:
+    """Return the page as one HTML document."""
+    environment = Environment(
+        loader=PackageLoader("specialize.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = files("specialize.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        css=Markup(css),  # the package's own file
+        version=__version__,
+        command=clean_text(command),
+        names=[run.label for run in runs],
+        non_causal=[run.name for run in runs if not run.is_causal],
+        summaries=[_summarise(run, records) for run in runs],
+        comparisons=compare(runs, records),
+        caveats=list_caveats(runs, records),
+        comparison=tables.compare_runs(runs, records),
+        layer_tables=[_part(run, tables.layer_table(run, records), _missing(run)) for run in runs],
+        figures={
+            section: [_show_figure(figure) for figure in drawn if figure.spec.section == section]
+            for section in ("profile", "plane", "heatmap", "load")
+        },
+        missing=[hint for run in runs for hint in _missing(run)],
+        load_tables=[table for run in runs if (table := tables.load_table(run))],
+        topics=_topics(runs),
+        models=[_model(run) for run in runs],
+        provenance=[_provenance(run) for run in runs],
+    )
+
+
+def _summarise(run: RunResults, records: Sequence[Record]) -> dict[str, Any]:
+    findings = [find_best(records, run.name, name) for name in run.label_sets]
+    return {
+        "name": run.label,
+        "unit": run.routing_unit,
+        "sentences": [describe(finding) for finding in findings if finding is not None],
+        "missing": _missing(run),
+    }
+
+
+def _missing(run: RunResults) -> list[dict[str, str]]:
+    """Return what was not measured on `run`, with the command that measures it."""
+    hints = []
+    folder = shlex.quote(clean_text(run.path))
+    if run.syntax is None:
+        hints.append({"run": run.label, "what": "part of speech", "command": f"{_MEASURE_SYNTAX} {folder}"})
+    if not run.topics:
+        hints.append({"run": run.label, "what": "topics", "command": f"{_MEASURE_TOPICS} {folder}"})
+    return hints
+
+
+def _part(run: RunResults, table: tables.Table | None, missing: list[dict[str, str]]) -> dict[str, Any]:
+    return {"name": run.label, "table": table, "missing": missing}
+
+
+def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
+    """Return the topic fits; runs of one corpus with the same fit share an entry."""
+    fits: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        known = [name_label_set(name).long for name in run.topics if name != TOPICS]
+        parts = [run.name] if run.topic_info is None else [run.topic_info.to_csv()]
+        key = "\0".join([*parts, "" if run.topic_quality is None else run.topic_quality.to_csv()])
+        if key in fits:
+            fits[key]["names"].append(run.label)
+            continue
+        fits[key] = {
+            "names": [run.label],
+            "table": tables.topic_table(run),
+            "quality": tables.quality_table(run),
+            "known": known,
+            "command": f"{_MEASURE_TOPICS} {shlex.quote(clean_text(run.path))}",
+        }
+    return list(fits.values())
+
+
+def _show_figure(figure: DrawnFigure) -> dict[str, Any]:
+    spec = figure.spec
+    return {
+        "svg": Markup(inline_svg(figure.svg, name=spec.name, title=spec.caption, width=figure.width)),
+        "caption": spec.caption,
+        "wide": figure.width > 4.2,
+        "files": [{"href": f"figures/{name}", "kind": name.rsplit(".", 1)[1].upper()} for name in figure.files],
+    }
+
+
+def _model(run: RunResults) -> dict[str, Any]:
+    manifest = run.manifest
+    model = manifest.get("model")
+    facts = tables.flatten(model) if isinstance(model, dict) else [("model", model)] if model else []
+    return {
+        "name": run.label,
+        "causal": run.is_causal,
+        "facts": tables.facts_table("Model", facts),
+        "routers": tables.router_table(run),
+    }
+
+
+def _provenance(run: RunResults) -> dict[str, Any]:
+    shown = {"model", "routers", "layers", "shards", "files", "checksums"}
+    facts = [("folder", run.path.as_posix()), ("SHA-256 of manifest.json", run.digest)]
+    facts += tables.flatten({key: value for key, value in run.manifest.items() if key not in shown})
+    return {"name": run.label, "facts": tables.facts_table("Capture", facts)}

@@ -1,0 +1,204 @@
+"""What a report reads: a run's manifest and the result frames that lie beside it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from specialize.errors import MeasurementError, TraceError
+from specialize.plot.frames import complete_frame
+from specialize.plot.text import clean_text
+
+SYNTAX = "upos"
+TOPICS = "bertopic"
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """One run as a report sees it.
+
+    Attributes:
+        name: the run's name, distinct among the runs of a report, fit to be drawn.
+        path: its folder.
+        manifest: manifest.json.
+        digest: SHA-256 of manifest.json, hexadecimal.
+        syntax: result frame of the part-of-speech measurement, or None.
+        topics: result frames by label set: ``bertopic`` first, then known labels by name.
+        topic_info: one row a fitted topic, all columns strings, or None.
+        topic_quality: quantity (str) and value (float) of the topic fit, or None.
+    """
+
+    name: str
+    path: Path
+    manifest: dict[str, Any]
+    digest: str
+    syntax: pd.DataFrame | None
+    topics: dict[str, pd.DataFrame]
+    topic_info: pd.DataFrame | None
+    topic_quality: pd.DataFrame | None
+
+    @property
+    def routing_unit(self) -> str:
+        """``token``, ``sequence``, ``mixed``, or an empty string where the manifest does not say."""
+        units = {str(value) for key, value in _walk(self.manifest) if key in ("unit", "routing_unit")}
+        units &= {"token", "sequence"}
+        return units.pop() if len(units) == 1 else "mixed" if units else ""
+
+    @property
+    def is_causal(self) -> bool:
+        """False where the model's configuration says that its sequence router reads the whole sequence."""
+        model = dict(_walk(self.manifest.get("model", {})))
+        if model.get("is_causal") is False:
+            return False
+        return not (model.get("sequence_summary") == "full" and self.routing_unit != "token")
+
+    @property
+    def label(self) -> str:
+        """The name, with a warning where the model is not causal."""
+        return self.name if self.is_causal else f"{self.name} (non-causal)"
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """All result frames by label set, syntax first."""
+        return ({SYNTAX: self.syntax} if self.syntax is not None else {}) | self.topics
+
+    @property
+    def label_sets(self) -> list[str]:
+        """Names of the label sets measured, syntax first, fitted topics second."""
+        return list(self.frames)
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunResults]:
+    """Read the manifests and results of the run folders `paths`.
+
+    Runs of one name are told apart by their parent folder, else by number.
+
+    Raises:
+        TraceError: a folder is missing or has no readable manifest.json, or no folder was given.
+        MeasurementError: a result file is damaged or not in the result schema.
+    """
+    paths = [Path(path) for path in paths]
+    if not paths:
+        raise TraceError("expected at least one run folder, got none; name the folders that `specialize capture` wrote")
+    runs = [_read_run(path) for path in paths]
+    names = _distinct([(run.name, run.path) for run in runs])
+    return [_rename(run, name) for run, name in zip(runs, names, strict=True)]
+
+
+def _read_run(path: Path) -> RunResults:
+    manifest_path = path / "manifest.json"
+    if not manifest_path.is_file():
+        found = "a folder without one" if path.is_dir() else "nothing there"
+        raise TraceError(
+            f"{path}: expected a run folder with manifest.json, got {found}; `specialize capture` makes one"
+        )
+    data = manifest_path.read_bytes()
+    try:
+        manifest = json.loads(data)
+    except ValueError as error:
+        raise TraceError(f"{manifest_path}: expected JSON, got {error}; capture the run again") from None
+    if not isinstance(manifest, dict):
+        raise TraceError(
+            f"{manifest_path}: expected a JSON object, got {type(manifest).__name__}; capture the run again"
+        )
+    syntax = _read_folder(path / "syntax")
+    topics = _read_folder(path / "topics")
+    frames = [*syntax.values(), *topics.values()]
+    given = next((str(frame["run"].iloc[0]) for frame in frames if len(frame) and "run" in frame.columns), "")
+    name = given if given not in ("", "nan", "run") else path.resolve().name
+    return RunResults(
+        name=clean_text(name) or "run",
+        path=path,
+        manifest=manifest,
+        digest=hashlib.sha256(data).hexdigest(),
+        syntax=syntax.get(SYNTAX, next(iter(syntax.values()), None)),
+        topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
+        topic_info=_read_table(path / "topics" / "topic_info.csv", text=True),
+        topic_quality=_read_quality(path / "topics" / "topic_quality.csv"),
+    )
+
+
+def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return the result frames in `folder` by label set; Parquet wins over a CSV of the same name."""
+    frames: dict[str, pd.DataFrame] = {}
+    files = {path.stem: path for suffix in ("csv", "parquet") for path in sorted(folder.glob(f"*.{suffix}"))}
+    for stem, path in sorted(files.items()):
+        if stem in ("topic_info", "topic_quality"):
+            continue
+        try:
+            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+            frame = complete_frame(frame)
+        except (MeasurementError, ValueError, OSError) as error:
+            reason = clean_text(error)
+            raise MeasurementError(f"{path}: expected a result frame, got: {reason}; measure the run again") from None
+        if frame.empty:
+            continue
+        frame["label_set"] = frame["label_set"].astype(object).where(frame["label_set"].notna(), stem)
+        frames[str(frame["label_set"].iloc[0])] = frame
+    return frames
+
+
+def _read_table(path: Path, *, text: bool) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise MeasurementError(f"{path}: expected a CSV table, got: {clean_text(error)}; fit topics again") from None
+
+
+def _read_quality(path: Path) -> pd.DataFrame | None:
+    table = _read_table(path, text=False)
+    if table is None:
+        return None
+    if not {"quantity", "value"} <= set(table.columns):
+        raise MeasurementError(
+            f"{path}: expected the columns quantity and value, got {', '.join(map(str, table.columns))}; "
+            "fit the topics again"
+        )
+    table["value"] = pd.to_numeric(table["value"], errors="coerce")
+    return table
+
+
+def _distinct(runs: list[tuple[str, Path]]) -> list[str]:
+    names = [name for name, _ in runs]
+    if len(set(names)) < len(names):
+        names = [
+            clean_text(f"{path.resolve().parent.name}/{name}") if names.count(name) > 1 else name for name, path in runs
+        ]
+    seen: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
+
+
+def _rename(run: RunResults, name: str) -> RunResults:
+    label = RunResults(**{**vars(run), "name": name}).label
+    frames = {key: frame.assign(run=label) for key, frame in run.frames.items()}
+    return RunResults(
+        **{
+            **vars(run),
+            "name": name,
+            "syntax": frames.get(SYNTAX) if run.syntax is not None else None,
+            "topics": {key: frames[key] for key in run.topics},
+        }
+    )
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every key and plain value inside nested mappings and lists."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(inner, dict | list):
+                yield from _walk(inner)
+            else:
+                yield str(key), inner
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _walk(inner)

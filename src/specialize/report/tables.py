@@ -1,0 +1,247 @@
+"""The tables of a report as rows of plain strings; the template turns them into HTML and escapes them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from specialize.plot.text import MINUS, NBSP, NO_VALUE, clean_text, name_label_set, shorten
+from specialize.report.findings import METRIC, Finding, Record, find_best, format_p
+from specialize.report.runs import TOPICS, RunResults
+
+_TOPIC_COLUMNS = {"topic": "topic", "size": "documents", "top_words": "top words", "example": "example"}
+_QUALITY_NAMES = {
+    "num_topics": "topics",
+    "outlier_share": "share of documents in no topic",
+    "ari_over_seeds": "adjusted Rand index between seeds (1: the same topics)",
+}
+_ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "weights_sum_to_one", "static")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, classes for its look, how many columns it spans, and small print below the text."""
+
+    text: str
+    kind: str = ""
+    span: int = 1
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its caption, rows of header cells and rows of body cells; the first cell of a row is its header."""
+
+    caption: str
+    head: list[list[Cell]]
+    body: list[list[Cell]]
+
+
+def estimate_cells(record: Record | None) -> list[Cell]:
+    """Return value, interval, null mean and p of a record, dashes for none; values with p at most 0.05 are `strong`."""
+    if record is None:
+        return [Cell(NO_VALUE, "number faint")] * 4
+    settled = record.p_value <= 0.05
+    interval = NO_VALUE
+    if math.isfinite(record.ci_low) and math.isfinite(record.ci_high):
+        interval = f"[{_fixed(record.ci_low)}, {_fixed(record.ci_high)}]"
+    return [
+        Cell(_fixed(record.value), "number strong" if settled else "number"),
+        Cell(interval, "number faint"),
+        Cell(_fixed(record.null_mean), "number"),
+        Cell(format_p(record.p_value), "number" if settled else "number faint"),
+    ]
+
+
+def _fixed(share: float) -> str:
+    return f"{100 * share:.2f}".replace("-", MINUS) if math.isfinite(share) else NO_VALUE
+
+
+def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[Table]:
+    """Return one table a label set: each run at its clearest layer, token-level routers before sequence-level ones."""
+    order = {"token": 0, "sequence": 1}
+    runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
+    shadows = any(record.routing == "shadow" for record in records)
+    columns = ["layer", "U", f"95{NBSP}% interval", "null", *(["shadow"] if shadows else []), "p"]
+    head = [[Cell("run", "text"), Cell("routing", "text"), *(Cell(name, "number") for name in columns)]]
+    comparisons = []
+    for label_set in sorted_label_sets(runs):
+        body = []
+        for run in runs:
+            row = [Cell(run.label, "text name"), Cell(run.routing_unit or NO_VALUE, "text")]
+            finding = find_best(records, run.name, label_set)
+            row += (
+                [Cell("not measured", "number faint", len(columns))]
+                if finding is None
+                else _best_cells(finding, shadows)
+            )
+            body.append(row)
+        comparisons.append(Table(_set_title(label_set), head, body))
+    return comparisons
+
+
+def _best_cells(finding: Finding, shadows: bool) -> list[Cell]:
+    value, interval, null, _ = estimate_cells(finding.best)
+    shadow = [Cell(_fixed(finding.shadow.value) if finding.shadow else NO_VALUE, "number")] if shadows else []
+    return [
+        Cell(str(finding.best.layer), "number"),
+        Cell(value.text, "number strong" if finding.exceeds_null else "number"),
+        interval,
+        null,
+        *shadow,
+        Cell(format_p(finding.p_value), "number"),
+    ]
+
+
+def layer_table(run: RunResults, records: Sequence[Record]) -> Table | None:
+    """Return the table of one run: a row a layer and router, four columns a label set; None without results."""
+    own = [r for r in records if r.run == run.name and r.metric == METRIC and r.layer is not None]
+    if not own:
+        return None
+    by_key = {(r.routing, r.layer, r.label_set): r for r in own}
+    both = any(r.routing == "shadow" for r in own)
+    columns = (f"U [95{NBSP}%]", "null", "p")
+    head = [
+        [Cell("", "text"), *(Cell(name_label_set(name).long, "group", 3) for name in run.label_sets)],
+        [Cell("layer", "text"), *(Cell(text, "number") for _ in run.label_sets for text in columns)],
+    ]
+    body = []
+    for layer in sorted({r.layer for r in own if r.layer is not None}):
+        for routing in ("learned", "shadow") if both else ("learned",):
+            found = [by_key.get((routing, layer, name)) for name in run.label_sets]
+            if any(found):
+                name = Cell(f"{layer}", "text", below="" if routing == "learned" else "shadow router")
+                body.append([name, *(cell for record in found for cell in _stack(record))])
+    return Table(f"{run.label}: U of every layer, in % of H(label)", head, body)
+
+
+def _stack(record: Record | None) -> list[Cell]:
+    value, interval, null, p_value = estimate_cells(record)
+    return [Cell(value.text, value.kind, below="" if record is None else interval.text), null, p_value]
+
+
+def _set_title(label_set: str) -> str:
+    names = name_label_set(label_set)
+    return f"U({names.long} | expert), % of H({names.short})"
+
+
+def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
+    """Return the fitted topics of a run, largest first as the fit wrote them, or None."""
+    info = run.topic_info
+    if info is None or info.empty:
+        return None
+    columns = [name for name in _TOPIC_COLUMNS if name in info.columns] or list(info.columns)[:4]
+    head = [[Cell(_TOPIC_COLUMNS.get(name, clean_text(name)), _column_kind(name)) for name in columns]]
+    body = [
+        [Cell(shorten(row[name], width=160), _column_kind(name)) for name in columns]
+        for row in info.head(most).to_dict("records")
+    ]
+    more = f" (the first {most} of {len(info)})" if len(info) > most else ""
+    return Table(f"Fitted topics{more}", head, body)
+
+
+def _column_kind(name: str) -> str:
+    return "number" if name == "size" else {"top_words": "text wide", "example": "text wider"}.get(name, "text")
+
+
+def quality_table(run: RunResults) -> Table | None:
+    """Return how good the topic fit of a run is, or None."""
+    if run.topic_quality is None or run.topic_quality.empty:
+        return None
+    body = [
+        [Cell(_name_quality(str(row["quantity"])), "text"), Cell(_format_quality(row["value"]), "number")]
+        for row in run.topic_quality.to_dict("records")
+    ]
+    return Table("Quality of the topic fit", [[Cell("quantity", "text"), Cell("value", "number")]], body)
+
+
+def _name_quality(quantity: str) -> str:
+    if quantity in _QUALITY_NAMES:
+        return _QUALITY_NAMES[quantity]
+    if quantity.startswith("nmi_"):
+        column = quantity.removeprefix("nmi_")
+        without = column.endswith("_without_outliers")
+        column = clean_text(column.removesuffix("_without_outliers"))
+        suffix = ", documents in no topic left out" if without else ""
+        return f"normalised mutual information with “{column}”{suffix}"
+    return clean_text(quantity)
+
+
+def _format_quality(value: float) -> str:
+    if not math.isfinite(value):
+        return NO_VALUE
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"
+
+
+def router_table(run: RunResults) -> Table | None:
+    """Return the routers that the manifest lists, or None; like layers are not merged."""
+    routers = run.manifest.get("routers") or run.manifest.get("layers")
+    if not isinstance(routers, list) or not routers or not all(isinstance(router, dict) for router in routers):
+        return None
+    columns = [name for name in _ROUTER_COLUMNS if any(name in router for router in routers)]
+    if not columns:
+        return None
+    head = [[Cell(name.replace("_", " ").replace("num experts", "experts"), _router_kind(name)) for name in columns]]
+    body = [[Cell(_show(router.get(name)), _router_kind(name)) for name in columns] for router in routers]
+    return Table("Routers", head, body)
+
+
+def _router_kind(name: str) -> str:
+    return "number" if name in ("num_experts", "top_k") else "text"
+
+
+def facts_table(caption: str, facts: Iterable[tuple[str, Any]]) -> Table | None:
+    """Return a two-column table of names and values, or None where there are none."""
+    body = [[Cell(clean_text(name), "text"), Cell(_show(value), "text wide code")] for name, value in facts]
+    return Table(caption, [], body) if body else None
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested mappings as dotted names and values; lists stay values."""
+    if not isinstance(value, dict):
+        return [(prefix, value)] if prefix and value is not None else []
+    return [pair for key, inner in value.items() for pair in flatten(inner, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def _show(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return NO_VALUE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return shorten(", ".join(_show(item) for item in value), width=300)
+    return shorten(value, width=300)
+
+
+def sorted_label_sets(runs: Sequence[RunResults]) -> list[str]:
+    """Return the label sets of all runs: part of speech, fitted topics, then known labels as they come."""
+    names = list(dict.fromkeys(name for run in runs for name in run.label_sets))
+    return sorted(names, key=lambda name: (name != "upos", name != TOPICS))
+
+
+def load_table(run: RunResults) -> Table | None:
+    """Return load figures of each layer: entropy, its even value, the largest share over an even one, dead experts."""
+    for frame in run.frames.values():
+        rows = frame[(frame["routing"] == "learned") & frame["layer"].notna()]
+        load = rows[rows["metric"] == "load"]
+        if load.empty:
+            continue
+        entropy = rows[rows["metric"] == "load_entropy"].set_index("layer")["value"]
+        body = []
+        for layer, part in load.groupby("layer"):
+            num_experts = len(part)
+            bits = float(entropy.get(layer, math.nan))
+            body.append([
+                Cell(f"{layer:g}", "text"),
+                Cell(str(num_experts), "number"),
+                Cell(f"{bits:.3f} of {math.log2(num_experts):.3f}" if math.isfinite(bits) else NO_VALUE, "number"),
+                Cell(f"{part['value'].max() * num_experts:.2f}", "number strong"),
+                Cell(f"{part['value'].min() * num_experts:.2f}", "number"),
+                Cell(str(int((part["value"] <= 0).sum())), "number"),
+            ])  # fmt: skip
+        names = ("layer", "experts", "entropy, bits (even)", "largest ÷ even", "smallest ÷ even", "unused")
+        head = [[Cell(name, "number" if place else "text") for place, name in enumerate(names)]]
+        return Table(f"{run.label}: load of each layer", head, body)
+    return None

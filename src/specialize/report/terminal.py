@@ -1,0 +1,85 @@
+"""The numbers of a report for the terminal and for programs."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from specialize.plot.text import NO_VALUE, name_label_set
+from specialize.report.findings import METRIC, Record, read_records
+from specialize.report.runs import read_runs
+from specialize.report.tables import estimate_cells, sorted_label_sets
+
+
+def summary_table(runs: Sequence[Path]) -> Table:
+    """Return a table with a row for each run, layer and router, in % of each label's entropy.
+
+    Each label set has three columns: U with its 95 % interval, the mean of the null, and p. Values with p at most 0.05
+    are bold.
+
+    Args:
+        runs: run folders.
+
+    Raises:
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    results = read_runs(runs)
+    records = [record for record in read_records(results) if record.metric == METRIC and record.layer is not None]
+    label_sets = sorted_label_sets(results)
+    table = Table(
+        title="U: share of H(label) that one routing decision removes, in %",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
+    table.add_column("run", overflow="fold")
+    table.add_column("layer", justify="right", no_wrap=True)
+    for name in label_sets:
+        names = name_label_set(name)
+        table.add_column(Text(f"U({names.short}) [95 %]"), justify="right", no_wrap=True)
+        table.add_column("null", justify="right", no_wrap=True)
+        table.add_column("p", justify="right", no_wrap=True)
+    for result in results:
+        own = {(r.layer, r.routing, r.label_set): r for r in records if r.run == result.name}
+        if not own:
+            table.add_row(
+                Text(result.label), Text(NO_VALUE), *(Text("not measured", style="dim") for _ in label_sets[:1])
+            )
+        for layer, routing in sorted({key[:2] for key in own}, key=lambda key: (key[0] or 0, key[1])):
+            cells = [text for name in label_sets for text in _estimate(own.get((layer, routing, name)))]
+            run_name = result.label + (", shadow router" if routing == "shadow" else "")
+            table.add_row(Text(run_name), Text(str(layer)), *cells)
+        table.add_section()
+    return table
+
+
+def _estimate(record: Record | None) -> list[Text]:
+    value, interval, null, p_value = estimate_cells(record)
+    settled = record is not None and math.isfinite(record.p_value) and "strong" in value.kind
+    text = Text(value.text, style="bold" if settled else "")
+    if interval.text != NO_VALUE:
+        text.append(f" {interval.text}", style="not bold dim")
+    return [text, Text(null.text), Text(p_value.text)]
+
+
+def summary_records(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the same numbers for ``--json``: one mapping a run, router, label set and layer.
+
+    The keys are those of `specialize.report.findings.Record`: run, routing_unit, causal, routing, label_set, layer,
+    metric, value, ci_low, ci_high, null_mean, null_low, null_high, p_value, n_tokens, n_documents. Values are shares
+    (0.2 for 20 %), missing ones None. A record without a layer is the largest value over the layers, with the p-value
+    of the maximum.
+
+    Args:
+        runs: run folders.
+
+    Raises:
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    return [record.as_dict() for record in read_records(read_runs(runs))]

@@ -1,0 +1,88 @@
+"""What can be said about several runs together, and what the numbers leave open."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from specialize.plot.text import NBSP, name_label_set
+from specialize.report.findings import Finding, Record, find_best, percent
+from specialize.report.runs import SYNTAX, TOPICS, RunResults
+from specialize.report.tables import sorted_label_sets
+
+_UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are said to move
+
+
+def compare(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
+    """Return one sentence a label set on which run tells most and which least, where several were measured."""
+    labels = {run.name: run.label for run in runs}
+    sentences = []
+    for label_set in sorted_label_sets(runs):
+        found = [find_best(records, run.name, label_set) for run in runs]
+        findings = sorted((f for f in found if f is not None), key=lambda finding: -finding.best.value)
+        if len(findings) < 2:
+            continue
+        most, least = findings[0], findings[-1]
+        noun = "Part of speech" if label_set == SYNTAX else name_label_set(label_set).long.capitalize()
+        sentences.append(
+            f"{noun}: most in {labels[most.best.run]} ({percent(most.best.value)}), least in "
+            f"{labels[least.best.run]} ({percent(least.best.value)}); {_compare_intervals(most, least)}."
+        )
+    return sentences
+
+
+def _compare_intervals(most: Finding, least: Finding) -> str:
+    if not (math.isfinite(most.best.ci_low) and math.isfinite(least.best.ci_high)):
+        return "without intervals the difference cannot be judged"
+    if most.best.ci_low > least.best.ci_high:
+        return f"their 95{NBSP}% intervals do not overlap"
+    return f"their 95{NBSP}% intervals overlap, so the order is not settled"
+
+
+def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
+    """Return what the numbers of `runs` do not show, most particular to these runs first."""
+    caveats = []
+    non_causal = [run.name for run in runs if not run.is_causal]
+    if non_causal:
+        caveats.append(
+            f"{', '.join(non_causal)}: the router reads the whole sequence, future tokens included. The model is not "
+            "causal, and neither its perplexity nor what its routing tells compares with that of a causal model."
+        )
+    with_shadow = {record.run for record in records if record.routing == "shadow"}
+    without = [run.label for run in runs if run.name not in with_shadow and run.frames]
+    if without:
+        caveats.append(
+            f"{', '.join(without)}: no shadow router was recorded. A random projection of the hidden states also "
+            "looks specialized; without one beside it, learned routing cannot be told from the geometry it reads."
+        )
+    if any(run.syntax is not None for run in runs):
+        caveats.append(
+            "Syntax is not separated from vocabulary: routing follows the word, and words have their usual part of "
+            "speech. Part or all of a share of H(POS) may be vocabulary."
+        )
+    caveats += [_topic_caveat(run) for run in runs if TOPICS in run.topics]
+    if len({run.routing_unit for run in runs} & {"token", "sequence"}) == 2:
+        caveats.append(
+            "A sequence-level router gives all tokens of a sequence the same experts, so by construction it can tell "
+            "little of the part of speech of a single token, and its decisions are as few as its sequences."
+        )
+    caveats += [
+        "Intervals and nulls speak of these documents through these models. How far another training run, from another "
+        "seed, would differ is not in them.",
+        "Association is not function: what an expert is sent says nothing of what the model would lose without it.",
+    ]
+    return caveats
+
+
+def _topic_caveat(run: RunResults) -> str:
+    quality = {}
+    if run.topic_quality is not None:
+        quality = dict(zip(run.topic_quality["quantity"], run.topic_quality["value"], strict=True))
+    agreement, outliers = quality.get("ari_over_seeds", np.nan), quality.get("outlier_share", np.nan)
+    parts = ["topics are fitted, and another fit finds others"]
+    if np.isfinite(agreement):
+        word = "only " if agreement < _UNSTABLE else ""
+        parts = [f"topics are fitted; between seeds they agree with {word}an adjusted Rand index of {agreement:.2f}"]
+    if np.isfinite(outliers):
+        parts.append(f"{percent(outliers)} of the documents belong to none and are left out")
+    return f"{run.label}: " + "; ".join(parts) + "."

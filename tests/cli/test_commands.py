@@ -1,0 +1,167 @@
+"""Every command as a user gives it, in a process of its own where that matters."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import specialize
+from specialize.cli import main
+from specialize.cli.commands import app
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command line in this process; return exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["specialize", *map(str, arguments)])
+        code: int | str | None = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        return int(code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_folder(checkpoint, corpus, tmp_path_factory) -> Path:
+    """A run made by `specialize run` in a process of its own, as a user would."""
+    run = tmp_path_factory.mktemp("runs") / "mine"
+    done = subprocess.run(
+        [
+            sys.executable, "-c", "from specialize.cli import main; main()", "run", str(checkpoint), str(corpus),
+            "-o", str(run), "--text-column", "body", "--id-column", "name", "--draws", "19", "--embedding", "tfidf",
+        ],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "report.html" in done.stderr
+    return run
+
+
+@pytest.mark.slow
+def test_run_does_all_of_it(run_folder):
+    trace = specialize.open_trace(run_folder)
+    assert trace.num_documents == 40
+    assert [router.layer for router in trace.layers] == [0, 1]
+    assert trace.documents().columns.tolist() == ["id", "text", "theme"]
+    for path in ("syntax/upos.csv", "syntax/upos.parquet", "topics/theme.csv", "report/report.html"):
+        assert (run_folder / path).stat().st_size > 0
+    assert list((run_folder / "report/figures").glob("*.pdf"))
+    assert trace.manifest["command"].startswith("specialize run ") or "-c" in trace.manifest["command"]
+    assert trace.manifest["versions"]["transformers"]
+
+
+@pytest.mark.slow
+def test_syntax_and_topics_and_report_one_by_one(run_folder, call, tmp_path):
+    code, out, _ = call("syntax", run_folder, "--draws", "9", "--json")
+    assert code == 0
+    records = [record for record in json.loads(out) if record["label_set"] == "upos" and record["layer"] is not None]
+    assert [record["layer"] for record in records] == [0, 1]
+    assert all(0 <= record["p_value"] <= 1 and record["ci_low"] <= record["ci_high"] for record in records)
+    code, out, _ = call("topics", run_folder, "--labels-only", "--draws", "9")
+    assert code == 0
+    assert "theme" in out
+    code, out, _ = call("report", run_folder, "-o", tmp_path / "page")
+    assert (code, out.strip()) == (0, str(tmp_path / "page/report.html"))
+
+
+def test_trace_and_validate(checkpoint, corpus, call, tmp_path):
+    columns = ("--text-column", "body", "--id-column", "name", "--label", "theme")
+    code, out, err = call("trace", checkpoint, corpus, "-o", tmp_path / "run", *columns, "--limit", "5", "--json")
+    assert code == 0
+    assert "tracing" in err
+    summary = json.loads(out)
+    assert (summary["documents"], summary["layers"]) == (5, 2)
+    assert summary["tokens"] == specialize.open_trace(tmp_path / "run").num_tokens
+    assert call("validate", tmp_path / "run")[:2] == (0, f"{tmp_path / 'run'}: 3 files, all as the manifest says\n")
+    damaged = tmp_path / "run/trace/tokens-00000.arrow"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    code, out, _ = call("validate", tmp_path / "run")
+    assert code == 1
+    assert "trace/tokens-00000.arrow: damaged" in out
+
+
+def test_inspect(checkpoint, call):
+    code, out, _ = call("inspect", checkpoint, "--json")
+    assert code == 0
+    assert [(spec["layer"], spec["name"], spec["num_experts"], spec["top_k"]) for spec in json.loads(out)] == [
+        (0, "model.layers.0.mlp.experts", 4, 2),
+        (1, "model.layers.1.mlp.experts", 4, 2),
+    ]
+    _, table, _ = call("inspect", checkpoint)
+    assert "model.layers.1.mlp.experts" in table
+    assert "softmax" in table
+
+
+def expect_one_line(result: tuple[int, str, str], pattern: str) -> None:
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("specialize: ")]
+    assert len(lines) == 1
+    assert lines[0] == err.splitlines()[-1]
+    assert re.search(pattern, lines[0])
+
+
+def test_mistakes_are_one_line_and_exit_code_2(checkpoint, dense_checkpoint, corpus, call, tmp_path):
+    run = tmp_path / "run"
+    columns = ("--text-column", "body")
+    missing = checkpoint.parent / "olmo"
+    expect_one_line(call("trace", missing, corpus, "-o", run, *columns), "found no such folder. Did you mean 'olmoe'")
+    expect_one_line(call("inspect", "no-such-model"), "expected a checkpoint folder or a hub id")
+    expect_one_line(call("inspect", tmp_path), "expected a checkpoint folder with a config.json")
+    expect_one_line(call("trace", dense_checkpoint, corpus, "-o", run, *columns), "a dense model has no routing")
+    (tmp_path / "empty.jsonl").write_text("")
+    expect_one_line(call("trace", checkpoint, tmp_path / "empty.jsonl", "-o", run), "at least one document")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "fine"}\n{"text": "not fi')
+    expect_one_line(call("trace", checkpoint, broken, "-o", run), r"broken.jsonl, line 2")
+    expect_one_line(call("trace", checkpoint, corpus, "-o", run), "text column|column")
+    expect_one_line(call("syntax", tmp_path / "nowhere"), "expected a run folder, found none")
+    expect_one_line(call("report", tmp_path, "-o", tmp_path / "page"), "manifest.json")
+    expect_one_line(call("train", tmp_path / "no.toml", "-o", run), "expected a training configuration")
+    assert not run.exists()  # nothing half-written
+
+
+def test_an_unreadable_checkpoint_is_one_line(checkpoint, call, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
+    expect_one_line(call("inspect", tmp_path), "could not be loaded as a causal language model")
+
+
+def test_an_existing_run_of_other_settings_is_kept(checkpoint, corpus, call, tmp_path):
+    columns = ("--text-column", "body", "--limit", "3")
+    assert call("trace", checkpoint, corpus, "-o", tmp_path / "run", *columns)[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = call("trace", checkpoint, corpus, "-o", tmp_path / "run", *columns, "--context", "8")
+    expect_one_line(again, "context_length: 64 there, 8 now")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", [None, *sorted(c.name or c.callback.__name__ for c in app.registered_commands)])
+def test_help_is_there(command, call):
+    code, out, _ = call(*([command] if command else []), "--help")
+    assert code == 0
+    assert out.startswith("Usage: ")
+    assert "\n  --help " in out
+
+
+def test_unknown_option_exits_with_2(call):
+    assert call("validate", ".", "--frobnicate")[0] == 2
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, specialize, specialize.cli.commands; print([m for m in HEAVY if m in sys.modules])"
+    heavy = ["torch", "transformers", "spacy", "bertopic", "numba", "pandas", "matplotlib", "sklearn"]
+    done = subprocess.run(
+        [sys.executable, "-c", f"HEAVY = {heavy}\n{code}"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,93 @@
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from specialize.errors import MeasurementError
+from specialize.measure import RESULT_COLUMNS, read_results, results, write_results
+
+
+@pytest.fixture
+def frame():
+    return results.as_results(
+        pd.DataFrame(
+            {
+                "run": ["demo", "demo", "demo"],
+                "layer": [0, 1, None],
+                "expert": [None, 2, None],
+                "label_set": "domain",
+                "label": ["=HYPERLINK(1)", 'news, "daily"\nline', None],
+                "metric": ["lift", "lift", "max_uncertainty_coefficient"],
+                "value": [-0.25, 1 / 3, np.nan],
+                "unit": "ratio",
+                "n_tokens": 10,
+            }
+        )
+    )
+
+
+def test_frames_come_back_whole(tmp_path, frame):
+    csv_path, parquet_path = write_results(frame, tmp_path / "deep" / "er", "upos")
+    assert (csv_path.name, parquet_path.name) == ("upos.csv", "upos.parquet")
+    back = read_results(tmp_path / "deep" / "er", "upos")
+    pd.testing.assert_frame_equal(back, frame)
+    assert list(back.columns) == list(RESULT_COLUMNS)
+    assert sorted(path.name for path in csv_path.parent.iterdir()) == ["upos.csv", "upos.parquet"]
+
+
+def test_an_empty_frame_comes_back(tmp_path):
+    empty = results.as_results(pd.DataFrame())
+    write_results(empty, tmp_path, "none")
+    pd.testing.assert_frame_equal(read_results(tmp_path, "none"), empty)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_labels_cannot_be_formulas_in_the_csv(tmp_path, frame, start):
+    frame.loc[0, "label"] = f"{start}1+1"
+    csv_path, _ = write_results(frame, tmp_path, "x")
+    with csv_path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["label"] == ("'" + f"{start}1+1".replace("\r", " "))
+    assert rows[0]["value"] == "-0.25"  # numbers stay numbers
+    assert rows[1]["label"] == 'news, "daily"\nline'
+    assert rows[2]["label"] == ""
+    assert float(rows[1]["value"]) == 1 / 3
+    assert rows[1]["expert"] == "2"
+    assert read_results(tmp_path, "x").loc[0, "label"] == f"{start}1+1"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, frame, monkeypatch):
+    csv_path, parquet_path = write_results(frame, tmp_path, "x")
+    before = csv_path.read_bytes(), parquet_path.read_bytes()
+
+    def fail(*_args, **_options):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_results(frame, tmp_path, "x")
+    assert (csv_path.read_bytes(), parquet_path.read_bytes()) == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", ".hidden", "a\0b"])
+def test_names_are_plain(tmp_path, frame, name):
+    with pytest.raises(MeasurementError, match="plain file name"):
+        write_results(frame, tmp_path, name)
+    with pytest.raises(MeasurementError, match="plain file name"):
+        read_results(tmp_path, name)
+
+
+def test_misfits_are_named(tmp_path, frame):
+    with pytest.raises(MeasurementError, match=r"'valeu'\. Did you mean 'value'\?"):
+        write_results(frame.rename(columns={"value": "valeu"}), tmp_path, "x")
+    write_results(frame, tmp_path, "upos")
+    with pytest.raises(MeasurementError, match=r"no such file: measure first\. Did you mean 'upos'\?"):
+        read_results(tmp_path, "upso")
+    (tmp_path / "broken.parquet").write_bytes(b"not parquet")
+    with pytest.raises(MeasurementError, match="unreadable file"):
+        read_results(tmp_path, "broken")
+    pd.DataFrame({"value": [1.0]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(MeasurementError, match="got no column 'run'"):
+        read_results(tmp_path, "other")

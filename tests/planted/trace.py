@@ -1,0 +1,67 @@
+"""A trace held in memory, with what the measurement room asks of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PlantedRouter:
+    """The part of a router's description that measuring needs."""
+
+    layer: int
+    name: str
+    num_experts: int
+    top_k: int
+
+
+class PlantedTrace:
+    """Routing of several layers over the same tokens.
+
+    Args:
+        documents: int32 [tokens], the document of each token.
+        routings: int16 [tokens, k] by layer number.
+        num_experts: experts of every layer.
+        weights: float32 [tokens, k] by layer number; equal shares unless given.
+        name: the run's name.
+    """
+
+    def __init__(
+        self,
+        documents: NDArray[np.int32],
+        routings: dict[int, NDArray[np.int16]],
+        *,
+        num_experts: int,
+        weights: dict[int, NDArray[np.float32]] | None = None,
+        name: str = "planted",
+    ) -> None:
+        self.path = Path("runs") / name
+        self.num_tokens = len(documents)
+        self.num_documents = int(documents.max()) + 1 if len(documents) else 0
+        self.layers: Sequence[PlantedRouter] = tuple(
+            PlantedRouter(layer, f"layers.{layer}", num_experts, experts.shape[1])
+            for layer, experts in routings.items()
+        )
+        self._documents, self._routings, self._weights = documents, routings, weights
+
+    def experts(self, layer: int | str) -> NDArray[np.int16]:
+        """Return the chosen experts [tokens, k] of a layer, by number or by name."""
+        return self._routings[self._number(layer)]
+
+    def weights(self, layer: int | str) -> NDArray[np.float32]:
+        """Return the gate weights [tokens, k] of a layer, by number or by name."""
+        if self._weights is not None:
+            return self._weights[self._number(layer)]
+        experts = self.experts(layer)
+        return np.full(experts.shape, 1 / experts.shape[1], dtype=np.float32)
+
+    def tokens(self) -> pd.DataFrame:
+        """Return the document of each token."""
+        return pd.DataFrame({"document": self._documents})
+
+    def _number(self, layer: int | str) -> int:
+        return next(router.layer for router in self.layers if layer in (router.layer, router.name))

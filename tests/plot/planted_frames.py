@@ -1,0 +1,119 @@
+"""Result frames whose every number follows from a planted table of labels and experts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+UPOS = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM",
+    "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X",
+)  # fmt: skip
+COLUMNS = (
+    "run", "routing", "layer", "expert", "label_set", "label", "metric", "value", "unit", "ci_low", "ci_high",
+    "ci_kind", "null_mean", "null_low", "null_high", "p_value", "q_value", "n_tokens", "n_documents",
+)  # fmt: skip
+
+
+def planted_table(num_labels: int, num_experts: int, *, strength: float, seed: int = 0) -> np.ndarray:
+    """Return P(label, expert): each label leans to one expert with `strength` in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    labels = rng.dirichlet(np.full(num_labels, 3.0))
+    load = rng.dirichlet(np.full(num_experts, 8.0))
+    home = np.eye(num_experts)[rng.permutation(num_labels) % num_experts]
+    noise = rng.lognormal(0.0, 0.08, (num_labels, num_experts))
+    given = (1 - strength) * load * noise + strength * home
+    return labels[:, None] * given / given.sum(axis=1, keepdims=True)
+
+
+def planted_frame(
+    run: str = "toy",
+    *,
+    label_set: str = "upos",
+    labels: Sequence[str] = UPOS,
+    num_experts: int = 8,
+    strengths: Sequence[float] = (0.1, 0.35, 0.3, 0.2),
+    null: float = 0.002,
+    shadow: float | None = None,
+    p_value: float | None = None,
+    cells: bool = True,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return a result frame with one layer a strength; `shadow` adds a shadow router of that share of the strength."""
+    rows: list[dict[str, object]] = []
+    kinds = [("learned", 1.0)] + ([("shadow", shadow)] if shadow is not None else [])
+    for routing, share in kinds:
+        best = 0.0
+        for layer, strength in enumerate(strengths):
+            table = planted_table(len(labels), num_experts, strength=strength * share, seed=seed + layer)
+            common = {"run": run, "routing": routing, "layer": layer, "label_set": label_set}
+            rows += _layer_rows(table, common, null=null, p_value=p_value)
+            if cells:
+                rows += _cell_rows(table, common, labels)
+            best = max(best, _coefficient(table))
+        rows.append({
+            "run": run, "routing": routing, "label_set": label_set, "metric": "max_uncertainty_coefficient",
+            "value": best, "unit": "share of H(label)", "null_mean": null, "null_low": null / 2, "null_high": 2 * null,
+            "p_value": p_value if p_value is not None else 0.005,
+        })  # fmt: skip
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["n_tokens"], frame["n_documents"] = 120_000, 400
+    return frame
+
+
+def _information(table: np.ndarray) -> float:
+    independent = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
+    keep = table > 0
+    return float((table[keep] * np.log2(table[keep] / independent[keep])).sum())
+
+
+def _entropy(p: np.ndarray) -> float:
+    return float(-(p[p > 0] * np.log2(p[p > 0])).sum())
+
+
+def _coefficient(table: np.ndarray) -> float:
+    entropy = _entropy(table.sum(1))
+    return _information(table) / entropy if entropy else float("nan")
+
+
+def _layer_rows(table: np.ndarray, common: dict, *, null: float, p_value: float | None) -> list[dict]:
+    entropy = _entropy(table.sum(1))
+    values = {
+        "mutual_information": (_information(table), "bits", entropy),
+        "uncertainty_coefficient": (_coefficient(table), "share of H(label)", 1.0),
+    }
+    rows = [
+        common | {
+            "metric": metric, "value": value, "unit": unit, "ci_low": value - 0.012 * scale,
+            "ci_high": value + 0.012 * scale, "ci_kind": "95 % jackknife", "null_mean": null * scale,
+            "null_low": null * scale * 0.4, "null_high": null * scale * 1.8,
+            "p_value": p_value if p_value is not None else 0.005,
+        }
+        for metric, (value, unit, scale) in values.items()
+    ]  # fmt: skip
+    rows.append(common | {"metric": "label_entropy", "value": entropy, "unit": "bits"})
+    rows.append(common | {"metric": "load_entropy", "value": _entropy(table.sum(0)), "unit": "bits"})
+    return rows
+
+
+def _cell_rows(table: np.ndarray, common: dict, labels: Sequence[str]) -> list[dict]:
+    load, prior = table.sum(0), table.sum(1)
+    lift = table / (prior[:, None] * load)
+    rows = []
+    for expert in range(table.shape[1]):
+        given = table[:, expert] / load[expert]
+        keep = given > 0
+        specific = float((given[keep] * np.log2(given[keep] / prior[keep])).sum())
+        rows.append(common | {"expert": expert, "metric": "load", "value": load[expert], "unit": "share"})
+        rows.append(common | {
+            "expert": expert, "metric": "specific_information", "value": specific, "unit": "bits",
+            "ci_low": specific * 0.9, "ci_high": specific * 1.1, "p_value": 0.005, "q_value": 0.01,
+        })  # fmt: skip
+        for index, label in enumerate(labels):
+            value = lift[index, expert]
+            rows.append(common | {
+                "expert": expert, "label": label, "metric": "lift", "value": value, "unit": "ratio",
+                "ci_low": value * 0.9, "ci_high": value * 1.1, "p_value": 0.005,
+                "q_value": 0.2 if abs(np.log2(value)) < 0.2 else 0.01,
+            })  # fmt: skip
+    return rows

@@ -1,0 +1,35 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specialize.plot.text import clean_text, name_label_set, name_quantity, shorten
+
+
+@given(st.text())
+def test_cleaned_text_is_valid_xml_on_one_line(text):
+    cleaned = clean_text(text)
+    assert cleaned == clean_text(cleaned)
+    assert all(ord(character) >= 32 and not 0x7F <= ord(character) < 0xA0 for character in cleaned)
+    assert not any(0xD800 <= ord(character) < 0xE000 for character in cleaned)
+    assert not set(cleaned) & set("\ufffe\uffff\u202e\u2066\u200f\u2028")
+
+
+def test_text_in_any_script_survives():
+    for text in ("naïve café", "形態論", "שלום", "देवनागरी", "👩‍💻", "$5 & <b>"):
+        assert clean_text(text) == text
+
+
+def test_shortened_text_keeps_its_beginning():
+    assert shorten("river, lake, water", width=12) == "river, lake…"
+    assert shorten("river", width=5) == "river"
+    assert len(shorten("x" * 100, width=30)) == 30
+
+
+def test_known_labels_are_told_from_fitted_topics():
+    assert name_label_set("bertopic").long == "fitted topic"
+    assert name_label_set("topic").long == "known label “topic”"
+
+
+def test_every_quantity_of_the_schema_has_a_title():
+    for metric in ("uncertainty_coefficient", "mutual_information", "specific_information", "lift", "load"):
+        assert name_quantity(metric, "upos").title != metric
+    assert name_quantity("novel", None).title == "novel"
