@@ -63,3 +63,8 @@ def test_usable_columns_have_some_values_of_some_documents_each():
     )
     assert label_columns(documents) == ("topic", "hundred", "partly_missing")
     assert label_columns(documents[["id", "text"]]) == ()
+
+
+def test_a_column_that_no_file_can_be_called_after_is_left_out():
+    values = ["a", "b"] * 10
+    assert label_columns(pd.DataFrame({"text": "x", "a/b": values, "kind": values})) == ("kind",)

@@ -91,11 +91,17 @@ def test_themes_are_found_again(themed_documents, capfd):
 
 
 @pytest.fixture
-def noisy_documents(themed_documents):
-    """The themed documents, and as many that mix the words of all themes: no topic is clear."""
-    words = " ".join(themed_documents["text"]).replace(".", "").split()
-    mixed = [" ".join(np.random.default_rng(i).choice(words, 25)) for i in range(90)]
-    return pd.concat([themed_documents, pd.DataFrame({"id": range(90), "text": mixed})], ignore_index=True)
+def noisy_documents():
+    """Documents that mix six themes in shares of their own, so that some belong nowhere."""
+    draw = np.random.default_rng(0)
+    words = np.array(
+        [[f"{theme}{word}" for word in "abcdefghij"] for theme in ("sea", "pan", "sky", "law", "war", "art")]
+    )
+    texts = []
+    for _ in range(150):
+        shares = draw.dirichlet([0.6] * len(words))
+        texts.append(" ".join(words[draw.choice(len(words), p=shares), draw.integers(10)] for _ in range(25)))
+    return pd.DataFrame({"id": range(150), "text": texts})
 
 
 @pytest.mark.slow

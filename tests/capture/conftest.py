@@ -1,4 +1,5 @@
 import pytest
+
 from capture_models import CONFIGS
 
 

@@ -5,10 +5,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from capture_models import build
 from torch import nn
 
 import specialize
+from capture_models import build
 
 
 class ExpertsSpy:

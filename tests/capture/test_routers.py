@@ -1,10 +1,10 @@
 import pytest
 import torch
-from capture_models import CONFIGS, SIZES, build
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import specialize
+from capture_models import CONFIGS, SIZES, build
 from specialize.capture import find_routers
 from specialize.errors import CaptureError
 

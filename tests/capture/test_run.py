@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from capture_models import build
 
 import specialize
+from capture_models import build
 from specialize.capture import Checkpoint, TraceOptions, run, trace_corpus
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
@@ -112,9 +112,7 @@ def test_a_complete_run_is_opened_as_it_is(checkpoint, corpus_path, tmp_path, mo
 def test_other_settings_are_refused(checkpoint, corpus_path, tmp_path):
     trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     with pytest.raises(TraceError, match=r"context_length: 16 there, 32 now"):
-        trace_corpus(
-            checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(32, 64, 40)
-        )
+        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(32, 64, 40))
 
 
 def test_a_changed_corpus_is_refused(checkpoint, corpus_path, tmp_path):
@@ -136,9 +134,7 @@ def test_a_dense_model_leaves_nothing_behind(checkpoint, corpus_path, tmp_path):
 
 def test_a_window_longer_than_the_model_is_refused(checkpoint, corpus_path, tmp_path):
     with pytest.raises(TraceError, match="at most 64 tokens, got 65"):
-        trace_corpus(
-            checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(context_length=65)
-        )
+        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(context_length=65))
 
 
 def test_progress_ends_at_the_last_document(checkpoint, corpus_path, tmp_path):

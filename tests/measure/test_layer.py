@@ -46,6 +46,14 @@ def test_a_planted_channel_is_recovered(top_k):
     assert lift[0, 0].value == pytest.approx(true_lift[0, 0], rel=0.1)
 
 
+def test_lift_is_tested_on_both_sides():
+    planted = plant_channel(SHARES, CHANNEL, num_documents=100, tokens_per_document=50)
+    lift = measure(planted).lift
+    sought, avoided = lift[0, 0], lift[0, 1]
+    assert avoided.value < 0.5 < 1.5 < sought.value
+    assert avoided.p_value == sought.p_value == pytest.approx(1 / 40)
+
+
 @pytest.mark.parametrize("by_sequence", [False, True])
 def test_a_planted_document_channel_is_recovered(by_sequence):
     planted = plant_document_labels(

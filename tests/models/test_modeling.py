@@ -165,7 +165,10 @@ def test_generation_goes_on_from_the_prompt():
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"routing_unit": "tokens"}, "routing_unit: expected one of token, sequence, got 'tokens'. Did you mean 'token'?"),
+        (
+            {"routing_unit": "tokens"},
+            "routing_unit: expected one of token, sequence, got 'tokens'. Did you mean 'token'?",
+        ),
         ({"num_experts_per_tok": 9}, "num_experts_per_tok: expected 1 to num_experts = 4, got 9"),
         ({"num_experts": -1}, "num_experts: expected 0 (dense) or more, got -1"),
         ({"num_attention_heads": 5}, "hidden_size: expected a multiple of num_attention_heads = 5, got 32"),

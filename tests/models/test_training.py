@@ -157,7 +157,11 @@ def test_learning_rate_warms_up_and_falls(config_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 30", "step = 30", r"training.steps: Field required|unknown setting 'training.step'. Did you mean 'steps'?"),
+        (
+            "steps = 30",
+            "step = 30",
+            r"training.steps: Field required|unknown setting 'training.step'. Did you mean 'steps'?",
+        ),
         ("batch_size = 8", "batch_size = 0", r"training.batch_size: .*greater than or equal to 1, got 0"),
         ("[model]", "[model", "expected TOML"),
         ("num_experts = 4", "num_expert = 4", r"unknown setting 'model.num_expert'. Did you mean 'num_experts'?"),

@@ -175,7 +175,7 @@ def test_says_what_is_there_when_a_layer_run_or_label_set_is_not():
     frame = planted_frame()
     with pytest.raises(MeasurementError, match=r"layer: expected one of 0, 1, 2, 3, got '9'"):
         expert_label_heatmap(frame, layer=9)
-    with pytest.raises(MeasurementError, match="run: expected one of toy, got 'toys'.* Did you mean 'toy'"):
+    with pytest.raises(MeasurementError, match=r"run: expected one of toy, got 'toys'.* Did you mean 'toy'"):
         expert_label_heatmap(frame, layer=1, run="toys")
     both = pd.concat([frame, planted_frame("other")])
     with pytest.raises(MeasurementError, match=r"run: the frame holds 2 \(toy, other\), name one with run="):

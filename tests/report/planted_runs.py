@@ -32,18 +32,18 @@ def make_run(
     """Write a run folder with a manifest and whichever results are given."""
     path.mkdir(parents=True)
     manifest = {
-        "format": "specialize-run",
+        "format": "specialize-trace",
         "version": 1,
         "model": {"id": "specialize/toy", "revision": "0f3c", "config": {"hidden_size": 128} | (model or {})},
         "routers": [
             {"layer": layer, "name": f"model.layers.{layer}.mlp.router", "num_experts": 8, "top_k": 2,
-             "score_function": "softmax", "unit": unit}
+             "score_function": "softmax", "normalized": True, "unit": unit}
             for layer in range(num_layers)
         ],
         "corpus": {"source": "corpus.jsonl", "digest": "9d" * 32, "documents": 400, "tokens": 120_000},
         "versions": {"specialize": "0.1.0", "torch": "2.13.0"},
         "options": {"seed": 0, "max_length": 256},
-        "command": "specialize capture toy --corpus corpus.jsonl",
+        "command": "specialize trace toy corpus.jsonl",
     }  # fmt: skip
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     if syntax is not None:

@@ -41,7 +41,15 @@ def test_the_page_opens_without_an_error_and_asks_for_nothing(page, tmp_path):
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert console == []
     assert "What routing tells about syntax and topics" in done.stdout
-    assert requested(log) <= {page.as_uri()}
+    assert requested(log) == set()
+
+
+def test_the_policy_of_the_page_stops_a_script_that_got_in(page, tmp_path):
+    html = page.read_text(encoding="utf-8").replace("<main>", "<main><script>document.title = 'in'</script>")
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    done = run_chromium(tmp_path, "--dump-dom", (tmp_path / "page.html").as_uri())
+    assert "<title>in</title>" not in done.stdout
+    assert "Content Security Policy" in done.stderr
 
 
 @pytest.mark.parametrize("width", [375, 1200])

@@ -296,7 +296,8 @@ def test_a_token_level_model_is_causal_whatever_its_unused_summary_says(tmp_path
 
 HOSTILE = (
     "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "' onload='alert(1)", "\u202egnp.exe", "nul\0nul",
-    "</svg></style></title><script>", "{{ 7*7 }}", "$\\frac{1}{0}$", "=HYPERLINK(1)", "&lt;b&gt;", "]]><!--", "\u200fعربي",
+    "</svg></style></title><script>", "{{ 7*7 }}", "$\\frac{1}{0}$", "=HYPERLINK(1)", "&lt;b&gt;", "]]><!--",
+    "\u200fعربي",
 )  # fmt: skip
 
 

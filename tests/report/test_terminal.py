@@ -22,10 +22,19 @@ def test_a_row_for_each_run_layer_and_router(pair_runs):
     assert table.row_count == 4 + 4 + 4  # learned and shadow of one run, learned of the other
     text = show(table)
     assert "19.08 [17.88, 20.28]" in text
-    assert "toy-token, shadow router" in text
+    assert "shadow router" in text
+    assert "null 0.20, p = 0.005" in text
     assert "toy-sequence (non-causal)" in text
-    for heading in ("U(POS) [95 %]", "U(topic) [95 %]", "U(“topic”) [95 %]", "null"):
+    for heading in ("U(POS) [95 %]", "U(topic) [95 %]", "U(“topic”) [95 %]"):
         assert heading in text
+
+
+def test_two_label_sets_fit_a_terminal_of_80_columns(tmp_path):
+    topics = planted_frame("a-run-name", label_set="bertopic", labels=["a", "b"], strengths=(0.4,))
+    run = make_run(tmp_path / "run", syntax=planted_frame("a-run-name", strengths=(0.4,)), topics={"bertopic": topics})
+    text = show(summary_table([run]), width=80)
+    assert "…" not in text
+    assert len([line for line in text.splitlines() if "[" in line]) == 2  # heading and the one layer
 
 
 def test_records_are_the_frame(pair_runs):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from specialize.annotate.annotation import Annotation
+from specialize.annotate.store import is_storable
 from specialize.errors import AnnotationError, did_you_mean
 
 _NOT_LABELS = ("id", "text")
@@ -47,11 +48,14 @@ def label_columns(documents: pd.DataFrame) -> tuple[str, ...]:
     """Return the columns that can serve as labels.
 
     Those are the ones beside id and text with 2 to 100 distinct values and, on average, at least five
-    documents for each. Columns called `upos` or `bertopic` are not among them.
+    documents for each. Columns called `upos` or `bertopic`, or by a name that no file can have, are not
+    among them.
     """
     excluded = _NOT_LABELS + _TAKEN_NAMES
     return tuple(
-        str(column) for column in documents.columns if column not in excluded and _is_usable(documents[column])
+        str(column)
+        for column in documents.columns
+        if column not in excluded and is_storable(str(column)) and _is_usable(documents[column])
     )
 
 

@@ -113,12 +113,17 @@ def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _folder_of(trace).glob("*.arrow") if not path.name.startswith(".")))
 
 
+def is_storable(name: str) -> bool:
+    """Tell whether an annotation of this name can be stored: the name becomes a file's."""
+    return re.fullmatch(r"\w[\w .+-]*", name) is not None
+
+
 def _folder_of(trace: AnnotatedRun) -> Path:
     return trace.path / "annotations"
 
 
 def _path_of(trace: AnnotatedRun, name: str) -> Path:
-    if not re.fullmatch(r"\w[\w .+-]*", name):
+    if not is_storable(name):
         raise AnnotationError(
             f"expected an annotation name of letters, digits, spaces and . _ + -, got {name!r}; rename the column"
         )

@@ -36,8 +36,8 @@ def annotate_syntax(
     """Give every token of a trace the universal part of speech of its word.
 
     Words and tags come from a spaCy pipeline, cut down to what parts of speech need. The dependency parser
-    is among that: with it `en_core_web_sm` tags 95.5 % of the verbs and 77.5 % of the subordinating
-    conjunctions of English Web Treebank text as the treebank does, without it 86.3 and 62.3 %, and a
+    is among that: in 300 documents of the English Web Treebank `en_core_web_sm` tags 95.5 % of the verbs and
+    77.5 % of the subordinating conjunctions as the treebank does, without its parser 86.3 and 62.3 %, and a
     quarter of the speed is a fair price. White space carries no label.
 
     Args:

@@ -89,7 +89,7 @@ def find_topics(
     from specialize.annotate.topics import annotate_topics
     from specialize.measure.results import write_table
 
-    with progress("topics", "documents") as update:
+    with progress("topics", "passes over documents") as update:
         model = annotate_topics(
             opened.documents(),
             embedding=embedding,

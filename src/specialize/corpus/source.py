@@ -51,7 +51,8 @@ def open_corpus(
         text_column: column with the text; default: `text`, else the only string column.
         id_column: column with the ids; default: `id`, else rows are numbered from 0.
         label_columns: columns with labels; default: every string, integer or boolean column that is
-            neither text nor id.
+            neither text nor id; where columns have no type of their own (JSON Lines, datasets) the first
+            100 rows tell.
         limit: read at most so many documents.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import random
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
 
     Args:
         path: the file to write.
-        limit: so many documents, taken at even steps through the file, whose order is alphabetical.
+        limit: so many documents, drawn at random but always the same: the file is sorted by topic, and
+            intervals take neighbouring documents to be related.
 
     Raises:
         CorpusError: the package is not installed.
@@ -35,9 +37,9 @@ def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
         )
     source = Path(package.origin).parent / "data" / "summaries_en-us.json"
     articles = [article for article in json.loads(source.read_text(encoding="utf-8")).values() if article["extract"]]
-    step = max(1, len(articles) // limit)
+    drawn = random.Random(0).sample(articles, min(limit, len(articles)))
     with path.open("w", encoding="utf-8") as file:
-        for article in articles[::step][:limit]:
+        for article in drawn:
             line = {"id": article["title"], "text": article["extract"], "gold_topic": article["topic"]}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return path

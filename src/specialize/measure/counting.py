@@ -70,8 +70,12 @@ def assign_blocks(num_documents: int, *, num_blocks: int = 50) -> NDArray[np.int
     Blocks are contiguous because neighbours in a corpus are often related (chapters of one book, posts of
     one thread): kept together they make blocks that are nearly independent, which is what the jackknife
     needs. Dealt out one by one, every block would hold a part of every book, blocks would look alike and
-    intervals would come out too short. In a corpus sorted by source or topic the intervals are wide for
-    the same reason: then the blocks are few draws from few sources, and say so.
+    intervals would come out too short.
+
+    A corpus that is sorted by the very label to be measured should be shuffled before it is traced. Its
+    blocks hold one label each, which the jackknife takes for few draws of labels: intervals come out about
+    three times too wide, and the label entropy, and with it the uncertainty coefficient, some 5 % off. The
+    mutual information itself is hardly moved.
 
     Blocks hold equal numbers of documents (the last may be smaller), not of tokens: documents are what was
     sampled. That leaves between half of ``num_blocks`` and ``num_blocks`` blocks, or one a document when

@@ -14,7 +14,7 @@ ROUTINGS = ("learned", "shadow")
 _NEEDED = ("metric", "value")
 _OPTIONAL = ("run", "routing", "layer", "expert", "label_set", "label")
 _NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "q_value")
-_CHARACTERS_PER_INCH = 17.4  # of titles and axis labels
+_CHARACTERS_PER_INCH = 17.9  # of titles and axis labels
 _COUNTS = ("n_tokens", "n_documents")
 
 
@@ -113,5 +113,15 @@ def set_plain(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "", 
 
 
 def _wrap(text: str, inches: float) -> str:
-    characters = max(12, int(inches * _CHARACTERS_PER_INCH))
-    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, characters))
+    """Break each line of `text` into as few lines of at most `inches` as it takes, of nearly equal length."""
+    most = max(12, int(inches * _CHARACTERS_PER_INCH))
+    lines = []
+    for line in text.splitlines():
+        fewest = len(textwrap.wrap(line, most))
+        even = next(width for width in range(len(line) // max(fewest, 1), most + 1) if _fits(line, width, fewest))
+        lines += textwrap.wrap(line, even)
+    return "\n".join(lines)
+
+
+def _fits(line: str, width: int, lines: int) -> bool:
+    return len(textwrap.wrap(line, max(width, 1))) <= lines

@@ -60,7 +60,7 @@ def expert_load(
         name = name_quantity("load", None)
         set_plain(
             ax,
-            title=f"{name.title}\nby layer, from its most to its least used expert",
+            title=f"{name.title}\nby layer, from most to least used expert",
             xlabel="layer",
             ylabel=name.axis,
         )

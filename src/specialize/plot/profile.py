@@ -133,7 +133,7 @@ def _add_legend(ax: Axes, rows: pd.DataFrame, *, own_figure: bool) -> None:
         handles.append(
             (Patch(color=MUTED, alpha=0.25, linewidth=0), Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
         )
-        names.append("null: mean, 2.5 to 97.5 %")
+        names.append("null: mean, 95 % range")
     add_legend(ax, handles, names, own_figure=own_figure)
 
 

@@ -78,7 +78,7 @@ def use_style() -> Iterator[None]:
         "savefig.facecolor": "auto",
         "font.family": ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed), "sans-serif"],
         "font.size": 7.5,
-        "axes.titlesize": 7.5,
+        "axes.titlesize": 7.25,
         "axes.titlelocation": "left",
         "axes.titlepad": 7,
         "axes.titlecolor": INK,

@@ -174,4 +174,4 @@ def _provenance(run: RunResults) -> dict[str, Any]:
     shown = {"model", "routers", "layers", "shards", "files", "checksums"}
     facts = [("folder", run.path.as_posix()), ("SHA-256 of manifest.json", run.digest)]
     facts += tables.flatten({key: value for key, value in run.manifest.items() if key not in shown})
-    return {"name": run.label, "facts": tables.facts_table("Capture", facts)}
+    return {"name": run.label, "facts": tables.facts_table("Trace", facts)}

@@ -44,7 +44,8 @@ class RunResults:
     @property
     def routing_unit(self) -> str:
         """``token``, ``sequence``, ``mixed``, or an empty string where the manifest does not say."""
-        units = {str(value) for key, value in _walk(self.manifest) if key in ("unit", "routing_unit")}
+        configured = {str(value) for key, value in _walk(self.manifest.get("model")) if key == "routing_unit"}
+        units = configured or {str(value) for key, value in _walk(self.manifest.get("routers")) if key == "unit"}
         units &= {"token", "sequence"}
         return units.pop() if len(units) == 1 else "mixed" if units else ""
 
@@ -83,7 +84,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunResults]:
     """
     paths = [Path(path) for path in paths]
     if not paths:
-        raise TraceError("expected at least one run folder, got none; name the folders that `specialize capture` wrote")
+        raise TraceError("expected at least one run folder, got none; name the folders that `specialize trace` wrote")
     runs = [_read_run(path) for path in paths]
     names = _distinct([(run.name, run.path) for run in runs])
     return [_rename(run, name) for run, name in zip(runs, names, strict=True)]
@@ -93,18 +94,14 @@ def _read_run(path: Path) -> RunResults:
     manifest_path = path / "manifest.json"
     if not manifest_path.is_file():
         found = "a folder without one" if path.is_dir() else "nothing there"
-        raise TraceError(
-            f"{path}: expected a run folder with manifest.json, got {found}; `specialize capture` makes one"
-        )
+        raise TraceError(f"{path}: expected a run folder with manifest.json, got {found}; `specialize trace` makes one")
     data = manifest_path.read_bytes()
     try:
         manifest = json.loads(data)
     except ValueError as error:
-        raise TraceError(f"{manifest_path}: expected JSON, got {error}; capture the run again") from None
+        raise TraceError(f"{manifest_path}: expected JSON, got {error}; trace the run again") from None
     if not isinstance(manifest, dict):
-        raise TraceError(
-            f"{manifest_path}: expected a JSON object, got {type(manifest).__name__}; capture the run again"
-        )
+        raise TraceError(f"{manifest_path}: expected a JSON object, got {type(manifest).__name__}; trace the run again")
     syntax = _read_folder(path / "syntax")
     topics = _read_folder(path / "topics")
     frames = [*syntax.values(), *topics.values()]

@@ -13,11 +13,12 @@ from specialize.report.runs import TOPICS, RunResults
 
 _TOPIC_COLUMNS = {"topic": "topic", "size": "documents", "top_words": "top words", "example": "example"}
 _QUALITY_NAMES = {
+    "num_documents": "documents",
     "num_topics": "topics",
     "outlier_share": "share of documents in no topic",
     "ari_over_seeds": "adjusted Rand index between seeds (1: the same topics)",
 }
-_ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "weights_sum_to_one", "static")
+_ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "normalized", "static")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ def estimate_cells(record: Record | None) -> list[Cell]:
 
 
 def _fixed(share: float) -> str:
-    return f"{100 * share:.2f}".replace("-", MINUS) if math.isfinite(share) else NO_VALUE
+    if not math.isfinite(share):
+        return NO_VALUE
+    text = f"{100 * share:.2f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
 
 
 def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[Table]:
@@ -64,13 +68,14 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
     order = {"token": 0, "sequence": 1}
     runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
     shadows = any(record.routing == "shadow" for record in records)
-    columns = ["layer", "U", f"95{NBSP}% interval", "null", *(["shadow"] if shadows else []), "p"]
-    head = [[Cell("run", "text"), Cell("routing", "text"), *(Cell(name, "number") for name in columns)]]
+    columns = ["layer", f"U [95{NBSP}%]", "null", *(["shadow"] if shadows else []), "p"]
+    head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
     comparisons = []
     for label_set in sorted_label_sets(runs):
         body = []
         for run in runs:
-            row = [Cell(run.label, "text name"), Cell(run.routing_unit or NO_VALUE, "text")]
+            unit = f"{run.routing_unit}-level" if run.routing_unit else ""
+            row = [Cell(run.label, "text name", below=unit)]
             finding = find_best(records, run.name, label_set)
             row += (
                 [Cell("not measured", "number faint", len(columns))]
@@ -87,8 +92,7 @@ def _best_cells(finding: Finding, shadows: bool) -> list[Cell]:
     shadow = [Cell(_fixed(finding.shadow.value) if finding.shadow else NO_VALUE, "number")] if shadows else []
     return [
         Cell(str(finding.best.layer), "number"),
-        Cell(value.text, "number strong" if finding.exceeds_null else "number"),
-        interval,
+        Cell(value.text, "number strong" if finding.exceeds_null else "number", below=interval.text),
         null,
         *shadow,
         Cell(format_p(finding.p_value), "number"),

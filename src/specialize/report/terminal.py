@@ -1,6 +1,5 @@
 """The numbers of a report for the terminal and for programs."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from specialize.report.tables import estimate_cells, sorted_label_sets
 def summary_table(runs: Sequence[Path]) -> Table:
     """Return a table with a row for each run, layer and router, in % of each label's entropy.
 
-    Each label set has three columns: U with its 95 % interval, the mean of the null, and p. Values with p at most 0.05
-    are bold.
+    Each label set has a column of two lines: U with its 95 % interval, and below it the mean of the null and p. Values
+    with p at most 0.05 are bold.
 
     Args:
         runs: run folders.
@@ -37,34 +36,32 @@ def summary_table(runs: Sequence[Path]) -> Table:
         pad_edge=False,
         header_style="bold",
     )
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=8)
     table.add_column("layer", justify="right", no_wrap=True)
     for name in label_sets:
-        names = name_label_set(name)
-        table.add_column(Text(f"U({names.short}) [95 %]"), justify="right", no_wrap=True)
-        table.add_column("null", justify="right", no_wrap=True)
-        table.add_column("p", justify="right", no_wrap=True)
+        table.add_column(Text(f"U({name_label_set(name).short}) [95 %]"), justify="right", overflow="fold")
     for result in results:
         own = {(r.layer, r.routing, r.label_set): r for r in records if r.run == result.name}
         if not own:
-            table.add_row(
-                Text(result.label), Text(NO_VALUE), *(Text("not measured", style="dim") for _ in label_sets[:1])
-            )
+            missing = [Text("not measured", style="dim")] if label_sets else []
+            table.add_row(Text(result.label), Text(NO_VALUE), *missing)
         for layer, routing in sorted({key[:2] for key in own}, key=lambda key: (key[0] or 0, key[1])):
-            cells = [text for name in label_sets for text in _estimate(own.get((layer, routing, name)))]
-            run_name = result.label + (", shadow router" if routing == "shadow" else "")
-            table.add_row(Text(run_name), Text(str(layer)), *cells)
+            title = Text(result.label)
+            if routing == "shadow":
+                title.append("\nshadow router", style="dim")
+            table.add_row(title, str(layer), *(_estimate(own.get((layer, routing, each))) for each in label_sets))
         table.add_section()
     return table
 
 
-def _estimate(record: Record | None) -> list[Text]:
+def _estimate(record: Record | None) -> Text:
     value, interval, null, p_value = estimate_cells(record)
-    settled = record is not None and math.isfinite(record.p_value) and "strong" in value.kind
-    text = Text(value.text, style="bold" if settled else "")
-    if interval.text != NO_VALUE:
+    text = Text(value.text, style="bold" if "strong" in value.kind else "")
+    if record is not None:
         text.append(f" {interval.text}", style="not bold dim")
-    return [text, Text(null.text), Text(p_value.text)]
+        p_text = p_value.text if p_value.text.startswith("<") else f"= {p_value.text}"
+        text.append(f"\nnull {null.text}, p {p_text}", style="not bold dim")
+    return text
 
 
 def summary_records(runs: Sequence[Path]) -> list[dict[str, Any]]:
