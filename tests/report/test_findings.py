@@ -51,6 +51,12 @@ def test_significance_decides_the_wording(p_value, exceeds):
     assert ("tells no more about the part of speech of a token than the null does" in said) is not exceeds
 
 
+def test_a_value_that_is_mostly_null_is_told_as_that():
+    said = say(change(value=0.008, ci_low=0.007, ci_high=0.009, null_mean=0.0075))
+    assert "removes 0.80 % of the uncertainty about the part of speech of a token" in said
+    assert "but most of that, 0.75 %, is there under the null too: only 0.050 points are more than the null" in said
+
+
 def test_a_shadow_router_that_reaches_the_interval_takes_the_claim_back():
     near = say(change(), change(routing="shadow", value=0.17, ci_low=0.15, ci_high=0.19))
     assert "reaches 17.0 % (layer 2): the learned router tells no clearly larger share" in near

@@ -1,5 +1,6 @@
 """The demo: two checkpoints over one corpus, annotated once, side by side in one report."""
 
+import shutil
 from pathlib import Path
 
 from specialize.cli.console import say
@@ -32,6 +33,9 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
     # both checkpoints read the same text with the same tokenizer: one annotation serves both
     annotations = [("syntax", tag(traces[0])), ("topics", find_topics(traces[0]))]
     annotations += [("topics", column) for column in take_columns(traces[0])]
+    for table in ("topic_info.csv", "topic_quality.csv"):
+        (traces[1].path / "topics").mkdir(exist_ok=True)
+        shutil.copyfile(traces[0].path / "topics" / table, traces[1].path / "topics" / table)
     for opened in traces:
         say(f"{opened.path.name}-routed checkpoint:")
         for folder, annotation in annotations:

@@ -13,6 +13,7 @@ from specialize.report.runs import SYNTAX, RunResults
 METRIC = "uncertainty_coefficient"
 MAXIMUM = "max_uncertainty_coefficient"
 LEVEL = 0.05  # p-value up to which a finding is told as one
+MOSTLY_NULL = 0.5  # from this share of the value on, the null has to be told beside it
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,13 @@ def describe(finding: Finding) -> str:
             f"Routing tells no more about {noun} than the null does: even at {where} one decision removes "
             f"{percent(best.value)} of the uncertainty ({interval}{null}{chance})."
         )
-    return (
-        f"At {where}, one routing decision removes {percent(best.value)} of the uncertainty about {noun} "
-        f"({interval}{null}{chance})." + _describe_shadow(finding)
-    )
+    told = f"At {where}, one routing decision removes {percent(best.value)} of the uncertainty about {noun}"
+    if best.null_mean >= MOSTLY_NULL * best.value:
+        return (
+            f"{told} ({interval}{chance}), but most of that, {percent(best.null_mean)}, is there under the null too: "
+            f"only {percent(best.value - best.null_mean, unit=False)} points are more than the null."
+        )
+    return f"{told} ({interval}{null}{chance})." + _describe_shadow(finding)
 
 
 def _subject(label_set: str) -> str:

@@ -17,6 +17,7 @@ _QUALITY_NAMES = {
     "num_topics": "topics",
     "outlier_share": "share of documents in no topic",
     "ari_over_seeds": "adjusted Rand index between seeds (1: the same topics)",
+    "ari_over_seeds_without_outliers": "the same, documents in no topic left out",
 }
 _ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "normalized", "static")
 
