@@ -230,8 +230,8 @@ def _trace_group(
             )
         ).to(model.device)
         for layer, (chosen, gate) in enumerate(recorder.take_tensors()):
-            experts[layer][rows] = chosen[kept].cpu().numpy()
-            weights[layer][rows] = gate[kept].half().cpu().numpy()
+            experts[layer][rows] = chosen[kept.to(chosen.device)].cpu().numpy()
+            weights[layer][rows] = gate[kept.to(gate.device)].half().cpu().numpy()
         finished += len(batch)
         clock.count(len(rows), first + round(finished / len(windows) * (windows[-1].document + 1 - first)))
     spans = np.concatenate([window.spans for window in windows])

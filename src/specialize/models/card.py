@@ -20,6 +20,10 @@ tags: [mixture-of-experts, specialize]
 
 A small GPT-2-style {{ kind }} language model, trained with `specialize train` to study expert specialization.
 It is made to be measured, not to write well.
+{% if description %}
+
+{{ description }}
+{% endif %}
 
 | held-out text | |
 |---|---|
@@ -58,6 +62,7 @@ def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: l
         .render(
             title=f"{unit.capitalize()}-routed Mixture of Experts" if experts else "Dense baseline",
             kind=kind,
+            description=config.description.strip(),
             layers=list(zip(result.load, result.load_entropy, strict=True)),
             note="" if result.is_causal else " (non-causal: the router reads the whole sequence; not comparable)",
             result=result,

@@ -62,8 +62,9 @@ class TrainingSettings(_Section):
 
 
 class TrainConfig(_Section):
-    """A whole training run."""
+    """A whole training run; the description goes into the model card (what the text is, whose, which licence)."""
 
+    description: str = ""
     seed: int = 0
     model: dict[str, Any] = Field(default_factory=dict)
     tokenizer: TokenizerSettings = Field(default_factory=lambda: TokenizerSettings.model_validate({}))
@@ -73,7 +74,7 @@ class TrainConfig(_Section):
     @property
     def digest(self) -> str:
         """Hash of everything that decides what is trained."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        return hashlib.sha256(self.model_dump_json(exclude={"description"}).encode()).hexdigest()[:16]
 
 
 def read_train_config(path: Path) -> TrainConfig:
