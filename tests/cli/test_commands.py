@@ -90,6 +90,12 @@ def test_trace_and_validate(checkpoint, corpus, call, tmp_path):
     assert "trace/tokens-00000.arrow: damaged" in out
 
 
+def test_topics_without_anything_to_measure(checkpoint, corpus, call, tmp_path):
+    columns = ("--text-column", "body", "--label", "name", "--limit", "8")
+    assert call("trace", checkpoint, corpus, "-o", tmp_path / "run", *columns)[0] == 0
+    expect_one_line(call("topics", tmp_path / "run", "--labels-only"), "expected a label column with 2 to 100 values")
+
+
 def test_inspect(checkpoint, call):
     code, out, _ = call("inspect", checkpoint, "--json")
     assert code == 0

@@ -76,7 +76,7 @@ def load_checkpoint(
             f"{name}: expected a fast tokenizer (tokenizer.json), which tells the characters of each token; "
             f"got {type(tokenizer).__name__}"
         )
-    config = model.config.to_diff_dict()
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key != "transformers_version"}
     facts = {
         "name": name,
         "revision": getattr(model.config, "_commit_hash", None) or revision,

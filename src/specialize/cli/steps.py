@@ -160,7 +160,13 @@ def do_topics(
         fit: whether to fit topics at all.
         must_fit: whether it is an error when no topics can be fitted; otherwise it is said and passed over.
     """
-    for annotation in take_columns(opened, columns):
+    known = take_columns(opened, columns)
+    if not (fit or known):
+        raise AnnotationError(
+            f"{opened.path}: expected a label column with 2 to 100 values and five documents for each, the corpus has "
+            "none; leave out --labels-only to fit topics"
+        )
+    for annotation in known:
         measure(opened, annotation, folder="topics", options=options)
     if not fit:
         return
