@@ -28,6 +28,10 @@ class MeasurementError(SpecializeError):
     """Arrays from which the asked-for quantity cannot be computed."""
 
 
+class OutputError(SpecializeError):
+    """A file that cannot be written: full disk, or no permission."""
+
+
 class ConfigError(SpecializeError):
     """A configuration file that is missing, malformed or contradicts itself."""
 

@@ -3,14 +3,13 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from specialize.errors import TraceError
+from specialize.atomic import write_text
 
 _PACKAGES = (
     "specialize",
@@ -43,30 +42,8 @@ def digest_of(settings: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file atomically: a reader sees the old one or the new one, never a part.
-
-    Raises:
-        TraceError: the disk is full or the folder cannot be written.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TraceError(not_written(path, error)) from error
-
-
-def not_written(path: Path, error: OSError) -> str:
-    """What to tell a user whose disk is full or whose folder cannot be written."""
-    return (
-        f"{path}: could not be written ({error.strerror or error}); what was written before is kept: "
-        "make room and run the same command again to go on"
-    )
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _git_revision() -> str | None:

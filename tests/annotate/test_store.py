@@ -4,7 +4,7 @@ import pytest
 
 from specialize.annotate.annotation import NO_LABEL, Annotation
 from specialize.annotate.store import list_annotations, load_annotation, save_annotation
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, OutputError
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_an_interrupted_write_keeps_the_old_file(trace, upos, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(pa.ipc.RecordBatchFileWriter, "write_table", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         save_annotation(trace, Annotation("upos", "token", ("X",), np.zeros(trace.num_tokens, dtype=np.int32)))
     assert [path.name for path in (trace.path / "annotations").iterdir()] == ["upos.arrow"]
     assert load_annotation(trace, "upos").labels == upos.labels

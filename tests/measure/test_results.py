@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from specialize.errors import MeasurementError
+from specialize.errors import MeasurementError, OutputError
 from specialize.measure import RESULT_COLUMNS, read_results, results, write_results
 
 
@@ -65,7 +65,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, frame, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OutputError, match="no space"):
         write_results(frame, tmp_path, "x")
     assert (csv_path.read_bytes(), parquet_path.read_bytes()) == before
     assert len(list(tmp_path.iterdir())) == 2

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 import specialize
-from specialize.errors import TraceError
+from specialize.errors import OutputError, TraceError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard, TraceWriter, validate_trace
 from specialize.trace.schema import TOKEN_SCHEMA
 
@@ -102,8 +102,8 @@ def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path, shards, monkeypa
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("specialize.trace.files.os.fsync", full)
-    with pytest.raises(TraceError, match=r"No space left on device.*kept"):
+    monkeypatch.setattr("specialize.atomic.os.fsync", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*kept"):
         write(tmp_path / "run", shards)
     monkeypatch.undo()
     assert not list((tmp_path / "run/trace").glob("*.partial"))

@@ -1,7 +1,6 @@
 """Document embeddings: from a sentence-transformers model, or from word counts where there is none."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.atomic import replacing
 from specialize.errors import AnnotationError
 
 TFIDF = "tfidf"
@@ -131,11 +131,5 @@ def _content_key(texts: Sequence[str], name: str, seed: int) -> str:
 
 
 def _write_array(path: Path, array: NDArray[np.float32]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

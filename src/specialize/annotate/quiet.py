@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
+
+from specialize.quiet import without_transformers_bars
 
 
 @contextmanager
@@ -15,21 +17,6 @@ def quiet_topic_libraries() -> Iterator[None]:
     with warnings.catch_warnings():
         # UMAP tells of an optional class that needs Tensorflow and that is not used here.
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
-        with _no_loading_bars():
+        # transformers is here only where an embedding model is
+        with without_transformers_bars() if find_spec("sentence_transformers") else nullcontext():
             yield
-
-
-@contextmanager
-def _no_loading_bars() -> Iterator[None]:
-    if find_spec("sentence_transformers") is None:
-        yield
-        return
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -5,7 +5,6 @@ shows the label names. What else an `Annotation` holds is in the schema's metada
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from specialize.annotate.annotation import NO_LABEL, Annotation
+from specialize.atomic import replacing
 from specialize.errors import AnnotationError, did_you_mean
 
 FORMAT_NAME = "specialize.annotation"
@@ -49,7 +49,6 @@ def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
     """
     _check_length(trace, annotation)
     path = _path_of(trace, annotation.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
     codes = pa.array(annotation.codes, type=pa.int32(), mask=annotation.codes == NO_LABEL)
     labels = pa.DictionaryArray.from_arrays(codes, pa.array(annotation.labels, type=pa.string()))
     metadata = {
@@ -60,13 +59,9 @@ def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
         "provenance": json.dumps(annotation.provenance, ensure_ascii=False),
     }
     table = pa.table({"label": labels}).replace_schema_metadata(metadata)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with pa.ipc.new_file(unfinished, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-            writer.write_table(table)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with replacing(path) as partial, pa.ipc.new_file(partial, table.schema, options=options) as writer:
+        writer.write_table(table)
     return path
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from specialize.errors import CaptureError, did_you_mean
 from specialize.manifest import digest_of
+from specialize.quiet import without_transformers_bars
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -59,18 +59,14 @@ def load_checkpoint(
     if dtype == "auto" and device == "cpu":
         dtype = "float32"  # half precision is slow on most CPUs, and decides ties between experts otherwise
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
-    showed_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **common)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **common)
+        with without_transformers_bars():
+            tokenizer = AutoTokenizer.from_pretrained(name, **common)
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **common)
         model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` and loses its signature
         model.eval()
     except Exception as error:  # whatever a checkpoint's files provoke, the user gets one line
         raise CaptureError(f"{name}: could not be loaded as a causal language model: {_first_line(error)}") from error
-    finally:
-        if showed_bars:
-            logging.enable_progress_bar()
     if not tokenizer.is_fast:
         raise CaptureError(
             f"{name}: expected a fast tokenizer (tokenizer.json), which tells the characters of each token; "

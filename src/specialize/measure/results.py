@@ -1,12 +1,13 @@
 """Result frames: one shape, and files that are either whole or not there."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from specialize.atomic import replacing
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.measure.schema import RESULT_COLUMNS
 
@@ -60,10 +61,11 @@ def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, P
     """
     results = as_results(frame)
     csv, parquet = _paths(folder, name)
-    csv.parent.mkdir(parents=True, exist_ok=True)
     guarded = results.assign(**{column: _guard_formulas(results[column]) for column in _FROM_A_CORPUS})
-    _replace(parquet, lambda path: results.to_parquet(path, index=False))
-    _replace(csv, lambda path: guarded.to_csv(path, index=False, lineterminator="\n"))
+    with replacing(parquet) as partial:
+        results.to_parquet(partial, index=False)
+    with replacing(csv) as partial:
+        guarded.to_csv(partial, index=False, lineterminator="\n")
     return csv, parquet
 
 
@@ -78,9 +80,9 @@ def write_table(frame: pd.DataFrame, path: Path, *, text_columns: Sequence[str])
     Returns:
         The path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     guarded = frame.assign(**{column: _guard_formulas(frame[column].astype(_TEXT)) for column in text_columns})
-    _replace(path, lambda part: guarded.to_csv(part, index=False, lineterminator="\n"))
+    with replacing(path) as partial:
+        guarded.to_csv(partial, index=False, lineterminator="\n")
     return path
 
 
@@ -117,13 +119,3 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
 def _guard_formulas(texts: pd.Series) -> pd.Series:
     harmless = texts.where(~texts.str.startswith(_STARTS_A_FORMULA, na=False), "'" + texts)
     return harmless.str.replace("\r", " ")  # the csv module leaves it unquoted, readers take it for a new row
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside `path`, then rename: a rename within a folder is atomic."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,29 +1,26 @@
 """The training loop: AdamW, warm-up and cosine, mixed precision, checkpoints that resume exactly."""
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from specialize.atomic import replacing, write_text
 from specialize.corpus import open_corpus
 from specialize.errors import ConfigError, did_you_mean
 from specialize.models.card import write_card
+from specialize.models.checkpoint import resume, save_checkpoint
 from specialize.models.configuration import GPTMoEConfig
 from specialize.models.data import TokenStore, batches, is_held_out, train_bpe
 from specialize.models.evaluation import Evaluation, evaluate, unigram_log_probabilities
 from specialize.models.modeling import GPTMoEForCausalLM
 from specialize.models.settings import TrainConfig, TrainingSettings
+from specialize.quiet import without_transformers_bars
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,9 @@ def train(
 ) -> Evaluation:
     """Train a model and save it to ``folder/model`` with its tokenizer and a model card.
 
-    A run that was interrupted goes on from its last checkpoint and ends with the same weights, on the same
-    machine, as an uninterrupted one: batches and random draws depend on the seed and the step alone.
+    A run that was interrupted goes on from its last checkpoint and ends with the same weights, on a CPU, as an
+    uninterrupted one: batches and random draws depend on the seed and the step alone. (On a GPU some sums are
+    not made in a fixed order.)
 
     Args:
         config: what to train, on what.
@@ -76,7 +74,7 @@ def train(
     model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` and loses its signature
     model.train()
     optimizer = _make_optimizer(model, settings)
-    step, history = _resume(folder / "checkpoint.safetensors", model, optimizer)
+    step, history = resume(folder / "checkpoint.safetensors", model, optimizer)
     forward = torch.compile(model) if settings.compile else model
     data = batches(
         stores["train"],
@@ -127,8 +125,8 @@ def train(
             )
             rate.pause()
         if step % settings.checkpoint_every == 0 or step == settings.steps:
-            _save_checkpoint(folder / "checkpoint.safetensors", model, optimizer, step, history)
-            _write_atomically(folder / "metrics.csv", pd.DataFrame(history).to_csv(index=False))
+            save_checkpoint(folder / "checkpoint.safetensors", model, optimizer, step=step, history=history)
+            write_text(folder / "metrics.csv", pd.DataFrame(history).to_csv(index=False))
             rate.pause()
         seen = history[-1]["validation_perplexity"] if history else math.nan
         on_step(Progress(step, settings.steps, rate.value, loss.item(), seen))
@@ -136,7 +134,8 @@ def train(
     # evaluate what is shipped: the weights as saved, not the float32 ones that they were rounded from
     saved_dtype = getattr(torch, settings.saved_dtype)
     model.to(saved_dtype)
-    model.save_pretrained(folder / "model")
+    with without_transformers_bars():
+        model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     model.float()
     result = measure(None)
@@ -159,7 +158,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     path = folder / "config.json"
     if path.exists() and TrainConfig.model_validate_json(path.read_text()).digest != config.digest:
         raise ConfigError(f"{folder} holds a run of other settings (its config.json): choose another folder with -o")
-    _write_atomically(path, config.model_dump_json(indent=2))
+    write_text(path, config.model_dump_json(indent=2))
 
 
 def _prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, dict[str, TokenStore]]:
@@ -198,9 +197,8 @@ def _prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenize
     (folder / "data").mkdir(exist_ok=True)
     tokenizer.save_pretrained(folder / "data")
     for side, store in stores.items():
-        store.save(paths[side].with_suffix(".partial"))
-    for path in paths.values():
-        os.replace(path.with_suffix(".partial"), path)
+        with replacing(paths[side]) as partial:
+            store.save(partial)
     return tokenizer, stores
 
 
@@ -227,47 +225,6 @@ def _make_optimizer(model: GPTMoEForCausalLM, settings: TrainingSettings) -> tor
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-
-
-def _save_checkpoint(
-    path: Path,
-    model: GPTMoEForCausalLM,
-    optimizer: torch.optim.AdamW,
-    step: int,
-    history: list[dict[str, Any]],
-) -> None:
-    """One safetensors file, replaced atomically: weights, AdamW moments, and the step in its metadata."""
-    tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step), "history": json.dumps(history)})
-    os.replace(partial, path)
-
-
-def _resume(path: Path, model: GPTMoEForCausalLM, optimizer: torch.optim.AdamW) -> tuple[int, list[dict[str, Any]]]:
-    """Restore weights and moments; return the step and the evaluations so far."""
-    if not path.exists():
-        return 0, []
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors: dict[str, Tensor] = load_file(path)
-    for name, parameter in model.named_parameters():
-        with torch.no_grad():
-            parameter.copy_(tensors[f"model/{name}"])
-        if parameter.requires_grad:
-            optimizer.state[parameter] = {
-                key: tensors[f"{key}/{name}"].to(parameter.device if key != "step" else tensors[f"{key}/{name}"].device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-    return int(metadata["step"]), json.loads(metadata["history"])
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 class _Rate:

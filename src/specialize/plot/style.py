@@ -1,6 +1,5 @@
 """The look of every figure: sizes, fonts, colours and how a figure is written to disk."""
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from specialize.atomic import replacing
 from specialize.errors import SpecializeError, did_you_mean
 
 COLUMN_WIDTH = 3.35
@@ -146,9 +146,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     path = Path(path)
     image_format = path.suffix.lower().lstrip(".")
     data = render_figure(figure, image_format)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
     return path
 
 

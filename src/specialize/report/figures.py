@@ -1,7 +1,6 @@
 """The figures of a report, each with the frame it draws and a sidecar that says how it came about."""
 
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from specialize import __version__, plot
+from specialize.atomic import write_text
 from specialize.plot.frames import select_rows
 from specialize.plot.style import render_figure, save_figure
 from specialize.plot.text import NBSP, name_label_set
@@ -207,10 +207,3 @@ def slugify(text: str) -> str:
     """Return `text` as part of a file name: ASCII letters, digits and hyphens, at most 40, never empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:40].strip("-") or "x"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)

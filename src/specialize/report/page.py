@@ -10,11 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from specialize import __version__
+from specialize.atomic import write_text
 from specialize.errors import SpecializeError
 from specialize.plot.style import check_formats
 from specialize.plot.text import clean_text, name_label_set
 from specialize.report import tables
-from specialize.report.figures import DrawnFigure, draw_figure, plan_figures, provenance_of, write_text
+from specialize.report.figures import DrawnFigure, draw_figure, plan_figures, provenance_of
 from specialize.report.findings import Record, describe, find_best, read_records
 from specialize.report.runs import TOPICS, RunResults, read_runs
 from specialize.report.svg import inline_svg

@@ -1,36 +1,23 @@
 """Arrow files that are whole or absent, and their checksums."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
+from specialize.atomic import replacing
 from specialize.errors import TraceError
-from specialize.manifest import not_written
 from specialize.trace.schema import IPC_OPTIONS
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
     """Write record batches to a file that appears only when complete; return its SHA-256 (hexadecimal)."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            with pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema, options=IPC_OPTIONS) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        checksum = sha256_of(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TraceError(not_written(path, error)) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return checksum
+    with replacing(path) as partial:
+        with partial.open("wb") as file, pa.ipc.new_file(file, schema, options=IPC_OPTIONS) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        return sha256_of(partial)
 
 
 def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from specialize.errors import TraceError
-from specialize.manifest import digest_of, not_written, write_json
+from specialize.errors import OutputError, TraceError
+from specialize.manifest import digest_of, write_json
 from specialize.trace.files import write_arrow
 from specialize.trace.reader import read_manifest
 from specialize.trace.schema import (
@@ -93,9 +93,13 @@ class TraceWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
         except OSError as error:
-            raise TraceError(not_written(self.folder, error)) from error
+            raise OutputError(
+                f"{self.folder}: could not be made ({error.strerror or error}); choose another folder with -o"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left_by_a_kill in self.folder.glob(".*.partial"):
+                left_by_a_kill.unlink()
             write_json(self.run / "manifest.json", self.manifest)
         except BlockingIOError:
             self._unlock()
