@@ -9,9 +9,14 @@ from specialize.errors import OutputError
 def test_a_failure_keeps_the_old_file_and_leaves_no_part(tmp_path):
     path = tmp_path / "new folder" / "result.txt"
     write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), replacing(path) as partial:
-        partial.write_text("half of the n")
-        1 / 0  # noqa: B018
+
+    def fail_half_way() -> None:
+        with replacing(path) as partial:
+            partial.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["result.txt"]
 

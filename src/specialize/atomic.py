@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from specialize.errors import OutputError
@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
             "make room and run the same command again to go on"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is told already
+            partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
