@@ -65,7 +65,7 @@ SlotRule = Annotated[
     Rule, typer.Option(help="A token's mass: equal over its slots, by gate weight, or the first slot.")
 ]
 PieceRule = Annotated[Pieces, typer.Option(help="Which of a word's tokens carries its tag.")]
-Draws = Annotated[int, typer.Option(min=1, help="Draws of the null.")]
+Draws = Annotated[int | None, typer.Option(min=1, help="Draws of the null. Default: 200 for syntax, 1000 for topics.")]
 Seed = Annotated[int, typer.Option(help="Seed of the null and of the topic model.")]
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes of the tagger.")]
 TopicColumn = Annotated[

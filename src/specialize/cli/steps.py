@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+# Labels of documents are quick to permute, and have many cells to correct for: the smallest p must be small.
+DEFAULT_DRAWS = {"token": 200, "document": 1000}
+
+
 @dataclass(frozen=True)
 class MeasureOptions:
     """How annotations are measured, the same for syntax and topics.
 
     Attributes:
         rule: how a token's mass is spread over its slots: selection, gate or first.
-        draws: draws of the null.
+        draws: draws of the null; by default those of `DEFAULT_DRAWS`.
         seed: of the null, and of the topic model.
     """
 
     rule: str = "selection"
-    draws: int = 200
+    draws: int | None = None
     seed: int = 0
 
 
@@ -127,7 +131,7 @@ def measure(opened: "RoutingTrace", annotation: "Annotation", *, folder: str, op
             opened,
             annotation,
             rule=options.rule,  # type: ignore[arg-type]  # checked when the command line is read
-            draws=options.draws,
+            draws=options.draws or DEFAULT_DRAWS[annotation.level],
             seed=options.seed,
             progress=update,
         )
