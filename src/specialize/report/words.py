@@ -60,11 +60,17 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
             "Syntax is not separated from vocabulary: routing follows the word, and words have their usual part of "
             "speech. Part or all of a share of H(POS) may be vocabulary."
         )
-    caveats += [_topic_caveat(run) for run in runs if TOPICS in run.topics]
+    by_caveat: dict[str, list[str]] = {}
+    for run in runs:
+        if TOPICS in run.topics:
+            by_caveat.setdefault(_topic_caveat(run), []).append(run.label)
+    caveats += [f"{', '.join(names)}: {caveat}" for caveat, names in by_caveat.items()]
     if len({run.routing_unit for run in runs} & {"token", "sequence"}) == 2:
         caveats.append(
             "A sequence-level router gives all tokens of a sequence the same experts, so by construction it can tell "
-            "little of the part of speech of a single token, and its decisions are as few as its sequences."
+            "little of the part of speech of a single token, and its decisions are as few as its sequences. The other "
+            "way round, what is told of topics is told by one decision: a document that is routed token by token makes "
+            "many, and all of them together tell more than one."
         )
     caveats += [
         "Intervals and nulls speak of these documents through these models. How far another training run, from another "
@@ -85,4 +91,4 @@ def _topic_caveat(run: RunResults) -> str:
         parts = [f"topics are fitted; between seeds they agree with {word}an adjusted Rand index of {agreement:.2f}"]
     if np.isfinite(outliers):
         parts.append(f"{percent(outliers)} of the documents belong to none and are left out")
-    return f"{run.label}: " + "; ".join(parts) + "."
+    return "; ".join(parts) + "."
