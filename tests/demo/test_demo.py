@@ -60,6 +60,7 @@ def test_only_the_routing_differs():
     settings = [read_train_config(checkpoint_path(name) / "train.toml") for name in CHECKPOINTS]
     assert settings[0].data == settings[1].data.model_copy(update={"corpus": settings[0].data.corpus})
     assert settings[0].tokenizer == settings[1].tokenizer
+    assert settings[0].training == settings[1].training
     shared = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_experts")
     assert all(settings[0].model[key] == settings[1].model[key] for key in shared)
     tokenizers = {(checkpoint_path(name) / "tokenizer.json").read_bytes() for name in CHECKPOINTS}
