@@ -14,6 +14,7 @@ demo: $(VENV)/.demo
 
 # The README's figures, with their data and provenance.
 figures: demo
+	mkdir -p figures
 	cp $(foreach figure,$(FIGURES),$(wildcard $(DEMO)/figures/$(figure).*)) figures/
 
 test: $(VENV)/.test check
