@@ -70,7 +70,7 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
             "A sequence-level router gives all tokens of a sequence the same experts, so by construction it can tell "
             "little of the part of speech of a single token, and its decisions are as few as its sequences. The other "
             "way round, what is told of topics is told by one decision: a document that is routed token by token makes "
-            "many, and all of them together tell more than one."
+            "many, and all of them together may tell more than one."
         )
     caveats += [
         "Intervals and nulls speak of these documents through these models. How far another training run, from another "
