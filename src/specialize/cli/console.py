@@ -3,13 +3,14 @@
 import json
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from specialize.rate import Rate
 
 # a pipe has no width: give tables room instead of cutting them at 80 columns
 out = Console(width=None if sys.stdout.isatty() else 160)
@@ -72,7 +73,8 @@ class _Clock:
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
-        self.marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self.done = 0
+        self.speed = Rate(_SECONDS_OF_RATE)
 
     def rate(self, done: int) -> str:
         return f"{self._per_second(done):,.1f} {self.unit}/s"
@@ -82,9 +84,6 @@ class _Clock:
         return f"{(total - done) / per_second:,.0f} s" if per_second > 0 else "?"
 
     def _per_second(self, done: int) -> float:
-        now = time.monotonic()
-        self.marks.append((now, done))
-        while len(self.marks) > 2 and now - self.marks[1][0] > _SECONDS_OF_RATE:
-            self.marks.popleft()
-        (start, before), (end, after) = self.marks[0], self.marks[-1]
-        return (after - before) / max(end - start, 1e-3)
+        self.speed.count(done - self.done)
+        self.done = done
+        return self.speed.value

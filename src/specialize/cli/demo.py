@@ -24,7 +24,6 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
     from specialize.demo import CHECKPOINTS, DOCUMENTS, checkpoint_path, write_corpus
     from specialize.report import write_report
 
-    output.mkdir(parents=True, exist_ok=True)
     corpus = open_corpus(write_corpus(output / "corpus.jsonl", limit=limit or DOCUMENTS))
     traces = []
     for name in CHECKPOINTS:

@@ -6,6 +6,7 @@ import random
 from importlib.resources import files
 from pathlib import Path
 
+from specialize.atomic import write_text
 from specialize.errors import CorpusError
 
 CHECKPOINTS = ("token", "sequence")
@@ -38,8 +39,6 @@ def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
     source = Path(package.origin).parent / "data" / "summaries_en-us.json"
     articles = [article for article in json.loads(source.read_text(encoding="utf-8")).values() if article["extract"]]
     drawn = random.Random(0).sample(articles, min(limit, len(articles)))
-    with path.open("w", encoding="utf-8") as file:
-        for article in drawn:
-            line = {"id": article["title"], "text": article["extract"], "gold_topic": article["topic"]}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    lines = [{"id": article["title"], "text": article["extract"], "gold_topic": article["topic"]} for article in drawn]
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return path

@@ -1,12 +1,13 @@
 """The model card of a trained checkpoint, written from what was measured."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 
+from specialize.atomic import write_text
+from specialize.manifest import write_json
 from specialize.models.evaluation import Evaluation
 from specialize.models.settings import TrainConfig
 
@@ -72,8 +73,8 @@ def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: l
             even=math.log2(experts) if experts else 0.0,
         )
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
     settings = config.model_dump(mode="json")
     settings["data"]["corpus"] = Path(config.data.corpus).name  # a checkpoint is published: no private paths
     record = {"evaluation": result.as_dict(), "history": history, "settings": settings}
-    (folder / "evaluation.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    write_json(folder / "evaluation.json", record)

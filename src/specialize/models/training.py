@@ -1,7 +1,6 @@
 """The training loop: AdamW, warm-up and cosine, mixed precision, checkpoints that resume exactly."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from specialize.models.evaluation import Evaluation, evaluate, unigram_log_proba
 from specialize.models.modeling import GPTMoEForCausalLM
 from specialize.models.settings import TrainConfig, TrainingSettings
 from specialize.quiet import without_transformers_bars
+from specialize.rate import Rate
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def train(
             dtype=dtype,
         )
 
-    rate = _Rate()
+    rate = Rate(window=10.0)  # evaluation and saving are not counted
     while step < settings.steps:
         torch.manual_seed(config.seed + 1 + step)  # dropout and re-drawn routers: a function of the step
         ids = torch.from_numpy(next(data)).to(device, non_blocking=True)
@@ -154,7 +154,6 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 def _claim(folder: Path, config: TrainConfig) -> None:
     """Write the configuration into the folder, or check that the one there is the same."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if path.exists() and TrainConfig.model_validate_json(path.read_text()).digest != config.digest:
         raise ConfigError(f"{folder} holds a run of other settings (its config.json): choose another folder with -o")
@@ -194,7 +193,6 @@ def _prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenize
             f"no held-out document is as long as context_length = {config.training.context_length}: "
             "raise data.validation_share or lower training.context_length"
         )
-    (folder / "data").mkdir(exist_ok=True)
     tokenizer.save_pretrained(folder / "data")
     for side, store in stores.items():
         with replacing(paths[side]) as partial:
@@ -225,23 +223,3 @@ def _make_optimizer(model: GPTMoEForCausalLM, settings: TrainingSettings) -> tor
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-
-
-class _Rate:
-    """Tokens per second over the last few seconds of work; evaluation and saving are not counted."""
-
-    def __init__(self, window: float = 10.0) -> None:
-        self.window = window
-        self.marks: list[tuple[float, int]] = [(time.perf_counter(), 0)]
-        self.value = 0.0
-
-    def count(self, tokens: int) -> None:
-        now = time.perf_counter()
-        self.marks.append((now, self.marks[-1][1] + tokens))
-        while len(self.marks) > 2 and now - self.marks[1][0] > self.window:
-            self.marks.pop(0)
-        (start, before), (end, after) = self.marks[0], self.marks[-1]
-        self.value = (after - before) / max(end - start, 1e-9)
-
-    def pause(self) -> None:
-        self.marks = [(time.perf_counter(), 0)]

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 
 from specialize import __version__, plot
 from specialize.atomic import write_text
+from specialize.measure.results import write_table
 from specialize.plot.frames import select_rows
 from specialize.plot.style import render_figure, save_figure
 from specialize.plot.text import NBSP, name_label_set
 from specialize.report.findings import METRIC, Record, find_best
 from specialize.report.runs import SYNTAX, TOPICS, RunResults
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _TEXT_COLUMNS = ("run", "label_set", "label")
 
 
@@ -157,7 +157,6 @@ def draw_figure(spec: FigureSpec, folder: Path, *, formats: Sequence[str], prove
     """Draw `spec`, write its image files, NAME.csv and NAME.json into `folder`, and return it with its SVG source."""
     figure = cast(Figure, spec.function(spec.frame, **spec.arguments).figure)
     files = [save_figure(figure, folder / f"{spec.name}.{image_format}").name for image_format in formats]
-    csv = protect_cells(spec.frame).to_csv(index=False)
     sidecar = provenance | {
         "figure": spec.name,
         "caption": spec.caption,
@@ -166,7 +165,8 @@ def draw_figure(spec: FigureSpec, folder: Path, *, formats: Sequence[str], prove
         "data": f"{spec.name}.csv",
         "numbers": _list_numbers(spec.frame),
     }
-    write_text(folder / f"{spec.name}.csv", csv)
+    texts = [column for column in _TEXT_COLUMNS if column in spec.frame]
+    write_table(spec.frame, folder / f"{spec.name}.csv", text_columns=texts)
     write_text(folder / f"{spec.name}.json", json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
     svg = render_figure(figure, "svg", transparent=True).decode("utf-8")
     return DrawnFigure(spec, svg, figure.get_figwidth(), (*files, f"{spec.name}.csv", f"{spec.name}.json"))
@@ -182,17 +182,6 @@ def provenance_of(runs: Sequence[RunResults], command: str) -> dict[str, Any]:
             for run in runs
         ],
     }
-
-
-def protect_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy whose text cells no spreadsheet takes for a formula: those get a leading apostrophe."""
-    frame = frame.copy()
-    for column in _TEXT_COLUMNS:
-        if column in frame.columns:
-            frame[column] = [
-                f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in frame[column]
-            ]
-    return frame
 
 
 def _list_numbers(frame: pd.DataFrame) -> dict[str, list[Any]]:
