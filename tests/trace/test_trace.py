@@ -21,7 +21,8 @@ def make_shard(tokens: int, document: int, seed: int) -> Shard:
     columns |= {"document": np.full(tokens, document), "phase": np.zeros(tokens, np.uint8)}
     experts = [rng.integers(0, router.num_experts, (tokens, router.top_k)) for router in ROUTERS]
     experts[1][0, -1] = NO_EXPERT
-    return Shard(columns, experts, [rng.random((tokens, router.top_k)) for router in ROUTERS])
+    weights = [rng.random((tokens, router.top_k)) for router in ROUTERS]
+    return Shard(columns, [{"experts": e, "weights": w} for e, w in zip(experts, weights, strict=True)])
 
 
 def write(run: Path, shards: list[Shard], *, finish: bool = True, **settings: object) -> None:
@@ -30,7 +31,7 @@ def write(run: Path, shards: list[Shard], *, finish: bool = True, **settings: ob
     with TraceWriter(run, settings=settings, provenance={"command": "test"}) as writer:
         if not writer.has_documents():
             writer.write_documents(schema, [pa.RecordBatch.from_pylist(rows, schema=schema)])
-            writer.describe(routers=[router.as_dict() for router in ROUTERS])
+            writer.describe(routers=[router.as_dict() for router in ROUTERS], contents=["weights"])
         for shard in shards[writer.num_shards :]:
             writer.write_shard(shard)
         if finish:
@@ -48,8 +49,8 @@ def test_what_is_read_is_what_was_written(tmp_path, shards):
     assert trace.layers == ROUTERS
     assert (trace.num_tokens, trace.num_documents) == (12, 2)
     for index, router in enumerate(ROUTERS):
-        expected = np.concatenate([shard.experts[index] for shard in shards])
-        weights = np.concatenate([shard.weights[index] for shard in shards])
+        expected = np.concatenate([shard.routing[index]["experts"] for shard in shards])
+        weights = np.concatenate([shard.routing[index]["weights"] for shard in shards])
         np.testing.assert_array_equal(trace.experts(router.layer), expected)
         np.testing.assert_array_equal(trace.experts(router.name), expected)
         np.testing.assert_array_equal(trace.weights(router.layer), weights.astype(np.float16).astype(np.float32))

@@ -115,6 +115,7 @@ def trace_corpus(
             writer.write_documents(*_document_batches(corpus, labels))
             writer.describe(
                 routers=[point.spec.as_dict() for point in points],
+                contents=["weights"],
                 corpus={
                     "source": corpus.source,
                     "digest": corpus.digest,
@@ -244,7 +245,7 @@ def _trace_group(
         "char_end": spans[:, 1],
         "phase": np.zeros(counts.sum(), np.uint8),
     }
-    return Shard(tokens, experts, weights)
+    return Shard(tokens, [{"experts": e, "weights": w} for e, w in zip(experts, weights, strict=True)])
 
 
 def _pad(windows: list[Window]) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,11 @@
 """The commands. Each reads its options, calls the library, and prints the result."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from specialize.cli.app import app, command_line
 from specialize.cli.console import out, print_json, progress, say
 from specialize.cli.options import (
     BatchTokens,
@@ -38,19 +37,6 @@ from specialize.cli.options import (
     Trust,
 )
 from specialize.cli.steps import MeasureOptions, do_syntax, do_topics, load_model, trace
-
-app = typer.Typer(
-    name="specialize",
-    help="Measure expert specialization in Mixture-of-Experts language models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-def _command() -> str:
-    return shlex.join(["specialize", *sys.argv[1:]])
 
 
 def _show_runs(runs: list[Path], as_json: bool) -> None:
@@ -150,7 +136,7 @@ def _trace(model: str, corpus: str, output: Path, **given: Any) -> Any:
     from specialize.capture import TraceOptions
 
     options = TraceOptions(context_length=given["context"], batch_tokens=given["batch_tokens"])
-    return trace(checkpoint, documents, output, options=options, command=_command())
+    return trace(checkpoint, documents, output, options=options, command=command_line())
 
 
 @app.command()
@@ -219,7 +205,7 @@ def _report(runs: list[Path], output: Path) -> Path:
     say("drawing …")
     from specialize.report import write_report
 
-    return write_report(runs, output, command=_command())
+    return write_report(runs, output, command=command_line())
 
 
 @app.command("run")
@@ -272,7 +258,7 @@ def demo(
     """Run everything on two small checkpoints that come with the package, over Wikipedia articles."""
     from specialize.cli.demo import run_demo
 
-    runs, page = run_demo(output, limit=limit, command=_command())
+    runs, page = run_demo(output, limit=limit, command=command_line())
     _show_runs(runs, as_json)
     say(f"report: {page}")
 

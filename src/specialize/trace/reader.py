@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from specialize.errors import TraceError
 from specialize.trace.files import read_arrow
-from specialize.trace.schema import FORMAT, FORMAT_VERSION, NO_EXPERT, PHASES, RouterSpec, expert_dtype
+from specialize.trace.schema import CONTENTS, FORMAT, FORMAT_VERSION, NO_EXPERT, PHASES, RouterSpec, expert_dtype
 
 
 def open_trace(run: str | Path) -> "RoutingTrace":
@@ -63,13 +63,18 @@ class RoutingTrace:
     Attributes:
         path: the run folder.
         manifest: contents of manifest.json.
-        layers: the routers, in layer order.
+        layers: the model's own routers, in layer order.
+        shadows: the random routers that were run beside them, in layer order; empty when there were none.
+        contents: what the trace holds beside the experts: some of weights, logits, norms, predictions.
     """
 
     def __init__(self, run: Path) -> None:
         self.path = run
         self.manifest = read_manifest(run)
-        self.layers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
+        self._routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
+        self.layers = tuple(router for router in self._routers if router.routing == "learned")
+        self.shadows = tuple(router for router in self._routers if router.routing == "shadow")
+        self.contents = tuple(self.manifest.get("contents", ("weights",)))
 
     def __repr__(self) -> str:
         return f"RoutingTrace({str(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
@@ -84,27 +89,49 @@ class RoutingTrace:
         """Number of documents: rows of `documents()`."""
         return int(self.manifest["documents"]["count"])
 
-    def experts(self, layer: int | str) -> NDArray[np.int16]:
+    def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
         """Chosen experts of a layer (its number, or its module's name), int16 [tokens, k], in rank order.
 
         NO_EXPERT (-1) marks a slot without an expert: dropped for capacity, or skipped.
+
+        Args:
+            layer: number of the layer, or name of its experts module.
+            routing: learned, the model's own; or shadow, the random router beside it.
         """
-        index = self._index(layer)
-        values = self._routing(f"experts.{index}", self.layers[index].top_k)
+        index = self._index(layer, routing)
+        router = self._routers[index]
+        values = self._column("experts", index, router.top_k)
         experts = values.astype(np.int16)
-        experts[values == np.iinfo(expert_dtype(self.layers[index].num_experts)).max] = NO_EXPERT
+        experts[values == np.iinfo(expert_dtype(router.num_experts)).max] = NO_EXPERT
         return experts
 
-    def weights(self, layer: int | str) -> NDArray[np.float32]:
+    def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
-        index = self._index(layer)
-        return self._routing(f"weights.{index}", self.layers[index].top_k).astype(np.float32)
+        return self._half("weights", layer, routing)
+
+    def router_logits(self, layer: int | str) -> NDArray[np.float32]:
+        """Router logits before the score function, float32 [tokens, E]; stored in half precision."""
+        return self._half("logits", layer)
+
+    def output_norms(self, layer: int | str) -> NDArray[np.float32]:
+        """Euclidean norm of what each chosen expert adds, gate weight included, float32 [tokens, k]."""
+        return self._half("norms", layer)
+
+    def _half(self, name: str, layer: int | str, routing: str = "learned") -> NDArray[np.float32]:
+        if name not in self.contents:
+            has = ", ".join(self.contents) or "experts alone"
+            raise TraceError(f"{self.path}: expected {CONTENTS[name]}; the trace holds {has}")
+        index = self._index(layer, routing)
+        router = self._routers[index]
+        width = router.num_experts if name == "logits" else router.top_k
+        return self._column(name, index, width).astype(np.float32)
 
     def tokens(self) -> pd.DataFrame:
         """One row a token.
 
         Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code
-        points into the document's text, end exclusive) and phase (prefill or generation). Tokens of a
+        points into the document's text, end exclusive) and phase (prefill or generation); where the trace holds
+        predictions also predicted_token_id and next_token_loss (nats, NaN without a next token). Tokens of a
         document are together and in reading order.
         """
         frame = self._table("tokens").to_pandas()
@@ -119,21 +146,25 @@ class RoutingTrace:
     def _documents(self) -> pa.Table:
         return read_arrow(self.path / "trace" / "documents.arrow")
 
-    def _index(self, layer: int | str) -> int:
+    def _index(self, layer: int | str, routing: str) -> int:
         key = "layer" if isinstance(layer, int | np.integer) else "name"
-        found = [index for index, router in enumerate(self.layers) if getattr(router, key) == layer]
+        routers = [(index, router) for index, router in enumerate(self._routers) if router.routing == routing]
+        found = [(index, router.name) for index, router in routers if getattr(router, key) == layer]
         if len(found) == 1:
-            return found[0]
+            return found[0][0]
         if found:
-            names = ", ".join(self.layers[index].name for index in found)
+            names = ", ".join(name for _, name in found)
             raise TraceError(f"layer {layer} has {len(found)} routers: ask by name, one of {names}")
-        known = ", ".join(str(router.layer) for router in self.layers)
+        if not routers:
+            raise TraceError(f"{self.path}: the trace has no {routing} routing")
+        known = ", ".join(str(router.layer) for _, router in routers)
         raise TraceError(f"no router in layer {layer!r}; the trace has layers {known}")
 
     def _table(self, kind: str, columns: list[str] | None = None) -> pa.Table:
         names = [f"{kind}-{number:05d}.arrow" for number in range(len(self.manifest["shards"]))]
         return pa.concat_tables(read_arrow(self.path / "trace" / name, columns) for name in names)
 
-    def _routing(self, column: str, top_k: int) -> NDArray[Any]:
+    def _column(self, name: str, index: int, width: int) -> NDArray[Any]:
+        column = f"{name}.{index}"
         chunks = self._table("routing", [column]).column(column).chunks
-        return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]).reshape(-1, top_k)
+        return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]).reshape(-1, width)

@@ -6,8 +6,10 @@
     RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k]
 
 All files are Arrow IPC with zstd compression. Rows are tokens in document order, then sequence, then position.
+What a trace holds beside the experts is listed under ``contents`` in its manifest: see `CONTENTS`.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,6 +19,12 @@ import pyarrow as pa
 FORMAT = "specialize-trace"
 FORMAT_VERSION = 1
 PHASES = ("prefill", "generation")
+CONTENTS = {
+    "weights": "gate weights of the chosen experts",
+    "logits": "router logits of all experts, before the score function",
+    "norms": "Euclidean norm of what each chosen expert adds, its gate weight included",
+    "predictions": "most likely next token of each token, and the loss of the true one",
+}
 NO_EXPERT = -1  # as read; on disk the largest value of the unsigned type
 
 TOKEN_SCHEMA = pa.schema(
@@ -30,6 +38,11 @@ TOKEN_SCHEMA = pa.schema(
         ("phase", pa.uint8()),  # index into PHASES
     ]
 )
+PREDICTION_FIELDS = (
+    pa.field("predicted_token_id", pa.int32()),  # most likely next token
+    pa.field("next_token_loss", pa.float32()),  # cross-entropy of the true next token, nats; NaN without one
+)
+UNKNOWN = -1  # a token id or a character position that an imported trace does not tell
 IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -46,6 +59,11 @@ class RouterSpec:
         normalized: whether a token's gate weights sum to one.
         static: whether the choice is a function of the token id alone (hash routing).
         unit: what is routed: every token by itself, or a whole sequence.
+        routing: the model's own, called learned however it came about, or a shadow: a frozen random router that
+            was run beside it on the same hidden states.
+        stack: the side of an encoder-decoder model; decoder for all others.
+        identity_experts: how many of the E experts, the last ones, return their input unchanged.
+        found_by: how the router was found.
     """
 
     layer: int
@@ -56,6 +74,10 @@ class RouterSpec:
     normalized: bool = False
     static: bool = False
     unit: Literal["token", "sequence"] = "token"
+    routing: Literal["learned", "shadow"] = "learned"
+    stack: Literal["encoder", "decoder"] = "decoder"
+    identity_experts: int = 0
+    found_by: str = "experts module"
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -67,13 +89,24 @@ def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint8 if num_experts <= 255 else np.uint16)
 
 
-def routing_schema(routers: tuple[RouterSpec, ...]) -> pa.Schema:
-    """Arrow schema of a routing shard: two columns for each router, in the manifest's order."""
+def token_schema(contents: Collection[str]) -> pa.Schema:
+    """Arrow schema of a token shard."""
+    return pa.schema([*TOKEN_SCHEMA, *(PREDICTION_FIELDS if "predictions" in contents else ())])
+
+
+def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
+    """Arrow schema of a routing shard: the columns of each router, in the manifest's order.
+
+    A shadow router has experts and weights only.
+    """
     fields = []
     for index, router in enumerate(routers):
+        half = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
         experts = pa.from_numpy_dtype(expert_dtype(router.num_experts))
+        fields.append(pa.field(f"experts.{index}", pa.list_(experts, router.top_k)))
         fields += [
-            pa.field(f"experts.{index}", pa.list_(experts, router.top_k)),
-            pa.field(f"weights.{index}", pa.list_(pa.float16(), router.top_k)),
+            pa.field(f"{name}.{index}", pa.list_(pa.float16(), width))
+            for name, width in half.items()
+            if name in contents and (router.routing == "learned" or name == "weights")
         ]
     return pa.schema(fields)

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,12 +17,13 @@ from specialize.manifest import digest_of, write_json
 from specialize.trace.files import write_arrow
 from specialize.trace.reader import read_manifest
 from specialize.trace.schema import (
+    CONTENTS,
     FORMAT,
     FORMAT_VERSION,
-    TOKEN_SCHEMA,
     RouterSpec,
     expert_dtype,
     routing_schema,
+    token_schema,
 )
 
 
@@ -31,14 +32,15 @@ class Shard:
     """Consecutive tokens and their routing.
 
     Attributes:
-        tokens: a column of [tokens] for each field of TOKEN_SCHEMA.
-        experts: for each router int [tokens, k]; NO_EXPERT where a slot has none.
-        weights: for each router float [tokens, k].
+        tokens: a column of [tokens] for each field of the token schema.
+        routing: for each router its columns: experts, int [tokens, k], NO_EXPERT where a slot has none; and, where
+            the trace holds them, weights [tokens, k], logits [tokens, E] and norms [tokens, k].
+        facts: what the manifest tells of this shard beside its size and checksums.
     """
 
-    tokens: Mapping[str, NDArray[np.integer]]
-    experts: Sequence[NDArray[np.integer]]
-    weights: Sequence[NDArray[np.floating]]
+    tokens: Mapping[str, NDArray[Any]]
+    routing: Sequence[Mapping[str, NDArray[Any]]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TraceWriter:
@@ -59,33 +61,40 @@ class TraceWriter:
     def __init__(self, run: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         self.run = run
         self.folder = run / "trace"
-        self._settings_digest = digest_of(settings)
+        self._settings = dict(settings)
+        self._provenance = dict(provenance)
         self._lock: int | None = None
-        if run.is_file():
-            raise TraceError(f"{run}: expected a folder to write the run to, got a file; choose another with -o")
-        if (run / "manifest.json").exists():
-            self.manifest = read_manifest(run, complete=False)
-            self._refuse_other_settings(settings)
-        elif run.exists() and any(run.iterdir()):
-            raise TraceError(f"{run} is not empty and holds no trace: choose another folder with -o")
-        else:
-            self.manifest = {
-                "format": FORMAT,
-                "version": FORMAT_VERSION,
-                "complete": False,
-                **provenance,
-                "settings": dict(settings),
-                "settings_digest": self._settings_digest,
-                "routers": [],
-                "shards": [],
-            }
+        self.manifest = self._read_or_begin()
 
-    def _refuse_other_settings(self, settings: Mapping[str, Any]) -> None:
-        if self.manifest["settings_digest"] == self._settings_digest:
+    def _read_or_begin(self) -> dict[str, Any]:
+        if self.run.is_file():
+            raise TraceError(f"{self.run}: expected a folder to write the run to, got a file; choose another with -o")
+        if (self.run / "manifest.json").exists():
+            manifest = read_manifest(self.run, complete=False)
+            self._refuse_other_settings(manifest)
+            return manifest
+        foreign = [path for path in self.run.iterdir() if path.name != "trace"] if self.run.exists() else []
+        foreign += [path for path in self.folder.iterdir() if path.name != ".lock"] if self.folder.exists() else []
+        if foreign:
+            raise TraceError(f"{self.run} is not empty and holds no trace: choose another folder with -o")
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "complete": False,
+            **self._provenance,
+            "settings": self._settings,
+            "settings_digest": digest_of(self._settings),
+            "routers": [],
+            "contents": [],
+            "shards": [],
+        }
+
+    def _refuse_other_settings(self, manifest: Mapping[str, Any]) -> None:
+        if manifest["settings_digest"] == digest_of(self._settings):
             return
-        before = self.manifest["settings"]
-        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-        details = "; ".join(f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in changed)
+        before, now = manifest["settings"], self._settings
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        details = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed)
         raise TraceError(f"{self.run} holds a trace of other settings ({details}): choose another folder with -o")
 
     def __enter__(self) -> "TraceWriter":
@@ -98,6 +107,7 @@ class TraceWriter:
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.manifest = self._read_or_begin()  # another process may have written since it was first read
             for left_by_a_kill in self.folder.glob(".*.partial"):
                 left_by_a_kill.unlink()
             write_json(self.run / "manifest.json", self.manifest)
@@ -154,36 +164,48 @@ class TraceWriter:
         self.manifest["documents"] = {"count": count, "sha256": checksum}
 
     def describe(self, **facts: Any) -> None:
-        """Add facts to the manifest (corpus digest, model, routers) and write it."""
+        """Add facts to the manifest (corpus digest, routers, contents: a list of keys of CONTENTS) and write it."""
+        unknown = set(facts.get("contents", ())) - set(CONTENTS)
+        if unknown:
+            raise TraceError(f"contents: expected some of {', '.join(CONTENTS)}, got {', '.join(sorted(unknown))}")
         self.manifest |= facts
         write_json(self.run / "manifest.json", self.manifest)
 
-    def write_shard(self, shard: Shard) -> None:
-        """Write the next shard and enter it in the manifest; it is there for good when this returns."""
+    def write_shard(self, shard: Shard, *, number: int | None = None) -> None:
+        """Write the next shard, or another version of one that is there already, and enter it in the manifest.
+
+        It is there for good when this returns.
+        """
+        number = self.num_shards if number is None else number
         routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
-        number = self.num_shards
+        contents = self.manifest["contents"]
+        schema = token_schema(contents)
         files = {
             f"tokens-{number:05d}.arrow": pa.record_batch(
-                [pa.array(shard.tokens[field.name], field.type) for field in TOKEN_SCHEMA],
-                schema=TOKEN_SCHEMA,
+                [pa.array(shard.tokens[field.name], field.type) for field in schema], schema=schema
             ),
-            f"routing-{number:05d}.arrow": _routing_batch(routers, shard),
+            f"routing-{number:05d}.arrow": _routing_batch(routers, contents, shard),
         }
         checksums = {name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files.items()}
-        entry = {"tokens": len(shard.tokens["document"]), "files": checksums}
-        self.describe(shards=[*self.manifest["shards"], entry])
+        entry = {"tokens": len(shard.tokens["document"]), **shard.facts, "files": checksums}
+        self.describe(shards=[*self.manifest["shards"][:number], entry, *self.manifest["shards"][number + 1 :]])
 
     def finish(self) -> None:
         """Mark the trace as complete."""
         self.describe(complete=True)
 
 
-def _routing_batch(routers: tuple[RouterSpec, ...], shard: Shard) -> pa.RecordBatch:
-    schema = routing_schema(routers)
+def _routing_batch(routers: Sequence[RouterSpec], contents: Sequence[str], shard: Shard) -> pa.RecordBatch:
+    schema = routing_schema(routers, contents)
     columns = []
-    for router, experts, weights in zip(routers, shard.experts, shard.weights, strict=True):
+    for column in schema:
+        name, index = column.name.split(".")
+        values = shard.routing[int(index)][name]
         # NO_EXPERT wraps round to the largest value of the unsigned type, which is the sentinel on disk
-        ids = experts.astype(expert_dtype(router.num_experts))
-        for values in (ids, weights.astype(np.float16)):
-            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), router.top_k))
+        dtype = expert_dtype(routers[int(index)].num_experts) if name == "experts" else np.float16
+        columns.append(
+            pa.FixedSizeListArray.from_arrays(
+                pa.array(np.ascontiguousarray(values, dtype=dtype).reshape(-1)), column.type.list_size
+            )
+        )
     return pa.record_batch(columns, schema=schema)
