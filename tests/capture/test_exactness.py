@@ -51,7 +51,7 @@ def test_captured_routing_is_what_the_experts_received(family, side, monkeypatch
         spy = ExpertsSpy(model, monkeypatch)
         with torch.no_grad():
             model(input_ids=ids, attention_mask=mask)
-    layers = recorder.take()
+    layers = recorder.take(keep_padding=True)
     assert [layer.name for layer in layers] == list(spy.seen)
     for layer in layers:
         assert layer.experts.shape == (ids.numel(), layer.spec.top_k)
@@ -66,10 +66,10 @@ def test_two_forward_passes_follow_one_another(family):
     ids, mask = padded_batch("right")
     with specialize.attach(model) as recorder, torch.no_grad():
         model(input_ids=ids, attention_mask=mask)
-        once = recorder.take()
+        once = recorder.take(keep_padding=True)
         model(input_ids=ids[:1], attention_mask=mask[:1])
         model(input_ids=ids[1:], attention_mask=mask[1:])
-        twice = recorder.take()
+        twice = recorder.take(keep_padding=True)
     for one, two in zip(once, twice, strict=True):
         np.testing.assert_array_equal(one.experts, two.experts)
         np.testing.assert_allclose(one.weights, two.weights, atol=1e-5)
@@ -89,7 +89,7 @@ def test_selection_bias_is_not_lost():
         model(input_ids=ids)
     for handle in handles:
         handle.remove()
-    for layer in recorder.take():
+    for layer in recorder.take(keep_padding=True):
         naive = logits[layer.name].topk(2, dim=-1).indices.numpy()
         assert (np.sort(naive, 1) != np.sort(layer.experts, 1)).any(axis=1).mean() > 0.2
 
@@ -99,7 +99,7 @@ def test_sequence_routing_is_one_decision_a_sequence():
     ids, mask = padded_batch("left")
     with specialize.attach(model) as recorder, torch.no_grad():
         model(input_ids=ids, attention_mask=mask)
-    for layer in recorder.take():
+    for layer in recorder.take(keep_padding=True):
         by_sequence = layer.experts.reshape(3, 12)
         assert (by_sequence == by_sequence[:, :1]).all()
 
@@ -108,7 +108,7 @@ def test_global_routing_is_one_decision_for_all_layers():
     model = build("own, global")
     with specialize.attach(model) as recorder, torch.no_grad():
         model(input_ids=padded_batch("left")[0])
-    first, *others = recorder.take()
+    first, *others = recorder.take(keep_padding=True)
     assert len(others) == 2
     for other in others:
         np.testing.assert_array_equal(first.experts, other.experts)

@@ -1,6 +1,7 @@
 """A corpus through a model into a trace."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 import specialize
 from capture_models import build
-from specialize.capture import Checkpoint, TraceOptions, run, trace_corpus
+from specialize.capture import Checkpoint, TraceOptions, batches, trace_corpus
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.models.data import train_bpe
@@ -81,7 +82,7 @@ def test_spans_point_into_the_text(checkpoint, corpus_path, tmp_path):
 
 def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, corpus_path, tmp_path, monkeypatch):
     whole = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "whole", options=SMALL)
-    plan = run.plan_batches
+    plan = batches.plan_batches
     calls = []
 
     def fail_in_the_third_shard(windows, **options):
@@ -91,7 +92,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, corpus_path, tm
         return plan(windows, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "plan_batches", fail_in_the_third_shard)
+        patch.setattr(batches, "plan_batches", fail_in_the_third_shard)
         with pytest.raises(KeyboardInterrupt):
             trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "parts", options=SMALL)
     with pytest.raises(TraceError, match="was interrupted"):
@@ -104,7 +105,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, corpus_path, tm
 
 def test_a_complete_run_is_opened_as_it_is(checkpoint, corpus_path, tmp_path, monkeypatch):
     trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
-    monkeypatch.setattr(run, "_trace_group", None)  # would fail if called
+    monkeypatch.setattr(batches.ShardTracer, "trace", None)  # would fail if called
     again = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     assert again.num_documents == len(TEXTS)
 
@@ -112,7 +113,7 @@ def test_a_complete_run_is_opened_as_it_is(checkpoint, corpus_path, tmp_path, mo
 def test_other_settings_are_refused(checkpoint, corpus_path, tmp_path):
     trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     with pytest.raises(TraceError, match=r"context_length: 16 there, 32 now"):
-        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(32, 64, 40))
+        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=replace(SMALL, context_length=32))
 
 
 def test_a_changed_corpus_is_refused(checkpoint, corpus_path, tmp_path):
@@ -144,3 +145,145 @@ def test_progress_ends_at_the_last_document(checkpoint, corpus_path, tmp_path):
     assert done == sorted(done)
     assert (told[-1].documents_done, told[-1].documents) == (5, 5)
     assert told[-1].tokens == trace.num_tokens
+
+
+def run_bytes(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+def test_overlapping_windows_record_each_token_once_with_more_before_it(checkpoint, corpus_path, tmp_path):
+    apart = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "apart", options=SMALL)
+    options = replace(SMALL, stride=4)
+    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "overlap", options=options)
+    columns = ["document", "token_id", "char_start", "char_end"]
+    assert trace.tokens()[columns].equals(apart.tokens()[columns])
+    tokens = trace.tokens()
+    for _, document in tokens.groupby("document"):
+        first = document["sequence"].min()
+        assert (document.loc[document["sequence"] > first, "position"] >= 12).all()
+    # what is recorded is what the model does with the tokens before it in the window
+    document = tokens[tokens["document"] == 2]
+    ids = document["token_id"].to_numpy()
+    with specialize.attach(checkpoint.model) as recorder, torch.no_grad():
+        checkpoint.model(input_ids=torch.tensor(ids[None, 4:20], dtype=torch.int64))
+    for layer in recorder.take():
+        stored = trace.experts(layer.layer)[document.index]
+        np.testing.assert_array_equal(stored[16:20], layer.experts[12:])
+
+
+def test_memory_that_runs_out_makes_batches_smaller(checkpoint, corpus_path, tmp_path, monkeypatch):
+    plan, told = batches.plan_batches, []
+
+    def out_of_memory_above_40_tokens(windows, *, tokens):
+        if tokens > 40 and len(told) < 99:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plan(windows, tokens=tokens)
+
+    monkeypatch.setattr(batches, "plan_batches", out_of_memory_above_40_tokens)
+    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, on_progress=told.append)
+    used = [shard["batch_tokens"] for shard in trace.manifest["shards"]]
+    assert max(used) <= 40
+    assert told[-1].batch_tokens == used[-1]
+    monkeypatch.undo()
+    same = replace(SMALL, batch_tokens=used[0])
+    again = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "again", options=same)
+    for layer in trace.layers:
+        np.testing.assert_array_equal(trace.experts(layer.layer), again.experts(layer.layer))
+
+
+def test_memory_that_does_not_hold_one_window_is_one_clear_error(checkpoint, corpus_path, tmp_path, monkeypatch):
+    def never(self, *arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(batches.ShardTracer, "_run", never)
+    with pytest.raises(CaptureError, match=r"out of memory with a single window of 16 tokens.*lower --context"):
+        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+
+
+def test_another_error_of_the_model_is_not_taken_for_memory(checkpoint, corpus_path, tmp_path, monkeypatch):
+    def broken(self, *arguments, **keywords):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(batches.ShardTracer, "_run", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+
+
+@pytest.mark.parametrize("harmed", ["routing-00001.arrow", "tokens-00000.arrow", "documents.arrow"])
+def test_a_damaged_shard_is_made_anew_alone(checkpoint, corpus_path, tmp_path, monkeypatch, harmed):
+    run = tmp_path / "run"
+    trace_corpus(checkpoint, open_corpus(corpus_path), run, options=SMALL)
+    whole = run_bytes(run)
+    path = run / "trace" / harmed
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [check.file for check in validate_trace(run) if check.problem] == [f"trace/{harmed}"]
+    traced, original = [], batches.ShardTracer.trace
+
+    def counted(self, windows, **how):
+        traced.append(how["first_sequence"])
+        return original(self, windows, **how)
+
+    monkeypatch.setattr(batches.ShardTracer, "trace", counted)
+    trace_corpus(checkpoint, open_corpus(corpus_path), run, options=SMALL, repair=True)
+    assert len(traced) == (0 if harmed == "documents.arrow" else 1)
+    assert run_bytes(run) == whole
+
+
+def test_ids_alone(checkpoint, corpus_path, tmp_path):
+    options = replace(SMALL, weights=False)
+    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
+    assert trace.contents == ()
+    assert trace.experts(0).shape == (trace.num_tokens, 4)
+    with pytest.raises(TraceError, match="expected gate weights of the chosen experts; the trace holds experts alone"):
+        trace.weights(0)
+
+
+def test_all_extras_and_a_control_are_what_the_model_says(checkpoint, corpus_path, tmp_path):
+    options = replace(SMALL, logits=True, norms=True, predictions=True, control="random-router", seed=3)
+    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
+    assert [spec.layer for spec in trace.shadows] == [spec.layer for spec in trace.layers]
+    tokens = trace.tokens()
+    how = {"control": "random-router", "seed": 3, "extras": ("logits", "norms")}
+    with specialize.attach(checkpoint.model, **how) as recorder, torch.no_grad():
+        for _, window in tokens.groupby("sequence"):
+            ids = torch.tensor(window["token_id"].to_numpy()[None], dtype=torch.int64)
+            scores = checkpoint.model(input_ids=ids).logits[0].log_softmax(dim=-1)
+            assert window["predicted_token_id"].tolist() == scores.argmax(dim=-1).tolist()
+            losses = -scores[:-1].gather(1, ids[0, 1:, None])[:, 0]
+            np.testing.assert_allclose(window["next_token_loss"][:-1], losses, rtol=1e-4)
+            assert np.isnan(window["next_token_loss"].iloc[-1])
+            for layer in recorder.take():
+                routing = layer.spec.routing
+                np.testing.assert_array_equal(trace.experts(layer.name, routing=routing)[window.index], layer.experts)
+                weights = trace.weights(layer.name, routing=routing)[window.index]
+                np.testing.assert_allclose(weights, layer.weights, rtol=2e-3)
+                if routing == "learned":
+                    logits, norms = trace.router_logits(layer.layer), trace.output_norms(layer.layer)
+                    np.testing.assert_allclose(logits[window.index], layer.logits, rtol=2e-3, atol=2e-3)
+                    np.testing.assert_allclose(norms[window.index], layer.norms, rtol=2e-3, atol=1e-5)
+
+
+def test_a_plan_comes_before_anything_is_written(checkpoint, corpus_path, tmp_path):
+    plans = []
+
+    def note(plan):
+        plans.append((plan, (tmp_path / "run").exists()))
+
+    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, on_plan=note)
+    [(plan, was_there)] = plans
+    assert not was_there
+    assert (plan.documents, plan.tokens, plan.layers) == (5, trace.num_tokens, 3)
+    assert plan.free > plan.size > trace.num_tokens * 3 * 4 * 2
+
+
+def test_the_plan_is_near_what_a_longer_trace_takes(checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz     "))
+    path = tmp_path / "long.jsonl"
+    lines = (json.dumps({"text": "".join(rng.choice(letters, rng.integers(20, 1500)))}) for _ in range(400))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    plans = []
+    trace_corpus(checkpoint, open_corpus(path), tmp_path / "run", on_plan=plans.append)
+    files = [path for path in (tmp_path / "run/trace").glob("*.arrow") if not path.name.startswith("documents")]
+    written = sum(path.stat().st_size for path in files)
+    assert 0.7 * plans[0].size < written < 1.05 * plans[0].size  # how far numbers compress depends on the model

@@ -140,7 +140,7 @@ def test_mistakes_are_one_line_and_exit_code_2(checkpoint, dense_checkpoint, cor
 
 def test_an_unreadable_checkpoint_is_one_line(checkpoint, call, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
-    expect_one_line(call("inspect", tmp_path), "could not be loaded as a causal language model")
+    expect_one_line(call("inspect", tmp_path), "could not be loaded as a language model")
 
 
 def test_an_existing_run_of_other_settings_is_kept(checkpoint, corpus, call, tmp_path):

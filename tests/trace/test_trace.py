@@ -161,3 +161,36 @@ def test_unknown_and_ambiguous_layers(tmp_path, shards):
     trace = specialize.open_trace(tmp_path / "run")
     with pytest.raises(TraceError, match="no router in layer 2; the trace has layers 1, 3"):
         trace.experts(2)
+
+
+def test_parts_that_a_kill_left_are_cleared_away(tmp_path, shards):
+    run = tmp_path / "run"
+    (run / "trace").mkdir(parents=True)
+    parts = [run / ".manifest.json.7.partial", run / "trace/.documents.arrow.7.partial"]
+    for part in parts:
+        part.write_text("half of someth")
+    write(run, shards)
+    assert not any(part.exists() for part in parts)
+    assert all(check.problem is None for check in validate_trace(run))
+
+
+def test_ids_take_hardly_more_than_their_bits(tmp_path):
+    """Evenly used experts are the worst case: what is skewed takes less."""
+    rng = np.random.default_rng(0)
+    routers = [RouterSpec(layer=i, name=f"layers.{i}", num_experts=64, top_k=8) for i in range(2)]
+    tokens = 2**15
+    columns = {field.name: np.zeros(tokens, np.int64) for field in TOKEN_SCHEMA}
+    routing = [{"experts": rng.random((tokens, 64)).argsort(axis=1)[:, :8]} for _ in routers]
+    with TraceWriter(tmp_path / "run", settings={}, provenance={}) as writer:
+        writer.describe(routers=[router.as_dict() for router in routers], contents=[])
+        writer.write_shard(Shard(columns, routing))
+    size = (tmp_path / "run/trace/routing-00000.arrow").stat().st_size
+    assert size / tokens / len(routers) < 1.1 * 8 * 6 / 8
+
+
+def test_contents_that_do_not_exist_are_refused(tmp_path):
+    with (
+        TraceWriter(tmp_path / "run", settings={}, provenance={}) as writer,
+        pytest.raises(TraceError, match=r"expected some of weights, logits, norms, predictions, got wieghts"),
+    ):
+        writer.describe(contents=["wieghts"])

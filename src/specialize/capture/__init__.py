@@ -1,9 +1,11 @@
 """A model in, its routing out."""
 
 from specialize.capture.loading import Checkpoint, load_checkpoint
+from specialize.capture.plan import TraceOptions, TracePlan
 from specialize.capture.recorder import LayerRouting, Recorder, attach
-from specialize.capture.routers import RoutingPoint, find_routers
-from specialize.capture.run import TraceOptions, TraceProgress, trace_corpus
+from specialize.capture.points import RoutingPoint
+from specialize.capture.routers import find_routers
+from specialize.capture.run import TraceProgress, trace_corpus
 
 __all__ = [
     "Checkpoint",
@@ -11,6 +13,7 @@ __all__ = [
     "Recorder",
     "RoutingPoint",
     "TraceOptions",
+    "TracePlan",
     "TraceProgress",
     "attach",
     "find_routers",

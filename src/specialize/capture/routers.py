@@ -1,230 +1,215 @@
 """Finding the routing points of a model by structure, and proving them with one forward pass.
 
-The convention of transformers since version 5: a module named ``experts`` is called with the hidden states, the
-ids of the chosen experts, integer [tokens, k], and their gate weights, floating [tokens, k], in this order. What
-arrives there is what the model computes with, whatever the score function, bias, grouping or kernel. Nothing
-is recomputed from router logits, from which the choice of about half of the families cannot be recovered.
+What a user has registered goes before the families that are built in, and those before the convention. Nothing is
+recomputed from router logits, from which the choice of about half of the families cannot be recovered.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from specialize.capture.adapters import BUILT_IN
+from specialize.capture.convention import CONVENTION, count_experts
+from specialize.capture.points import Adapter, Choice, LogitsSource, RoutingPoint
+from specialize.capture.probe import Candidate, Inputs, Neighbour, paths_above, probe, refuse_what_cannot_be_seen
+from specialize.capture.registry import registered
+from specialize.capture.scores import UNKNOWN, find_score_function, sums_to_one
 from specialize.errors import CaptureError
 from specialize.trace import RouterSpec
 
-SCORE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda logits: logits.softmax(dim=-1),
-    "sigmoid": lambda logits: logits.sigmoid(),
-    "sqrtsoftplus": lambda logits: nn.functional.softplus(logits).sqrt(),
-    "identity": lambda scores: scores,
-}
-PROBE_LENGTH = 16
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+TEACH = "teach it another kind of layer with specialize.register_router"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One routing decision, as the experts module received it.
+class _Finding:
+    """What the decision of one routing point tells of it."""
 
-    Attributes:
-        experts: integer [tokens, k], in the model's rank order.
-        weights: floating [tokens, k].
-    """
-
-    experts: Tensor
-    weights: Tensor
+    choice: Choice
+    score_function: str
+    logits: LogitsSource | None
+    router: Neighbour | None
 
 
-@dataclass(frozen=True)
-class RoutingPoint:
-    """A module whose input is a routing decision.
-
-    Attributes:
-        spec: what is known of the router.
-        module: the experts module to hook.
-    """
-
-    spec: RouterSpec
-    module: nn.Module
-
-
-@dataclass
-class _Seen:
-    """What the probe saw at one candidate: the decision, and what the modules beside it returned."""
-
-    choice: Choice | None = None
-    beside: list[Tensor] = field(default_factory=list)
-
-
-def read_choice(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Choice | None:
-    """Read a decision from the arguments of an experts module; None when they do not follow the convention."""
-    tensors = [value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor)]
-    if len(tensors) < 3:
-        return None
-    _, experts, weights = tensors[:3]
-    integer = not (experts.is_floating_point() or experts.is_complex() or experts.dtype == torch.bool)
-    follows = integer and experts.dim() == 2 and weights.shape == experts.shape and weights.is_floating_point()
-    return Choice(experts, weights) if follows else None
-
-
-def find_routers(model: nn.Module) -> tuple[RoutingPoint, ...]:
+def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[RoutingPoint, ...]:
     """Find the routing points of a model and prove each with one short forward pass.
 
+    A part of the model that the pass did not enter, such as the vision experts of a multimodal model, is left out.
+
     Args:
-        model: a language model that takes ``input_ids``.
+        model: a language model that takes ``input_ids``, or any module where `inputs` are given.
+        inputs: what to call the model with, keywords or a tuple of arguments; default: a few token ids.
 
     Returns:
-        Routing points in the model's order, their specifications filled in from what the probe saw.
+        Routing points in the model's order, their specifications filled in from what the pass saw.
 
     Raises:
-        CaptureError: the model routes nothing, or a module that looks like experts received no decision.
+        CaptureError: the model routes nothing, or a module that looks like a routing point made no decision or
+            several, or the model is compiled, has no weights, or cannot be run.
     """
-    seen = {name: _Seen() for name, _ in model.named_modules() if name.rpartition(".")[2] == "experts"}
-    if not seen:
+    refuse_what_cannot_be_seen(model)
+    candidates = _find_candidates(model)
+    if not candidates:
         raise CaptureError(
-            f"{type(model).__name__}: expected Mixture-of-Experts layers, found no module named 'experts'; "
-            "a dense model has no routing to trace"
+            f"{type(model).__name__}: expected Mixture-of-Experts layers, found no module named 'experts'; a dense model "
+            f"has no routing to trace; {TEACH}"
         )
-    with _watching(model, seen):
-        _probe(model)
-    silent = [name for name, what in seen.items() if what.choice is None]
-    if silent:
-        raise CaptureError(
-            f"{type(model).__name__}: {len(silent)} of {len(seen)} modules named 'experts' received no routing "
-            f"decision in a test pass (the first is {silent[0]}): expected to see them called with hidden states, "
-            "expert ids [tokens, k] and weights [tokens, k]. If the model is compiled, attach before "
-            "torch.compile; if it runs kernels from the hub, load it with use_kernels=False"
-        )
+    called = probe(model, candidates, inputs)
+    _refuse_silence(model, candidates, called)
     points: list[RoutingPoint] = []
-    before: tuple[Choice, str] | None = None
-    for order, (name, what) in enumerate(seen.items()):
-        assert what.choice is not None
-        module = model.get_submodule(name)
-        num_experts = _num_experts(module)
-        score_function = _score_function(what, num_experts)
-        if score_function == "unknown" and before is not None and _same(what.choice, before[0]):
-            score_function = before[1]  # a layer that obeys the decision of the layer before it
-        before = (what.choice, score_function)
-        points.append(
-            RoutingPoint(
-                RouterSpec(
-                    layer=_layer_number(name, order),
-                    name=name,
-                    num_experts=num_experts,
-                    top_k=what.choice.experts.shape[1],
-                    score_function=score_function,
-                    normalized=_sums_to_one(what.choice.weights),
-                    unit=getattr(getattr(model, "config", None), "routing_unit", "token"),
-                ),
-                module,
-            )
-        )
+    before: _Finding | None = None
+    encoder = _paths_in_encoder(model)
+    for order, candidate in enumerate(c for c in candidates.values() if c.choices):
+        finding = _learn(candidate, before)
+        points.append(_point(model, candidate, finding, order, in_encoder=candidate.path in encoder))
+        before = finding
     return tuple(points)
 
 
-@contextmanager
-def _watching(model: nn.Module, seen: dict[str, _Seen]) -> Iterator[None]:
-    """Hook every candidate, and the modules beside it, of which one is the router."""
-    handles = []
-    for name, what in seen.items():
-        handles.append(model.get_submodule(name).register_forward_pre_hook(_note_choice(what), with_kwargs=True))
-        parent = model.get_submodule(name.rpartition(".")[0])
-        for beside in parent.children():
-            if beside is not model.get_submodule(name):
-                handles.append(beside.register_forward_hook(_note_output(what)))
+def _find_candidates(model: nn.Module) -> dict[str, Candidate]:
+    modules = dict(model.named_modules())
+    claimed: dict[str, Adapter] = {}
+    for adapters in (registered(), BUILT_IN, (CONVENTION,)):
+        taken = set(claimed)
+        above = {path for claim in taken for path in paths_above(claim)}
+        blocks = {claim.rpartition(".")[0] for claim in taken if claim}
+        blocks -= {path for path in blocks if isinstance(modules[path], CONTAINERS)}
+        for path, module in modules.items():
+            if path in taken or path in above or path.rpartition(".")[0] in blocks:
+                continue
+            if taken.intersection(paths_above(path)):
+                continue
+            adapter = next((adapter for adapter in adapters if adapter.matches(path, module)), None)
+            if adapter is not None:
+                claimed[path] = adapter
+    return {
+        path: Candidate(path, module, claimed[path], _declared_experts(claimed[path], module))
+        for path, module in modules.items()
+        if path in claimed
+    }
+
+
+def _declared_experts(adapter: Adapter, module: nn.Module) -> int | None:
     try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        return adapter.num_experts(module)
+    except CaptureError:
+        return None  # told once it is known to route
 
 
-def _note_choice(what: _Seen) -> Callable[..., None]:
-    def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        what.choice = read_choice(arguments, keywords)
-
-    return hook
-
-
-def _note_output(what: _Seen) -> Callable[..., None]:
-    def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        values = output if isinstance(output, tuple) else (output,)
-        what.beside += [value.detach() for value in values if isinstance(value, Tensor) and value.is_floating_point()]
-
-    return hook
-
-
-@torch.no_grad()
-def _probe(model: nn.Module) -> None:
-    """Run a few tokens; any ids will do, since only the shapes and the arithmetic of routing are looked at."""
-    embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
-    if embedding is None:
-        raise CaptureError(f"{type(model).__name__}: expected a language model with token embeddings, found none")
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(embedding.num_embeddings, (2, PROBE_LENGTH), generator=generator)
-    training = model.training
-    model.eval()  # a training pass may draw random numbers and update router statistics
-    try:
-        model(input_ids=ids.to(embedding.weight.device))
-    except Exception as error:
+def _refuse_silence(model: nn.Module, candidates: Mapping[str, Candidate], called: Collection[str]) -> None:
+    silent = [path for path, candidate in candidates.items() if not candidate.choices]
+    heard = {path for path in candidates if path not in silent}
+    unexcused = [path for path in silent if not heard or not _is_excused(model, path, heard, called)]
+    if unexcused:
+        kind = candidates[unexcused[0]].adapter
+        what = "modules named 'experts'" if kind is CONVENTION else f"routing points of {kind.name}"
         raise CaptureError(
-            f"{type(model).__name__}: a test pass over 2 x {PROBE_LENGTH} token ids failed: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    finally:
-        model.train(training)
-
-
-def _num_experts(module: nn.Module) -> int:
-    """E, from the experts' own attribute or the leading dimension of their stacked weights."""
-    declared = getattr(module, "num_experts", None)
-    if isinstance(declared, int):
-        return declared
-    stacked = [p.shape[0] for p in module.parameters(recurse=False) if p.dim() == 3]
-    if not stacked:
-        raise CaptureError(
-            f"{type(module).__name__}: cannot tell its number of experts: no num_experts, no stacked weights"
+            f"{type(model).__name__}: {len(unexcused)} of {len(candidates)} {what} received no routing decision in a "
+            f"test pass (the first is {unexcused[0]}): expected to see them called with hidden states, expert ids "
+            "[tokens, k] and weights [tokens, k]. If the model is compiled, attach before torch.compile; if it runs "
+            f"kernels from the hub, load it with use_kernels=False; else {TEACH}"
         )
-    return stacked[0]
+    for path, candidate in candidates.items():
+        if len(candidate.choices) > 1:
+            raise CaptureError(
+                f"{path or type(model).__name__}: expected one routing decision in a pass, got "
+                f"{len(candidate.choices)}: a layer that is used at several depths cannot be told apart by depth, and "
+                "is not supported"
+            )
 
 
-def _layer_number(name: str, order: int) -> int:
+def _is_excused(model: nn.Module, path: str, heard: Collection[str], called: Collection[str]) -> bool:
+    """Whether a silent candidate belongs to a part that the pass had no use for.
+
+    That is a tower, above the numbered layers, that was not called; or a block that was not, where another of its
+    class beside it was: experts for another modality.
+    """
+    above = paths_above(path)
+    for tower in above[1:-1]:
+        numbered = any(part.isdigit() for part in tower.split("."))
+        if not numbered and tower not in called and not isinstance(model.get_submodule(tower), CONTAINERS):
+            return True
+    if len(above) < 2 or above[-1] in called:
+        return False
+    block, around = model.get_submodule(above[-1]), above[-2]
+    twins = [
+        f"{around}.{name}".lstrip(".")
+        for name, module in model.get_submodule(around).named_children()
+        if type(module) is type(block) and not isinstance(model.get_submodule(around), CONTAINERS)
+    ]
+    return any(twin in called and any(path.startswith(f"{twin}.") for path in heard) for twin in twins)
+
+
+def _learn(candidate: Candidate, before: _Finding | None) -> _Finding:
+    choice = candidate.choices[0]
+    num_experts = candidate.num_experts
+    if num_experts is None:
+        num_experts = candidate.adapter.num_experts(candidate.module)  # says what is missing
+    lowest, highest = int(choice.experts.min()), int(choice.experts.max())
+    if lowest < -1 or highest >= num_experts:
+        raise CaptureError(
+            f"{candidate.path or candidate.adapter.name} ({candidate.adapter.name}): expected expert ids of 0 to "
+            f"{num_experts - 1}, or -1 for none, got {lowest} to {highest}"
+        )
+    outputs = [scores for neighbour in candidate.neighbours for scores in neighbour.scores]
+    if choice.logits is not None:
+        outputs = [(None, choice.logits)]
+    name, logits = find_score_function(choice, outputs, num_experts)
+    if name == UNKNOWN and before is not None and _same(choice, before.choice):
+        return _Finding(choice, before.score_function, before.logits, None)  # it obeys the layer before it
+    return _Finding(choice, name, logits, _router_beside(candidate, logits))
+
+
+def _router_beside(candidate: Candidate, logits: LogitsSource | None) -> Neighbour | None:
+    experts = candidate.choices[0].experts
+    for neighbour in candidate.neighbours:
+        if logits is not None and any(source is logits for source, _ in neighbour.scores):
+            return neighbour
+        if any(ids.numel() == experts.numel() and torch.equal(ids.view_as(experts), experts) for ids in neighbour.ids):
+            return neighbour
+    return None
+
+
+def _point(
+    model: nn.Module, candidate: Candidate, finding: _Finding, order: int, *, in_encoder: bool
+) -> RoutingPoint:
+    adapter, module, router = candidate.adapter, candidate.module, finding.router
+    spec = RouterSpec(
+        layer=_layer_number(candidate.path, order),
+        name=candidate.path or type(module).__name__,
+        num_experts=candidate.num_experts or count_experts(module),
+        top_k=finding.choice.experts.shape[1],
+        score_function=finding.score_function,
+        normalized=sums_to_one(finding.choice),
+        static=adapter.static(module) or (router is not None and router.read_ids),
+        unit=getattr(getattr(model, "config", None), "routing_unit", "token"),
+        stack="encoder" if in_encoder else "decoder",
+        identity_experts=adapter.identity_experts(module),
+        found_by=adapter.name,
+    )
+    elsewhere = router is not None and router.hidden is not None and not _is_what(router.hidden, finding.choice.hidden)
+    return RoutingPoint(spec, module, adapter, finding.logits, router.module if router and elsewhere else None)
+
+
+def _is_what(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    return other is not None and one.shape == other.shape and torch.equal(one.float(), other.float())
+
+
+def _paths_in_encoder(model: nn.Module) -> set[str]:
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
+        return set()
+    inside = set(model.get_encoder().modules())  # type: ignore[operator]
+    return {path for path, module in model.named_modules() if module in inside}
+
+
+def _layer_number(path: str, order: int) -> int:
     """The model's own number of the layer: the first number in the module's path."""
-    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", path)
     return int(number.group(1)) if number else order
-
-
-def _sums_to_one(weights: Tensor) -> bool:
-    sums = weights.float().sum(dim=-1)
-    return bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
 
 
 def _same(one: Choice, other: Choice) -> bool:
     return torch.equal(one.experts, other.experts) and torch.equal(one.weights, other.weights)
-
-
-def _score_function(what: _Seen, num_experts: int) -> str:
-    """Which function of what the router returned gives the gate weights, up to a factor for each token.
-
-    With one slot a factor for each token would fit anything: there it must be the same for all tokens.
-    """
-    choice = what.choice
-    assert choice is not None
-    weights, experts = choice.weights.float(), choice.experts.long()
-    for output in what.beside:
-        scores = output.float().reshape(-1, output.shape[-1])
-        if scores.shape != (len(experts), num_experts) or int(experts.min()) < 0 or int(experts.max()) >= num_experts:
-            continue
-        half = torch.float32 not in (output.dtype, choice.weights.dtype)
-        for name, function in SCORE_FUNCTIONS.items():
-            factors = weights / function(scores).gather(1, experts)
-            across = factors if factors.shape[1] > 1 else factors.T
-            spread = (across.amax(dim=1) - across.amin(dim=1)) / across.mean(dim=1).abs()
-            if bool((spread < (2e-2 if half else 1e-3)).all()):
-                return name
-    return "unknown"

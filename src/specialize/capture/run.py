@@ -1,48 +1,35 @@
 """A corpus through a model, into a trace."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from specialize.capture.batches import ShardTracer
 from specialize.capture.loading import Checkpoint
+from specialize.capture.plan import (
+    CorpusSurvey,
+    TraceOptions,
+    TracePlan,
+    plan_trace,
+    survey_corpus,
+    tokens_of_a_shard,
+)
 from specialize.capture.recorder import Recorder
 from specialize.capture.routers import find_routers
 from specialize.capture.windows import Window, cut_windows, group_windows, plan_batches
 from specialize.corpus import Corpus
-from specialize.errors import CorpusError, TraceError
+from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.manifest import versions
-from specialize.trace import NO_EXPERT, RoutingTrace, Shard, TraceWriter, open_trace
+from specialize.trace import RoutingTrace, Shard, TraceWriter, open_trace, validate_trace
 
 LONGEST_DEFAULT_CONTEXT = 2048
 DOCUMENTS_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class TraceOptions:
-    """How a corpus is run through a model.
-
-    Attributes:
-        context_length: tokens of a window; default: what the model was made for, at most 2048.
-        batch_tokens: padded tokens of a forward pass.
-        shard_tokens: tokens of a shard on disk; so many are held in memory, and lost at worst when a run is killed.
-    """
-
-    context_length: int | None = None
-    batch_tokens: int = 8192
-    shard_tokens: int = 2**17
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and value < 1:
-                raise TraceError(f"{name}: expected a positive number, got {value}")
+CHARACTERS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -53,12 +40,14 @@ class TraceProgress:
         documents_done, documents: documents traced, and of how many.
         tokens: tokens traced in this process.
         tokens_per_second: over this process.
+        batch_tokens: padded tokens of a forward pass, fewer than asked for after memory ran out.
     """
 
     documents_done: int
     documents: int
     tokens: int
     tokens_per_second: float
+    batch_tokens: int
 
 
 def trace_corpus(
@@ -67,7 +56,9 @@ def trace_corpus(
     run: Path,
     *,
     options: TraceOptions | None = None,
+    repair: bool = False,
     command: str | None = None,
+    on_plan: Callable[[TracePlan], None] = lambda plan: None,
     on_progress: Callable[[TraceProgress], None] = lambda progress: None,
 ) -> RoutingTrace:
     """Run a corpus through a model and write its routing trace.
@@ -78,68 +69,147 @@ def trace_corpus(
         checkpoint: the model.
         corpus: the documents.
         run: the run folder, made when missing.
-        options: how the corpus is run.
+        options: how the corpus is run, and what is recorded.
+        repair: check what is there, and make anew the shards that are missing or damaged.
         command: the command line, for the manifest.
+        on_plan: called with what the trace will take, before anything is written.
         on_progress: called after each batch.
 
     Raises:
-        CaptureError: the model has no routing that can be captured.
+        CaptureError: the model has no routing that can be captured, or memory does not suffice for one window.
         CorpusError: the corpus cannot be read, is empty, or changed since the trace was begun.
-        TraceError: the folder holds something else, or the disk is full.
+        TraceError: the folder holds something else, or another process is writing to it.
+        OutputError: the disk is full, or the folder cannot be written.
     """
     options = options or TraceOptions()
     context_length = _context_length(checkpoint, options)
-    device = checkpoint.model.device
     settings = {
         "model": checkpoint.name,
         "revision": checkpoint.facts["revision"],
         "config_digest": checkpoint.facts["config_digest"],
         "dtype": checkpoint.facts["dtype"],
-        "device": device.type,
+        "device": checkpoint.model.device.type,
         "corpus": corpus.source,
         "limit": corpus.limit,
         "context_length": context_length,
+        "stride": options.stride or context_length,
         "batch_tokens": options.batch_tokens,
         "shard_tokens": options.shard_tokens,
+        "contents": list(options.contents),
+        "control": options.control,
+        "seed": options.seed if options.control else None,
     }
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}
     writer = TraceWriter(run, settings=settings, provenance=provenance)
     # before anything is written: a dense model or a broken corpus leaves no folder behind
+    extras = [name for name in ("logits", "norms") if name in options.contents]
     points = find_routers(checkpoint.model)
-    labels = _read_through(corpus)
+    recorder = Recorder(checkpoint.model, points, control=options.control, seed=options.seed, extras=extras)
+    survey = survey_corpus(corpus)
     _refuse_changed(corpus, writer)
+    on_plan(plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, options.contents, run))
     with writer:
-        if writer.is_complete:
+        _refuse_changed(corpus, writer)
+        damaged = [check for check in validate_trace(run) if check.problem] if repair and writer.num_shards else []
+        if writer.is_complete and not damaged:
             return open_trace(run)
-        if not writer.has_documents():
-            writer.write_documents(*_document_batches(corpus, labels))
-            writer.describe(
-                routers=[point.spec.as_dict() for point in points],
-                contents=["weights"],
-                corpus={
-                    "source": corpus.source,
-                    "digest": corpus.digest,
-                    "documents": corpus.num_documents,
-                    "skipped_empty": corpus.skipped,
-                    "labels": labels,
-                },
-            )
-        clock = _Clock(corpus.num_documents, on_progress)
-        groups = group_windows(_windows(run, checkpoint, context_length), tokens=options.shard_tokens)
-        sequence = 0
-        with Recorder(points) as recorder:
-            for number, windows in enumerate(groups):
-                if number >= writer.num_shards:
-                    writer.write_shard(
-                        _trace_group(checkpoint.model, recorder, windows, sequence, options.batch_tokens, clock)
-                    )
-                else:
-                    clock.count(0, windows[-1].document + 1)
-                sequence += len(windows)
+        if not writer.has_documents() or any(check.file == "trace/documents.arrow" for check in damaged):
+            _write_documents(writer, corpus, survey)
+        writer.describe(
+            routers=[spec.as_dict() for spec in recorder.specs],
+            contents=list(options.contents),
+            corpus=_about(corpus, survey),
+        )
+        shard_tokens = options.shard_tokens or tokens_of_a_shard(recorder.specs, options.contents, options.batch_tokens)
+        windows = _windows(run, checkpoint, context_length, options.stride)
+        tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
+        clock = _Clock(corpus.num_documents, options.batch_tokens, on_progress)
+        broken = frozenset(check.shard for check in damaged if check.shard is not None)
+        with recorder, _Background(writer) as background:
+            _trace_shards(tracer, group_windows(windows, tokens=shard_tokens), background, broken, clock)
         if not writer.num_tokens:
             raise CorpusError(f"{corpus.source}: expected text that the tokenizer turns into tokens, got none")
         writer.finish()
     return open_trace(run)
+
+
+def _trace_shards(
+    tracer: ShardTracer,
+    groups: Iterator[list[Window]],
+    background: "_Background",
+    broken: frozenset[int],
+    clock: "_Clock",
+) -> None:
+    """Trace the shards that are not there, or not whole."""
+    writer = background.writer
+    there = list(writer.manifest["shards"])
+    sequence = 0
+    for number, windows in enumerate(groups):
+        if number < len(there):
+            clock.batch_tokens = there[number].get("batch_tokens", clock.batch_tokens)
+        if number >= len(there) or number in broken:
+            shard = _trace_shard(tracer, windows, sequence, clock)
+            background.write(shard, number if number < len(there) else None)
+        else:
+            clock.count(0, windows[-1].document + 1)
+        sequence += len(windows)
+
+
+def _trace_shard(tracer: ShardTracer, windows: list[Window], sequence: int, clock: "_Clock") -> Shard:
+    """Trace one shard, in smaller and smaller batches for as long as memory does not suffice.
+
+    The size is the same for all batches of a shard, and written down with it: tokens decide ties between experts
+    otherwise in another batch, and a shard that is made anew must be the same.
+    """
+    while True:
+        clock.begin(windows)
+        try:
+            return tracer.trace(
+                windows, first_sequence=sequence, batch_tokens=clock.batch_tokens, on_batch=clock.count_windows
+            )
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not _is_out_of_memory(error):
+                raise
+            longest = max(len(window.token_ids) for window in windows)
+            if max(map(len, plan_batches(windows, tokens=clock.batch_tokens))) == 1:
+                raise CaptureError(
+                    f"out of memory with a single window of {longest} tokens: expected it to fit; lower --context, "
+                    "or load the model in bfloat16 or over several devices (--device-map auto)"
+                ) from error
+            clock.batch_tokens = max(1, min(clock.batch_tokens, sum(len(w.token_ids) for w in windows)) // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class _Background:
+    """Writes shards in a thread of its own, one at a time: the model runs on while a shard is compressed."""
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self.writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trace-writer")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> "_Background":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._wait()
+
+    def write(self, shard: Shard, number: int | None) -> None:
+        """Hand a shard over, when the one before is written: at most two are held in memory."""
+        self._wait()
+        self._last = self._thread.submit(self.writer.write_shard, shard, number=number)
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
 
 
 def _context_length(checkpoint: Checkpoint, options: TraceOptions) -> int:
@@ -153,14 +223,6 @@ def _context_length(checkpoint: Checkpoint, options: TraceOptions) -> int:
     return options.context_length
 
 
-def _read_through(corpus: Corpus) -> list[str]:
-    """Read every document once: unreadable lines show before a model runs; return the label names."""
-    labels: dict[str, None] = {}
-    for document in corpus:
-        labels |= dict.fromkeys(document.labels)
-    return list(labels)
-
-
 def _refuse_changed(corpus: Corpus, writer: TraceWriter) -> None:
     before = writer.manifest.get("corpus")
     if before is not None and before["digest"] != corpus.digest:
@@ -170,112 +232,70 @@ def _refuse_changed(corpus: Corpus, writer: TraceWriter) -> None:
         )
 
 
-def _document_batches(corpus: Corpus, labels: list[str]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    taken = {"id", "text"} & set(labels)
+def _about(corpus: Corpus, survey: CorpusSurvey) -> dict[str, object]:
+    return {
+        "source": corpus.source,
+        "digest": corpus.digest,
+        "documents": corpus.num_documents,
+        "skipped_empty": corpus.skipped,
+        "labels": list(survey.labels),
+    }
+
+
+def _write_documents(writer: TraceWriter, corpus: Corpus, survey: CorpusSurvey) -> None:
+    taken = {"id", "text"} & set(survey.labels)
     if taken:
         raise CorpusError(f"{corpus.source}: a label column cannot be called {' or '.join(sorted(taken))}; rename it")
-    schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *labels)])
+    schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *survey.labels)])
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows: list[dict[str, str | None]] = []
+        characters = 0
         for document in corpus:
             rows.append({"id": document.id, "text": document.text, **document.labels})
-            if len(rows) == DOCUMENTS_AT_ONCE:
+            characters += len(document.text)
+            if len(rows) == DOCUMENTS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
-                rows = []
+                rows, characters = [], 0
         if rows:
             yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
-    return schema, batches()
+    writer.write_documents(schema, batches())
 
 
-def _windows(run: Path, checkpoint: Checkpoint, length: int) -> Iterator[Window]:
+def _windows(run: Path, checkpoint: Checkpoint, length: int, stride: int | None) -> Iterator[Window]:
     """Windows of the stored documents, read through a memory map a batch at a time."""
     first = 0
     with pa.memory_map(str(run / "trace" / "documents.arrow")) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             texts = reader.get_batch(number).column("text").to_pylist()
-            yield from cut_windows(texts, checkpoint.tokenizer, length=length, first_document=first)
+            yield from cut_windows(texts, checkpoint.tokenizer, length=length, stride=stride, first_document=first)
             first += len(texts)
-
-
-def _trace_group(
-    model: PreTrainedModel,
-    recorder: Recorder,
-    windows: list[Window],
-    first_sequence: int,
-    batch_tokens: int,
-    clock: "_Clock",
-) -> Shard:
-    """Run the windows of one shard, batched by length, and put their routing back into reading order."""
-    counts = np.array([window.num_recorded for window in windows])
-    starts = counts.cumsum() - counts
-    specs = [point.spec for point in recorder.points]
-    experts = [np.full((counts.sum(), spec.top_k), NO_EXPERT, np.int16) for spec in specs]
-    weights = [np.zeros((counts.sum(), spec.top_k), np.float16) for spec in specs]
-    backbone = _without_head(model, recorder)
-    first, finished = windows[0].document, 0
-    for batch in plan_batches(windows, tokens=batch_tokens):
-        ids, mask = _pad([windows[i] for i in batch])
-        with torch.inference_mode():
-            backbone(
-                input_ids=ids.to(model.device, non_blocking=True),
-                attention_mask=mask.to(model.device, non_blocking=True),
-                use_cache=False,
-            )
-        rows = np.concatenate([starts[i] + np.arange(counts[i]) for i in batch])
-        kept = torch.from_numpy(
-            np.concatenate(
-                [place * ids.shape[1] + windows[i].opening + np.arange(counts[i]) for place, i in enumerate(batch)]
-            )
-        ).to(model.device)
-        for layer, (chosen, gate) in enumerate(recorder.take_tensors()):
-            experts[layer][rows] = chosen[kept.to(chosen.device)].cpu().numpy()
-            weights[layer][rows] = gate[kept.to(gate.device)].half().cpu().numpy()
-        finished += len(batch)
-        clock.count(len(rows), first + round(finished / len(windows) * (windows[-1].document + 1 - first)))
-    spans = np.concatenate([window.spans for window in windows])
-    tokens = {
-        "document": np.repeat([window.document for window in windows], counts),
-        "sequence": np.repeat(first_sequence + np.arange(len(windows)), counts),
-        "position": np.concatenate([window.opening + np.arange(window.num_recorded) for window in windows]),
-        "token_id": np.concatenate([window.token_ids[window.opening :] for window in windows]),
-        "char_start": spans[:, 0],
-        "char_end": spans[:, 1],
-        "phase": np.zeros(counts.sum(), np.uint8),
-    }
-    return Shard(tokens, [{"experts": e, "weights": w} for e, w in zip(experts, weights, strict=True)])
-
-
-def _pad(windows: list[Window]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask [batch, longest], padded on the right; what the padding holds is masked."""
-    longest = max(len(window.token_ids) for window in windows)
-    ids = torch.zeros(len(windows), longest, dtype=torch.int64)
-    mask = torch.zeros(len(windows), longest, dtype=torch.int64)
-    for row, window in enumerate(windows):
-        ids[row, : len(window.token_ids)] = torch.from_numpy(window.token_ids)
-        mask[row, : len(window.token_ids)] = 1
-    return ids, mask
-
-
-def _without_head(model: Any, recorder: Recorder) -> nn.Module:
-    """The model without its language-model head, whose logits a trace does not need, where it can be told apart."""
-    backbone: nn.Module = getattr(model, getattr(model, "base_model_prefix", ""), model)
-    inside = set(backbone.modules())
-    return backbone if all(point.module in inside for point in recorder.points) else model
 
 
 class _Clock:
     """Counts what is done and tells of it."""
 
-    def __init__(self, documents: int, on_progress: Callable[[TraceProgress], None]) -> None:
+    def __init__(self, documents: int, batch_tokens: int, on_progress: Callable[[TraceProgress], None]) -> None:
         self.documents = documents
+        self.batch_tokens = batch_tokens
         self.tokens = 0
         self.started = time.perf_counter()
         self.on_progress = on_progress
 
+    def begin(self, windows: Sequence[Window]) -> None:
+        """A shard begins, or begins again."""
+        self._windows, self._finished = windows, 0
+
+    def count_windows(self, tokens: int, finished: int) -> None:
+        """So many more tokens and windows of the shard are done."""
+        self._finished += finished
+        first, end = self._windows[0].document, self._windows[-1].document + 1
+        self.count(tokens, first + round(self._finished / len(self._windows) * (end - first)))
+
     def count(self, tokens: int, documents_done: int) -> None:
+        """So many more tokens are done, and so many documents in all."""
         self.tokens += tokens
         rate = self.tokens / max(time.perf_counter() - self.started, 1e-9)
-        self.on_progress(TraceProgress(documents_done, self.documents, self.tokens, rate))
+        self.on_progress(TraceProgress(documents_done, self.documents, self.tokens, rate, self.batch_tokens))

@@ -15,7 +15,8 @@ class Window:
     Attributes:
         document: row of the document.
         token_ids: int32 [length], opening special tokens included.
-        opening: how many leading tokens are special; they are run but not recorded.
+        opening: how many leading tokens are run but not recorded: they are special, or the window before recorded
+            them.
         spans: int32 [length - opening, 2] characters (code points) of each recorded token.
     """
 
@@ -31,12 +32,26 @@ class Window:
 
 
 def cut_windows(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, length: int, first_document: int = 0
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    length: int,
+    stride: int | None = None,
+    first_document: int = 0,
 ) -> Iterator[Window]:
-    """Tokenize texts and cut each into windows of at most `length` tokens that do not overlap.
+    """Tokenize texts and cut each into windows of at most `length` tokens.
 
     Special tokens that the tokenizer puts before a text open every window of it, as the model expects of a
     sequence's beginning; those that it puts after a text are left out.
+
+    Args:
+        texts: the documents.
+        tokenizer: the model's.
+        length: tokens of a window at most.
+        stride: tokens from one window's first to the next one's. Where it is shorter than a window, windows overlap:
+            a token is recorded in the first window that holds it, so that all but the first of a document's windows
+            record `stride` tokens, each of them after at least ``length - stride`` others. Default: no overlap.
+        first_document: row of the first text.
     """
     encoded = tokenizer(
         list(texts),
@@ -56,9 +71,20 @@ def cut_windows(
             continue
         opening = token_ids[: ordinary[0]]
         room = max(1, length - len(opening))
-        for start in range(0, len(ordinary), room):
+        step = min(stride or room, room)
+        recorded = 0
+        for start in range(0, len(ordinary), step):
             kept = ordinary[start : start + room]
-            yield Window(first_document + row, np.concatenate([opening, token_ids[kept]]), len(opening), spans[kept])
+            known = recorded - start  # tokens that the window before recorded
+            recorded = start + len(kept)
+            yield Window(
+                first_document + row,
+                np.concatenate([opening, token_ids[kept]]),
+                len(opening) + known,
+                spans[kept[known:]],
+            )
+            if recorded == len(ordinary):
+                break
 
 
 def group_windows(windows: Iterable[Window], *, tokens: int) -> Iterator[list[Window]]:

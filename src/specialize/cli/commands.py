@@ -1,42 +1,38 @@
 """The commands. Each reads its options, calls the library, and prints the result."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specialize.cli.app import app, command_line
-from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.console import in_bytes, out, print_json, progress, say
 from specialize.cli.options import (
-    BatchTokens,
-    Context,
+    CaptureOptions,
+    CorpusOptions,
     CorpusPath,
-    Device,
     Draws,
-    Dtype,
     Embedding,
-    IdColumn,
     Json,
-    LabelColumn,
-    Limit,
     Model,
+    ModelOptions,
     NumTopics,
     Output,
     PieceRule,
     Pieces,
     Pipeline,
-    Precision,
     Processes,
-    Revision,
     Rule,
     Run,
     Seed,
     SlotRule,
-    TextColumn,
     TopicColumn,
-    Trust,
+    grouped,
 )
 from specialize.cli.steps import MeasureOptions, do_syntax, do_topics, load_model, trace
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
 
 
 def _show_runs(runs: list[Path], as_json: bool) -> None:
@@ -49,16 +45,10 @@ def _show_runs(runs: list[Path], as_json: bool) -> None:
 
 
 @app.command()
-def inspect(
-    model: Model,
-    dtype: Dtype = Precision.auto,
-    device: Device = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
-    as_json: Json = False,
-) -> None:
+@grouped
+def inspect(model: Model, loading: ModelOptions, as_json: Json = False) -> None:
     """Show the routers of a model: layer, module, E, k, score function, unit."""
-    checkpoint = load_model(model, dtype=dtype, device=device, revision=revision, trust=trust_remote_code)
+    checkpoint = load_model(model, **loading.as_dict())
     from specialize.capture import find_routers
 
     specs = [point.spec for point in find_routers(checkpoint.model)]
@@ -78,65 +68,61 @@ def inspect(
 
 
 @app.command("trace")
+@grouped
 def trace_command(
     model: Model,
     corpus: CorpusPath,
     output: Output,
-    text_column: TextColumn = None,
-    id_column: IdColumn = None,
-    label: LabelColumn = None,
-    limit: Limit = None,
-    context: Context = None,
-    batch_tokens: BatchTokens = 8192,
-    dtype: Dtype = Precision.auto,
-    device: Device = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
+    reading: CorpusOptions,
+    loading: ModelOptions,
+    capture: CaptureOptions,
+    seed: Annotated[int, typer.Option(help="Seed of the control.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a corpus through a model and write which experts every token was routed to.
 
     An interrupted trace goes on where it was when the same command is given again.
     """
-    opened = _trace(
-        model, corpus, output, text_column=text_column, id_column=id_column, label=label, limit=limit,
-        context=context, batch_tokens=batch_tokens, dtype=dtype, device=device, revision=revision,
-        trust=trust_remote_code,
-    )  # fmt: skip
+    opened = _trace(model, corpus, output, reading, loading, capture, seed)
+    size = sum(path.stat().st_size for path in (output / "trace").glob("*.arrow"))
     summary = {
         "run": str(output),
         "documents": opened.num_documents,
         "tokens": opened.num_tokens,
         "layers": len(opened.layers),
-        "bytes": sum(path.stat().st_size for path in (output / "trace").glob("*.arrow")),
+        "bytes": size,
     }
     if as_json:
         print_json(summary)
     else:
         out.print(
             f"{output}: {summary['documents']:,} documents, {summary['tokens']:,} tokens, {summary['layers']} layers, "
-            f"{summary['bytes'] / 1e6:.1f} MB",
+            f"{in_bytes(size)}",
             highlight=False, markup=False,
         )  # fmt: skip
 
 
-def _trace(model: str, corpus: str, output: Path, **given: Any) -> Any:
+def _trace(
+    model: str,
+    corpus: str,
+    output: Path,
+    reading: CorpusOptions,
+    loading: ModelOptions,
+    capture: CaptureOptions,
+    seed: int,
+) -> "RoutingTrace":
     from specialize.corpus import open_corpus
 
     documents = open_corpus(
         corpus,
-        text_column=given["text_column"],
-        id_column=given["id_column"],
-        label_columns=given["label"],
-        limit=given["limit"],
+        text_column=reading.text_column,
+        id_column=reading.id_column,
+        label_columns=reading.label,
+        limit=reading.limit,
     )
-    checkpoint = load_model(
-        model, dtype=given["dtype"], device=given["device"], revision=given["revision"], trust=given["trust"]
-    )
-    from specialize.capture import TraceOptions
-
-    options = TraceOptions(context_length=given["context"], batch_tokens=given["batch_tokens"])
-    return trace(checkpoint, documents, output, options=options, command=command_line())
+    checkpoint = load_model(model, **loading.as_dict())
+    options = capture.as_trace_options(seed)
+    return trace(checkpoint, documents, output, options=options, command=command_line(), repair=capture.repair)
 
 
 @app.command()
@@ -209,20 +195,14 @@ def _report(runs: list[Path], output: Path) -> Path:
 
 
 @app.command("run")
+@grouped
 def run_command(
     model: Model,
     corpus: CorpusPath,
     output: Output,
-    text_column: TextColumn = None,
-    id_column: IdColumn = None,
-    label: LabelColumn = None,
-    limit: Limit = None,
-    context: Context = None,
-    batch_tokens: BatchTokens = 8192,
-    dtype: Dtype = Precision.auto,
-    device: Device = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
+    reading: CorpusOptions,
+    loading: ModelOptions,
+    capture: CaptureOptions,
     pipeline: Pipeline = None,
     pieces: PieceRule = Pieces.first,
     embedding: Embedding = None,
@@ -234,11 +214,7 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Do all of it: trace, syntax, topics, report. The report is RUN/report/report.html."""
-    opened = _trace(
-        model, corpus, output, text_column=text_column, id_column=id_column, label=label, limit=limit,
-        context=context, batch_tokens=batch_tokens, dtype=dtype, device=device, revision=revision,
-        trust=trust_remote_code,
-    )  # fmt: skip
+    opened = _trace(model, corpus, output, reading, loading, capture, seed)
     options = MeasureOptions(rule, draws, seed)
     do_syntax(opened, options=options, pipeline=pipeline, pieces=pieces, processes=processes)
     do_topics(opened, options=options, embedding=embedding, num_topics=num_topics, must_fit=False)

@@ -26,6 +26,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def in_bytes(size: float) -> str:
+    """A number of bytes for a person to read."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
 def say(message: str) -> None:
     """Tell the user what happens, on stderr; brackets are text, not markup."""
     err.print(message, markup=False, highlight=False, soft_wrap=True)

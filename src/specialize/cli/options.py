@@ -1,10 +1,16 @@
 """Arguments and options that commands share, each with its one description."""
 
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from specialize.capture import TraceOptions
 
 
 class Rule(StrEnum):
@@ -42,21 +48,6 @@ CorpusPath = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `specialize trace` writes it.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run folder to write.")]
-TextColumn = Annotated[str | None, typer.Option(help="Column of the text. Default: text, or the only string column.")]
-IdColumn = Annotated[str | None, typer.Option(help="Column of the document ids. Default: id, or row numbers.")]
-LabelColumn = Annotated[
-    list[str] | None,
-    typer.Option("--label", help="Column of known labels to keep; may be given several times."),
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Read at most so many documents.")]
-Context = Annotated[
-    int | None, typer.Option(min=1, help="Tokens of a window. Default: what the model takes, at most 2048.")
-]
-BatchTokens = Annotated[int, typer.Option(min=1, help="Padded tokens of a forward pass.")]
-Dtype = Annotated[Precision, typer.Option(help="Precision. auto: as stored on a GPU, float32 on a CPU.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Pipeline = Annotated[
     str | None, typer.Option(help="spaCy pipeline, by name or path. Default: the installed English one.")
@@ -66,7 +57,7 @@ SlotRule = Annotated[
 ]
 PieceRule = Annotated[Pieces, typer.Option(help="Which of a word's tokens carries its tag.")]
 Draws = Annotated[int | None, typer.Option(min=1, help="Draws of the null. Default: 200 for syntax, 1000 for topics.")]
-Seed = Annotated[int, typer.Option(help="Seed of the null and of the topic model.")]
+Seed = Annotated[int, typer.Option(help="Seed of the null, of the topic model and of the control.")]
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes of the tagger.")]
 TopicColumn = Annotated[
     list[str] | None,
@@ -77,3 +68,99 @@ Embedding = Annotated[
     typer.Option(help="sentence-transformers model by name or path, or tfidf. Default: the packaged one."),
 ]
 NumTopics = Annotated[int | None, typer.Option(min=2, help="Merge topics until so many are left.")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a checkpoint is loaded."""
+
+    dtype: Annotated[Precision, typer.Option(help="Precision. auto: as stored on a GPU, float32 on a CPU.")] = (
+        Precision.auto
+    )
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")] = None
+    device_map: Annotated[
+        str | None, typer.Option(help="Spread the model over devices with accelerate: auto, balanced, sequential.")
+    ] = None
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
+    ] = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the arguments of `load_checkpoint`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read."""
+
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text. Default: text, or the only string column.")
+    ] = None
+    id_column: Annotated[str | None, typer.Option(help="Column of the document ids. Default: id, or row numbers.")] = (
+        None
+    )
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="Column of known labels to keep; may be given several times."),
+    ] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many documents.")] = None
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """How a corpus is run through a model, and what is recorded."""
+
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a window. Default: what the model takes, at most 2048.")
+    ] = None
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens from one window's first to the next one's. Default: windows do not overlap."),
+    ] = None
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens of a forward pass.")] = 8192
+    weights: Annotated[bool, typer.Option("--weights/--no-weights", help="Record gate weights, or ids alone.")] = True
+    logits: Annotated[bool, typer.Option("--logits", help="Record router logits of all experts, too.")] = False
+    norms: Annotated[bool, typer.Option("--norms", help="Record how much each chosen expert adds, too.")] = False
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Record the predicted next token and the loss of the true one, too.")
+    ] = False
+    control: Annotated[
+        str | None,
+        typer.Option(help="random-router: record what a frozen random router chooses beside each of the model's."),
+    ] = None
+    repair: Annotated[bool, typer.Option("--repair", help="Make missing or damaged shards of RUN anew.")] = False
+
+    def as_trace_options(self, seed: int) -> "TraceOptions":
+        """Return the library's form of these options."""
+        from specialize.capture import TraceOptions
+
+        given = {name: value for name, value in asdict(self).items() if name not in ("context", "repair")}
+        return TraceOptions(context_length=self.context, seed=seed, **given)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses of options: each field is an option of its own on the command line."""
+    groups: dict[str, Any] = {}
+    parameters: list[Parameter] = []
+    for parameter in signature(command, eval_str=True).parameters.values():
+        if not is_dataclass(parameter.annotation):
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = parameter.annotation
+        for option in fields(parameter.annotation):
+            default = Parameter.empty if option.default is MISSING else option.default
+            parameters.append(Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=option.type))
+
+    def call(**values: Any) -> None:
+        built = {
+            name: group(**{option.name: values.pop(option.name) for option in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**built, **values)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {}
+    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    return call

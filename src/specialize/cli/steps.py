@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.cli.console import progress, say
+from specialize.cli.console import in_bytes, progress, say
 from specialize.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -34,34 +34,55 @@ class MeasureOptions:
     seed: int = 0
 
 
-def load_model(
-    name: str,
-    *,
-    dtype: str = "auto",
-    device: str | None = None,
-    revision: str | None = None,
-    trust: bool = False,
-) -> "Checkpoint":
-    """Load a checkpoint, this package's own model type included."""
+def load_model(name: str, **how: object) -> "Checkpoint":
+    """Load a checkpoint, this package's own model type included; `how` as in `load_checkpoint`."""
     say(f"loading {name} …")
     import specialize.models  # noqa: F401 (registers the model type with transformers)
     from specialize.capture import load_checkpoint
 
-    return load_checkpoint(name, dtype=dtype, device=device, revision=revision, trust_remote_code=trust)
+    return load_checkpoint(name, **how)  # type: ignore[arg-type]  # checked when the command line is read
 
 
 def trace(
-    checkpoint: "Checkpoint", corpus: "Corpus", run: Path, *, options: "TraceOptions", command: str
+    checkpoint: "Checkpoint",
+    corpus: "Corpus",
+    run: Path,
+    *,
+    options: "TraceOptions",
+    command: str,
+    repair: bool = False,
 ) -> "RoutingTrace":
     """Run the corpus through the model."""
-    from specialize.capture import TraceProgress, trace_corpus
+    from specialize.capture import TracePlan, TraceProgress, trace_corpus
+
+    def announce(plan: TracePlan) -> None:
+        say(
+            f"{run}: about {plan.tokens:,} tokens of {plan.documents:,} documents, {plan.layers} routers: "
+            f"about {in_bytes(plan.size)} to write, {in_bytes(plan.free)} free"
+        )
+        if plan.size > plan.free:
+            say("this may not fit; a trace that runs out of disk keeps what it has and goes on when there is room")
 
     with progress("tracing", "documents") as update:
+        fewest = options.batch_tokens
 
         def show(done: TraceProgress) -> None:
+            nonlocal fewest
+            if done.batch_tokens < fewest:
+                fewest = done.batch_tokens
+                say(f"out of memory: going on with batches of {fewest:,} tokens")
             update(done.documents_done, done.documents, rate=f"{done.tokens_per_second:,.0f} tokens/s")
 
-        return trace_corpus(checkpoint, corpus, run, options=options, command=command, on_progress=show)
+        return trace_corpus(
+            checkpoint,
+            corpus,
+            run,
+            options=options,
+            repair=repair,
+            command=command,
+            on_plan=announce,
+            on_progress=show,
+        )
 
 
 def tag(

@@ -18,11 +18,13 @@ class Check:
         file: path in the run folder.
         problem: what is wrong with it; None when nothing is.
         rows: rows that it holds, 0 when it cannot be read.
+        shard: number of the shard that it belongs to; None for the documents and the manifest.
     """
 
     file: str
     problem: str | None
     rows: int
+    shard: int | None = None
 
 
 def validate_trace(run: Path) -> list[Check]:
@@ -38,22 +40,22 @@ def validate_trace(run: Path) -> list[Check]:
     if "documents" in manifest:
         documents = manifest["documents"]
         checks.append(_check(run, "documents.arrow", documents["sha256"], documents["count"]))
-    for shard in manifest["shards"]:
-        checks += [_check(run, name, checksum, shard["tokens"]) for name, checksum in shard["files"].items()]
+    for number, shard in enumerate(manifest["shards"]):
+        checks += [_check(run, name, checksum, shard["tokens"], number) for name, checksum in shard["files"].items()]
     return checks
 
 
-def _check(run: Path, name: str, checksum: str, rows: int) -> Check:
+def _check(run: Path, name: str, checksum: str, rows: int, shard: int | None = None) -> Check:
     path = run / "trace" / name
     file = f"trace/{name}"
     if not path.exists():
-        return Check(file, "missing", 0)
+        return Check(file, "missing", 0, shard)
     if sha256_of(path) != checksum:
-        return Check(file, "damaged: its checksum is not the manifest's", 0)
+        return Check(file, "damaged: its checksum is not the manifest's", 0, shard)
     try:
         table: pa.Table = read_arrow(path)
     except TraceError as error:
-        return Check(file, str(error), 0)
+        return Check(file, str(error), 0, shard)
     if table.num_rows != rows:
-        return Check(file, f"expected {rows} rows, got {table.num_rows}", table.num_rows)
-    return Check(file, None, table.num_rows)
+        return Check(file, f"expected {rows} rows, got {table.num_rows}", table.num_rows, shard)
+    return Check(file, None, table.num_rows, shard)

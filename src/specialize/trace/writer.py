@@ -73,8 +73,9 @@ class TraceWriter:
             manifest = read_manifest(self.run, complete=False)
             self._refuse_other_settings(manifest)
             return manifest
-        foreign = [path for path in self.run.iterdir() if path.name != "trace"] if self.run.exists() else []
-        foreign += [path for path in self.folder.iterdir() if path.name != ".lock"] if self.folder.exists() else []
+        ours = {"trace", ".lock", *(path.name for path in self._left_by_a_kill())}
+        folders = [folder for folder in (self.run, self.folder) if folder.exists()]
+        foreign = [path for folder in folders for path in folder.iterdir() if path.name not in ours]
         if foreign:
             raise TraceError(f"{self.run} is not empty and holds no trace: choose another folder with -o")
         return {
@@ -108,8 +109,8 @@ class TraceWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.manifest = self._read_or_begin()  # another process may have written since it was first read
-            for left_by_a_kill in self.folder.glob(".*.partial"):
-                left_by_a_kill.unlink()
+            for path in self._left_by_a_kill():
+                path.unlink()
             write_json(self.run / "manifest.json", self.manifest)
         except BlockingIOError:
             self._unlock()
@@ -125,6 +126,9 @@ class TraceWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._unlock()
+
+    def _left_by_a_kill(self) -> list[Path]:
+        return [path for folder in (self.run, self.folder) for path in folder.glob(".*.partial")]
 
     def _unlock(self) -> None:
         if self._lock is not None:

@@ -1,0 +1,163 @@
+"""The windows of a shard through the model, batch by batch, and their routing back in reading order."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from specialize.capture.extras import predictions
+from specialize.capture.recorder import Recorder
+from specialize.capture.transfer import Transfer
+from specialize.capture.windows import Window, plan_batches
+from specialize.trace import NO_EXPERT, RouterSpec, Shard
+
+
+class ShardTracer:
+    """Runs windows through a model and collects what the recorder saw of them.
+
+    Args:
+        model: a transformers model.
+        recorder: attached to it.
+        with_predictions: record next-token predictions, too; the language-model head is run for nothing else.
+    """
+
+    def __init__(self, model: Any, recorder: Recorder, *, with_predictions: bool = False) -> None:
+        self.recorder = recorder
+        self.with_predictions = with_predictions
+        self._model = model if with_predictions else _without_head(model, recorder)
+        self._device = model.device
+        self._start = _decoder_start(model.config) if getattr(model.config, "is_encoder_decoder", False) else None
+        self._transfer = Transfer()
+
+    def trace(
+        self,
+        windows: Sequence[Window],
+        *,
+        first_sequence: int,
+        batch_tokens: int,
+        on_batch: Callable[[int, int], None] = lambda tokens, windows: None,
+    ) -> Shard:
+        """Run the windows of one shard.
+
+        Args:
+            windows: in reading order.
+            first_sequence: running number of the first.
+            batch_tokens: padded tokens of a forward pass.
+            on_batch: called after each batch with the tokens and the windows that it brought.
+
+        Raises:
+            RuntimeError: out of memory; nothing of this shard is left over, it can be run again in smaller batches.
+        """
+        counts = np.array([window.num_recorded for window in windows])
+        starts = counts.cumsum() - counts
+        routing = [_empty_columns(spec, counts.sum(), self.recorder.extras) for spec in self.recorder.specs]
+        predicted = {
+            "predicted_token_id": np.zeros(counts.sum(), np.int32),
+            "next_token_loss": np.zeros(counts.sum(), np.float32),
+        }
+        places = [*routing, predicted] if self.with_predictions else routing
+        try:
+            for batch in plan_batches(windows, tokens=batch_tokens):
+                rows = np.concatenate([starts[i] + np.arange(counts[i]) for i in batch])
+                self._run([windows[i] for i in batch], rows, places)
+                on_batch(len(rows), len(batch))
+            self._transfer.flush()
+        except BaseException:
+            self._transfer.drop()
+            self.recorder.clear()
+            raise
+        tokens = _token_columns(windows, counts, first_sequence)
+        return Shard(tokens | (predicted if self.with_predictions else {}), routing, {"batch_tokens": batch_tokens})
+
+    def _run(self, batch: list[Window], rows: NDArray[np.int64], places: list[dict[str, NDArray[Any]]]) -> None:
+        ids, mask = _pad(batch)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if self._start is not None:
+            # the decoder reads the same text after its start token: the row of a token is the step that read it
+            inputs["decoder_input_ids"] = nn.functional.pad(ids, (1, 0), value=self._start)
+            inputs["decoder_attention_mask"] = nn.functional.pad(mask, (1, 0), value=1)
+        inputs = {name: values.to(self._device, non_blocking=True) for name, values in inputs.items()}
+        with torch.inference_mode():
+            output = self._model(**inputs, use_cache=False)
+            recorded = self.recorder.take_columns()
+            if self.with_predictions:
+                read = inputs.get("decoder_input_ids", inputs["input_ids"])
+                names = ("predicted_token_id", "next_token_loss")
+                recorded.append(dict(zip(names, predictions(output.logits, read), strict=True)))
+        del output
+        shift = {"encoder": 0, "decoder": 0 if self._start is None else 1}
+        kept = {stack: _kept(batch, ids.shape[1], shift=by) for stack, by in shift.items()}
+        stacks = [spec.stack for spec in self.recorder.specs]
+        stacks += ["decoder"] * (len(places) - len(stacks))
+
+        def deliver(arrays: list[dict[str, NDArray[Any]]]) -> None:
+            for place, columns in zip(places, arrays, strict=True):
+                for name, values in columns.items():
+                    place[name][rows] = values
+
+        self._transfer.send(recorded, [kept[stack] for stack in stacks], deliver)
+
+
+def _empty_columns(spec: RouterSpec, tokens: int, extras: Sequence[str]) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {
+        "experts": np.full((tokens, spec.top_k), NO_EXPERT, np.int16),
+        "weights": np.zeros((tokens, spec.top_k), np.float16),
+    }
+    if spec.routing == "learned":
+        widths = {"logits": spec.num_experts, "norms": spec.top_k}
+        columns |= {name: np.zeros((tokens, widths[name]), np.float16) for name in extras}
+    return columns
+
+
+def _token_columns(
+    windows: Sequence[Window], counts: NDArray[np.int64], first_sequence: int
+) -> dict[str, NDArray[np.integer]]:
+    spans = np.concatenate([window.spans for window in windows])
+    return {
+        "document": np.repeat([window.document for window in windows], counts),
+        "sequence": np.repeat(first_sequence + np.arange(len(windows)), counts),
+        "position": np.concatenate([window.opening + np.arange(window.num_recorded) for window in windows]),
+        "token_id": np.concatenate([window.token_ids[window.opening :] for window in windows]),
+        "char_start": spans[:, 0],
+        "char_end": spans[:, 1],
+        "phase": np.zeros(counts.sum(), np.uint8),
+    }
+
+
+def _pad(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [batch, longest], padded on the right; what the padding holds is masked."""
+    longest = max(len(window.token_ids) for window in windows)
+    ids = torch.zeros(len(windows), longest, dtype=torch.int64)
+    mask = torch.zeros(len(windows), longest, dtype=torch.int64)
+    for row, window in enumerate(windows):
+        ids[row, : len(window.token_ids)] = torch.from_numpy(window.token_ids)
+        mask[row, : len(window.token_ids)] = 1
+    return ids, mask
+
+
+def _kept(batch: Sequence[Window], longest: int, *, shift: int) -> Tensor:
+    """Rows of the recorded tokens among those of a padded batch whose first `shift` columns are not of the window."""
+    width = longest + shift
+    return torch.from_numpy(
+        np.concatenate(
+            [row * width + shift + window.opening + np.arange(window.num_recorded) for row, window in enumerate(batch)]
+        )
+    )
+
+
+def _decoder_start(config: Any) -> int:
+    for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+        value = getattr(config, name, None)
+        if isinstance(value, int):
+            return value
+    return 0
+
+
+def _without_head(model: Any, recorder: Recorder) -> nn.Module:
+    """The model without its language-model head, whose logits a trace does not need, where it can be told apart."""
+    backbone: nn.Module = getattr(model, getattr(model, "base_model_prefix", ""), model)
+    inside = set(backbone.modules())
+    return backbone if all(point.module in inside for point in recorder.points) else model

@@ -1,0 +1,180 @@
+"""Calls of a model: which tokens each of them read, so that routing can be told apart from padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+@dataclass(frozen=True)
+class StackInput:
+    """What one side of a model read in one call.
+
+    Attributes:
+        token_ids: int64 [batch, length].
+        mask: bool [batch, length], real tokens; None when all are.
+    """
+
+    token_ids: Tensor
+    mask: Tensor | None
+
+
+@dataclass
+class Call:
+    """One call of the model.
+
+    Attributes:
+        inputs: what each stack (encoder, decoder) read; a stack without token ids is missing.
+        reordered: whether rows have moved since the call before, as in beam search.
+    """
+
+    inputs: dict[str, StackInput] = field(default_factory=dict)
+    reordered: bool = False
+
+    def mask(self, stack: str) -> Tensor | None:
+        """Which tokens of a stack are real, bool [batch, length]; None where the stack read no token ids."""
+        read = self.inputs.get(stack)
+        if read is None:
+            return None
+        return torch.ones_like(read.token_ids, dtype=torch.bool) if read.mask is None else read.mask
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which of the recorded rows to take.
+
+    Attributes:
+        total: rows that were recorded.
+        rows: int64 [tokens], the ones to take, in reading order.
+        sequence, position: int64 [tokens].
+        generated: bool [tokens]; None when nothing was generated.
+    """
+
+    total: int
+    rows: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    position: NDArray[np.int64]
+    generated: NDArray[np.bool_] | None = None
+
+
+class CallWatcher:
+    """Notes the calls of a model, of its backbone or of its encoder, whichever is called from outside.
+
+    Attributes:
+        seen: the calls since the last `clear`.
+        current: the call that runs at the moment.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.seen: list[Call] = []
+        self.current: Call | None = None
+        self._outermost: nn.Module | None = None
+        self._caches: set[int] = set()
+        self._reordered = False
+
+    def start(self) -> list[RemovableHandle]:
+        """Put the hooks in and return them."""
+        handles = []
+        for module in _callable_parts(self.model):
+            handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True))
+            handles.append(module.register_forward_hook(self._end, always_call=True))
+        return handles
+
+    def clear(self) -> None:
+        """Forget the calls."""
+        self.seen = []
+        self._reordered = False
+
+    def _begin(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if self._outermost is not None:
+            return
+        self._outermost = module
+        self.current = Call(_read_inputs(module, self.model, arguments, keywords), self._reordered)
+        self._reordered = False
+        self.seen.append(self.current)
+        self._watch_cache(keywords.get("past_key_values"))
+
+    def _end(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if module is self._outermost:
+            self._outermost = self.current = None
+
+    def _watch_cache(self, cache: Any) -> None:
+        """Beam search tells of its moves only to the cache: listen there."""
+        reorder = getattr(cache, "reorder_cache", None)
+        if reorder is None or "reorder_cache" in vars(cache):
+            return
+
+        def noting(*arguments: Any, **keywords: Any) -> Any:
+            self._reordered = True
+            return reorder(*arguments, **keywords)
+
+        cache.reorder_cache = noting
+
+
+def _callable_parts(model: nn.Module) -> list[nn.Module]:
+    parts = [model]
+    backbone = getattr(model, getattr(model, "base_model_prefix", "") or "", None)
+    get_encoder: Any = getattr(model, "get_encoder", None)
+    encoder = get_encoder() if _is_encoder_decoder(model) and get_encoder is not None else None
+    for part in (backbone, encoder):
+        if isinstance(part, nn.Module) and all(part is not other for other in parts):
+            parts.append(part)
+    return parts
+
+
+def _is_encoder_decoder(model: nn.Module) -> bool:
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def _read_inputs(
+    module: nn.Module, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> dict[str, StackInput]:
+    ids = keywords.get("input_ids", arguments[0] if arguments else None)
+    first = (ids, keywords.get("attention_mask"))
+    if not _is_encoder_decoder(model):
+        sides = {"decoder": first}
+    elif keywords.get("encoder_outputs") is not None:
+        sides = {"decoder": (keywords.get("decoder_input_ids"), keywords.get("decoder_attention_mask"))}
+    else:
+        sides = {
+            "encoder": first,
+            "decoder": (keywords.get("decoder_input_ids"), keywords.get("decoder_attention_mask")),
+        }
+    read = {}
+    for stack, (token_ids, mask) in sides.items():
+        if isinstance(token_ids, Tensor) and token_ids.dim() == 2 and not token_ids.is_floating_point():
+            read[stack] = StackInput(token_ids, _last_columns(mask, token_ids.shape[1]))
+    return read
+
+
+def _last_columns(mask: Any, length: int) -> Tensor | None:
+    """The part of a mask that is of this call: with a cache it covers what was read before, too."""
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < length:
+        return None
+    return mask[:, mask.shape[1] - length :].bool()
+
+
+def kept_positions(calls: Sequence[Call], stack: str, *, keep_padding: bool) -> Rows | None:
+    """Rows of the tokens that the attention mask keeps; None where a call came without token ids."""
+    reads = [call.inputs[stack] for call in calls if stack in call.inputs]
+    if not reads or any(not call.inputs for call in calls):
+        return None
+    rows, sequences, positions, total, sequence = [], [], [], 0, 0
+    for read in reads:
+        batch, length = read.token_ids.shape
+        keep = np.ones((batch, length), bool)
+        if read.mask is not None and not keep_padding:
+            keep = read.mask.cpu().numpy()
+        row, position = np.nonzero(keep)
+        rows.append(total + row * length + position)
+        sequences.append(sequence + row)
+        positions.append(position)
+        total += batch * length
+        sequence += batch
+    return Rows(total, np.concatenate(rows), np.concatenate(sequences), np.concatenate(positions))

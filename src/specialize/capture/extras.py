@@ -1,0 +1,76 @@
+"""What can be recorded beside the routing, at a cost: output norms and next-token predictions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from specialize.capture.points import RoutingPoint
+from specialize.errors import CaptureError
+
+_POSITIONS_AT_ONCE = 1024
+
+
+def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `receive` with the Euclidean norm of what each chosen expert adds, float32 [tokens, k].
+
+    The experts are run once more for each slot, with the ids and weights of that slot alone, so that it holds for
+    any implementation of them; it costs about one more pass through the experts. That the parts sum to the whole is
+    checked on the first pass.
+
+    Raises:
+        CaptureError: on the first pass, where the parts do not sum to the whole.
+    """
+    checked = False
+
+    def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        nonlocal checked
+        names, values = list(keywords), [*arguments, *keywords.values()]
+        choice = point.adapter.read(module, arguments, keywords, output)
+        if choice is None:
+            return
+
+        def of_slot(slot: int) -> Tensor:
+            one = [values[0], *(value[:, slot : slot + 1].contiguous() for value in values[1:3]), *values[3:]]
+            given = len(arguments)
+            result: Tensor = module.forward(*one[:given], **dict(zip(names, one[given:], strict=True)))
+            return result.reshape(-1, result.shape[-1])
+
+        with torch.no_grad():
+            parts = [of_slot(slot) for slot in range(choice.experts.shape[1])]
+            if not checked:
+                whole = output.reshape(-1, output.shape[-1]).float()
+                apart = (sum(part.float() for part in parts) - whole).abs().max()
+                if not bool(apart <= 2e-2 * whole.abs().max() + 1e-6):
+                    raise CaptureError(
+                        f"{point.spec.name}: expected the chosen experts' outputs to sum to the layer's, they do not; "
+                        "output norms cannot be recorded for this model: leave out --norms"
+                    )
+                checked = True
+            receive(torch.stack([part.float().norm(dim=-1) for part in parts], dim=-1))
+
+    return point.module.register_forward_hook(hook, with_kwargs=True)
+
+
+def predictions(logits: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Most likely next token of each token, and the loss of the true one.
+
+    Args:
+        logits: [batch, length, vocabulary].
+        token_ids: int64 [batch, length]; beyond a sequence's end anything.
+
+    Returns:
+        Predicted ids, int64 [batch * length], and cross-entropy in nats, float32 [batch * length]; the last
+        position's loss is NaN.
+    """
+    following = F.pad(token_ids[:, 1:], (0, 1), value=-100).flatten()
+    flat = logits.flatten(0, 1)
+    predicted, losses = [], []
+    for scores, target in zip(flat.split(_POSITIONS_AT_ONCE), following.split(_POSITIONS_AT_ONCE), strict=True):
+        predicted.append(scores.argmax(dim=-1))
+        losses.append(F.cross_entropy(scores.float(), target, reduction="none"))
+    loss = torch.cat(losses)
+    return torch.cat(predicted), loss.masked_fill(following == -100, torch.nan)

@@ -1,0 +1,154 @@
+"""Where a model routes, and how a routing decision is read there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from specialize.trace import RouterSpec
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One routing decision.
+
+    Attributes:
+        experts: integer [tokens, k], in the model's rank order; -1 in a slot that was dropped or skipped.
+        weights: floating [tokens, k] gate weights; 0 in a slot without an expert.
+        hidden: floating [tokens, hidden size], what the router decided from; None where it is not to be had.
+        logits: floating [tokens, E] router logits, where they come with the decision.
+    """
+
+    experts: Tensor
+    weights: Tensor
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+
+
+Read = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Choice | None]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How routing is found and read in one family of models.
+
+    Attributes:
+        name: the family, as `inspect` shows it.
+        matches: whether a module, given with its path in the model, is a routing point of this family.
+        read: decision from (module, arguments, keywords, output); None when this call decided nothing. The output
+            is None where the decision is read before the module runs.
+        num_experts: E of a module.
+        when: read the decision from what the module is given (before) or from what it returns (after).
+        identity_experts: how many of a module's experts, the last ones, return their input unchanged.
+        static: whether a module chooses by token id alone.
+        gives_logits: whether `read` fills in the router logits.
+        warning: what a user must know of this family's routing.
+    """
+
+    name: str
+    matches: Callable[[str, nn.Module], bool]
+    read: Read
+    num_experts: Callable[[nn.Module], int]
+    when: Literal["before", "after"] = "after"
+    identity_experts: Callable[[nn.Module], int] = lambda module: 0
+    static: Callable[[nn.Module], bool] = lambda module: False
+    gives_logits: bool = False
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class LogitsSource:
+    """Where router logits can be read: an output of a module beside the experts.
+
+    Attributes:
+        module: the module, usually the router.
+        index: place in its output tuple; None when it returns a single tensor.
+    """
+
+    module: nn.Module
+    index: int | None
+
+    def watch(self, receive: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call `receive` with the logits, [..., E], of each forward pass."""
+
+        def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            receive(output if self.index is None else output[self.index])
+
+        return self.module.register_forward_hook(hook)
+
+
+@dataclass(frozen=True)
+class RoutingPoint:
+    """A module at which a routing decision can be read.
+
+    Attributes:
+        spec: what is known of the router.
+        module: the module to hook.
+        adapter: how its decision is read.
+        logits: where its router logits are, if anywhere beside the decision.
+        router: the router, where it decides from other hidden states than its experts are given.
+    """
+
+    spec: RouterSpec
+    module: nn.Module
+    adapter: Adapter
+    logits: LogitsSource | None = None
+    router: nn.Module | None = None
+
+    def watch(self, receive: Callable[[Choice], None]) -> "RemovableHandle | _Handles":
+        """Call `receive` with each decision, as the model makes it; its tensors are the model's own, not copies."""
+        if self.router is None:
+            return watch(self.module, self.adapter, receive)
+        read: list[Tensor] = []
+
+        def note(router: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            hidden = first_tensor(arguments, keywords)
+            read[:] = [hidden.reshape(-1, hidden.shape[-1])]
+
+        def complete(choice: Choice) -> None:
+            receive(replace(choice, hidden=read.pop() if read else None))
+
+        noting = self.router.register_forward_pre_hook(note, with_kwargs=True)
+        return _Handles((noting, watch(self.module, self.adapter, complete)))
+
+
+@dataclass(frozen=True)
+class _Handles:
+    """Several hooks that are taken out together."""
+
+    handles: tuple[RemovableHandle, ...]
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def tensors_of(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that a module is called with, in order."""
+    return [value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor)]
+
+
+def first_tensor(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+    """The first tensor that a module is called with: by custom, the hidden states."""
+    return tensors_of(arguments, keywords)[0]
+
+
+def watch(module: nn.Module, adapter: Adapter, receive: Callable[[Choice], None]) -> RemovableHandle:
+    """Hook a module so that `receive` is called with each decision that the adapter reads there."""
+    read = adapter.read
+
+    def before(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        choice = read(module, arguments, keywords, None)
+        if choice is not None:
+            receive(choice)
+
+    def after(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        choice = read(module, arguments, keywords, output)
+        if choice is not None:
+            receive(choice)
+
+    if adapter.when == "before":
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(after, with_kwargs=True)

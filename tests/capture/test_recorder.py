@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import specialize
+from capture_models import build
+from specialize.errors import CaptureError
+
+
+def batch(side: str = "right") -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(3, 128, (3, 12), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(ids)
+    for row, padding in enumerate((0, 3, 7)):
+        mask[row, slice(12 - padding, 12) if side == "right" else slice(0, padding)] = 0
+    return ids * mask, mask
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_dropped(side):
+    model = build("olmoe")
+    ids, mask = batch(side)
+    with specialize.attach(model) as recorder, torch.no_grad():
+        model(input_ids=ids, attention_mask=mask)
+        everything = recorder.take(keep_padding=True)
+        model(input_ids=ids, attention_mask=mask)
+        real = recorder.take()
+    kept = mask.flatten().bool().numpy()
+    for all_of, some_of in zip(everything, real, strict=True):
+        np.testing.assert_array_equal(some_of.experts, all_of.experts[kept])
+        np.testing.assert_array_equal(some_of.weights, all_of.weights[kept])
+        np.testing.assert_array_equal(np.bincount(some_of.sequence), [12, 9, 5])
+        row, position = mask.nonzero().numpy().T
+        np.testing.assert_array_equal(some_of.sequence, row)
+        np.testing.assert_array_equal(some_of.position, position)
+
+
+def test_sequences_are_numbered_on_from_pass_to_pass():
+    model = build("olmoe")
+    ids, _ = batch()
+    with specialize.attach(model) as recorder, torch.no_grad():
+        model(ids)
+        model(input_ids=ids[:1, :5])
+    layer, *_ = recorder.take()
+    np.testing.assert_array_equal(np.bincount(layer.sequence), [12, 12, 12, 5])
+
+
+def test_what_the_backbone_routes_is_recorded_once():
+    model = build("olmoe")
+    ids, mask = batch()
+    with specialize.attach(model) as recorder, torch.no_grad():
+        model.model(input_ids=ids, attention_mask=mask)
+        alone = recorder.take()
+        model(input_ids=ids, attention_mask=mask)
+        whole = recorder.take()
+    for one, other in zip(alone, whole, strict=True):
+        np.testing.assert_array_equal(one.experts, other.experts)
+
+
+def test_a_backward_pass_with_recomputation_is_not_recorded_again():
+    model = build("olmoe").train()
+    name = "activation_checkpointing_enable"  # as transformers calls it since 5.20 or so
+    getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")()
+    ids, mask = batch()
+    with specialize.attach(model) as recorder:
+        model(input_ids=ids, attention_mask=mask, labels=ids).loss.backward()
+    assert all(len(layer.experts) == mask.sum() for layer in recorder.take())
+
+
+def test_a_pass_that_failed_does_not_stop_the_recording():
+    model = build("olmoe")
+    ids, mask = batch()
+    with specialize.attach(model) as recorder, torch.no_grad():
+        with pytest.raises(TypeError):
+            model(input_ids=ids, attention_mask=mask, labels="no tensor")
+        recorder.clear()
+        model(input_ids=ids, attention_mask=mask)
+    assert all(len(layer.experts) == mask.sum() for layer in recorder.take())
+
+
+def test_attached_before_compile_it_records_the_same():
+    model = build("mixtral")
+    ids, _ = batch()
+    with specialize.attach(model) as recorder, torch.no_grad():
+        model(input_ids=ids)
+        plain = recorder.take()
+        torch.compile(model, backend="eager", fullgraph=True)(input_ids=ids)
+        compiled = recorder.take()
+    torch._dynamo.reset()
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_array_equal(one.experts, other.experts)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_shadow_is_a_fixed_random_projection_of_what_the_router_saw(seed):
+    model = build("qwen3_moe")
+    ids, mask = batch()
+    seen: list[torch.Tensor] = []
+    handle = model.model.layers[1].mlp.gate.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    with specialize.attach(model, control="random-router", seed=seed) as recorder, torch.no_grad():
+        model(input_ids=ids, attention_mask=mask)
+        first = recorder.take()
+        model(input_ids=ids, attention_mask=mask)
+        again = recorder.take()
+    handle.remove()
+    learned, shadow = first[:3], first[3:]
+    assert [layer.spec.routing for layer in first] == ["learned"] * 3 + ["shadow"] * 3
+    for one, other in zip(shadow, again[3:], strict=True):
+        np.testing.assert_array_equal(one.experts, other.experts)
+    for own, control in zip(learned, shadow, strict=True):
+        assert control.experts.shape == own.experts.shape
+        assert (np.sort(own.experts) != np.sort(control.experts)).any()
+        np.testing.assert_allclose(control.weights.sum(axis=1), 1, rtol=1e-5)  # as the model's own
+    # chosen linearly: what the shadow chooses first maximises a linear map, so it is not changed by a larger scale
+    hidden = seen[-1].reshape(-1, 32)[mask.flatten().bool()]
+    from specialize.capture.controls import ShadowRouter
+
+    router = ShadowRouter(learned[1].spec, order=1, seed=seed)
+    np.testing.assert_array_equal(router.choose(hidden)[0], shadow[1].experts)
+    np.testing.assert_array_equal(router.choose(hidden * 7)[0], shadow[1].experts)
+
+
+def test_shadows_of_other_seeds_and_layers_choose_otherwise():
+    model = build("olmoe")
+    ids, _ = batch()
+    choices = {}
+    for seed in (0, 1):
+        with specialize.attach(model, control="random-router", seed=seed) as recorder, torch.no_grad():
+            model(input_ids=ids)
+        choices |= {(seed, layer.layer): layer.experts for layer in recorder.take() if layer.spec.routing == "shadow"}
+    assert (choices[0, 0] != choices[1, 0]).mean() > 0.5
+    assert (choices[0, 0] != choices[0, 1]).mean() > 0.5
+
+
+def test_a_shadow_of_a_sequence_router_decides_once_a_sequence_from_what_that_router_reads():
+    model = build("own, by sequence")
+    ids, mask = batch()
+    summaries: list[torch.Tensor] = []
+    router = model.model.layers[0].mlp.router
+    original = router._summary
+    router._summary = lambda *given: summaries.append(original(*given)) or summaries[-1]
+    with specialize.attach(model, control="random-router") as recorder, torch.no_grad():
+        model(input_ids=ids, attention_mask=mask)
+    shadow = next(layer for layer in recorder.take() if layer.spec.routing == "shadow")
+    first = [shadow.experts[shadow.sequence == row] for row in range(3)]
+    assert all((experts == experts[:1]).all() for experts in first)
+    from specialize.capture.controls import ShadowRouter
+
+    expected = ShadowRouter(shadow.spec, order=0, seed=0).choose(summaries[-1][:, 0])[0]
+    np.testing.assert_array_equal([experts[0] for experts in first], expected)
+
+
+def test_norms_are_those_of_each_expert_run_by_itself():
+    model = build("mixtral")
+    ids, _ = batch()
+    given: list[torch.Tensor] = []
+    handle = model.model.layers[1].mlp.experts.register_forward_pre_hook(lambda _, a: given.append(a[0].clone()))
+    with specialize.attach(model, extras=["norms"]) as recorder, torch.no_grad():
+        model(input_ids=ids)
+        layer = recorder.take()[1]
+    handle.remove()
+    experts, hidden = model.model.layers[1].mlp.experts, given[-1]  # the first is the probe's
+    for token in (0, 5, 30):
+        for slot in range(2):
+            e = layer.experts[token, slot]
+            gate, up = (hidden[token] @ experts.gate_up_proj[e].T).chunk(2)
+            output = (nn.functional.silu(gate) * up) @ experts.down_proj[e].T * layer.weights[token, slot]
+            assert layer.norms[token, slot] == pytest.approx(output.norm().item(), rel=1e-4)
+
+
+def test_unknown_controls_and_extras_name_their_neighbours():
+    with pytest.raises(CaptureError, match=r"expected random-router, got 'random'.*Did you mean 'random-router'"):
+        specialize.attach(build("mixtral"), control="random")
+    with pytest.raises(CaptureError, match=r"expected some of logits, norms, got 'norm'.*Did you mean 'norms'"):
+        specialize.attach(build("mixtral"), extras=["norm"])
