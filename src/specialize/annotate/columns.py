@@ -44,6 +44,22 @@ def annotate_column(documents: pd.DataFrame, column: str) -> Annotation:
     return Annotation(column, "document", labels, codes, {"tool": "corpus", "column": column})
 
 
+def read_texts(documents: pd.DataFrame) -> list[str]:
+    """Return the texts of the documents, one each.
+
+    Raises:
+        AnnotationError: some have none, as in a trace that was imported without its documents.
+    """
+    missing = int(documents["text"].isna().sum())
+    if missing:
+        raise AnnotationError(
+            f"expected a text for each of the {len(documents)} documents, {missing} have none; "
+            "import the trace with its --documents"
+        )
+    texts: list[str] = documents["text"].tolist()
+    return texts
+
+
 def label_columns(documents: pd.DataFrame) -> tuple[str, ...]:
     """Return the columns that can serve as labels.
 

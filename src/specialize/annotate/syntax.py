@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from specialize.annotate.alignment import NO_WORD, AlignmentRule, align_to_words, check_rule, keep_pieces
 from specialize.annotate.annotation import NO_LABEL, Annotation
+from specialize.annotate.columns import read_texts
 from specialize.annotate.tagging import UPOS_TAGS, describe_pipeline, load_pipeline, tag_texts
 from specialize.errors import AnnotationError
+from specialize.trace.schema import UNKNOWN
 
 
 class TokensAndTexts(Protocol):
@@ -57,12 +59,17 @@ def annotate_syntax(
 
     Raises:
         AnnotationError: spaCy or the pipeline is missing (with the command that installs it), the pipeline
-            assigns no parts of speech, or the tokens do not fit the texts.
+            assigns no parts of speech, the trace holds no texts or not where in them its tokens lie, or the tokens
+            do not fit the texts.
     """
     check_rule(rule)
-    nlp = load_pipeline(pipeline)
     documents, tokens = trace.documents(), trace.tokens()
-    texts = documents["text"].tolist()
+    texts = read_texts(documents)
+    if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
+        raise AnnotationError(
+            "expected tokens with their place in the text, the trace tells none; import it with char_start and char_end"
+        )
+    nlp = load_pipeline(pipeline)
     bounds = _find_document_bounds(tokens["document"].to_numpy(), len(texts))
     spans = tokens[["char_start", "char_end"]].to_numpy()
     codes = np.full(len(tokens), NO_LABEL, dtype=np.int32)

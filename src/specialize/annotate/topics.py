@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from specialize.annotate.annotation import NO_LABEL, Annotation
-from specialize.annotate.columns import annotate_column, label_columns
+from specialize.annotate.columns import annotate_column, label_columns, read_texts
 from specialize.annotate.embedding import embed_texts
 from specialize.annotate.quiet import quiet_topic_libraries
 from specialize.errors import AnnotationError
@@ -78,9 +78,9 @@ def annotate_topics(
 
     Raises:
         AnnotationError: BERTopic or the model is missing, there are fewer than 30 documents, or fewer than
-            two topics were found.
+            two topics were found, or documents have no text.
     """
-    texts = documents["text"].tolist()
+    texts = read_texts(documents)
     if len(texts) < FEWEST_DOCUMENTS:
         raise AnnotationError(
             f"expected at least {FEWEST_DOCUMENTS} documents to fit topics, got {len(texts)}; use a larger corpus"

@@ -9,7 +9,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear line and exit code 2."""
-    import specialize.cli.commands  # noqa: F401 (adds the commands to the application)
+    import specialize.cli.commands
+    import specialize.cli.exchange  # noqa: F401 (both add their commands to the application)
     from specialize.cli.app import app
     from specialize.cli.console import say
 

@@ -47,23 +47,40 @@ def _show_runs(runs: list[Path], as_json: bool) -> None:
 @app.command()
 @grouped
 def inspect(model: Model, loading: ModelOptions, as_json: Json = False) -> None:
-    """Show the routers of a model: layer, module, E, k, score function, unit."""
+    """Show the routers of a model: layer, module, E, k, score function, unit, and how they were found."""
     checkpoint = load_model(model, **loading.as_dict())
     from specialize.capture import find_routers
 
-    specs = [point.spec for point in find_routers(checkpoint.model)]
+    points = find_routers(checkpoint.model)
+    for name, warning in {point.adapter.name: point.adapter.warning for point in points}.items():
+        if warning is not None:
+            say(f"{name}: {warning}")
+    specs = [point.spec for point in points]
     if as_json:
         print_json([spec.as_dict() for spec in specs])
         return
     from rich.table import Table
 
-    table = Table("layer", "module", "E", "k", "score function", "weights sum to 1", "unit", box=None)
+    columns = {
+        "layer": [str(spec.layer) for spec in specs],
+        "module": [spec.name for spec in specs],
+        "E": [str(spec.num_experts) for spec in specs],
+        "k": [str(spec.top_k) for spec in specs],
+        "score function": [spec.score_function for spec in specs],
+        "weights sum to 1": ["yes" if spec.normalized else "no" for spec in specs],
+        "unit": [spec.unit for spec in specs],
+        "found by": [spec.found_by for spec in specs],
+    }
+    if any(spec.stack == "encoder" for spec in specs):
+        columns["stack"] = [spec.stack for spec in specs]
+    if any(spec.static for spec in specs):
+        columns["by token id"] = ["yes" if spec.static else "no" for spec in specs]
+    if any(spec.identity_experts for spec in specs):
+        columns["identity experts"] = [str(spec.identity_experts) for spec in specs]
+    table = Table(*columns, box=None)
     table.columns[1].overflow = "fold"
-    for spec in specs:
-        table.add_row(
-            str(spec.layer), spec.name, str(spec.num_experts), str(spec.top_k), spec.score_function,
-            "yes" if spec.normalized else "no", spec.unit,
-        )  # fmt: skip
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     out.print(table)
 
 

@@ -1,0 +1,177 @@
+"""Affinity of experts to a task: how often they are chosen, how much gate weight they get, and which matter most.
+
+Source: Wang et al. 2024, "Let the Expert Stick to His Last", https://arxiv.org/abs/2407.01906, equations for ESFT-Token
+(selection ratio) and ESFT-Gate (average gate score). Scores are pooled over tokens, not averaged over samples.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError, did_you_mean
+
+Score = Literal["token", "gate"]
+_PUBLISHED_DECIMALS = 4
+_ROUNDING = 1e-12  # of a sum of shares
+
+
+class AffinityTrace(Protocol):
+    """What is needed of a trace."""
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        """The model's own routers."""
+
+    @property
+    def contents(self) -> Sequence[str]:
+        """What the trace holds beside the experts."""
+
+    def experts(self, layer: int | str) -> NDArray[np.int16]:
+        """Return the chosen experts [tokens, k]."""
+
+    def weights(self, layer: int | str) -> NDArray[np.float32]:
+        """Return their gate weights [tokens, k]."""
+
+
+@dataclass(frozen=True)
+class LayerAffinity:
+    """Affinity of the experts of one layer.
+
+    Attributes:
+        layer: the layer's number as text; the router's name where a layer has several.
+        token_scores: float64 [E], see `token_scores`.
+        gate_scores: float64 [E], see `gate_scores`; None where the trace holds no gate weights.
+        selected: experts that together reach the share asked for, the highest score first.
+    """
+
+    layer: str
+    token_scores: NDArray[np.float64]
+    gate_scores: NDArray[np.float64] | None
+    selected: tuple[int, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form, scores by expert."""
+        gate = None if self.gate_scores is None else _by_expert(self.gate_scores)
+        return {"token_scores": _by_expert(self.token_scores), "gate_scores": gate, "selected": list(self.selected)}
+
+
+def _by_expert(scores: NDArray[np.float64]) -> dict[str, float]:
+    return {str(expert): score for expert, score in enumerate(scores.tolist())}
+
+
+def token_scores(experts: ArrayLike, num_experts: int) -> NDArray[np.float64]:
+    """Share of all slots that each expert was given: its selections divided by tokens · k.
+
+    Args:
+        experts: integers [tokens, k]; negative where a slot holds no expert, which leaves the shares to sum to less
+            than one.
+        num_experts: E.
+
+    Returns:
+        float64 [E].
+
+    Raises:
+        MeasurementError: there are no tokens, or an expert is not below E.
+    """
+    chosen = _check_experts(experts, num_experts)
+    return np.bincount(chosen[chosen >= 0], minlength=num_experts) / chosen.size
+
+
+def gate_scores(experts: ArrayLike, weights: ArrayLike, num_experts: int) -> NDArray[np.float64]:
+    """Mean gate weight of each expert over all tokens, zero where a token does not choose it.
+
+    Args:
+        experts: integers [tokens, k]; negative where a slot holds no expert.
+        weights: gate weights [tokens, k].
+        num_experts: E.
+
+    Returns:
+        float64 [E]. They sum to the mean of the tokens' total gate weight: to one only where the router normalises.
+
+    Raises:
+        MeasurementError: as `token_scores`, or the shapes differ.
+    """
+    chosen, gates = _check_experts(experts, num_experts), np.asarray(weights, dtype=np.float64)
+    if gates.shape != chosen.shape:
+        raise MeasurementError(
+            f"expected gate weights of shape {chosen.shape}, got {gates.shape}: pass those of the experts"
+        )
+    present = chosen >= 0
+    return np.bincount(chosen[present], weights=gates[present], minlength=num_experts) / len(chosen)
+
+
+def affinity_set(scores: ArrayLike, top_p: float, *, decimals: int | None = _PUBLISHED_DECIMALS) -> NDArray[np.int64]:
+    """Take experts by falling score until their scores sum to `top_p`.
+
+    Args:
+        scores: float [E].
+        top_p: share to reach, above 0 and at most 1. Where all experts together fall short of it, all are taken.
+        decimals: scores that agree to so many decimals tie, and ties go to the lower id; the published selections
+            were made from scores of four. None compares them as they are.
+
+    Returns:
+        int64 [selected], the highest score first.
+
+    Raises:
+        MeasurementError: the share is out of range, or the scores are not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if not 0 < top_p <= 1:
+        raise MeasurementError(f"expected a share above 0 and at most 1, got {top_p}; give another top-p")
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise MeasurementError(f"expected finite scores [experts], got shape {values.shape} or values that are none")
+    ranked = values if decimals is None else np.round(values, decimals)
+    order = np.argsort(-ranked, kind="stable")
+    needed = int(np.searchsorted(np.cumsum(values[order]), top_p - _ROUNDING)) + 1
+    return order[:needed]
+
+
+def measure_affinity(
+    trace: AffinityTrace,
+    *,
+    top_p: float = 0.2,
+    by: Score = "token",
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[LayerAffinity]:
+    """Measure the affinity of every layer's experts to the traced corpus.
+
+    Args:
+        trace: the trace of a task's data.
+        top_p: see `affinity_set`.
+        by: the score to select by: token or gate.
+        progress: called with (layers done, layers in all).
+
+    Yields:
+        One `LayerAffinity` a router, in layer order.
+
+    Raises:
+        MeasurementError: the score is unknown, or the share out of range.
+        TraceError: gate scores were asked for and the trace holds no gate weights.
+    """
+    if by not in get_args(Score):
+        raise MeasurementError(f"expected the score token or gate, got {by!r}.{did_you_mean(by, get_args(Score))}")
+    numbers = [router.layer for router in trace.layers]
+    for done, router in enumerate(trace.layers, start=1):
+        experts = trace.experts(router.name)
+        weighted = "weights" in trace.contents or by == "gate"
+        token = token_scores(experts, router.num_experts)
+        gate = gate_scores(experts, trace.weights(router.name), router.num_experts) if weighted else None
+        selected = affinity_set(token if by == "token" or gate is None else gate, top_p)
+        name = str(router.layer) if numbers.count(router.layer) == 1 else router.name
+        yield LayerAffinity(name, token, gate, tuple(selected.tolist()))
+        if progress is not None:
+            progress(done, len(numbers))
+
+
+def _check_experts(experts: ArrayLike, num_experts: int) -> NDArray[np.integer]:
+    chosen = np.asarray(experts)
+    if chosen.ndim != 2 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
+        raise MeasurementError(f"expected experts as integers [tokens, k], got {chosen.dtype} {list(chosen.shape)}")
+    if chosen.max() >= num_experts:
+        raise MeasurementError(
+            f"expected experts below {num_experts}, got {chosen.max()}: pass the router's num_experts"
+        )
+    return chosen

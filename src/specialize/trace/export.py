@@ -1,0 +1,201 @@
+"""A trace as Parquet, for DuckDB, polars, pandas and data lakes; nothing of this package is needed to read it.
+
+    documents.parquet   document, id, text, and a column for each label
+    tokens.parquet      token, document, sequence, position, token_id, text (the token's own), char_start, char_end,
+                        phase; and predicted_token_id and next_token_loss where the trace holds predictions
+    routing.parquet     token, layer, router, routing (learned or shadow), slot (rank, from 0), expert; and weight and
+                        norm where the trace holds them: a row for each slot of each token
+
+``token`` and ``document`` are row numbers from 0. What is not known, and a slot without an expert, is null. A row
+group of routing.parquet holds one router's rows of one shard, so that a query of one layer reads that layer alone.
+Router logits are left out.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from specialize.errors import OutputError
+from specialize.trace.files import read_arrow
+from specialize.trace.folders import whole_folder
+from specialize.trace.reader import RoutingTrace
+from specialize.trace.schema import PHASES, UNKNOWN, RouterSpec, expert_dtype
+
+_SLOT_COLUMNS = {"weights": "weight", "norms": "norm"}
+_TELLS_UNKNOWN = ("token_id", "char_start", "char_end", "predicted_token_id")
+
+
+def export_parquet(
+    trace: RoutingTrace, folder: Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Write a trace as Parquet files, a shard at a time.
+
+    Args:
+        trace: the trace.
+        folder: the folder to make; it is there whole, or not at all.
+        on_progress: called with (tokens done, tokens in all) after each shard.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: the folder is not empty, or cannot be written.
+    """
+    try:
+        with whole_folder(folder) as partial:
+            _write_documents(trace, partial / "documents.parquet")
+            _write_shards(trace, partial, on_progress)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: could not be written ({error.strerror or error}); make room and try again"
+        ) from error
+    return folder
+
+
+def _write_documents(trace: RoutingTrace, path: Path) -> None:
+    first, writer = 0, None
+    try:
+        for batch in _document_batches(trace):
+            rows = pa.array(np.arange(first, first + len(batch)), pa.int32())
+            table = pa.Table.from_batches([batch.add_column(0, "document", rows)])
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+            first += len(batch)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _document_batches(trace: RoutingTrace) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(trace.path / "trace" / "documents.arrow")) as source:
+        reader = pa.ipc.open_file(source)
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+def _write_shards(trace: RoutingTrace, folder: Path, on_progress: Callable[[int, int], None]) -> None:
+    routers = [RouterSpec(**spec) for spec in trace.manifest["routers"]]
+    schema = _routing_schema(trace)
+    texts, first = _Texts(trace), 0
+    token_writer = None
+    # token numbers rise by one every k rows and weights hardly repeat: dictionaries would only cost time
+    with pq.ParquetWriter(
+        folder / "routing.parquet",
+        schema,
+        compression="zstd",
+        use_dictionary=[name for name in schema.names if name not in ("token", *_SLOT_COLUMNS.values())],
+        column_encoding={"token": "DELTA_BINARY_PACKED"}
+        | {name: "BYTE_STREAM_SPLIT" for name in schema.names if name in _SLOT_COLUMNS.values()},
+    ) as routing_writer:
+        try:
+            for number, shard in enumerate(trace.manifest["shards"]):
+                tokens = _tokens(read_arrow(trace.path / "trace" / f"tokens-{number:05d}.arrow"), texts, first)
+                token_writer = token_writer or pq.ParquetWriter(
+                    folder / "tokens.parquet", tokens.schema, compression="zstd"
+                )
+                token_writer.write_table(tokens)
+                path = trace.path / "trace" / f"routing-{number:05d}.arrow"
+                for index, router in enumerate(routers):
+                    table = _routing(path, index, router, trace.contents, schema, first)
+                    routing_writer.write_table(table, row_group_size=max(1, table.num_rows))
+                first += shard["tokens"]
+                on_progress(first, trace.num_tokens)
+        finally:
+            if token_writer is not None:
+                token_writer.close()
+
+
+def _tokens(table: pa.Table, texts: "_Texts", first: int) -> pa.Table:
+    columns = {name: table[name].to_numpy() for name in table.schema.names}
+    result: dict[str, Any] = {"token": pa.array(np.arange(first, first + table.num_rows), pa.int64())}
+    for name, values in columns.items():
+        if name == "phase":
+            result["phase"] = pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), list(PHASES))
+            continue
+        unknown = (
+            values == UNKNOWN if name in _TELLS_UNKNOWN else np.isnan(values) if values.dtype.kind == "f" else None
+        )
+        result[name] = pa.array(values, table.schema.field(name).type, mask=unknown)
+        if name == "token_id":
+            spans = (columns[each] for each in ("document", "char_start", "char_end"))
+            result["text"] = pa.array(texts.cut(*spans), pa.large_string())
+    return pa.table(result)
+
+
+def _routing_schema(trace: RoutingTrace) -> pa.Schema:
+    names = pa.dictionary(pa.int16(), pa.string())
+    fields = [
+        ("token", pa.int64()), ("layer", pa.int16()), ("router", names), ("routing", names), ("slot", pa.int16()),
+        ("expert", pa.int16()),
+    ]  # fmt: skip
+    return pa.schema(fields + [(name, pa.float32()) for held, name in _SLOT_COLUMNS.items() if held in trace.contents])
+
+
+def _routing(
+    path: Path, index: int, router: RouterSpec, contents: tuple[str, ...], schema: pa.Schema, first: int
+) -> pa.Table:
+    """A row for each slot of each token of one shard."""
+    held = {
+        name: column
+        for name, column in _SLOT_COLUMNS.items()
+        if name in contents and (router.routing == "learned" or name == "weights")
+    }
+    table = read_arrow(path, [f"{name}.{index}" for name in ("experts", *held)])
+    experts = _flat(table, f"experts.{index}")
+    absent = experts == np.iinfo(expert_dtype(router.num_experts)).max
+    rows = len(experts)
+    tokens = first + np.arange(table.num_rows)
+    columns: dict[str, Any] = {
+        "token": np.repeat(tokens, router.top_k),
+        "layer": np.full(rows, router.layer),
+        "router": _constant(router.name, rows),
+        "routing": _constant(router.routing, rows),
+        "slot": np.tile(np.arange(router.top_k), table.num_rows),
+        "expert": pa.array(experts.astype(np.int16), mask=absent),
+    }
+    for name, column in _SLOT_COLUMNS.items():
+        if name in held:
+            columns[column] = pa.array(_flat(table, f"{name}.{index}").astype(np.float32), mask=absent)
+        elif column in schema.names:
+            columns[column] = pa.nulls(rows, pa.float32())
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _flat(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def _constant(value: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int16)), pa.array([value]))
+
+
+class _Texts:
+    """Cuts tokens out of the documents' texts, which it reads in order and forgets when they are behind."""
+
+    def __init__(self, trace: RoutingTrace) -> None:
+        self._batches = (batch.column("text").to_pylist() for batch in _document_batches(trace))
+        self._first = 0
+        self._texts: list[str | None] = []
+
+    def cut(
+        self, document: NDArray[np.integer], start: NDArray[np.integer], end: NDArray[np.integer]
+    ) -> list[str | None]:
+        """Text of each token, None where it or its place is not known; documents rise from call to call."""
+        self._move(int(document[0]), int(document[-1]))
+        places = zip((document - self._first).tolist(), start.tolist(), end.tolist(), strict=True)
+        return [self._cut(self._texts[row], begin, stop) for row, begin, stop in places]
+
+    @staticmethod
+    def _cut(text: str | None, begin: int, stop: int) -> str | None:
+        return None if text is None or begin < 0 else text[begin:stop]
+
+    def _move(self, lowest: int, highest: int) -> None:
+        while self._first + len(self._texts) <= highest:
+            self._texts += next(self._batches)
+        self._texts, self._first = self._texts[lowest - self._first :], lowest

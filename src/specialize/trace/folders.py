@@ -1,0 +1,41 @@
+"""Folders that are whole or absent: what fails half-way leaves nothing behind."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from specialize.errors import OutputError
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` to write to; on leaving it takes the name `path`.
+
+    When anything fails, what was written is removed and `path` is as it was before.
+
+    Raises:
+        OutputError: `path` is a file or a folder that is not empty, or it cannot be made.
+    """
+    path = path.absolute()
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        kind = "a file" if path.is_file() else "one that is not empty"
+        raise OutputError(f"{path}: expected a new or empty folder to write to, got {kind}; choose another with -o")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise _failed(path, error) from error
+        yield partial
+        try:
+            os.replace(partial, path)
+        except OSError as error:
+            raise _failed(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _failed(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: could not be made ({error.strerror or error}); choose another folder with -o")

@@ -1,0 +1,218 @@
+"""A plain layout for routing of one's own: arrays, in a folder of .npy files or one .npz.
+
+    experts       integers [tokens, layers, k], in rank order; -1 where a slot has no expert (65535 in uint16)
+    weights       optional, gate weights, the same shape
+    document      optional, integers [tokens]: row of each token's document in the table of documents; tokens of a
+                  document are together. Without it all tokens are one document's
+    token_id, position, char_start, char_end
+                  optional, integers [tokens]; the characters are code points in the document's text, end exclusive
+    layers        optional, integers [layers]: the layers' numbers in the model; 0, 1, … without it
+    num_experts   optional, one integer: E
+
+Or one Parquet file of one row a token: the columns document (integers, or ids as strings), position, token_id,
+char_start and char_end, all optional, and for each layer a column of lists experts_LAYER, and weights_LAYER where there
+are gate weights; null is a slot without an expert. A file documents.parquet in the folder, or beside the Parquet
+file, is the table of documents (id, text, labels) unless another is given.
+
+A folder and a Parquet file are streamed; an .npz is read into memory.
+"""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from specialize.errors import TraceError, did_you_mean
+from specialize.trace.imports.serving import load_array, refuse_torch
+from specialize.trace.imports.source import (
+    BLOCK_TOKENS,
+    Block,
+    ImportOptions,
+    Numbering,
+    Source,
+    check_file,
+    list_files,
+)
+from specialize.trace.schema import NO_EXPERT
+
+_TOKEN_COLUMNS = ("token_id", "position", "char_start", "char_end")
+_NAMES = ("experts", "weights", "document", *_TOKEN_COLUMNS, "layers", "num_experts")
+_PARQUET_ROWS = 2**14
+
+_Arrays = Mapping[str, NDArray[Any]]
+
+
+def open_arrays(path: Path, options: ImportOptions) -> Source:
+    """Open a folder of .npy files, an .npz or a Parquet file."""
+    refuse_torch(path)
+    if path.is_dir():
+        files = list_files(path, ["*.npy"], what="arrays")
+        return _source(path, {file.stem: load_array(file) for file in files}, beside=path)
+    if path.suffix not in (".npz", ".parquet"):
+        raise TraceError(f"{path}: expected a folder of .npy files, an .npz or a Parquet file, got another kind")
+    check_file(path)
+    if path.suffix == ".parquet":
+        return _parquet_source(path)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return _source(path, {name: archive[name] for name in archive.files}, beside=None)
+    except (ValueError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise TraceError(f"{path}: expected an .npz of arrays of numbers, got {str(error).splitlines()[0]}") from None
+
+
+def _source(path: Path, arrays: _Arrays, *, beside: Path | None) -> Source:
+    for name in arrays:
+        if name not in _NAMES:
+            hint = did_you_mean(name, _NAMES)
+            raise TraceError(f"{path}: expected arrays called {', '.join(_NAMES)}, got {name!r}.{hint}")
+    if "experts" not in arrays:
+        raise TraceError(f"{path}: expected an array called experts, the arrays are {', '.join(arrays) or 'none'}")
+    shape = arrays["experts"].shape
+    if len(shape) != 3:
+        raise TraceError(f"{path}: expected experts of shape [tokens, layers, k], got {list(shape)}")
+    shapes = {"weights": shape, "layers": shape[1:2], "num_experts": ()}
+    for name, array in arrays.items():
+        expected = shape if name == "experts" else shapes.get(name, shape[:1])
+        kind = np.floating if name == "weights" else np.integer
+        if array.shape != expected or not np.issubdtype(array.dtype, kind):
+            what = "floats" if name == "weights" else "integers"
+            raise TraceError(
+                f"{path}: expected {name} as {what} {list(expected)}, got {array.dtype} {list(array.shape)}"
+            )
+    return Source(
+        path=path,
+        read=lambda: _read_arrays(path, arrays),
+        size=sum(array.nbytes for array in arrays.values()),
+        layers=tuple(arrays["layers"].tolist()) if "layers" in arrays else None,
+        num_experts=int(arrays["num_experts"]) if "num_experts" in arrays else None,
+        marks_absent=True,
+        documents=_table_in(beside),
+    )
+
+
+def _table_in(folder: Path | None) -> Path | None:
+    table = folder / "documents.parquet" if folder else None
+    return table if table and table.is_file() else None
+
+
+def _read_arrays(path: Path, arrays: _Arrays) -> Iterator[Block]:
+    experts, numbering = arrays["experts"], Numbering()
+    row_bytes = sum(array[:1].nbytes for array in arrays.values() if array.shape[:1] == experts.shape[:1])
+    for start in range(0, len(experts), BLOCK_TOKENS):
+        rows = slice(start, start + BLOCK_TOKENS)
+        part = experts[rows]
+        named = np.asarray(arrays["document"][rows]) if "document" in arrays else np.zeros(len(part), np.int64)
+        document, keys = numbering.take(named)
+        yield Block(
+            document=document,
+            keys=keys,
+            experts=part,
+            weights=arrays["weights"][rows] if "weights" in arrays else None,
+            tokens={name: arrays[name][rows] for name in _TOKEN_COLUMNS if name in arrays},
+            where=lambda row, start=start: f"{path}, token {start + row}",  # type: ignore[misc]
+            bytes_read=(start + len(part)) * row_bytes,
+        )
+
+
+def _parquet_source(path: Path) -> Source:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise TraceError(f"{path}: expected a Parquet file, got {str(error).splitlines()[0]}") from None
+    numbers: dict[str, list[int]] = {"experts": [], "weights": []}
+    for name in schema.names:
+        match = re.fullmatch(r"(experts|weights)_(\d+)", name)
+        if match:
+            numbers[match[1]].append(int(match[2]))
+        elif name not in ("document", *_TOKEN_COLUMNS):
+            known = ("document", *_TOKEN_COLUMNS, "experts_LAYER", "weights_LAYER")
+            raise TraceError(f"{path}: expected columns {', '.join(known)}, got {name!r}.{did_you_mean(name, known)}")
+    layers = tuple(sorted(numbers["experts"]))
+    if not layers:
+        raise TraceError(f"{path}: expected columns experts_LAYER of lists, the columns are {', '.join(schema.names)}")
+    if numbers["weights"] and sorted(numbers["weights"]) != list(layers):
+        raise TraceError(f"{path}: expected gate weights for all layers or none; some layer has one without the other")
+    return Source(
+        path=path,
+        read=lambda: _read_parquet(path, layers, bool(numbers["weights"])),
+        size=path.stat().st_size,
+        layers=layers,
+        marks_absent=True,
+        documents=_table_in(path.parent) if path.name != "documents.parquet" else None,
+    )
+
+
+def _read_parquet(path: Path, layers: tuple[int, ...], has_weights: bool) -> Iterator[Block]:
+    numbering, start = Numbering(), 0
+    with pq.ParquetFile(path) as file:
+        total, size = max(file.metadata.num_rows, 1), path.stat().st_size
+        batches = file.iter_batches(batch_size=_PARQUET_ROWS)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise TraceError(f"{path}: expected a whole Parquet file, got {str(error).splitlines()[0]}") from None
+            if batch is None:
+                return
+            if not len(batch):
+                continue
+            named = np.zeros(len(batch), np.int64)
+            if "document" in batch.schema.names:
+                named = _plain(batch["document"], f"{path}, column document")
+            document, keys = numbering.take(named)
+            place = f"{path}, row {start} or after"
+            experts = [_lists(batch[f"experts_{layer}"], NO_EXPERT, f"{place}, experts_{layer}") for layer in layers]
+            weights = [
+                _lists(batch[f"weights_{layer}"], 0, f"{place}, weights_{layer}") for layer in layers if has_weights
+            ]
+            for layer, part in zip(layers * (1 + has_weights), experts + weights, strict=True):
+                if part.shape != experts[0].shape:
+                    raise TraceError(
+                        f"{place}: expected lists of k = {experts[0].shape[1]} in all layers, got {part.shape[1]} in "
+                        f"layer {layer}; the trace has one k for all"
+                    )
+            columns = [name for name in _TOKEN_COLUMNS if name in batch.schema.names]
+            yield Block(
+                document=document,
+                keys=keys,
+                experts=np.stack(experts, axis=1),
+                weights=np.stack(weights, axis=1) if weights else None,
+                tokens={name: _plain(batch[name], f"{path}, column {name}") for name in columns},
+                where=lambda row, start=start: f"{path}, row {start + row}",  # type: ignore[misc]
+                bytes_read=(start + len(batch)) * size // total,
+            )
+            start += len(batch)
+
+
+def _plain(column: pa.Array, place: str) -> NDArray[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if column.null_count or not (pa.types.is_integer(column.type) or (strings and place.endswith("document"))):
+        raise TraceError(f"{place}: expected a whole number for each token, got {column.type} with nulls or text")
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _lists(column: pa.Array, absent: int, place: str) -> NDArray[Any]:
+    """Values [rows, k] of a column of lists, all of the same length; a null in a list becomes `absent`."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise TraceError(f"{place}: expected lists of numbers, got {kind}")
+    fits = pa.types.is_integer if absent == NO_EXPERT else pa.types.is_floating
+    if not fits(kind.value_type):
+        what = "whole numbers" if absent == NO_EXPERT else "floats"
+        raise TraceError(f"{place}: expected lists of {what}, got {kind}")
+    lengths = column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
+    if (lengths != lengths[0]).any() or lengths[0] < 1:
+        raise TraceError(f"{place}: expected lists of one length k, got lengths {lengths.min()} to {lengths.max()}")
+    values = column.flatten()
+    if values.null_count:
+        values = values.cast(pa.int64() if absent == NO_EXPERT else pa.float64()).fill_null(absent)
+    return values.to_numpy(zero_copy_only=False).reshape(-1, int(lengths[0]))

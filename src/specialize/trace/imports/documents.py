@@ -1,0 +1,92 @@
+"""The documents of an import: those of a table that was given, or ids alone."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from specialize.corpus import Document, open_corpus
+from specialize.errors import CorpusError, TraceError
+from specialize.trace.imports.source import Key
+
+_AT_ONCE = 512
+
+
+class ImportedDocuments:
+    """Collects the documents that an input names, in order.
+
+    Args:
+        table: where their ids, texts and labels are; None where they are not known.
+
+    Raises:
+        CorpusError: the table cannot be read, or holds texts that are empty, which would shift the rows.
+    """
+
+    def __init__(self, table: Path | None) -> None:
+        self.table = table
+        self._rows: list[Document] = []
+        self._by_id: dict[str, int] = {}
+        self._seen: set[Key] = set()
+        self._taken: list[int] = []
+        self._ids: list[str] = []
+        self.digest: str | None = None
+        if table is not None:
+            corpus = open_corpus(table)
+            self._rows = list(corpus)
+            if corpus.skipped:
+                raise CorpusError(f"{table}: expected a text for every document, {corpus.skipped} are empty")
+            self._by_id = {document.id: row for row, document in enumerate(self._rows)}
+            self.digest = corpus.digest
+
+    def take(self, keys: Sequence[Key], where: str) -> None:
+        """Enter the documents that begin; numbers are rows of the table, texts are ids in it.
+
+        Raises:
+            TraceError: a document comes a second time, or is not in the table.
+        """
+        for key in keys:
+            if key in self._seen:
+                raise TraceError(
+                    f"{where}: document {key!r} comes a second time; keep the tokens of a document together"
+                )
+            self._seen.add(key)
+            if self.table is None:
+                self._ids.append(str(key))
+                continue
+            row = self._by_id.get(key) if isinstance(key, str) else key if 0 <= key < len(self._rows) else None
+            if row is None:
+                raise TraceError(f"{where}: document {key!r} is not among the {len(self._rows)} rows of {self.table}")
+            self._taken.append(row)
+
+    @property
+    def count(self) -> int:
+        """How many documents were entered."""
+        return len(self._taken) or len(self._ids)
+
+    @property
+    def left_out(self) -> int:
+        """How many rows of the table no token belongs to."""
+        return len(self._rows) - len(self._taken) if self.table else 0
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the label columns."""
+        return list(dict.fromkeys(name for row in self._taken for name in self._rows[row].labels))
+
+    def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Columns id, text (null where it is not known) and the labels, all strings."""
+        schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *self.labels)])
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            for start in range(0, self.count, _AT_ONCE):
+                part = [self._row(number) for number in range(start, min(start + _AT_ONCE, self.count))]
+                yield pa.RecordBatch.from_pylist(part, schema=schema)
+
+        return schema, rows()
+
+    def _row(self, number: int) -> dict[str, Any]:
+        if self.table is None:
+            return {"id": self._ids[number], "text": None}
+        document = self._rows[self._taken[number]]
+        return {"id": document.id, "text": document.text, **document.labels}

@@ -1,0 +1,51 @@
+"""The formats that can be imported."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from specialize.errors import TraceError, did_you_mean
+from specialize.trace.imports.arrays import open_arrays
+from specialize.trace.imports.esft import open_esft
+from specialize.trace.imports.olmoe import open_olmoe
+from specialize.trace.imports.serving import open_sglang, open_vllm
+from specialize.trace.imports.source import ImportOptions, Source
+
+
+@dataclass(frozen=True)
+class ImportFormat:
+    """A kind of input.
+
+    Attributes:
+        name: what the command line calls it.
+        what: what it is, in one line.
+        open: look at an input and return how to read it.
+    """
+
+    name: str
+    what: str
+    open: Callable[[Path, ImportOptions], Source]
+
+
+_ALL = (
+    ImportFormat("esft", "ESFT's text dumps: a folder of expert_weights_LAYER.txt", open_esft),
+    ImportFormat("olmoe", "OLMoE's analysis: JSON Lines of input_ids, predicted_token_ids, exp_ids", open_olmoe),
+    ImportFormat("vllm", "vLLM's routed experts: .npy or .safetensors [tokens, layers, k], or a folder", open_vllm),
+    ImportFormat("sglang", "SGLang's responses with routed experts, in JSON Lines", open_sglang),
+    ImportFormat("arrays", "a plain layout of one's own: .npz, a folder of .npy, or Parquet", open_arrays),
+)
+FORMATS: Mapping[str, ImportFormat] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def open_source(name: str, path: Path, options: ImportOptions) -> Source:
+    """Open an input.
+
+    Raises:
+        TraceError: the format is unknown, the input is missing or cannot be of that format.
+    """
+    if name not in FORMATS:
+        raise TraceError(f"expected a format of {', '.join(FORMATS)}, got {name!r}.{did_you_mean(name, FORMATS)}")
+    if not path.exists():
+        raise TraceError(f"{path}: expected {FORMATS[name].what}, found no such file or folder")
+    return FORMATS[name].open(path, options)

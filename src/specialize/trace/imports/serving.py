@@ -1,0 +1,182 @@
+"""What inference servers return: vLLM's routed experts as arrays, SGLang's as base64 in JSON.
+
+Both give every layer of the model, in order; a dense layer is filled with zeros. Name the MoE layers to leave those
+out. A slot that the server recorded nothing for is -1. Token ids and gate weights are not among what is returned.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.errors import TraceError
+from specialize.trace.imports.source import (
+    BLOCK_TOKENS,
+    Block,
+    ImportOptions,
+    Source,
+    check_file,
+    list_files,
+    natural_key,
+    read_lines,
+)
+
+_TORCH_ENDINGS = (".pt", ".pth", ".pkl", ".bin")
+_EXTENSION_FIELDS = ("sgl_ext", "sglext")
+
+
+def open_vllm(path: Path, options: ImportOptions) -> Source:
+    """Open routed experts: integers [tokens, layers, k], .npy or .safetensors, a file or a folder of them.
+
+    Each array is a document, called after its file, or after its name where a file holds several.
+    """
+    refuse_torch(path)
+    files = list_files(path, ["*.npy", "*.safetensors"], what="routed experts as arrays")
+    for file in files:
+        check_file(file)
+    size = sum(file.stat().st_size for file in files)
+    return Source(path=path, read=lambda: _read_vllm(files), size=size, marks_absent=True)
+
+
+def _read_vllm(files: list[Path]) -> Iterator[Block]:
+    document = done = 0
+    for file in files:
+        for name, array in _arrays_of(file):
+            place = f"{file}, array {name!r}" if file.suffix == ".safetensors" else str(file)
+            if array.ndim != 3 or not np.issubdtype(array.dtype, np.integer):
+                raise TraceError(
+                    f"{place}: expected integers [tokens, layers, k], got {array.dtype} {list(array.shape)}"
+                )
+            key = file.stem if file.suffix == ".npy" else name if len(files) == 1 else f"{file.stem}:{name}"
+            yield from _cut(array, document, key, place, done)
+            document += len(array) > 0
+            done += array.nbytes
+
+
+def _cut(array: NDArray[np.integer], document: int, key: str, place: str, done: int) -> Iterator[Block]:
+    for start in range(0, len(array), BLOCK_TOKENS):
+        experts = array[start : start + BLOCK_TOKENS]
+        yield Block(
+            document=np.full(len(experts), document),
+            keys=[] if start else [key],
+            experts=experts,
+            where=lambda row, start=start: f"{place}, token {start + row}",  # type: ignore[misc]
+            bytes_read=done + start * array[:1].nbytes,
+        )
+
+
+def _arrays_of(file: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    if file.suffix == ".npy":
+        yield "", load_array(file)
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            for name in sorted(tensors.keys(), key=natural_key):
+                yield name, tensors.get_tensor(name)
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two for types that NumPy has not
+        raise TraceError(f"{file}: expected arrays of integers in safetensors, got {error}") from None
+
+
+def load_array(file: Path) -> NDArray[Any]:
+    """Open a .npy file through a memory map.
+
+    Raises:
+        TraceError: it is no such file, is cut off, or holds Python objects.
+    """
+    try:
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise TraceError(f"{file}: expected a whole .npy file of numbers, got {str(error).splitlines()[0]}") from None
+    if not isinstance(array, np.ndarray):
+        raise TraceError(f"{file}: expected a .npy file of one array, got a file of another kind")
+    return array
+
+
+def refuse_torch(path: Path) -> None:
+    """Refuse torch files: they are pickles, and reading one runs what is in it."""
+    if path.suffix in _TORCH_ENDINGS:
+        raise TraceError(
+            f"{path}: expected no torch file: it is a pickle, and reading one runs whatever code is in it; load it "
+            "where you trust it, save its experts with numpy.save and import those with `arrays` or `vllm`"
+        )
+
+
+def open_sglang(path: Path, options: ImportOptions) -> Source:
+    """Open responses in JSON Lines whose routed experts are base64 of int32 [tokens, layers, k].
+
+    They are looked for in ``meta_info.routed_experts`` and in each choice's ``sgl_ext.routed_experts``. The shape is
+    not told: k and the number of layers have to be given.
+    """
+    refuse_torch(path)
+    num_layers = options.num_layers or len(options.layers or ())
+    if not options.top_k or not num_layers:
+        raise TraceError(
+            f"{path}: the responses do not tell the shape of their routed experts; give --top-k and --num-layers "
+            "(all layers of the model, dense ones included)"
+        )
+    files = list_files(path, ["*.jsonl", "*.json"], what="SGLang's responses, one JSON object a line")
+    for file in files:
+        check_file(file)
+    shape = (num_layers, options.top_k)
+    size = sum(file.stat().st_size for file in files)
+    return Source(path=path, read=lambda: _read_sglang(files, shape), size=size, marks_absent=True)
+
+
+def _read_sglang(files: list[Path], shape: tuple[int, int]) -> Iterator[Block]:
+    document = 0
+    for path, number, line, done in read_lines(files):
+        place = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise TraceError(f"{place}: expected one JSON response, got {error}") from None
+        for response in value if isinstance(value, list) else [value]:
+            for key, payload in _payloads(response, place):
+                experts = _decode(payload, shape, place)
+                for block in _cut(experts, document, key or str(document), place, 0):
+                    yield Block(block.document, block.keys, block.experts, block.where, bytes_read=done)
+                document += len(experts) > 0
+
+
+def _payloads(response: Any, place: str) -> list[tuple[str | None, str]]:
+    """Ids and encoded experts of a response; it may have several choices."""
+    found: list[tuple[str | None, str]] = []
+    if isinstance(response, dict):
+        facts = response.get("meta_info")
+        name = (facts if isinstance(facts, dict) else response).get("id")
+        name = None if name is None else str(name)
+        if isinstance(facts, dict) and isinstance(facts.get("routed_experts"), str):
+            found.append((name, facts["routed_experts"]))
+        choices = response.get("choices")
+        choices = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        for index, choice in enumerate(choices):
+            for extension in (choice.get(field) for field in _EXTENSION_FIELDS):
+                if isinstance(extension, dict) and isinstance(extension.get("routed_experts"), str):
+                    found.append((f"{name}:{index}" if len(choices) > 1 else name, extension["routed_experts"]))
+    if not found:
+        raise TraceError(
+            f"{place}: expected a response with meta_info.routed_experts, found none; "
+            "ask the server with return_routed_experts"
+        )
+    return found
+
+
+def _decode(payload: str, shape: tuple[int, int], place: str) -> NDArray[np.integer]:
+    try:
+        data = base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise TraceError(f"{place}: expected routed experts in base64, got {error}; the response is cut off") from None
+    layers, top_k = shape
+    if len(data) % (4 * layers * top_k):
+        raise TraceError(
+            f"{place}: expected int32 of {layers} layers with k = {top_k} for each token, got {len(data)} bytes; "
+            "--num-layers or --top-k is another, or the response is cut off"
+        )
+    return np.frombuffer(data, dtype="<i4").reshape(-1, layers, top_k)

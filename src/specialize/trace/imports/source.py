@@ -1,0 +1,144 @@
+"""What every importer gives: an input that can be read from the start, block by block."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.errors import TraceError
+
+BLOCK_TOKENS = 2**17
+
+Key = int | str
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user says of an input that does not say it itself.
+
+    Attributes:
+        num_experts: E; where neither the user nor the input tells, the largest id plus one is taken.
+        top_k: k, slots of a token; for formats that run them together.
+        layers: numbers of the MoE layers, as the model numbers them.
+        num_layers: layers that the input holds for each token, dense ones included; for formats that run them together.
+        documents: a table of the documents, as `open_corpus` reads one.
+    """
+
+    num_experts: int | None = None
+    top_k: int | None = None
+    layers: tuple[int, ...] | None = None
+    num_layers: int | None = None
+    documents: Path | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive tokens of an input.
+
+    Attributes:
+        document: int [tokens], running number of each token's document over the whole input, from 0.
+        keys: what the input calls the documents that begin in this block: ids (str), or their numbers (int).
+        experts: integers [tokens, layers, k], in rank order.
+        weights: gate weights [tokens, layers, k], where the input has them.
+        tokens: columns of the token schema that the input tells, each [tokens].
+        where: names the place of a row of this block, for messages.
+        bytes_read: how much of the input was read when this block was.
+    """
+
+    document: NDArray[np.integer]
+    keys: Sequence[Key]
+    experts: NDArray[np.integer]
+    where: Callable[[int], str]
+    weights: NDArray[np.floating] | None = None
+    tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    bytes_read: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input that was opened and looked at.
+
+    Attributes:
+        path: the input.
+        read: read it from the start; may be called again.
+        size: bytes to read.
+        layers: number of each layer on the layers' axis, as the model numbers them; None where it is not told.
+        num_experts: E, where the input tells it.
+        marks_absent: whether the format marks a slot without an expert by -1 (65535 in unsigned 16-bit integers).
+        documents: a table of the documents that lies beside the input.
+        notes: what was inferred and should be told the user.
+        facts: the same for the manifest.
+    """
+
+    path: Path
+    read: Callable[[], Iterator[Block]]
+    size: int
+    layers: tuple[int, ...] | None = None
+    num_experts: int | None = None
+    marks_absent: bool = False
+    documents: Path | None = None
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Numbering:
+    """Numbers documents in order of appearance, where every token names its own and blocks cut across them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last: Key | None = None
+
+    def take(self, values: NDArray[Any]) -> tuple[NDArray[np.int64], list[Key]]:
+        """Return the running number of each token's document [tokens], and the keys of those that begin here."""
+        begins = np.append(bool(self._last != values[0]), values[1:] != values[:-1])
+        rows = self._count - 1 + np.cumsum(begins)
+        self._last = values[-1]
+        self._count += int(begins.sum())
+        return rows, values[begins].tolist()
+
+
+def list_files(path: Path, patterns: Sequence[str], *, what: str) -> list[Path]:
+    """Return the file itself, or the matching files of a folder in the order of the numbers in their names.
+
+    Raises:
+        TraceError: the folder has no such file, or the file is of another kind.
+    """
+    if path.is_file():
+        if not any(path.match(pattern) for pattern in patterns):
+            raise TraceError(f"{path}: expected {what} ({', '.join(patterns)}), got a file of another kind")
+        return [path]
+    found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
+    if not found:
+        raise TraceError(f"{path}: expected a folder with {what} ({', '.join(patterns)}), found none in it")
+    return sorted(found, key=lambda file: natural_key(file.name))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts 9 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def check_file(path: Path) -> None:
+    """Raise TraceError where a file is empty or cannot be read."""
+    try:
+        if path.stat().st_size == 0:
+            raise TraceError(f"{path}: expected routing, got an empty file")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, bytes, int]]:
+    """Yield file, line number from 1, line, and bytes read so far; lines of white space are passed over."""
+    done = 0
+    for path in paths:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                done += len(line)
+                if line.strip():
+                    yield path, number, line, done
