@@ -106,6 +106,20 @@ def test_the_largest_over_layers_is_one_row(frame):
     assert pd.isna(largest["ci_kind"])
 
 
+def test_shadow_routers_are_measured_beside_the_models_own(planted, annotation, frame):
+    noise = plant_noise(SHARES, CHANNEL[0], num_documents=40, tokens_per_document=30)
+    own = {3: noise.experts, 7: planted.experts}
+    swapped = {3: planted.experts, 7: noise.experts}
+    both = specialization(PlantedTrace(planted.documents, own, num_experts=3, shadows=swapped), annotation, draws=49)
+    learned, shadow = (both[both["routing"] == routing].reset_index(drop=True) for routing in ("learned", "shadow"))
+    pd.testing.assert_frame_equal(learned, frame)
+    turned = shadow.assign(routing="learned", layer=shadow["layer"].replace({3: 7, 7: 3}))
+    keys = ["layer", "metric", "expert", "label"]
+    pd.testing.assert_frame_equal(
+        turned.sort_values(keys, ignore_index=True), frame.sort_values(keys, ignore_index=True), check_exact=False
+    )
+
+
 def test_q_values_are_within_a_metric(frame):
     for metric in ("lift", "specific_information", "uncertainty_coefficient"):
         rows = frame[frame["metric"] == metric]

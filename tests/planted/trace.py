@@ -17,6 +17,7 @@ class PlantedRouter:
     name: str
     num_experts: int
     top_k: int
+    routing: str = "learned"
 
 
 class PlantedTrace:
@@ -27,6 +28,7 @@ class PlantedTrace:
         routings: int16 [tokens, k] by layer number.
         num_experts: experts of every layer.
         weights: float32 [tokens, k] by layer number; equal shares unless given.
+        shadows: routing of random routers beside them, int16 [tokens, k] by layer number.
         name: the run's name.
     """
 
@@ -37,26 +39,26 @@ class PlantedTrace:
         *,
         num_experts: int,
         weights: dict[int, NDArray[np.float32]] | None = None,
+        shadows: dict[int, NDArray[np.int16]] | None = None,
         name: str = "planted",
     ) -> None:
         self.path = Path("runs") / name
         self.num_tokens = len(documents)
         self.num_documents = int(documents.max()) + 1 if len(documents) else 0
-        self.layers: Sequence[PlantedRouter] = tuple(
-            PlantedRouter(layer, f"layers.{layer}", num_experts, experts.shape[1])
-            for layer, experts in routings.items()
-        )
-        self._documents, self._routings, self._weights = documents, routings, weights
+        self.layers = _routers(routings, num_experts, "learned")
+        self.shadows = _routers(shadows or {}, num_experts, "shadow")
+        self._documents, self._weights = documents, weights
+        self._routings = {"learned": routings, "shadow": shadows or {}}
 
-    def experts(self, layer: int | str) -> NDArray[np.int16]:
+    def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
         """Return the chosen experts [tokens, k] of a layer, by number or by name."""
-        return self._routings[self._number(layer)]
+        return self._routings[routing][self._number(layer)]
 
-    def weights(self, layer: int | str) -> NDArray[np.float32]:
+    def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Return the gate weights [tokens, k] of a layer, by number or by name."""
         if self._weights is not None:
             return self._weights[self._number(layer)]
-        experts = self.experts(layer)
+        experts = self.experts(layer, routing=routing)
         return np.full(experts.shape, 1 / experts.shape[1], dtype=np.float32)
 
     def tokens(self) -> pd.DataFrame:
@@ -65,3 +67,10 @@ class PlantedTrace:
 
     def _number(self, layer: int | str) -> int:
         return next(router.layer for router in self.layers if layer in (router.layer, router.name))
+
+
+def _routers(routings: dict[int, NDArray[np.int16]], num_experts: int, routing: str) -> Sequence[PlantedRouter]:
+    return tuple(
+        PlantedRouter(layer, f"layers.{layer}", num_experts, experts.shape[1], routing)
+        for layer, experts in routings.items()
+    )

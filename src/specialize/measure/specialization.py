@@ -34,7 +34,7 @@ def specialization(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure every layer of a trace against one annotation.
+    """Measure every layer of a trace, and every shadow router in it, against one annotation.
 
     Rows, by ``metric``: for each layer ``mutual_information``, ``uncertainty_coefficient`` (the share of
     H(label) that one routing decision removes), ``label_entropy`` and ``load_entropy``; for each expert
@@ -50,12 +50,12 @@ def specialization(
         draws: draws of the null.
         num_blocks: the most blocks of documents for the jackknife.
         seed: seed of the null; the same draws serve all layers.
-        progress: called with (layers done, layers in all).
+        progress: called with (routers done, routers in all).
 
     Returns:
-        A frame with the columns of `RESULT_COLUMNS`. Benjamini-Hochberg q-values are over all layers,
-        experts and labels of one metric. Where fewer than two labels occur the information is 0 and the
-        uncertainty coefficient NaN.
+        A frame with the columns of `RESULT_COLUMNS`, shadow routers (`routing`) after the model's own.
+        Benjamini-Hochberg q-values are over all layers, experts and labels of one metric and routing. Where
+        fewer than two labels occur the information is 0 and the uncertainty coefficient NaN.
 
     Raises:
         MeasurementError: when the annotation does not fit the trace or labels nothing that was routed, or
@@ -74,20 +74,21 @@ def specialization(
     if not trace.layers:
         raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
     documents = trace.tokens()["document"].to_numpy()
+    routers = [*trace.layers, *trace.shadows]
 
     measured: list[LayerMeasurement] = []
-    for done, router in enumerate(trace.layers):
+    for done, router in enumerate(routers):
         if progress is not None:
-            progress(done, len(trace.layers))
+            progress(done, len(routers))
         measured.append(
             measure_layer(
                 annotation.codes,
-                trace.experts(router.name),
+                trace.experts(router.name, routing=router.routing),
                 documents,
                 level=annotation.level,
                 num_labels=len(annotation.labels),
                 num_experts=router.num_experts,
-                weights=trace.weights(router.name) if rule == "gate" else None,
+                weights=trace.weights(router.name, routing=router.routing) if rule == "gate" else None,
                 rule=rule,
                 draws=draws,
                 num_blocks=num_blocks,
@@ -95,18 +96,22 @@ def specialization(
             )
         )
     if progress is not None:
-        progress(len(trace.layers), len(trace.layers))
+        progress(len(routers), len(routers))
 
-    layers = [router.layer for router in trace.layers]
-    frames = [
-        _layer_rows(layer, measurement, annotation.labels) for layer, measurement in zip(layers, measured, strict=True)
-    ]
-    frames.append(_rows(largest_uncertainty(measured), "max_uncertainty_coefficient"))
+    frames = []
+    for routing in dict.fromkeys(router.routing for router in routers):
+        own = [
+            (router.layer, layer) for router, layer in zip(routers, measured, strict=True) if router.routing == routing
+        ]
+        rows = [_layer_rows(number, layer, annotation.labels) for number, layer in own]
+        rows.append(_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
+        frame = pd.concat(rows, ignore_index=True)
+        frame["routing"] = routing
+        frame["q_value"] = adjust_p_values(frame)
+        frames.append(frame)
     frame = pd.concat(frames, ignore_index=True)
     frame["run"] = trace.path.name if run is None else run
-    frame["routing"] = "learned"
     frame["label_set"] = annotation.name
-    frame["q_value"] = adjust_p_values(frame)
     return as_results(frame)
 
 
