@@ -32,6 +32,25 @@ def test_a_text_without_tokens_has_no_window(tokenizer):
     assert [window.document for window in cut_windows(["", "a"], tokenizer, length=4, first_document=7)] == [8]
 
 
+def test_windows_that_overlap_record_each_token_once(tokenizer):
+    windows = list(cut_windows(["a b c d e f g"], tokenizer, length=5, stride=2))
+    assert [window.token_ids.tolist() for window in windows] == [[1, 3, 4, 5, 6], [1, 5, 6, 7, 8], [1, 7, 8, 9]]
+    assert [window.opening for window in windows] == [1, 3, 3]
+    assert [window.spans[:, 0].tolist() for window in windows] == [[0, 2, 4, 6], [8, 10], [12]]
+
+
+@given(st.integers(0, 40), st.integers(2, 12), st.integers(1, 15))
+def test_any_stride_records_every_token_once(tokenizer, tokens, length, stride):
+    text = " ".join("abcdefghij"[i % 10] for i in range(tokens))
+    windows = list(cut_windows([text], tokenizer, length=length, stride=stride))
+    assert [start for window in windows for start, _ in window.spans] == list(range(0, 2 * tokens, 2))
+    for window in windows:
+        assert len(window.token_ids) <= length
+        assert window.num_recorded == len(window.token_ids) - window.opening
+    for window in windows[1:]:
+        assert window.opening - 1 >= max(0, length - 1 - stride)
+
+
 def make_window(length: int) -> Window:
     return Window(0, np.zeros(length, np.int32), 0, np.zeros((length, 2), np.int32))
 

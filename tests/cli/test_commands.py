@@ -108,6 +108,36 @@ def test_inspect(checkpoint, call):
     assert "softmax" in table
 
 
+def test_everything_that_can_be_recorded(checkpoint, corpus, call, tmp_path):
+    what = ("--control", "random-router", "--seed", "4", "--logits", "--norms", "--predictions", "--stride", "32")
+    code, out, err = call(
+        "trace", checkpoint, corpus, "-o", tmp_path / "run", "--text-column", "body", *what, "--context", "48", "--json"
+    )
+    assert code == 0
+    told = json.loads(out)
+    trace = specialize.open_trace(tmp_path / "run")
+    assert (told["layers"], told["tokens"]) == (2, trace.num_tokens)
+    assert trace.contents == ("weights", "logits", "norms", "predictions")
+    assert [spec.found_by for spec in trace.shadows] == ["random router, seed 4"] * 2
+    assert re.search(r"about [\d,]+ tokens of 40 documents, 4 routers: about [\d.]+ kB to write, [\d.]+ \w+ free", err)
+
+
+def test_a_damaged_shard_is_named_and_made_anew(checkpoint, corpus, call, tmp_path):
+    run = tmp_path / "run"
+    command = ("trace", checkpoint, corpus, "-o", run, "--text-column", "body", "--no-weights")
+    assert call(*command)[0] == 0
+    path = run / "trace/routing-00000.arrow"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    code, out, _ = call("validate", run)
+    assert code == 1
+    assert "trace/routing-00000.arrow: damaged" in out
+    assert "--repair" in out
+    assert call(*command, "--repair")[0] == 0
+    assert path.read_bytes() == whole
+    assert call("validate", run)[0] == 0
+
+
 def expect_one_line(result: tuple[int, str, str], pattern: str) -> None:
     code, out, err = result
     assert code == 2

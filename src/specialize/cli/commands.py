@@ -301,6 +301,11 @@ def validate(run: Run, as_json: Json = False) -> None:
     else:
         for check in wrong:
             out.print(f"{check.file}: {check.problem}", highlight=False, markup=False, soft_wrap=True)
+        if any(check.file != "manifest.json" for check in wrong):
+            out.print(
+                "its `specialize trace` command, given again with --repair, makes these anew",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
         if not wrong:
             out.print(f"{run}: {len(checks)} files, all as the manifest says", highlight=False, markup=False)
     if wrong:

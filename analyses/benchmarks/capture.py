@@ -1,0 +1,250 @@
+"""What capturing costs, as ratios of times taken side by side.
+
+    python analyses/benchmarks/capture.py -o analyses/benchmarks/results
+
+All of it runs on a random OLMoE-like model (E = 64, k = 8), in rounds in which every way of running takes its turn, in
+an order that changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is
+compared where it is installed. Peak memory is that of a process of its own for each corpus.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import OlmoeConfig, OlmoeForCausalLM
+
+import specialize
+from specialize.capture import Checkpoint, TraceOptions, trace_corpus
+from specialize.corpus import open_corpus
+from specialize.manifest import versions
+from specialize.models.data import train_bpe
+from specialize.quiet import without_transformers_bars
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+VOCABULARY = 4096
+WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstv" for b in ("a", "e", "i", "o", "ou") for c in ("", "n", "rt", "sk", "ld")]
+
+
+def build_model(*, layers: int, width: int) -> OlmoeForCausalLM:
+    torch.manual_seed(0)
+    config = OlmoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=width // 2,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_experts=64,
+        num_experts_per_tok=8,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    model = OlmoeForCausalLM(config).to(DEVICE).eval()
+    return model.bfloat16() if DEVICE == "cuda" else model
+
+
+def timed(run: Callable[[], object]) -> float:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def compare(ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> Iterator[dict[str, object]]:
+    """Time every way once a round, in a rotated order; yield its ratio to the way named `to`."""
+    for run in ways.values():
+        run()  # warm
+    names, times = list(ways), []
+    for number in range(rounds):
+        order = names[number % len(names) :] + names[: number % len(names)]
+        times.append({name: timed(ways[name]) for name in order})
+    for name in names:
+        ratios = [taken[name] / taken[to] for taken in times]
+        low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
+        seconds = statistics.median(taken[name] for taken in times)
+        yield {"way": name, "ratio": middle, "quartile_1": low, "quartile_3": high, "seconds": seconds}
+
+
+def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, Callable[[], object]]:
+    ids = torch.randint(0, VOCABULARY, (batch, length), device=DEVICE)
+    gates = [layer.mlp.gate for layer in model.model.layers]
+
+    @torch.inference_mode()
+    def plain(**more: object) -> object:
+        return model(input_ids=ids, use_cache=False, **more)
+
+    def attached(**how: object) -> Callable[[], object]:
+        recorder = specialize.attach(model, **how)
+        recorder.stop()
+
+        def run() -> object:
+            with recorder:
+                plain()
+            return recorder.take_columns()
+
+        return run
+
+    def hooked_logits() -> object:
+        kept: list[torch.Tensor] = []
+        handles = [
+            gate.register_forward_hook(lambda _, __, output: kept.append(output[0].clone().topk(8).indices))
+            for gate in gates
+        ]
+        plain()
+        for handle in handles:
+            handle.remove()
+        return kept
+
+    def own_logits() -> object:
+        return [logits.softmax(dim=-1).topk(8) for logits in plain(output_router_logits=True).router_logits]
+
+    ways: dict[str, Callable[[], object]] = {
+        "plain": plain,
+        "plain again": plain,
+        "specialize": attached(),
+        "specialize, with random-router control": attached(control="random-router"),
+        "specialize, with router logits": attached(extras=["logits"]),
+        "output_router_logits": lambda: plain(output_router_logits=True),
+        "output_router_logits, softmax and top-k": own_logits,
+        "hooks on the routers, clone and top-k": hooked_logits,
+    }
+    try:
+        import nnsight
+    except ImportError:
+        return ways
+    watched = nnsight.NNsight(model)
+
+    def with_nnsight() -> object:
+        with torch.inference_mode(), watched.trace(input_ids=ids, use_cache=False):
+            saved = nnsight.save([])
+            for layer in watched.model.layers:
+                saved.append(layer.mlp.gate.output)
+        return saved
+
+    return ways | {"nnsight, router outputs": with_nnsight}
+
+
+def write_corpus(path: Path, documents: int, seed: int = 0) -> list[str]:
+    """Documents of mixed length, log-normal about 90 words, at most 700."""
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(rng.lognormal(4.5, 0.9, documents).astype(int), 4, 700)
+    texts = [" ".join(rng.choice(WORDS, length)) for length in lengths]
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
+    return texts
+
+
+def make_checkpoint(model: OlmoeForCausalLM, texts: list[str]) -> Checkpoint:
+    tokenizer = train_bpe(texts[:200], vocab_size=1000, max_length=1024)
+    facts = {"name": "random", "revision": None, "dtype": str(model.dtype), "config_digest": "0", "config": {}}
+    return Checkpoint("random", model, tokenizer, facts)
+
+
+def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[str, Callable[[], object]]:
+    texts = write_corpus(folder / "corpus.jsonl", documents)
+    checkpoint = make_checkpoint(model, texts)
+    tokenizer = checkpoint.tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+
+    def trace() -> object:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        options = TraceOptions(context_length=1024, batch_tokens=8192)
+        return trace_corpus(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
+
+    def fixed_batches(size: int) -> Callable[[], None]:
+        @torch.inference_mode()
+        def run() -> None:
+            for start in range(0, len(texts), size):
+                inputs = tokenizer(texts[start : start + size], return_tensors="pt", padding=True)
+                inputs = inputs.to(DEVICE)
+                model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+
+        return run
+
+    return {
+        "plain, batches of 16 as they come": fixed_batches(16),
+        "plain, batches of 8 as they come": fixed_batches(8),
+        "specialize trace": trace,
+    }
+
+
+def peak_memory(documents: int) -> dict[str, object]:
+    """Trace in a process of its own; megabytes at its peak."""
+    command = [sys.executable, __file__, "--memory-of", str(documents)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def trace_and_tell(documents: int) -> None:
+    model = build_model(layers=4, width=64)
+    with tempfile.TemporaryDirectory() as name:
+        texts = write_corpus(Path(name) / "corpus.jsonl", documents)
+        checkpoint = make_checkpoint(model, texts)
+        del texts
+        options = TraceOptions(context_length=512, batch_tokens=4096, shard_tokens=2**15)
+        trace = trace_corpus(checkpoint, open_corpus(Path(name) / "corpus.jsonl"), Path(name) / "run", options=options)
+        tokens = trace.num_tokens
+    told = {"documents": documents, "tokens": tokens}
+    told["host_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if DEVICE == "cuda":
+        told["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    print(json.dumps(told))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--documents", type=int, default=160)
+    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.memory_of:
+        trace_and_tell(given.memory_of)
+        return
+    layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
+    model = build_model(layers=layers, width=width)
+    rows = []
+    with without_transformers_bars():
+        for row in compare(forward_ways(model, batch, 256), to="plain", rounds=given.rounds):
+            rows.append({"what": f"forward pass, {batch} x 256 tokens"} | row)
+            print(f"{row['way']:<45} {row['ratio']:.3f}", flush=True)
+        with tempfile.TemporaryDirectory() as name:
+            ways = trace_ways(model, Path(name), given.documents)
+            rounds = max(5, given.rounds // 3)
+            for row in compare(ways, to="specialize trace", rounds=rounds):
+                rows.append({"what": f"{given.documents} documents of mixed length"} | row)
+                print(f"{row['way']:<45} {row['ratio']:.3f}", flush=True)
+    memory = [peak_memory(documents) for documents in (1000, 8000)]
+    for told in memory:
+        print(told, flush=True)
+    given.output.mkdir(parents=True, exist_ok=True)
+    name = "gpu" if DEVICE == "cuda" else "cpu"
+    pd.DataFrame(rows).to_csv(given.output / f"capture-{name}.csv", index=False, float_format="%.4f")
+    pd.DataFrame(memory).to_csv(given.output / f"capture-memory-{name}.csv", index=False, float_format="%.1f")
+    about = {
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "model": {"layers": layers, "width": width, "experts": 64, "top_k": 8, "dtype": str(model.dtype)},
+        "rounds": given.rounds,
+        "versions": versions(),
+    }
+    (given.output / f"capture-{name}.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
