@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from specialize.capture import LayerRouting, Recorder, attach
+    from specialize.capture import LayerRouting, Recorder, attach, register_router
     from specialize.trace import RouterSpec, RoutingTrace, open_trace
 
 __version__ = version("specialize")
@@ -17,12 +17,22 @@ _HOME = {
     "LayerRouting": "specialize.capture",
     "Recorder": "specialize.capture",
     "attach": "specialize.capture",
+    "register_router": "specialize.capture",
     "RouterSpec": "specialize.trace",
     "RoutingTrace": "specialize.trace",
     "open_trace": "specialize.trace",
 }
 
-__all__ = ["LayerRouting", "Recorder", "RouterSpec", "RoutingTrace", "__version__", "attach", "open_trace"]
+__all__ = [
+    "LayerRouting",
+    "Recorder",
+    "RouterSpec",
+    "RoutingTrace",
+    "__version__",
+    "attach",
+    "open_trace",
+    "register_router",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.extras import predictions
+from specialize.capture.probe import encoder_of
 from specialize.capture.recorder import Recorder
 from specialize.capture.transfer import Transfer
 from specialize.capture.windows import Window, plan_batches
+from specialize.errors import CaptureError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard
 
 
@@ -29,7 +31,8 @@ class ShardTracer:
         self.with_predictions = with_predictions
         self._model = model if with_predictions else _without_head(model, recorder)
         self._device = model.device
-        self._start = _decoder_start(model.config) if getattr(model.config, "is_encoder_decoder", False) else None
+        self._start = _decoder_start(model) if encoder_of(model) is not None else None
+        self._num_embeddings = model.get_input_embeddings().num_embeddings
         self._transfer = Transfer()
 
     def trace(
@@ -49,8 +52,10 @@ class ShardTracer:
             on_batch: called after each batch with the tokens and the windows that it brought.
 
         Raises:
+            CaptureError: the tokenizer is not the model's.
             RuntimeError: out of memory; nothing of this shard is left over, it can be run again in smaller batches.
         """
+        self._refuse_unknown_tokens(windows)
         counts = np.array([window.num_recorded for window in windows])
         starts = counts.cumsum() - counts
         routing = [_empty_columns(spec, counts.sum(), self.recorder.extras) for spec in self.recorder.specs]
@@ -72,6 +77,14 @@ class ShardTracer:
         tokens = _token_columns(windows, counts, first_sequence)
         return Shard(tokens | (predicted if self.with_predictions else {}), routing, {"batch_tokens": batch_tokens})
 
+    def _refuse_unknown_tokens(self, windows: Sequence[Window]) -> None:
+        largest = max(int(window.token_ids.max()) for window in windows)
+        if largest >= self._num_embeddings:
+            raise CaptureError(
+                f"expected token ids below {self._num_embeddings}, which is what the model has embeddings for, got "
+                f"{largest} from the tokenizer beside it: is it the tokenizer of another model?"
+            )
+
     def _run(self, batch: list[Window], rows: NDArray[np.int64], places: list[dict[str, NDArray[Any]]]) -> None:
         ids, mask = _pad(batch)
         inputs = {"input_ids": ids, "attention_mask": mask}
@@ -84,9 +97,10 @@ class ShardTracer:
             output = self._model(**inputs, use_cache=False)
             recorded = self.recorder.take_columns()
             if self.with_predictions:
-                read = inputs.get("decoder_input_ids", inputs["input_ids"])
+                side = "decoder_" if self._start is not None else ""
+                read = (inputs[f"{side}input_ids"], inputs[f"{side}attention_mask"])
                 names = ("predicted_token_id", "next_token_loss")
-                recorded.append(dict(zip(names, predictions(output.logits, read), strict=True)))
+                recorded.append(dict(zip(names, predictions(output.logits, *read), strict=True)))
         del output
         shift = {"encoder": 0, "decoder": 0 if self._start is None else 1}
         kept = {stack: _kept(batch, ids.shape[1], shift=by) for stack, by in shift.items()}
@@ -148,11 +162,12 @@ def _kept(batch: Sequence[Window], longest: int, *, shift: int) -> Tensor:
     )
 
 
-def _decoder_start(config: Any) -> int:
+def _decoder_start(model: Any) -> int:
     for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            return value
+        for settings in (getattr(model, "generation_config", None), model.config):
+            value = getattr(settings, name, None)
+            if isinstance(value, int):
+                return value
     return 0
 
 

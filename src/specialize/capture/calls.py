@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from specialize.capture.probe import encoder_of
+
 
 @dataclass(frozen=True)
 class StackInput:
@@ -120,16 +122,11 @@ class CallWatcher:
 def _callable_parts(model: nn.Module) -> list[nn.Module]:
     parts = [model]
     backbone = getattr(model, getattr(model, "base_model_prefix", "") or "", None)
-    get_encoder: Any = getattr(model, "get_encoder", None)
-    encoder = get_encoder() if _is_encoder_decoder(model) and get_encoder is not None else None
+    encoder = encoder_of(model)
     for part in (backbone, encoder):
         if isinstance(part, nn.Module) and all(part is not other for other in parts):
             parts.append(part)
     return parts
-
-
-def _is_encoder_decoder(model: nn.Module) -> bool:
-    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
 def _read_inputs(
@@ -137,7 +134,7 @@ def _read_inputs(
 ) -> dict[str, StackInput]:
     ids = keywords.get("input_ids", arguments[0] if arguments else None)
     first = (ids, keywords.get("attention_mask"))
-    if not _is_encoder_decoder(model):
+    if encoder_of(model) is None:
         sides = {"decoder": first}
     elif keywords.get("encoder_outputs") is not None:
         sides = {"decoder": (keywords.get("decoder_input_ids"), keywords.get("decoder_attention_mask"))}

@@ -55,18 +55,20 @@ def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> Remov
     return point.module.register_forward_hook(hook, with_kwargs=True)
 
 
-def predictions(logits: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+def predictions(logits: Tensor, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Most likely next token of each token, and the loss of the true one.
 
     Args:
         logits: [batch, length, vocabulary].
-        token_ids: int64 [batch, length]; beyond a sequence's end anything.
+        token_ids: int64 [batch, length].
+        mask: [batch, length], 1 for real tokens, 0 for padding behind them.
 
     Returns:
-        Predicted ids, int64 [batch * length], and cross-entropy in nats, float32 [batch * length]; the last
-        position's loss is NaN.
+        Predicted ids, int64 [batch * length], and cross-entropy in nats, float32 [batch * length]; NaN for a
+        sequence's last token, which has no next one.
     """
-    following = F.pad(token_ids[:, 1:], (0, 1), value=-100).flatten()
+    real = token_ids.masked_fill(mask == 0, -100)
+    following = F.pad(real[:, 1:], (0, 1), value=-100).flatten()
     flat = logits.flatten(0, 1)
     predicted, losses = [], []
     for scores, target in zip(flat.split(_POSITIONS_AT_ONCE), following.split(_POSITIONS_AT_ONCE), strict=True):

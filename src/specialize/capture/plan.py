@@ -89,6 +89,7 @@ class TracePlan:
         layers: routers that are recorded, shadows included.
         size: estimated bytes on disk.
         free: bytes free there.
+        warnings: what a user must know of how this family routes.
     """
 
     documents: int
@@ -96,6 +97,7 @@ class TracePlan:
     layers: int
     size: int
     free: int
+    warnings: tuple[str, ...] = ()
 
 
 def survey_corpus(corpus: Corpus) -> CorpusSurvey:
@@ -120,6 +122,7 @@ def plan_trace(
     routers: Sequence[RouterSpec],
     contents: Sequence[str],
     run: Path,
+    warnings: tuple[str, ...] = (),
 ) -> TracePlan:
     """Estimate what a trace will take."""
     sampled = sum(map(len, survey.sample))
@@ -127,7 +130,7 @@ def plan_trace(
     total = round(tokens / max(sampled, 1) * survey.characters)
     size = round(total * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
-    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)
+    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free, warnings)
 
 
 def tokens_of_a_shard(routers: Sequence[RouterSpec], contents: Sequence[str], batch_tokens: int) -> int:

@@ -97,7 +97,7 @@ class RoutingPoint:
     logits: LogitsSource | None = None
     router: nn.Module | None = None
 
-    def watch(self, receive: Callable[[Choice], None]) -> "RemovableHandle | _Handles":
+    def watch(self, receive: Callable[[Choice], None]) -> RemovableHandle:
         """Call `receive` with each decision, as the model makes it; its tensors are the model's own, not copies."""
         if self.router is None:
             return watch(self.module, self.adapter, receive)
@@ -111,14 +111,14 @@ class RoutingPoint:
             receive(replace(choice, hidden=read.pop() if read else None))
 
         noting = self.router.register_forward_pre_hook(note, with_kwargs=True)
-        return _Handles((noting, watch(self.module, self.adapter, complete)))
+        return _Handles(noting, watch(self.module, self.adapter, complete))
 
 
-@dataclass(frozen=True)
-class _Handles:
-    """Several hooks that are taken out together."""
+class _Handles(RemovableHandle):
+    """Several hooks that are taken out as one."""
 
-    handles: tuple[RemovableHandle, ...]
+    def __init__(self, *handles: RemovableHandle) -> None:
+        self.handles = handles
 
     def remove(self) -> None:
         for handle in self.handles:

@@ -14,7 +14,15 @@ from torch import nn
 from specialize.capture.adapters import BUILT_IN
 from specialize.capture.convention import CONVENTION, count_experts
 from specialize.capture.points import Adapter, Choice, LogitsSource, RoutingPoint
-from specialize.capture.probe import Candidate, Inputs, Neighbour, paths_above, probe, refuse_what_cannot_be_seen
+from specialize.capture.probe import (
+    Candidate,
+    Inputs,
+    Neighbour,
+    encoder_of,
+    paths_above,
+    probe,
+    refuse_what_cannot_be_seen,
+)
 from specialize.capture.registry import registered
 from specialize.capture.scores import UNKNOWN, find_score_function, sums_to_one
 from specialize.errors import CaptureError
@@ -44,7 +52,7 @@ def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[Routin
         inputs: what to call the model with, keywords or a tuple of arguments; default: a few token ids.
 
     Returns:
-        Routing points in the model's order, their specifications filled in from what the pass saw.
+        Routing points in the order in which they decide, their specifications filled in from what the pass saw.
 
     Raises:
         CaptureError: the model routes nothing, or a module that looks like a routing point made no decision or
@@ -54,15 +62,15 @@ def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[Routin
     candidates = _find_candidates(model)
     if not candidates:
         raise CaptureError(
-            f"{type(model).__name__}: expected Mixture-of-Experts layers, found no module named 'experts'; a dense model "
-            f"has no routing to trace; {TEACH}"
+            f"{type(model).__name__}: expected Mixture-of-Experts layers, found no module named 'experts'; a dense "
+            f"model has no routing to trace; {TEACH}"
         )
-    called = probe(model, candidates, inputs)
+    decided, called = probe(model, candidates, inputs)
     _refuse_silence(model, candidates, called)
     points: list[RoutingPoint] = []
     before: _Finding | None = None
     encoder = _paths_in_encoder(model)
-    for order, candidate in enumerate(c for c in candidates.values() if c.choices):
+    for order, candidate in enumerate(candidates[path] for path in decided):
         finding = _learn(candidate, before)
         points.append(_point(model, candidate, finding, order, in_encoder=candidate.path in encoder))
         before = finding
@@ -104,13 +112,9 @@ def _refuse_silence(model: nn.Module, candidates: Mapping[str, Candidate], calle
     heard = {path for path in candidates if path not in silent}
     unexcused = [path for path in silent if not heard or not _is_excused(model, path, heard, called)]
     if unexcused:
-        kind = candidates[unexcused[0]].adapter
-        what = "modules named 'experts'" if kind is CONVENTION else f"routing points of {kind.name}"
         raise CaptureError(
-            f"{type(model).__name__}: {len(unexcused)} of {len(candidates)} {what} received no routing decision in a "
-            f"test pass (the first is {unexcused[0]}): expected to see them called with hidden states, expert ids "
-            "[tokens, k] and weights [tokens, k]. If the model is compiled, attach before torch.compile; if it runs "
-            f"kernels from the hub, load it with use_kernels=False; else {TEACH}"
+            f"{type(model).__name__}: {len(unexcused)} of {len(candidates)} "
+            + _describe_silence(unexcused[0], candidates[unexcused[0]].adapter)
         )
     for path, candidate in candidates.items():
         if len(candidate.choices) > 1:
@@ -119,6 +123,17 @@ def _refuse_silence(model: nn.Module, candidates: Mapping[str, Candidate], calle
                 f"{len(candidate.choices)}: a layer that is used at several depths cannot be told apart by depth, and "
                 "is not supported"
             )
+
+
+def _describe_silence(first: str, adapter: Adapter) -> str:
+    where = f"in a test pass (the first is {first or 'the model itself'})"
+    if adapter is not CONVENTION:
+        return f"routing points of {adapter.name} made no routing decision {where}: were they called?"
+    return (
+        f"modules named 'experts' received no routing decision {where}: expected to see them called with hidden "
+        "states, expert ids [tokens, k] and weights [tokens, k]. If the model is compiled, attach before "
+        f"torch.compile; if it runs kernels from the hub, load it with use_kernels=False; else {TEACH}"
+    )
 
 
 def _is_excused(model: nn.Module, path: str, heard: Collection[str], called: Collection[str]) -> bool:
@@ -173,9 +188,7 @@ def _router_beside(candidate: Candidate, logits: LogitsSource | None) -> Neighbo
     return None
 
 
-def _point(
-    model: nn.Module, candidate: Candidate, finding: _Finding, order: int, *, in_encoder: bool
-) -> RoutingPoint:
+def _point(model: nn.Module, candidate: Candidate, finding: _Finding, order: int, *, in_encoder: bool) -> RoutingPoint:
     adapter, module, router = candidate.adapter, candidate.module, finding.router
     spec = RouterSpec(
         layer=_layer_number(candidate.path, order),
@@ -199,9 +212,8 @@ def _is_what(one: torch.Tensor, other: torch.Tensor | None) -> bool:
 
 
 def _paths_in_encoder(model: nn.Module) -> set[str]:
-    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
-        return set()
-    inside = set(model.get_encoder().modules())  # type: ignore[operator]
+    encoder = encoder_of(model)
+    inside = set(encoder.modules()) if encoder is not None else set()
     return {path for path, module in model.named_modules() if module in inside}
 
 

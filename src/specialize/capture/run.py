@@ -107,7 +107,8 @@ def trace_corpus(
     recorder = Recorder(checkpoint.model, points, control=options.control, seed=options.seed, extras=extras)
     survey = survey_corpus(corpus)
     _refuse_changed(corpus, writer)
-    on_plan(plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, options.contents, run))
+    warnings = tuple(dict.fromkeys(point.adapter.warning for point in points if point.adapter.warning))
+    on_plan(plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, options.contents, run, warnings))
     with writer:
         _refuse_changed(corpus, writer)
         damaged = [check for check in validate_trace(run) if check.problem] if repair and writer.num_shards else []

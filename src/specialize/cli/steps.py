@@ -56,6 +56,8 @@ def trace(
     from specialize.capture import TracePlan, TraceProgress, trace_corpus
 
     def announce(plan: TracePlan) -> None:
+        for warning in plan.warnings:
+            say(f"note: {warning}")
         say(
             f"{run}: about {plan.tokens:,} tokens of {plan.documents:,} documents, {plan.layers} routers: "
             f"about {in_bytes(plan.size)} to write, {in_bytes(plan.free)} free"

@@ -1,0 +1,1 @@
+"""Tiny random models of every Mixture-of-Experts type of transformers."""
