@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -48,6 +49,40 @@ def test_an_encoder_decoder_model_routes_each_token_on_both_sides(tmp_path, corp
             for layer in recorder.take():
                 steps = layer.experts if layer.spec.stack == "encoder" else layer.experts[1:]
                 np.testing.assert_array_equal(trace.experts(layer.name)[window.index], steps)
+
+
+def test_three_hundred_experts_are_stored_in_two_bytes(tmp_path, corpus):
+    model = build("olmoe", vocab_size=300, num_experts=300)
+    trace = trace_corpus(load_checkpoint(save(tmp_path / "model", model)), open_corpus(corpus), tmp_path / "run")
+    with pa.memory_map(str(tmp_path / "run/trace/routing-00000.arrow")) as source:
+        assert pa.ipc.open_file(source).schema.field("experts.0").type.value_type == pa.uint16()
+    assert max(trace.experts(spec.name).max() for spec in trace.layers) > 255
+    check_against_single_passes(trace, model)
+
+
+@pytest.mark.parametrize("family", ["every other layer", "k by layer"])
+def test_layers_that_are_not_alike(tmp_path, corpus, family):
+    sparse = {"decoder_sparse_step": 2, "num_hidden_layers": 4, "mlp_only_layers": []}
+    model = build("qwen3_moe", vocab_size=300, **(sparse if family == "every other layer" else {}))
+    checkpoint = load_checkpoint(save(tmp_path / "model", model))
+    if family == "k by layer":
+        for layer, top_k in enumerate((1, 3, 2)[: len(model.model.layers)]):
+            for each in (model, checkpoint.model):
+                each.model.layers[layer].mlp.gate.top_k = top_k
+    trace = trace_corpus(checkpoint, open_corpus(corpus), tmp_path / "run")
+    if family == "every other layer":
+        assert [spec.layer for spec in trace.layers] == [1, 3]
+    else:
+        assert len({spec.top_k for spec in trace.layers}) > 1
+    check_against_single_passes(trace, model)
+
+
+def check_against_single_passes(trace, model):
+    with specialize.attach(model) as recorder, torch.no_grad():
+        for _, window in trace.tokens().groupby("sequence"):
+            model(input_ids=torch.tensor(window["token_id"].to_numpy()[None], dtype=torch.int64))
+            for layer in recorder.take():
+                np.testing.assert_array_equal(trace.experts(layer.name)[window.index], layer.experts)
 
 
 def test_a_checkpoint_spread_over_devices_is_traced_alike(tmp_path, corpus):

@@ -10,7 +10,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear line and exit code 2."""
     import specialize.cli.commands
-    import specialize.cli.exchange  # noqa: F401 (both add their commands to the application)
+    import specialize.cli.compare
+    import specialize.cli.exchange
+    import specialize.cli.probe
+    import specialize.cli.vocabulary  # noqa: F401 (all add their commands to the application)
     from specialize.cli.app import app
     from specialize.cli.console import say
 
@@ -20,5 +23,5 @@ def main() -> None:
         say(f"specialize: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        say("specialize: interrupted; the same command goes on where it was")
+        say("specialize: interrupted; what was finished is kept")
         sys.exit(130)
