@@ -25,6 +25,7 @@ from specialize.cli.options import (
     Rule,
     Run,
     Seed,
+    SkipPositions,
     SlotRule,
     TopicColumn,
     grouped,
@@ -150,15 +151,20 @@ def syntax(
     rule: SlotRule = Rule.selection,
     draws: Draws = None,
     seed: Seed = 0,
+    skip_positions: SkipPositions = 0,
     processes: Processes = 1,
     as_json: Json = False,
 ) -> None:
-    """Tag the traced text with parts of speech and measure how far routing goes with them."""
+    """Tag the traced text with parts of speech and measure how far routing goes with them, and how far with the word.
+
+    The results tell, beside the association itself: what is left of it among tokens of one id, the association with
+    the next token's tag, and how much of a tag its top experts hold.
+    """
     from specialize.trace import open_trace
 
     do_syntax(
         open_trace(run),
-        options=MeasureOptions(rule, draws, seed),
+        options=MeasureOptions(rule, draws, seed, skip_positions),
         pipeline=pipeline,
         pieces=pieces,
         processes=processes,
@@ -227,12 +233,13 @@ def run_command(
     rule: SlotRule = Rule.selection,
     draws: Draws = None,
     seed: Seed = 0,
+    skip_positions: SkipPositions = 0,
     processes: Processes = 1,
     as_json: Json = False,
 ) -> None:
     """Do all of it: trace, syntax, topics, report. The report is RUN/report/report.html."""
     opened = _trace(model, corpus, output, reading, loading, capture, seed)
-    options = MeasureOptions(rule, draws, seed)
+    options = MeasureOptions(rule, draws, seed, skip_positions)
     do_syntax(opened, options=options, pipeline=pipeline, pieces=pieces, processes=processes)
     do_topics(opened, options=options, embedding=embedding, num_topics=num_topics, must_fit=False)
     page = _report([output], output / "report")

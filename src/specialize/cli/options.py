@@ -57,6 +57,9 @@ SlotRule = Annotated[
 ]
 PieceRule = Annotated[Pieces, typer.Option(help="Which of a word's tokens carries its tag.")]
 Draws = Annotated[int | None, typer.Option(min=1, help="Draws of the null. Default: 200 for syntax, 1000 for topics.")]
+SkipPositions = Annotated[
+    int, typer.Option(min=0, help="Leave out the first N tokens of each sequence; the first one is often special.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the null, of the topic model and of the control.")]
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes of the tagger.")]
 TopicColumn = Annotated[

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specialize.cli.console import in_bytes, progress, say
 from specialize.errors import AnnotationError
@@ -27,11 +27,13 @@ class MeasureOptions:
         rule: how a token's mass is spread over its slots: selection, gate or first.
         draws: draws of the null; by default those of `DEFAULT_DRAWS`.
         seed: of the null, and of the topic model.
+        skip_positions: first positions of each sequence whose labels of tokens are left out.
     """
 
     rule: str = "selection"
     draws: int | None = None
     seed: int = 0
+    skip_positions: int = 0
 
 
 def load_model(name: str, **how: object) -> "Checkpoint":
@@ -145,20 +147,23 @@ def take_columns(opened: "RoutingTrace", columns: Sequence[str] | None = None) -
 
 
 def measure(opened: "RoutingTrace", annotation: "Annotation", *, folder: str, options: MeasureOptions) -> None:
-    """Measure how far routing goes with an annotation, into RUN/folder/NAME.{csv,parquet}."""
+    """Measure how far routing goes with an annotation, and with what else, into RUN/folder/NAME.{csv,parquet}."""
+    import pandas as pd
+
+    from specialize.measure.context import drop_positions
+    from specialize.measure.details import specialization_details
     from specialize.measure.results import write_results
     from specialize.measure.specialization import specialization
 
+    if annotation.level == "token":
+        annotation = drop_positions(annotation, opened.tokens(), options.skip_positions)
+    draws = options.draws or DEFAULT_DRAWS[annotation.level]
+    rule: Any = options.rule  # checked when the command line is read
     with progress(f"measuring {annotation.name}", "layers") as update:
-        frame = specialization(
-            opened,
-            annotation,
-            rule=options.rule,  # type: ignore[arg-type]  # checked when the command line is read
-            draws=options.draws or DEFAULT_DRAWS[annotation.level],
-            seed=options.seed,
-            progress=update,
-        )
-    write_results(frame, opened.path / folder, annotation.name)
+        frame = specialization(opened, annotation, rule=rule, draws=draws, seed=options.seed, progress=update)
+    with progress(f"{annotation.name}: words and context", "routers") as update:
+        details = specialization_details(opened, annotation, rule=rule, draws=draws, seed=options.seed, progress=update)
+    write_results(pd.concat([frame, details], ignore_index=True), opened.path / folder, annotation.name)
 
 
 def do_syntax(opened: "RoutingTrace", *, options: MeasureOptions, **how: object) -> None:

@@ -49,14 +49,12 @@ def spread_mass(
     if rule == "first":
         experts = experts[:, :1]
     chosen = np.ascontiguousarray(experts, dtype=np.int16)
-    present = chosen >= 0
     if rule != "gate":
-        slots = present.sum(axis=1, keepdims=True)
-        return chosen, 1.0 / np.maximum(slots, 1)
+        return chosen, _share_equally(chosen)
     if weights is None or weights.shape != chosen.shape:
         got = "none" if weights is None else f"shape {weights.shape}"
         raise MeasurementError(f"the gate rule needs weights of shape {chosen.shape}, got {got}: pass the gate weights")
-    masses = np.where(present, weights, 0.0).astype(np.float64)
+    masses = np.where(chosen >= 0, weights, 0.0).astype(np.float64)
     if masses.size and not (masses.min() >= 0 and np.isfinite(masses.max())):
         raise MeasurementError("gate weights must be finite and non-negative: use the selection rule for this router")
     total = masses.sum(axis=1, keepdims=True)
@@ -162,19 +160,38 @@ def tabulate(
     return table
 
 
+@njit(cache=True, nogil=True)
+def _share_equally(experts):  # type: ignore[no-untyped-def]
+    """Return one over the number of slots with an expert, [tokens, 1]; NumPy sums short rows ten times slower."""
+    shares = np.empty((experts.shape[0], 1))
+    for row in range(experts.shape[0]):
+        slots = 0
+        for slot in range(experts.shape[1]):
+            slots += experts[row, slot] >= 0
+        shares[row, 0] = 1.0 / max(slots, 1)
+    return shares
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _add_run(table, block, codes, first_code, experts, masses, first_row, count):  # type: ignore[no-untyped-def]
     """Add `count` tokens from `first_row` on, labelled by `codes` from `first_code` on."""
     slots = experts.shape[1]
-    step = 1 if masses.shape[1] > 1 else 0  # one mass a token, or one a slot
+    one_mass = masses.shape[1] == 1  # a token; otherwise one a slot
     for offset in range(count):
         label = codes[first_code + offset]
         if label >= 0:
             row = first_row + offset
-            for slot in range(slots):
-                expert = experts[row, slot]
-                if expert >= 0:
-                    table[block, label, expert] += masses[row, slot * step]
+            if one_mass:
+                mass = masses[row, 0]  # held in a register: half as fast again as reading it for every slot
+                for slot in range(slots):
+                    expert = experts[row, slot]
+                    if expert >= 0:
+                        table[block, label, expert] += mass
+            else:
+                for slot in range(slots):
+                    expert = experts[row, slot]
+                    if expert >= 0:
+                        table[block, label, expert] += masses[row, slot]
 
 
 @njit(cache=True, nogil=True)

@@ -138,7 +138,23 @@ def jackknife_values(
     whole = np.asarray(statistic(total))
     if num_blocks < 2:
         return whole, np.full_like(whole, np.nan)
-    without_one = statistic(np.expand_dims(total, axis) - blocks)
+    return correct_bias(whole, np.asarray(statistic(np.expand_dims(total, axis) - blocks)), axis=axis)
+
+
+def correct_bias(
+    whole: NDArray[np.float64], without_one: NDArray[np.float64], *, axis: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Correct a statistic that is known of all blocks and with each one left out.
+
+    Args:
+        whole: float64 [..., *shape].
+        without_one: float64 [..., block, *shape], of two blocks at least.
+        axis: the axis of the blocks.
+
+    Returns:
+        Value and standard error, both float64 [..., *shape].
+    """
+    num_blocks = without_one.shape[axis]
     mean = without_one.mean(axis=axis)
     spread = ((without_one - np.expand_dims(mean, axis)) ** 2).sum(axis=axis)
     error = np.sqrt(spread * (num_blocks - 1) / num_blocks)

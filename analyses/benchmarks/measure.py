@@ -1,0 +1,279 @@
+"""What measuring costs: counting beside DuckDB and pandas, the whole of `syntax` after tagging, and how it grows.
+
+    python analyses/benchmarks/measure.py
+
+A synthetic trace (16 layers, E = 64, k = 8, 17 labels, documents of 500 tokens) is written as `specialize trace` writes
+one and exported to Parquet. Every way reads the same data from disk, in a process of its own, compiled and with the
+files in the page cache; ways that are compared take turns, and the ratio is that of the medians.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.ticker import NullFormatter
+from numpy.typing import NDArray
+
+from specialize.annotate.annotation import Annotation
+from specialize.annotate.store import load_annotation, save_annotation
+from specialize.manifest import versions, write_json
+from specialize.measure.results import write_table
+from specialize.trace import RoutingTrace, open_trace
+from specialize.trace.export import export_parquet
+from specialize.trace.schema import UNKNOWN, RouterSpec
+from specialize.trace.writer import Shard, TraceWriter
+
+LAYERS, EXPERTS, TOP_K, LABELS, LENGTH = 16, 64, 8, 17, 500
+SHARD = 500 * LENGTH
+DRAWS = 200
+FIGURE_LAYERS = 4
+
+
+def draw_shard(
+    rng: np.random.Generator, tokens: int, layers: int
+) -> tuple[NDArray[Any], list[dict[str, NDArray[Any]]]]:
+    """Labels that linger, and eight distinct experts a layer that half the time follow the label."""
+    drawn = rng.integers(0, LABELS, tokens)
+    renewed = np.where(rng.random(tokens) < 0.6, np.arange(tokens), 0)
+    labels = drawn[np.maximum.accumulate(renewed)]
+    routing = []
+    for _ in range(layers):
+        # gaps of at most eight round a circle of 64 are distinct; an odd factor scatters them
+        gaps = rng.integers(1, EXPERTS // TOP_K + 1, (tokens, TOP_K)).cumsum(axis=1)
+        follows = rng.random(tokens) < 0.5
+        step = np.where(follows, 2 * labels + 1, 2 * rng.integers(0, EXPERTS // 2, tokens) + 1)
+        first = np.where(follows, 3 * labels, rng.integers(0, EXPERTS, tokens))
+        routing.append({"experts": (first[:, None] + step[:, None] * gaps) % EXPERTS})
+    return labels.astype(np.int32), routing
+
+
+def write_trace(run: Path, tokens: int, layers: int) -> None:
+    """Write trace and annotation, a shard in memory at once."""
+    rng = np.random.default_rng(0)
+    documents = -(-tokens // LENGTH)
+    schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
+    ids = pa.array([str(number) for number in range(documents)], pa.large_string())
+    routers = [RouterSpec(layer, f"layers.{layer}.mlp", EXPERTS, TOP_K).as_dict() for layer in range(layers)]
+    codes = []
+    with TraceWriter(run, settings={"tokens": tokens}, provenance={}) as writer:
+        writer.write_documents(schema, [pa.record_batch([ids, pa.nulls(documents, pa.large_string())], schema=schema)])
+        writer.describe(routers=routers, contents=[])
+        for start in range(0, tokens, SHARD):
+            rows = np.arange(start, min(start + SHARD, tokens))
+            labels, routing = draw_shard(rng, len(rows), layers)
+            columns = {"document": rows // LENGTH, "sequence": rows // LENGTH, "position": rows % LENGTH}
+            columns |= dict.fromkeys(("token_id", "char_start", "char_end"), np.full(len(rows), UNKNOWN))
+            writer.write_shard(Shard(columns | {"phase": np.zeros(len(rows), np.uint8)}, routing))
+            codes.append(labels)
+        writer.finish()
+    names = tuple(f"L{number:02d}" for number in range(LABELS))
+    save_annotation(open_trace(run), Annotation("upos", "token", names, np.concatenate(codes)))
+
+
+def export(run: Path) -> None:
+    """Write the trace as Parquet, and the labels beside it."""
+    trace = open_trace(run)
+    export_parquet(trace, run / "parquet")
+    labels = load_annotation(trace, "upos").codes
+    pq.write_table(pa.table({"token": np.arange(len(labels)), "label": labels}), run / "labels.parquet")
+
+
+def count_ours(run: Path) -> NDArray[np.int64]:
+    """Tables [layer, label, expert] of slots, counted by block of documents as `syntax` counts them."""
+    trace = open_trace(run)
+    return count_arrays(trace, lambda router: trace.experts(router.name))
+
+
+def count_arrays(trace: RoutingTrace, read: Callable[[RouterSpec], NDArray[np.int16]]) -> NDArray[np.int64]:
+    from specialize.measure import assign_blocks, count_blocks
+
+    codes = load_annotation(trace, "upos").codes
+    blocks = assign_blocks(trace.num_documents)
+    place = blocks[trace.tokens()["document"].to_numpy()]
+
+    def count(router: RouterSpec) -> NDArray[np.float64]:
+        return count_blocks(
+            codes, read(router), blocks=place, num_labels=LABELS, num_experts=router.num_experts,
+            num_blocks=int(blocks[-1]) + 1,
+        ).sum(axis=0)  # fmt: skip
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # reading and counting both let go of the lock
+        tables = list(pool.map(count, trace.layers))
+    return np.rint(np.stack(tables) * TOP_K).astype(np.int64)
+
+
+def prepare_arrays(run: Path) -> Callable[[], NDArray[np.int64]]:
+    """The same with the experts in memory already."""
+    trace = open_trace(run)
+    experts = {router.name: trace.experts(router.name) for router in trace.layers}
+    return lambda: count_arrays(trace, lambda router: experts[router.name])
+
+
+def count_duckdb(run: Path) -> NDArray[np.int64]:
+    import duckdb
+
+    threads = len(os.sched_getaffinity(0))
+    query = f"""
+        SELECT layer, label, expert, count(*) AS slots
+        FROM '{run}/parquet/routing.parquet' JOIN '{run}/labels.parquet' USING (token) GROUP BY ALL
+    """
+    with duckdb.connect(config={"threads": threads}) as connection:
+        found = connection.execute(query).fetchnumpy()
+    tables = np.zeros((LAYERS, LABELS, EXPERTS), dtype=np.int64)
+    tables[found["layer"], found["label"], found["expert"]] = found["slots"]
+    return tables
+
+
+def count_pandas(run: Path) -> NDArray[np.int64]:
+    """The first layer alone."""
+    layer = pd.read_parquet(
+        run / "parquet" / "routing.parquet", columns=["token", "expert"], filters=[("layer", "==", 0)]
+    )
+    labels = pd.read_parquet(run / "labels.parquet")["label"].to_numpy()
+    table = pd.crosstab(labels[layer["token"].to_numpy()], layer["expert"].to_numpy())
+    return table.to_numpy()[None]
+
+
+def measure(run: Path) -> Any:
+    from specialize.measure.specialization import specialization
+
+    trace = open_trace(run)
+    return specialization(trace, load_annotation(trace, "upos"), draws=DRAWS)
+
+
+# each prepares a run, and returns what is timed
+TASKS: dict[str, Callable[[Path], Callable[[], Any]]] = {
+    "specialize": lambda run: lambda: count_ours(run),
+    "specialize, experts in memory": prepare_arrays,
+    "DuckDB": lambda run: lambda: count_duckdb(run),
+    "pandas crosstab": lambda run: lambda: count_pandas(run),
+    "measure": lambda run: lambda: measure(run),
+}
+COUNTING = [name for name in TASKS if name != "measure"]
+
+
+def run_task(name: str, run: Path, warm: Path) -> None:
+    """Run one task and print seconds, the peak memory of this process in megabytes, and a digest of the result."""
+    TASKS[name](warm)()
+    timed = TASKS[name](run)
+    started = time.perf_counter()
+    result = timed()
+    seconds = time.perf_counter() - started
+    told: dict[str, Any] = {"seconds": seconds}
+    told["peak_mb"] = peak_megabytes()
+    if isinstance(result, np.ndarray):
+        told["slots"], told["check"] = int(result.sum()), int((result[0] * np.arange(1, EXPERTS + 1)).sum())
+    print(json.dumps(told))
+
+
+def peak_megabytes() -> float:
+    """Of this process alone: the figure of `getrusage` is handed down from the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def in_own_process(name: str, run: Path, warm: Path) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--task", name, str(run), str(warm)]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    told: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    print(f"{name}, {run.name}: {told['seconds']:.2f} s, {told['peak_mb']:.0f} MB", flush=True)
+    return told
+
+
+def compare_counting(run: Path, warm: Path, tokens: int, rounds: int) -> pd.DataFrame:
+    told = [{name: in_own_process(name, run, warm) for name in COUNTING} for _ in range(rounds)]
+    checks = {each[name]["check"] for each in told for name in COUNTING}
+    if len(checks) > 1:
+        raise SystemExit(f"the ways count differently: {checks}")
+    rows = []
+    for name in COUNTING:
+        times = LAYERS if name == "pandas crosstab" else 1
+        seconds = statistics.median(each[name]["seconds"] for each in told) * times
+        peak = max(each[name]["peak_mb"] for each in told)
+        rows.append({"way": name, "tokens": tokens, "layers": LAYERS, "seconds": seconds, "peak_mb": peak})
+    frame = pd.DataFrame(rows)
+    frame["ratio"] = frame["seconds"] / frame["seconds"].iloc[0]
+    frame["note"] = [f"one layer timed, times {LAYERS}" if name == "pandas crosstab" else "" for name in COUNTING]
+    return frame
+
+
+def draw(frame: pd.DataFrame, folder: Path, about: dict[str, Any]) -> None:
+    from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, new_axes, save_figure, use_style
+
+    rows = frame[frame["layers"] == FIGURE_LAYERS].sort_values("tokens")
+    with use_style():
+        ax = new_axes(COLUMN_WIDTH, 2.4)
+        per_layer = rows["seconds"] / rows["layers"]
+        line = per_layer.iloc[-1] * rows["tokens"] / rows["tokens"].iloc[-1]
+        ax.plot(rows["tokens"], line, color=MUTED, linestyle=":", linewidth=0.9, label="in proportion")
+        ax.plot(rows["tokens"], per_layer, color=PALETTE[0], marker="o", label="measured")
+        ax.set(xscale="log", yscale="log", xlabel="tokens, millions", ylabel="seconds a layer")
+        ax.set_xticks(rows["tokens"], [f"{tokens / 1e6:g}" for tokens in rows["tokens"]])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.legend(loc="upper left")
+        for suffix in ("pdf", "png"):
+            save_figure(ax.figure, folder / f"measure-cost.{suffix}")
+    write_table(rows, folder / "measure-cost.csv", text_columns=())
+    caption = (
+        f"Time to measure a layer (17 labels, 64 experts, 8 slots, intervals and {DRAWS} shifts) by tokens traced."
+    )
+    made = {"command": "python analyses/benchmarks/measure.py", "figure": "measure-cost", "caption": caption}
+    write_json(folder / "measure-cost.json", made | {"data": "measure-cost.csv", "study": about})
+
+
+def main() -> None:
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=here / "results")
+    parser.add_argument("--figures", type=Path, default=here.parents[1] / "figures")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="Tokens of the comparison.")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[250_000, 500_000, 1_000_000, 2_000_000, 4_000_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--task", nargs=3, metavar=("NAME", "RUN", "WARM"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.task:
+        name, run, warm = given.task
+        run_task(name, Path(run), Path(warm))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        warm, whole = folder / "warm", folder / "all-layers"
+        for run, tokens in ((warm, 5000), (whole, given.tokens)):
+            write_trace(run, tokens, LAYERS)
+            export(run)
+        counted = compare_counting(whole, warm, given.tokens, given.rounds)
+        rows = [{"tokens": given.tokens, "layers": LAYERS} | in_own_process("measure", whole, warm)]
+        for tokens in given.sizes:
+            run = folder / f"{tokens}"
+            write_trace(run, tokens, FIGURE_LAYERS)
+            rows.append({"tokens": tokens, "layers": FIGURE_LAYERS} | in_own_process("measure", run, warm))
+    measured = pd.DataFrame(rows)
+    about = {
+        "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "rounds": given.rounds,
+        "experts": EXPERTS, "top_k": TOP_K, "labels": LABELS, "document_length": LENGTH, "draws": DRAWS,
+        "versions": versions(),
+    }  # fmt: skip
+    given.output.mkdir(parents=True, exist_ok=True)
+    counted.round(4).to_csv(given.output / "measure-counting.csv", index=False)
+    measured.round(4).to_csv(given.output / "measure-cost.csv", index=False)
+    write_json(given.output / "measure.json", about)
+    draw(measured, given.figures, about)
+    print(counted.to_string(), measured.to_string(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

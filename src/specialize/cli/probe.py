@@ -1,0 +1,90 @@
+"""The command that predicts labels from the experts of all layers together."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specialize.cli.app import app
+from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.options import Json, Rule, Run, SlotRule
+from specialize.errors import AnnotationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = ("label_set", "routing", "metric", "label", "value", "ci_low", "ci_high", "null_mean", "p_value", "n_tokens")
+
+
+@app.command()
+def probe(
+    run: Run,
+    label_set: Annotated[
+        list[str] | None,
+        typer.Option(help="Labels to predict, as `syntax` and `topics` left them; several times. Default: all."),
+    ] = None,
+    rule: SlotRule = Rule.selection,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation by document.")] = 5,
+    max_tokens: Annotated[
+        int, typer.Option(min=2, help="The most tokens (or documents) to fit and score on.")
+    ] = 20_000,
+    mlp: Annotated[bool, typer.Option("--mlp/--no-mlp", help="Fit a small network, too.")] = True,
+    draws: Annotated[int, typer.Option(min=1, help="Refits with permuted labels, for labels of documents.")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of the sample, the control task, the network and the null.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Predict labels from the experts of all layers, on documents held out, beside baselines and a control task."""
+    import pandas as pd
+
+    from specialize.annotate.store import list_annotations, load_annotation
+    from specialize.measure.probe import probe as probe_trace
+    from specialize.measure.results import write_results
+    from specialize.trace import open_trace
+
+    trace = open_trace(run)
+    names = label_set or list_annotations(trace)
+    if not names:
+        raise AnnotationError(
+            f"{run}: expected labels to predict, found none; run `specialize syntax` or `specialize topics` first"
+        )
+    annotations = [load_annotation(trace, name) for name in names]
+    frames = []
+    for annotation in annotations:
+        with progress(f"probing {annotation.name}", "fits") as update:
+            frame = probe_trace(
+                trace, annotation, rule=rule.value, folds=folds, max_tokens=max_tokens, mlp=mlp, draws=draws, seed=seed,
+                progress=update,
+            )  # fmt: skip
+        write_results(frame, run / "probe", annotation.name)
+        frames.append(frame)
+    say(f"results: {run / 'probe'}")
+    frame = pd.concat(frames, ignore_index=True)
+    if as_json:
+        print_json(_records(frame))
+    else:
+        _show(frame)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The columns that tell something, a missing number as null."""
+    shown = frame[list(_SHOWN)].astype(object)
+    return [
+        {str(name): value for name, value in row.items()} for row in shown.where(shown.notna(), None).to_dict("records")
+    ]
+
+
+def _show(frame: "pd.DataFrame") -> None:
+    from rich.table import Table
+
+    table = Table(title="Labels told right on documents held out", title_justify="left", box=None, pad_edge=False)
+    for name in ("labels", "routing", "what", "by"):
+        table.add_column(name, overflow="fold")
+    for name in ("share", "95 % interval", "permuted labels"):
+        table.add_column(name, justify="right")
+    for row in frame.itertuples():
+        missing = row.ci_low != row.ci_low
+        table.add_row(
+            row.label_set, row.routing, row.metric.replace("_", " "), row.label, f"{row.value:.3f}",
+            "" if missing else f"{row.ci_low:.3f} to {row.ci_high:.3f}",
+            "" if row.null_mean != row.null_mean else f"{row.null_mean:.3f}",
+        )  # fmt: skip
+    out.print(table)

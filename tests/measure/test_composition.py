@@ -1,0 +1,275 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from planted import PlantedTrace, plant_channel, plant_document_labels, plant_noise
+from planted.words import PlantedText, plant_words
+from specialize.annotate.annotation import Annotation
+from specialize.errors import MeasurementError
+from specialize.measure import (
+    RESULT_COLUMNS,
+    conditional_information,
+    domain_specialization,
+    drop_positions,
+    measure_composition,
+    measure_layer,
+    next_codes,
+    specialization_details,
+    top_shares,
+)
+
+SHARES = np.array([0.5, 0.3, 0.2])
+CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05, 0.1, 0.8]])
+
+
+def compose(planted, **options):
+    return measure_composition(
+        planted.codes, planted.experts, planted.documents, num_labels=planted.num_labels,
+        num_experts=planted.num_experts, **{"draws": 99, **options},
+    )  # fmt: skip
+
+
+def inside(estimates, truth):
+    return (estimates.ci_low < truth) & (truth < estimates.ci_high)
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_planted_shares_are_recovered(top_k):
+    """With k slots an expert becomes k that are chosen together: k* = k of them hold what the one held."""
+    planted = plant_channel(
+        SHARES, CHANNEL[[0, 2]][[0, 1, 0]], num_documents=200, tokens_per_document=50, concentration=30, top_k=top_k
+    )
+    measured = compose(planted)
+    assert measured.num_top == top_k
+    true_load = SHARES @ CHANNEL[[0, 2]][[0, 1, 0]]
+    shares = np.array([0.7, 0.8, 0.7])
+    loads = np.array([true_load[0], true_load[3], true_load[0]])
+    truths = (shares, shares - 0.25, shares - loads)
+    for estimates, truth in zip((measured.top_share, measured.above_uniform, measured.above_load), truths, strict=True):
+        assert inside(estimates, np.append(truth, SHARES @ truth)).all()
+        assert estimates.unit == "share of the label's mass"
+        assert (estimates.n_tokens, estimates.n_documents) == (10_000, 200)
+    assert measured.above_load.p_value[-1] == pytest.approx(1 / 100)
+
+
+def test_noise_is_within_its_null():
+    planted = plant_noise(SHARES, CHANNEL[2], num_documents=60, tokens_per_document=60, seed=2)
+    measured = compose(planted)
+    assert (measured.top_share.value > 0.6).all()  # a heavy load alone
+    assert (measured.above_uniform.null_mean > 0.3).all()
+    assert inside(measured.above_load, 0.0)[:3].all()
+    # all labels have one top expert: together they hold the load
+    assert measured.above_load.value[3] == pytest.approx(0, abs=1e-12)
+    assert (measured.above_load.p_value > 0.05).all()
+
+
+def test_noise_is_rejected_no_more_often_than_it_should():
+    found = []
+    for seed in range(300):
+        noise = plant_noise(SHARES, CHANNEL[1], num_documents=10, tokens_per_document=40, seed=seed)
+        found.append(compose(noise, draws=39, seed=seed).above_load.p_value[-1])
+    assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.085
+
+
+def test_shares_by_hand():
+    table = np.array([[6.0, 2.0, 2.0], [1.0, 1.0, 8.0], [0.0, 0.0, 0.0]])
+    shares = top_shares(table, 1)
+    np.testing.assert_allclose(shares[0], [0.6, 0.6 - 1 / 3, 0.6 - 7 / 20])
+    np.testing.assert_allclose(shares[1], [0.8, 0.8 - 1 / 3, 0.8 - 10 / 20])
+    assert np.isnan(shares[2]).all()
+    np.testing.assert_allclose(shares[3], (shares[0] + shares[1]) / 2)
+    np.testing.assert_allclose(top_shares(table, 3)[:2], [[1, 0, 0], [1, 0, 0]], atol=1e-15)
+
+
+def test_shares_are_what_a_loop_finds():
+    rng = np.random.default_rng(0)
+    tables = rng.random((4, 5, 7))
+    shares = top_shares(tables, 3)
+    for place in np.ndindex(4, 5):
+        best = sorted(range(7), key=lambda expert: -tables[place][expert])[:3]
+        share = sum(tables[place][expert] for expert in best) / tables[place].sum()
+        load = sum(tables[place[0], :, expert].sum() for expert in best) / tables[place[0]].sum()
+        np.testing.assert_allclose(shares[place], [share, share - 3 / 7, share - load], atol=1e-10)
+
+
+def test_composition_misfits_are_named():
+    planted = plant_noise(SHARES, CHANNEL[0], num_documents=5, tokens_per_document=9)
+    with pytest.raises(MeasurementError, match="between 1 and 4 top experts, got 5"):
+        compose(planted, num_top=5)
+    with pytest.raises(MeasurementError, match="got 45, 44 and 45"):
+        measure_composition(planted.codes, planted.experts[1:], planted.documents, num_labels=3, num_experts=4)
+    with pytest.raises(MeasurementError, match="both a label and an expert"):
+        measure_composition(np.full(45, -1), planted.experts, planted.documents, num_labels=3, num_experts=4)
+
+
+def test_domains_are_recovered():
+    planted = plant_document_labels(SHARES, CHANNEL, num_documents=400, tokens_per_document=30, concentration=20)
+    measured = domain_specialization(
+        planted.codes, planted.experts, planted.documents, num_labels=3, num_experts=4, draws=199
+    )
+    assert inside(measured, CHANNEL).mean() > 0.8
+    np.testing.assert_allclose(measured.value, CHANNEL, atol=0.04)
+    np.testing.assert_allclose(measured.value.sum(axis=1), 1)
+    load = np.bincount(planted.experts[:, 0], minlength=4) / len(planted.experts)
+    np.testing.assert_allclose(measured.null_mean, np.tile(load, (3, 1)), atol=0.01)
+    assert measured[0, 0].p_value == measured[0, 3].p_value == pytest.approx(1 / 200)
+
+
+def test_domains_by_hand():
+    experts = np.array([[0, 1], [1, 2], [-1, -1], [0, -1], [2, 0]])
+    measured = domain_specialization(
+        [1, 0, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3, draws=9, num_blocks=2
+    )
+    np.testing.assert_allclose(measured.value[:2], [[1, 0, 0], [0.5, 1, 0.5]])
+    assert np.isnan(measured.value[2]).all()
+    assert (measured.n_tokens, measured.n_documents) == (3, 2)
+    with pytest.raises(MeasurementError, match="both a label and an expert"):
+        domain_specialization([-1, -1, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3)
+
+
+def test_domain_p_values_are_uniform():
+    found = np.array([
+        domain_specialization(
+            planted.codes, planted.experts, planted.documents, num_labels=3, num_experts=4, draws=39, seed=seed
+        ).p_value[0, 0]
+        for seed in range(400)
+        for planted in [plant_document_labels(
+            SHARES, np.tile(CHANNEL[0], (3, 1)), num_documents=30, tokens_per_document=8, seed=seed
+        )]
+    ])  # fmt: skip
+    assert 0.03 <= (found <= 0.05).mean() <= 0.07
+
+
+TOKENS = pd.DataFrame({"document": [0, 0, 0, 0, 1, 1], "sequence": [0, 0, 1, 1, 2, 2], "position": [0, 1, 0, 1, 0, 1]})
+
+
+def test_the_next_token_is_in_the_same_window():
+    assert next_codes([0, 1, 2, -1, 4, 5], TOKENS).tolist() == [1, -1, -1, -1, 5, -1]
+    assert next_codes([0, 1, 2, -1, 4, 5], TOKENS[["document"]]).tolist() == [1, 2, -1, -1, 5, -1]
+    assert next_codes([], TOKENS[:0]).tolist() == []
+    with pytest.raises(MeasurementError, match="each of 6 tokens, got 2"):
+        next_codes([0, 1], TOKENS)
+
+
+def test_first_positions_lose_their_labels():
+    annotation = Annotation("upos", "token", ("a", "b"), np.array([0, 1, 1, 0, 0, -1], np.int32), {"tool": "hand"})
+    dropped = drop_positions(annotation, TOKENS, 1)
+    assert dropped.codes.tolist() == [-1, 1, -1, 0, -1, -1]
+    assert dropped.provenance == {"tool": "hand", "skip_positions": 1}
+    assert drop_positions(annotation, TOKENS, 0) is annotation
+    with pytest.raises(MeasurementError, match="at least 0, got -1"):
+        drop_positions(annotation, TOKENS, -1)
+    with pytest.raises(MeasurementError, match="labels of tokens only"):
+        drop_positions(Annotation("topic", "document", ("a",), np.zeros(2, np.int32)), TOKENS, 1)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    rng = np.random.default_rng(0)
+    labels, experts = rng.dirichlet(np.ones(3), size=6), rng.dirichlet(np.ones(4), size=(6, 3))
+    return plant_words(np.full(6, 1 / 6), labels, experts, num_documents=40, tokens_per_document=30)
+
+
+@pytest.fixture(scope="module")
+def trace(planted):
+    tokens = pd.DataFrame(
+        {"document": planted.documents, "sequence": planted.documents, "position": np.tile(np.arange(30), 40),
+         "token_id": planted.words}
+    )  # fmt: skip
+    shadow = np.random.default_rng(1).integers(0, 4, (1200, 1)).astype(np.int16)
+    return PlantedText(tokens, {2: planted.experts, 5: shadow}, num_experts=4, shadows={2: shadow, 5: shadow})
+
+
+@pytest.fixture(scope="module")
+def annotation(planted):
+    return Annotation("upos", "token", ("NOUN", "VERB", "ADJ", "X"), planted.codes)
+
+
+@pytest.fixture(scope="module")
+def frame(trace, annotation):
+    return specialization_details(trace, annotation, draws=39)
+
+
+def test_rows_of_labels_of_tokens(frame):
+    assert list(frame.columns) == list(RESULT_COLUMNS)
+    assert set(frame["run"]) == {"words"}
+    assert set(frame["label_set"]) == {"upos"}
+    assert not frame.duplicated(["routing", "layer", "expert", "label", "metric"]).any()
+    own = frame[(frame["layer"] == 2) & (frame["routing"] == "shadow")]
+    assert own.groupby("metric").size().to_dict() == {
+        "conditional_information": 1,
+        "ambiguous_mutual_information": 1,
+        "ambiguous_word_information": 1,
+        "next_token_mutual_information": 1,
+        "next_token_uncertainty_coefficient": 1,
+        "uncertainty_coefficient_without_first": 1,
+        "top_expert_share": 4,
+        "top_expert_share_above_uniform": 4,
+        "top_expert_share_above_load": 4,
+    }
+    assert set(own["label"].dropna()) == {"NOUN", "VERB", "ADJ"}
+    assert frame["expert"].isna().all()
+    (skipped,) = frame[frame["metric"] == "skipped_positions"].to_dict("records")
+    assert (skipped["value"], skipped["unit"]) == (0, "count")
+
+
+def test_rows_hold_what_the_arrays_gave(frame, planted, trace, annotation):
+    rows = frame[(frame["layer"] == 2) & (frame["routing"] == "learned") & frame["label"].isna()].set_index("metric")
+    beyond = conditional_information(*planted.arrays, level="token", draws=39, num_labels=4, num_experts=4)
+    for column in ("value", "ci_low", "ci_high", "null_mean", "p_value", "n_tokens"):
+        assert rows.loc["conditional_information", column] == getattr(beyond.conditional_information, column)
+        assert rows.loc["ambiguous_mutual_information", column] == getattr(beyond.mutual_information, column)
+    following = next_codes(planted.codes, trace.tokens())
+    after = measure_layer(
+        following, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, draws=39
+    )
+    assert rows.loc["next_token_uncertainty_coefficient", "value"] == after.uncertainty_coefficient.value
+    assert rows.loc["next_token_mutual_information", "n_tokens"] == 1160
+    later = np.where(trace.tokens()["position"] == 0, -1, planted.codes)
+    without = measure_layer(
+        later, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, draws=0
+    )
+    assert rows.loc["uncertainty_coefficient_without_first", "value"] == without.uncertainty_coefficient.value
+    assert rows.loc["conditional_information", "ci_low"] < planted.conditional
+    assert rows.loc["conditional_information", "ci_high"] > planted.conditional
+    # words and labels are drawn one by one: nothing is known of the next
+    assert (
+        rows.loc["next_token_mutual_information", "ci_low"] < 0 < rows.loc["next_token_mutual_information", "ci_high"]
+    )
+
+
+def test_skipped_positions_are_told(trace, annotation):
+    skipped = specialization_details(trace, drop_positions(annotation, trace.tokens(), 2), draws=9)
+    assert skipped.loc[skipped["metric"] == "skipped_positions", "value"].tolist() == [2]
+    shares = skipped[skipped["metric"] == "top_expert_share"]
+    assert (shares["n_tokens"] == 1120).all()
+
+
+def test_rows_of_labels_of_documents(trace):
+    codes = np.random.default_rng(0).integers(0, 2, 40).astype(np.int32)
+    frame = specialization_details(trace, Annotation("theme", "document", ("a", "b", "c"), codes), draws=39)
+    own = frame[(frame["layer"] == 5) & (frame["routing"] == "learned")]
+    assert own.groupby("metric").size().to_dict() == {
+        "conditional_information": 1,
+        "ambiguous_mutual_information": 1,
+        "ambiguous_word_information": 1,
+        "domain_specialization": 8,
+    }
+    assert set(own["expert"].dropna()) == {0, 1, 2, 3}
+    assert (frame.loc[frame["metric"] == "conditional_information", "p_value"] > 0.02).all()
+
+
+def test_a_trace_without_token_ids_has_the_other_rows(planted, annotation):
+    bare = PlantedTrace(planted.documents, {2: planted.experts}, num_experts=4)
+    frame = specialization_details(bare, annotation, draws=9)
+    assert not frame["metric"].str.contains("conditional|ambiguous|first").any()
+    assert "next_token_mutual_information" in set(frame["metric"])
+    unknown = PlantedText(
+        pd.DataFrame({"document": planted.documents, "token_id": -1}), {2: planted.experts}, num_experts=4
+    )
+    pd.testing.assert_frame_equal(specialization_details(unknown, annotation, draws=9, run="planted"), frame)
+
+
+def test_an_annotation_that_does_not_fit(trace):
+    with pytest.raises(MeasurementError, match="should label 1200 tokens of the trace, got 3"):
+        specialization_details(trace, Annotation("upos", "token", ("a",), np.zeros(3, np.int32)))

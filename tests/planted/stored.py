@@ -1,0 +1,41 @@
+"""A planted routing as a run folder, without any text: ids, places in the text and weights are not known."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from specialize.trace.schema import UNKNOWN, RouterSpec
+from specialize.trace.writer import Shard, TraceWriter
+
+
+def store_trace(
+    run: Path,
+    documents: NDArray[np.integer],
+    routings: dict[int, NDArray[np.integer]],
+    *,
+    num_experts: int,
+    labels: dict[str, list[str | None]],
+) -> None:
+    """Write experts [tokens, k] by layer and a label of each document by column."""
+    count = len(next(iter(labels.values())))
+    columns = {"id": [str(number) for number in range(count)], "text": [None] * count, **labels}
+    schema = pa.schema([(name, pa.large_string()) for name in columns])
+    routers = [
+        RouterSpec(layer, f"layers.{layer}", num_experts, experts.shape[1]) for layer, experts in routings.items()
+    ]
+    unknown = np.full(len(documents), UNKNOWN)
+    position = np.arange(len(documents)) - np.searchsorted(documents, documents)
+    tokens = {
+        "document": documents,
+        "sequence": documents,
+        "position": position,
+        "phase": np.zeros(len(documents), dtype=np.uint8),
+        **dict.fromkeys(("token_id", "char_start", "char_end"), unknown),
+    }
+    with TraceWriter(run, settings={}, provenance={}) as writer:
+        writer.write_documents(schema, [pa.record_batch(list(columns.values()), schema=schema)])
+        writer.describe(routers=[router.as_dict() for router in routers], contents=[])
+        writer.write_shard(Shard(tokens, [{"experts": experts} for experts in routings.values()]))
+        writer.finish()
