@@ -18,11 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import OlmoeConfig, OlmoeForCausalLM
+from transformers import AutoTokenizer, OlmoeConfig, OlmoeForCausalLM
 
 import specialize
 from specialize.capture import Checkpoint, TraceOptions, trace_corpus
@@ -148,16 +149,15 @@ def write_corpus(path: Path, documents: int, seed: int = 0) -> list[str]:
     return texts
 
 
-def make_checkpoint(model: OlmoeForCausalLM, texts: list[str]) -> Checkpoint:
-    tokenizer = train_bpe(texts[:200], vocab_size=1000, max_length=1024)
+def make_checkpoint(model: OlmoeForCausalLM, tokenizer: Any) -> Checkpoint:
     facts = {"name": "random", "revision": None, "dtype": str(model.dtype), "config_digest": "0", "config": {}}
     return Checkpoint("random", model, tokenizer, facts)
 
 
 def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[str, Callable[[], object]]:
     texts = write_corpus(folder / "corpus.jsonl", documents)
-    checkpoint = make_checkpoint(model, texts)
-    tokenizer = checkpoint.tokenizer
+    tokenizer = train_bpe(texts[:200], vocab_size=1000, max_length=1024)
+    checkpoint = make_checkpoint(model, tokenizer)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
     def trace() -> object:
@@ -183,25 +183,22 @@ def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[st
 
 
 def peak_memory(documents: int) -> dict[str, object]:
-    """Trace in a process of its own; megabytes at its peak."""
-    command = [sys.executable, __file__, "--memory-of", str(documents)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
-def trace_and_tell(documents: int) -> None:
-    model = build_model(layers=4, width=64)
+    """Trace in a process of its own, which does nothing else; megabytes at its peak."""
     with tempfile.TemporaryDirectory() as name:
         texts = write_corpus(Path(name) / "corpus.jsonl", documents)
-        checkpoint = make_checkpoint(model, texts)
-        del texts
-        options = TraceOptions(context_length=512, batch_tokens=4096, shard_tokens=2**15)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and of training the tokenizer
-        trace = trace_corpus(checkpoint, open_corpus(Path(name) / "corpus.jsonl"), Path(name) / "run", options=options)
-        tokens = trace.num_tokens
-    told = {"documents": documents, "tokens": tokens}
+        train_bpe(texts[:200], vocab_size=1000, max_length=1024).save_pretrained(Path(name) / "tokenizer")
+        command = [sys.executable, __file__, "--memory-of", name]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {"documents": documents} | json.loads(answer.stdout.splitlines()[-1])
+
+
+def trace_and_tell(folder: Path) -> None:
+    model = build_model(layers=4, width=64)
+    checkpoint = make_checkpoint(model, AutoTokenizer.from_pretrained(folder / "tokenizer"))
+    options = TraceOptions(context_length=512, batch_tokens=4096, shard_tokens=2**15)
+    trace = trace_corpus(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    told["host_mb"] = int(status["VmHWM"].split()[0]) / 1024
+    told = {"tokens": trace.num_tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
     if DEVICE == "cuda":
         told["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
     print(json.dumps(told))
@@ -212,7 +209,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--documents", type=int, default=160)
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory_of:
         trace_and_tell(given.memory_of)
