@@ -11,7 +11,6 @@ from specialize.measure import (
     conditional_information,
     domain_specialization,
     drop_positions,
-    measure_composition,
     measure_layer,
     next_codes,
     specialization_details,
@@ -23,10 +22,10 @@ CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05,
 
 
 def compose(planted, **options):
-    return measure_composition(
-        planted.codes, planted.experts, planted.documents, num_labels=planted.num_labels,
+    return measure_layer(
+        planted.codes, planted.experts, planted.documents, level="token", num_labels=planted.num_labels,
         num_experts=planted.num_experts, **{"draws": 99, **options},
-    )  # fmt: skip
+    ).composition  # fmt: skip
 
 
 def inside(estimates, truth):
@@ -92,14 +91,10 @@ def test_shares_are_what_a_loop_finds():
         np.testing.assert_allclose(shares[place], [share, share - 3 / 7, share - load], atol=1e-10)
 
 
-def test_composition_misfits_are_named():
+def test_too_many_top_experts_are_refused():
     planted = plant_noise(SHARES, CHANNEL[0], num_documents=5, tokens_per_document=9)
     with pytest.raises(MeasurementError, match="between 1 and 4 top experts, got 5"):
         compose(planted, num_top=5)
-    with pytest.raises(MeasurementError, match="got 45, 44 and 45"):
-        measure_composition(planted.codes, planted.experts[1:], planted.documents, num_labels=3, num_experts=4)
-    with pytest.raises(MeasurementError, match="both a label and an expert"):
-        measure_composition(np.full(45, -1), planted.experts, planted.documents, num_labels=3, num_experts=4)
 
 
 def test_domains_are_recovered():
@@ -203,11 +198,7 @@ def test_rows_of_labels_of_tokens(frame):
         "next_token_mutual_information": 1,
         "next_token_uncertainty_coefficient": 1,
         "uncertainty_coefficient_without_first": 1,
-        "top_expert_share": 4,
-        "top_expert_share_above_uniform": 4,
-        "top_expert_share_above_load": 4,
     }
-    assert set(own["label"].dropna()) == {"NOUN", "VERB", "ADJ"}
     assert frame["expert"].isna().all()
     (skipped,) = frame[frame["metric"] == "skipped_positions"].to_dict("records")
     assert (skipped["value"], skipped["unit"]) == (0, "count")
@@ -241,8 +232,7 @@ def test_rows_hold_what_the_arrays_gave(frame, planted, trace, annotation):
 def test_skipped_positions_are_told(trace, annotation):
     skipped = specialization_details(trace, drop_positions(annotation, trace.tokens(), 2), draws=9)
     assert skipped.loc[skipped["metric"] == "skipped_positions", "value"].tolist() == [2]
-    shares = skipped[skipped["metric"] == "top_expert_share"]
-    assert (shares["n_tokens"] == 1120).all()
+    assert (skipped.loc[skipped["metric"] == "next_token_mutual_information", "n_tokens"] == 1120).all()
 
 
 def test_rows_of_labels_of_documents(trace):

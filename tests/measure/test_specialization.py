@@ -57,6 +57,9 @@ def test_rows_a_layer(frame):
         "load": 3,
         "specific_information": 3,
         "lift": 9,  # the label that does not occur has no rows
+        "top_expert_share": 4,  # one of them over all labels
+        "top_expert_share_above_uniform": 4,
+        "top_expert_share_above_load": 4,
     }
     assert set(frame["label"].dropna()) == {"NOUN", "VERB", "ADJ"}
     units = frame.groupby("metric")["unit"].first()

@@ -16,11 +16,11 @@ def store_trace(
     routings: dict[int, NDArray[np.integer]],
     *,
     num_experts: int,
-    labels: dict[str, list[str | None]],
+    labels: dict[str, list[str | None]] | None = None,
 ) -> None:
     """Write experts [tokens, k] by layer and a label of each document by column."""
-    count = len(next(iter(labels.values())))
-    columns = {"id": [str(number) for number in range(count)], "text": [None] * count, **labels}
+    count = int(documents[-1]) + 1
+    columns = {"id": [str(number) for number in range(count)], "text": [None] * count, **(labels or {})}
     schema = pa.schema([(name, pa.large_string()) for name in columns])
     routers = [
         RouterSpec(layer, f"layers.{layer}", num_experts, experts.shape[1]) for layer, experts in routings.items()

@@ -3,9 +3,10 @@
 from specialize.measure.balance import measure_balance
 from specialize.measure.coactivation import measure_coactivation
 from specialize.measure.compare import compare
-from specialize.measure.composition import Composition, measure_composition, top_shares
+from specialize.measure.composition import Composition, top_shares
 from specialize.measure.conditional import ConditionalInformation, conditional_information
 from specialize.measure.context import drop_positions, next_codes
+from specialize.measure.contingency import contingency_tables
 from specialize.measure.counting import SlotRule, assign_blocks, count_blocks, spread_mass
 from specialize.measure.details import specialization_details
 from specialize.measure.domain import domain_specialization
@@ -45,6 +46,7 @@ __all__ = [
     "assign_blocks",
     "compare",
     "conditional_information",
+    "contingency_tables",
     "count_blocks",
     "domain_specialization",
     "draw_permutations",
@@ -59,7 +61,6 @@ __all__ = [
     "load_entropy",
     "measure_balance",
     "measure_coactivation",
-    "measure_composition",
     "measure_flow",
     "measure_layer",
     "measure_repeats",

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.errors import MeasurementError
-from specialize.measure.blocks import block_tokens, divide, estimate_blocks
-from specialize.measure.counting import SlotRule, as_codes, check_range, spread_mass, tabulate
-from specialize.measure.estimate import EstimateArray, jackknife_values
-from specialize.measure.nulls import Observations, shifted_tables
+from specialize.measure.blocks import divide, estimate_blocks
+from specialize.measure.estimate import EstimateArray
 
 UNIT = "share of the label's mass"
 
@@ -36,84 +33,32 @@ class Composition:
     num_top: int
 
 
-def measure_composition(
-    codes: ArrayLike,
-    experts: ArrayLike,
-    documents: ArrayLike,
-    *,
-    num_labels: int,
-    num_experts: int,
-    num_top: int | None = None,
-    weights: ArrayLike | None = None,
-    rule: SlotRule = "selection",
-    draws: int = 200,
-    num_blocks: int = 50,
-    seed: int = 0,
+def estimate_composition(
+    blocks: NDArray[np.float64], null: NDArray[np.float64], *, num_top: int, n_tokens: int, n_documents: int
 ) -> Composition:
-    """Measure how concentrated labels of tokens are on their top experts.
+    """Estimate how concentrated labels are on their top experts, corrected for bias, with jackknife intervals.
 
     The denominator is the label's mass: each of its tokens spreads 1 over its experts. Under the selection rule
     that is its share of slots; as a token's experts are distinct, no expert can hold more than 1/k of it. The top
     experts are found in the very counts that are measured, so that chance alone puts the share above k*/E: the
-    null, labels rotated within documents, finds its own top experts and shows by how much.
+    null finds its own top experts and shows by how much.
 
     Args:
-        codes: integers [tokens]; negative where there is no label.
-        experts: integers [tokens, k]; negative where a slot holds no expert.
-        documents: integers [tokens], the document of each token, non-decreasing.
-        num_labels: labels in the label set, whether or not they occur.
-        num_experts: E.
-        num_top: k*, the experts that count as a label's own; k unless given.
-        weights: gate weights [tokens, k], for the gate rule.
-        rule: how a token's mass is spread over its slots, see `spread_mass`.
-        draws: draws of the null; 0 for none.
-        num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the null.
+        blocks: float64 [block, label, expert].
+        null: the same estimator on draws of the null, float64 [draw, label + 1, 3], see `top_shares`.
+        num_top: k*.
+        n_tokens: tokens counted.
+        n_documents: documents counted.
 
     Returns:
         The estimates; NaN for a label that does not occur.
-
-    Raises:
-        MeasurementError: for arrays that do not fit each other, k* that is not between 1 and E, or when nothing
-            that is labelled was routed.
     """
-    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
-    labels, places = as_codes(codes), as_codes(documents)
-    check_range("codes", labels, num_labels)
-    check_range("experts", chosen, num_experts)
-    if not len(labels) == len(places) == len(chosen):
-        raise MeasurementError(
-            f"codes, experts and documents must be of one length, got {len(labels)}, {len(chosen)} and {len(places)}"
-        )
-    num_top = min(np.asarray(experts).shape[1], num_experts) if num_top is None else num_top
-    if not 1 <= num_top <= num_experts:
-        raise MeasurementError(f"expected between 1 and {num_experts} top experts, got {num_top}")
-    kept = labels >= 0
-    cut = block_tokens(places[kept], num_blocks=num_blocks)
-    seen = Observations(
-        codes=labels[kept],
-        experts=chosen[kept],
-        masses=masses[kept],
-        starts=np.append(np.unique(cut.documents, return_index=True)[1], kept.sum()).astype(np.int64),
-        blocks=cut.blocks,
-    )
-    routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
-    if not routed.any():
-        raise MeasurementError("expected a token that has both a label and an expert, got none: check the labels")
-    shape = (cut.num_blocks, num_labels, num_experts)
-
-    def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        return top_shares(counts, num_top)
-
-    null = np.empty((draws, num_labels + 1, 3))
-    for batch, tables in shifted_tables(seen, shape=shape, draws=draws, seed=seed):
-        null[batch], _ = jackknife_values(tables, statistic)
     estimates = estimate_blocks(
-        tabulate(seen.codes, seen.experts, seen.masses, cut.token_blocks, shape=shape),
-        statistic,
+        blocks,
+        lambda counts: top_shares(counts, num_top),
         unit=UNIT,
-        n_tokens=int(routed.sum()),
-        n_documents=len(np.unique(cut.documents[routed])),
+        n_tokens=n_tokens,
+        n_documents=n_documents,
         corrected=True,
         null=null,
     )

@@ -161,6 +161,37 @@ def tabulate(
 
 
 @njit(cache=True, nogil=True)
+def count_stored(table, codes, experts, blocks, limit, absent):  # type: ignore[no-untyped-def]
+    """Add tokens to ``table`` [block, label, expert] by the selection rule, from experts as they are stored.
+
+    Mass is spread while counting: nothing of the size of the experts is made. ``limit``, the number of experts, and
+    ``absent``, the mark of a slot without one, are of the type of the experts, so that a row is compared at once.
+    Return how many numbers are neither an expert of the table nor the mark; they are not counted.
+    """
+    slots = experts.shape[1]
+    even, strange = 1.0 / max(slots, 1), 0
+    for row in range(experts.shape[0]):
+        label, block = codes[row], blocks[row]
+        if label < 0:
+            continue
+        full = True
+        for slot in range(slots):
+            full &= experts[row, slot] < limit
+        if full:
+            for slot in range(slots):
+                table[block, label, experts[row, slot]] += even
+        else:
+            present = 0
+            for slot in range(slots):
+                present += experts[row, slot] < limit
+                strange += (experts[row, slot] >= limit) and (experts[row, slot] != absent)
+            for slot in range(slots):
+                if experts[row, slot] < limit:
+                    table[block, label, experts[row, slot]] += 1.0 / present
+    return strange
+
+
+@njit(cache=True, nogil=True)
 def _share_equally(experts):  # type: ignore[no-untyped-def]
     """Return one over the number of slots with an expert, [tokens, 1]; NumPy sums short rows ten times slower."""
     shares = np.empty((experts.shape[0], 1))

@@ -1,4 +1,4 @@
-"""What lies behind a specialization: the word, the next token, the first position, the few experts, the domain."""
+"""What lies behind a specialization: the word, the next token, the first position, the domain."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from specialize.annotate.annotation import NO_LABEL, Annotation
 from specialize.errors import MeasurementError
-from specialize.measure.composition import measure_composition
 from specialize.measure.conditional import MIN_COUNT, conditional_information, find_ambiguous
 from specialize.measure.context import drop_positions, next_codes
 from specialize.measure.counting import SlotRule
 from specialize.measure.domain import domain_specialization
-from specialize.measure.estimate import EstimateArray
 from specialize.measure.layer import measure_layer
 from specialize.measure.results import as_results
 from specialize.measure.rows import estimate_rows
@@ -25,11 +23,6 @@ if TYPE_CHECKING:
 
 _MOST_DRAWS = 200  # of what is tested once a layer; cells of a table need more
 _CONDITIONAL = ("conditional_information", "mutual_information", "word_information")
-_COMPOSITION = {
-    "top_share": "top_expert_share",
-    "above_uniform": "top_expert_share_above_uniform",
-    "above_load": "top_expert_share_above_load",
-}
 
 
 def specialization_details(
@@ -52,9 +45,7 @@ def specialization_details(
       tokens ``ambiguous_mutual_information``, I(expert; label), and ``ambiguous_word_information``,
       I(expert; token id); see `conditional_information`. Left out where no token id is ambiguous or known.
     - of labels of tokens, ``next_token_mutual_information`` and ``next_token_uncertainty_coefficient``: the label of
-      the token after it; ``uncertainty_coefficient_without_first``: position 0 of each sequence left out, without null;
-      ``top_expert_share`` (Spec), ``top_expert_share_above_uniform`` (delta U) and ``top_expert_share_above_load``,
-      for each label and, without a label, over all tokens; see `measure_composition`.
+      the token after it; ``uncertainty_coefficient_without_first``: position 0 of each sequence left out, without null.
     - of labels of documents, ``domain_specialization`` for each label that occurs and each expert.
 
     A row ``skipped_positions`` without a layer says how many first positions `drop_positions` took from the labels.
@@ -102,13 +93,6 @@ def specialization_details(
         if annotation.level == "token":
             rows += _next_token_rows(annotation, tokens, draws, routing | weights | how)
             rows += _first_position_rows(annotation, tokens, routing | weights | how)
-            composition = measure_composition(
-                annotation.codes, draws=min(draws, _MOST_DRAWS), **(routing | weights | how)
-            )
-            rows += [
-                _label_rows(getattr(composition, name), metric, annotation.labels)
-                for name, metric in _COMPOSITION.items()
-            ]
         else:
             domains = domain_specialization(annotation.codes, draws=draws, num_blocks=num_blocks, seed=seed, **routing)
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
@@ -168,12 +152,6 @@ def _first_position_rows(
     if _any_routed(codes, routing):
         measured = measure_layer(codes, level="token", draws=0, **routing)
         yield estimate_rows(measured.uncertainty_coefficient, "uncertainty_coefficient_without_first")
-
-
-def _label_rows(estimates: EstimateArray, metric: str, labels: tuple[str, ...]) -> pd.DataFrame:
-    """Return a row a label that occurs, and one without label for the mean over all tokens."""
-    rows = estimate_rows(estimates, metric).assign(expert=pd.NA, label=[*labels, None])
-    return as_results(rows[rows["value"].notna()])
 
 
 def _any_routed(codes: NDArray[np.integer], routing: dict[str, Any]) -> bool:

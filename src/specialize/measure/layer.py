@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.measure import information
+from specialize.measure.composition import Composition, estimate_composition, top_shares
 from specialize.measure.counting import SlotRule, as_codes, assign_blocks, check_range, spread_mass, tabulate
 from specialize.measure.estimate import (
     Estimate,
@@ -35,6 +36,7 @@ class LayerMeasurement:
         specific_information: bits, [expert].
         lift: P(label | expert) / P(label), [label, expert]. Not corrected for bias, which is small beside
             its error; interval on the log scale; p-value two-sided, on |log lift|.
+        composition: how much of each label its top experts hold; of labels of tokens.
         table: mass float64 [label, expert].
         null_uncertainty: uncertainty coefficient of every null draw, [draw]. Layers that are measured with
             one seed share their draws, so that a maximum over layers has a null.
@@ -47,6 +49,7 @@ class LayerMeasurement:
     load: EstimateArray
     specific_information: EstimateArray
     lift: EstimateArray
+    composition: Composition | None
     table: NDArray[np.float64]
     null_uncertainty: NDArray[np.float64]
 
@@ -61,6 +64,7 @@ def measure_layer(
     num_experts: int,
     weights: ArrayLike | None = None,
     rule: SlotRule = "selection",
+    num_top: int | None = None,
     draws: int = 200,
     num_blocks: int = 50,
     seed: int = 0,
@@ -86,6 +90,7 @@ def measure_layer(
         num_experts: experts of the layer.
         weights: gate weights [tokens, k], for the gate rule.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
+        num_top: k*, the experts that count as a label's own; k unless given.
         draws: draws of the null; 0 for none.
         num_blocks: the most blocks of documents.
         seed: seed of the null.
@@ -95,13 +100,17 @@ def measure_layer(
         occur are NaN, and so is the uncertainty coefficient when one label only occurs.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other, or when nothing that is labelled was routed.
+        MeasurementError: for arrays that do not fit each other, k* that is not between 1 and E, or when nothing
+            that is labelled was routed.
     """
     chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
     labels, places = as_codes(codes), as_codes(documents)
     check_range("codes", labels, num_labels)
     check_range("experts", chosen, num_experts)
     _check_documents(labels, chosen, places, level=level)
+    num_top = min(np.shape(experts)[1], num_experts) if num_top is None else num_top
+    if not 1 <= num_top <= num_experts:
+        raise MeasurementError(f"expected between 1 and {num_experts} top experts, got {num_top}")
     if level == "token":
         seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
     else:
@@ -114,8 +123,11 @@ def measure_layer(
     blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
     null_tables = (shifted_tables if level == "token" else permuted_tables)(seen, shape=shape, draws=draws, seed=seed)
     null_profile, null_lift = np.empty((draws, 2 + num_experts)), np.empty((draws, num_labels, num_experts))
+    null_shares = np.empty((draws, num_labels + 1, 3))
     for batch, tables in null_tables:
         null_profile[batch], _ = jackknife_values(tables, _profile)
+        if level == "token":
+            null_shares[batch], _ = jackknife_values(tables, lambda counts: top_shares(counts, num_top))
         null_lift[batch] = information.lift(tables.sum(axis=1))
 
     value, error = jackknife_values(blocks, _profile)
@@ -132,6 +144,11 @@ def measure_layer(
         load=_estimate(*loads, np.empty((0, num_experts)), unit="share", counts=counts),
         specific_information=_estimate(value[2:], error[2:], null_profile[:, 2:], unit="bits", counts=counts),
         lift=_estimate_lift(blocks, null_lift, counts=counts),
+        composition=estimate_composition(
+            blocks, null_shares, num_top=num_top, n_tokens=counts.n_tokens, n_documents=counts.n_documents
+        )
+        if level == "token"
+        else None,
         table=blocks.sum(axis=0),
         null_uncertainty=null_profile[:, 1],
     )

@@ -1,7 +1,7 @@
 """How far the routing of a whole trace goes with one label set, as rows of the result schema."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,18 +9,24 @@ from scipy.stats import false_discovery_control
 
 from specialize.annotate.annotation import NO_LABEL, Annotation
 from specialize.errors import MeasurementError
+from specialize.measure.composition import Composition
 from specialize.measure.counting import SlotRule
-from specialize.measure.estimate import Estimate, EstimateArray
+from specialize.measure.estimate import Estimate
 from specialize.measure.layer import LayerMeasurement, measure_layer
 from specialize.measure.nulls import p_values, summarize_null
 from specialize.measure.results import as_results
+from specialize.measure.rows import estimate_rows
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 _OF_A_LAYER = ("mutual_information", "uncertainty_coefficient", "label_entropy", "load_entropy")
 _OF_AN_EXPERT = ("load", "specific_information")
-_PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value")
+_COMPOSITION = {
+    "top_share": "top_expert_share",
+    "above_uniform": "top_expert_share_above_uniform",
+    "above_load": "top_expert_share_above_load",
+}
 
 
 def specialization(
@@ -38,7 +44,9 @@ def specialization(
 
     Rows, by ``metric``: for each layer ``mutual_information``, ``uncertainty_coefficient`` (the share of
     H(label) that one routing decision removes), ``label_entropy`` and ``load_entropy``; for each expert
-    ``load`` and ``specific_information``; for each label that occurs and each expert ``lift``; and once
+    ``load`` and ``specific_information``; for each label that occurs and each expert ``lift``; of labels of tokens,
+    for each label that occurs and, without a label, over all tokens, ``top_expert_share`` (Spec),
+    ``top_expert_share_above_uniform`` (delta U) and ``top_expert_share_above_load``; and once
     ``max_uncertainty_coefficient``, the largest over the layers, whose p-value comes from the largest of
     each null draw and so is one test for the whole model. See `measure_layer` for units, nulls and intervals.
 
@@ -104,7 +112,7 @@ def specialization(
             (router.layer, layer) for router, layer in zip(routers, measured, strict=True) if router.routing == routing
         ]
         rows = [_layer_rows(number, layer, annotation.labels) for number, layer in own]
-        rows.append(_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
+        rows.append(estimate_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
         frame = pd.concat(rows, ignore_index=True)
         frame["routing"] = routing
         frame["q_value"] = adjust_p_values(frame)
@@ -161,21 +169,17 @@ def adjust_p_values(frame: pd.DataFrame) -> pd.Series:
 
 
 def _layer_rows(layer: int, measurement: LayerMeasurement, labels: Sequence[str]) -> pd.DataFrame:
-    frames = [_rows(getattr(measurement, metric), metric) for metric in _OF_A_LAYER + _OF_AN_EXPERT]
-    lift = _rows(measurement.lift, "lift", labels)
+    frames = [estimate_rows(getattr(measurement, metric), metric) for metric in _OF_A_LAYER + _OF_AN_EXPERT]
+    lift = estimate_rows(measurement.lift, "lift", labels)
     occurs = measurement.table.sum(axis=1) > 0
     frames.append(lift[np.repeat(occurs, measurement.table.shape[1])])
+    if measurement.composition is not None:
+        frames += _composition_rows(measurement.composition, labels)
     return pd.concat(frames, ignore_index=True).assign(layer=pd.array([layer], dtype="Int64")[0])
 
 
-def _rows(estimate: Estimate | EstimateArray, metric: str, labels: Sequence[str] = ()) -> pd.DataFrame:
-    """Turn estimates of shape (), [expert] or [label, expert] into one row each."""
-    shape = np.shape(estimate.value)
-    columns: dict[str, Any] = {name: np.ravel(getattr(estimate, name)) for name in _PER_CELL}
-    if shape:
-        columns["expert"] = np.tile(np.arange(shape[-1]), len(labels) or 1)
-    if labels:
-        columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
-    frame = pd.DataFrame(columns).assign(metric=metric, unit=estimate.unit)
-    frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(frame["ci_low"].notna())
-    return as_results(frame.assign(n_tokens=estimate.n_tokens, n_documents=estimate.n_documents))
+def _composition_rows(composition: Composition, labels: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield a row a label that occurs, and one without label for the mean over all tokens."""
+    for name, metric in _COMPOSITION.items():
+        rows = estimate_rows(getattr(composition, name), metric).assign(expert=pd.NA, label=[*labels, None])
+        yield rows[rows["value"].notna()]

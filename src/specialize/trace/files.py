@@ -32,7 +32,8 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
             if columns is not None:
                 schema = pa.ipc.open_file(source).schema
                 included = [schema.get_field_index(name) for name in columns]
-            options = pa.ipc.IpcReadOptions(included_fields=included)
+            # one column gains nothing from Arrow's threads, and readers side by side would wait for them
+            options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=columns is None or len(columns) > 1)
             return pa.ipc.open_file(source, options=options).read_all()
     except FileNotFoundError as error:
         raise TraceError(f"{path}: expected a file of the trace, found none; run `specialize validate`") from error

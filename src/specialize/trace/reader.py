@@ -1,6 +1,7 @@
 """Reading a trace: nothing is loaded before it is asked for, a layer at a time."""
 
 import json
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,24 @@ class RoutingTrace:
         """
         index = self._index(layer, routing)
         router = self._routers[index]
-        values = self._column("experts", index, router.top_k)
-        experts = values.astype(np.int16)
-        experts[values == np.iinfo(expert_dtype(router.num_experts)).max] = NO_EXPERT
+        experts = np.concatenate(self._chunks("experts", index, router.top_k), dtype=np.int16, casting="unsafe")
+        absent = np.iinfo(expert_dtype(router.num_experts)).max
+        if absent < 2**15 and experts.max(initial=0) == absent:  # of two bytes, it has become -1 already
+            experts[experts == absent] = NO_EXPERT
         return experts
+
+    def stored_experts(self, layer: int | str, *, routing: str = "learned") -> Iterator[NDArray[Any]]:
+        """Yield the chosen experts of a layer as they are stored, a shard at a time: arrays [tokens, k].
+
+        Slots without an expert hold the largest number of the type, uint8 or uint16.
+
+        Args:
+            layer: number of the layer, or name of its experts module.
+            routing: learned or shadow.
+        """
+        index = self._index(layer, routing)
+        for path in self._paths("routing"):
+            yield from _split(read_arrow(path, [f"experts.{index}"]).column(0), self._routers[index].top_k)
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
@@ -124,18 +139,22 @@ class RoutingTrace:
         index = self._index(layer, routing)
         router = self._routers[index]
         width = router.num_experts if name == "logits" else router.top_k
-        return self._column(name, index, width).astype(np.float32)
+        return np.concatenate(self._chunks(name, index, width), dtype=np.float32)
 
-    def tokens(self) -> pd.DataFrame:
+    def tokens(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row a token.
+
+        Args:
+            columns: those to read; all unless given.
 
         Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code
         points into the document's text, end exclusive) and phase (prefill or generation); where the trace holds
         predictions also predicted_token_id and next_token_loss (nats, NaN without a next token). Tokens of a
         document are together and in reading order.
         """
-        frame = self._table("tokens").to_pandas()
-        frame["phase"] = pd.Categorical.from_codes(frame["phase"], categories=list(PHASES))
+        frame: pd.DataFrame = self._table("tokens", None if columns is None else list(columns)).to_pandas()
+        if "phase" in frame:
+            frame["phase"] = pd.Categorical.from_codes(frame["phase"], categories=list(PHASES))
         return frame
 
     def documents(self) -> pd.DataFrame:
@@ -160,11 +179,19 @@ class RoutingTrace:
         known = ", ".join(str(router.layer) for _, router in routers)
         raise TraceError(f"no router in layer {layer!r}; the trace has layers {known}")
 
-    def _table(self, kind: str, columns: list[str] | None = None) -> pa.Table:
-        names = [f"{kind}-{number:05d}.arrow" for number in range(len(self.manifest["shards"]))]
-        return pa.concat_tables(read_arrow(self.path / "trace" / name, columns) for name in names)
+    def _paths(self, kind: str) -> Iterator[Path]:
+        for number in range(len(self.manifest["shards"])):
+            yield self.path / "trace" / f"{kind}-{number:05d}.arrow"
 
-    def _column(self, name: str, index: int, width: int) -> NDArray[Any]:
-        column = f"{name}.{index}"
-        chunks = self._table("routing", [column]).column(column).chunks
-        return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]).reshape(-1, width)
+    def _table(self, kind: str, columns: list[str] | None = None) -> pa.Table:
+        return pa.concat_tables(read_arrow(path, columns) for path in self._paths(kind))
+
+    def _chunks(self, name: str, index: int, width: int) -> list[NDArray[Any]]:
+        """Read a column of the routing as arrays [tokens, width], one a stored chunk; one at least."""
+        column = self._table("routing", [f"{name}.{index}"]).column(0)
+        return list(_split(column, width)) or list(_split(pa.chunked_array([column.combine_chunks()]), width))
+
+
+def _split(column: pa.ChunkedArray, width: int) -> Iterator[NDArray[Any]]:
+    for chunk in column.chunks:
+        yield chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
