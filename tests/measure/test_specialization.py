@@ -116,7 +116,11 @@ def test_shadow_routers_are_measured_beside_the_models_own(planted, annotation, 
     both = specialization(PlantedTrace(planted.documents, own, num_experts=3, shadows=swapped), annotation, draws=49)
     learned, shadow = (both[both["routing"] == routing].reset_index(drop=True) for routing in ("learned", "shadow"))
     pd.testing.assert_frame_equal(learned, frame)
-    turned = shadow.assign(routing="learned", layer=shadow["layer"].replace({3: 7, 7: 3}))
+    turned = shadow.assign(
+        routing="learned",
+        layer=shadow["layer"].replace({3: 7, 7: 3}),
+        router=shadow["router"].replace({"layers.3": "layers.7", "layers.7": "layers.3"}),
+    )
     keys = ["layer", "metric", "expert", "label"]
     pd.testing.assert_frame_equal(
         turned.sort_values(keys, ignore_index=True), frame.sort_values(keys, ignore_index=True), check_exact=False

@@ -58,7 +58,7 @@ def routing(
     csv, _ = write_results(frame, run / "routing", "routing")
     say(f"results: {csv}")
     if as_json:
-        print_json(_records(frame[~frame["metric"].str.split(",").str[0].isin(_PAIRS)]))
+        print_json(_records(frame[~frame["metric"].isin(_PAIRS)]))
     else:
         out.print(_routing_table(frame))
 
@@ -148,6 +148,7 @@ def _records(frame: "pd.DataFrame") -> list[dict[str, object]]:
 
 
 def _routing_table(frame: "pd.DataFrame") -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
@@ -158,11 +159,13 @@ def _routing_table(frame: "pd.DataFrame") -> "Table":
     for column in _COLUMNS.values():
         table.add_column(column, justify="right", overflow="fold")
     whole = frame[frame["expert"].isna() & (frame["label_set"].isna() | (frame["label_set"] == "next_router"))]
-    kind = whole["metric"].str.partition(", ")
-    for (routing, layer, router), rows in whole.groupby(["routing", "layer", kind[2]], sort=False):
-        cells = rows.assign(metric=kind[0]).set_index("metric")
-        named = " ".join(part for part in (str(layer), router, "shadow" if routing == "shadow" else "") if part)
-        table.add_row(named, *(_cell(cells, metric) for metric in _COLUMNS))
+    several = whole.groupby(["routing", "layer"])["router"].nunique().max() > 1
+    for (routing, layer, router), rows in whole.groupby(["routing", "layer", "router"], sort=False):
+        named = f"{layer} {router}" if several else str(layer)
+        cells = rows.set_index("metric")
+        table.add_row(
+            escape(named) + (" shadow" if routing == "shadow" else ""), *(_cell(cells, metric) for metric in _COLUMNS)
+        )
     return table
 
 

@@ -13,7 +13,6 @@ from specialize.measure.matching import check_same_corpus, pair_routers, same_to
 from specialize.measure.pairing import Difference
 from specialize.measure.replicates import Key, Replicates, Side, replicate
 from specialize.measure.results import as_results
-from specialize.measure.routing import metric_suffix
 from specialize.measure.rows import estimate_rows
 from specialize.measure.saturation import measure_saturation
 from specialize.measure.specialization import adjust_p_values
@@ -85,16 +84,14 @@ def compare(
             "neither: with different tokenizers only labels of documents can be compared"
         )
     pairs = list(pair_routers(first, second))
-    measured: dict[str, list[tuple[Any, str, dict[Key, Replicates]]]] = {}
+    measured: dict[str, list[tuple[Any, dict[Key, Replicates]]]] = {}
     frames = []
     for done, (routing, one, two) in enumerate(pairs):
         if progress is not None:
             progress(done, len(pairs))
         sides = _take(first, one, places, rule), _take(other, two, other_places, rule)
-        own = first.layers if one.routing == "learned" else first.shadows
-        suffix = metric_suffix(one, own)
         replicates = dict(replicate(sides, usable, rule=rule, num_blocks=num_blocks, alike=alike))
-        measured.setdefault(routing, []).append((one, suffix, replicates))
+        measured.setdefault(routing, []).append((one, replicates))
         if second is not None and alike and (one.num_experts, one.top_k) == (two.num_experts, two.top_k):
             saturation = measure_saturation(
                 sides[0].experts,
@@ -103,8 +100,8 @@ def compare(
                 num_experts=one.num_experts,
                 num_blocks=num_blocks,
             )
-            row = estimate_rows(saturation, f"saturation{suffix}")
-            frames.append(row.assign(layer=pd.array([one.layer], dtype="Int64"), routing=routing))
+            row = estimate_rows(saturation, "saturation")
+            frames.append(row.assign(layer=one.layer, router=one.name, routing=routing))
     if progress is not None:
         progress(len(pairs), len(pairs))
     frames += [_rows(layers, margin).assign(routing=routing) for routing, layers in measured.items()]
@@ -134,16 +131,16 @@ def _check_annotation(trace: "RoutingTrace", annotation: "Annotation") -> None:
         )
 
 
-def _rows(layers: list[tuple[Any, str, dict[Key, Replicates]]], margin: float | None) -> pd.DataFrame:
+def _rows(layers: list[tuple[Any, dict[Key, Replicates]]], margin: float | None) -> pd.DataFrame:
     """Rows of each layer, and of the mean over layers of what all layers have."""
     frames = [
-        _difference_rows(replicates.difference(margin), f"{metric}{suffix}", label_set, layer=router.layer)
-        for router, suffix, measured in layers
+        _difference_rows(replicates.difference(margin), metric, label_set, router=router)
+        for router, measured in layers
         for (label_set, metric), replicates in measured.items()
     ]
-    shared = [key for key in layers[0][2] if all(key in measured for _, _, measured in layers)]
+    shared = [key for key in layers[0][1] if all(key in measured for _, measured in layers)]
     for label_set, metric in shared:
-        each = [measured[label_set, metric] for _, _, measured in layers]
+        each = [measured[label_set, metric] for _, measured in layers]
         mean = Replicates(
             np.mean([replicates.first for replicates in each], axis=0),
             np.mean([replicates.second for replicates in each], axis=0),
@@ -151,16 +148,15 @@ def _rows(layers: list[tuple[Any, str, dict[Key, Replicates]]], margin: float | 
             each[0].n_tokens,
             each[0].n_documents,
         )
-        frames.append(_difference_rows(mean.difference(margin), metric, label_set, layer=None))
+        frames.append(_difference_rows(mean.difference(margin), metric, label_set, router=None))
     return pd.concat(frames, ignore_index=True)
 
 
-def _difference_rows(difference: Difference, metric: str, label_set: str | None, *, layer: int | None) -> pd.DataFrame:
-    mean = "mean " if layer is None else ""
+def _difference_rows(difference: Difference, metric: str, label_set: str | None, *, router: Any) -> pd.DataFrame:
+    mean = "mean " if router is None else ""
     frames = [estimate_rows(difference.difference, f"{mean}difference of {metric}")]
     if difference.equivalence is not None:
         frames.append(estimate_rows(difference.equivalence, f"{mean}equivalence of {metric}"))
+    layer, name = (pd.NA, None) if router is None else (router.layer, router.name)
     frame = pd.concat(frames, ignore_index=True)
-    return frame.assign(
-        label_set=label_set, layer=pd.array([pd.NA if layer is None else layer] * len(frame), dtype="Int64")
-    )
+    return frame.assign(label_set=label_set, layer=pd.array([layer] * len(frame), dtype="Int64"), router=name)

@@ -97,7 +97,9 @@ def specialization_details(
             domains = domain_specialization(annotation.codes, draws=draws, num_blocks=num_blocks, seed=seed, **routing)
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
             rows.append(domain[domain["value"].notna()])
-        frames.append(pd.concat(rows, ignore_index=True).assign(layer=router.layer, routing=router.routing))
+        frames.append(
+            pd.concat(rows, ignore_index=True).assign(layer=router.layer, router=router.name, routing=router.routing)
+        )
     if progress is not None:
         progress(len(routers), len(routers))
     if not frames:

@@ -13,7 +13,7 @@ from specialize.measure.schema import RESULT_COLUMNS
 
 _TEXT = pd.StringDtype(na_value=np.nan)
 _WHOLE_NUMBERS = ("layer", "expert", "n_tokens", "n_documents")
-_TEXTS = ("run", "routing", "label_set", "label", "metric", "unit", "ci_kind")
+_TEXTS = ("run", "routing", "router", "label_set", "label", "metric", "unit", "ci_kind")
 _FROM_A_CORPUS = ("label_set", "label")
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -66,7 +66,7 @@ def routing(
       ``label`` | ``expert``), ``label_set`` next_expert. See `measure_flow`.
 
     Of more than 65 experts, an expert's rows of ``coactivation`` and ``transition`` are its 64 most frequent
-    partners. Where a layer number has several routers, the metric ends in a comma and the router's name.
+    partners.
 
     Args:
         trace: an open trace.
@@ -110,11 +110,9 @@ def routing(
                 "expert",
             ),
         ]
-        frames.append(_name(parts, router, routers))
+        frames.append(_name(parts, router))
         if before is not None and _follows(before, (router, experts)):
-            frames.append(
-                _name(_flow_rows(before, (router, experts), places["document"], settings), before[0], routers)
-            )
+            frames.append(_name(_flow_rows(before, (router, experts), places["document"], settings), before[0]))
         before = (router, experts)
     if progress is not None:
         progress(len(routers), len(routers))
@@ -127,12 +125,6 @@ def routing(
 def stack_of(router: Any) -> str:
     """The side of an encoder-decoder model that a router is on."""
     return str(getattr(router, "stack", "decoder"))
-
-
-def metric_suffix(router: Any, routers: Sequence[Any]) -> str:
-    """What tells a router from others of its layer number: a comma and its name, or nothing when it has none."""
-    same = [each for each in routers if (each.layer, each.routing) == (router.layer, router.routing)]
-    return f", {router.name}" if len(same) > 1 else ""
 
 
 def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[tuple[str | None, str | None, Any]]:
@@ -239,8 +231,5 @@ def _pair_rows(estimate: EstimateArray, metric: str, label_set: str) -> pd.DataF
     return frame.assign(label_set=label_set)
 
 
-def _name(parts: Sequence[pd.DataFrame], router: Any, routers: Sequence[Any]) -> pd.DataFrame:
-    frame = pd.concat(parts, ignore_index=True)
-    frame["metric"] = frame["metric"] + metric_suffix(router, routers)
-    frame["layer"] = pd.array([router.layer] * len(frame), dtype="Int64")
-    return frame.assign(routing=router.routing)
+def _name(parts: Sequence[pd.DataFrame], router: Any) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True).assign(layer=router.layer, router=router.name, routing=router.routing)

@@ -4,6 +4,7 @@ RESULT_COLUMNS: dict[str, str] = {
     "run": "name of the run (the folder's name unless given)",
     "routing": "learned: the model's own router; shadow: a frozen random router on the same hidden states",
     "layer": "layer number as the model numbers it",
+    "router": "module of the router, which tells routers of one layer number apart; missing for a whole model",
     "expert": "expert index; missing for quantities of a whole layer",
     "label_set": "what the labels are: upos, bertopic, or the name of a corpus column",
     "label": "the label; missing for quantities over all labels",

@@ -18,7 +18,7 @@ from specialize.measure.results import as_results
 from specialize.measure.rows import estimate_rows
 
 if TYPE_CHECKING:
-    from specialize.trace import RoutingTrace
+    from specialize.trace import RouterSpec, RoutingTrace
 
 _OF_A_LAYER = ("mutual_information", "uncertainty_coefficient", "label_entropy", "load_entropy")
 _OF_AN_EXPERT = ("load", "specific_information")
@@ -108,10 +108,8 @@ def specialization(
 
     frames = []
     for routing in dict.fromkeys(router.routing for router in routers):
-        own = [
-            (router.layer, layer) for router, layer in zip(routers, measured, strict=True) if router.routing == routing
-        ]
-        rows = [_layer_rows(number, layer, annotation.labels) for number, layer in own]
+        own = [(router, layer) for router, layer in zip(routers, measured, strict=True) if router.routing == routing]
+        rows = [_layer_rows(router, layer, annotation.labels) for router, layer in own]
         rows.append(estimate_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
         frame = pd.concat(rows, ignore_index=True)
         frame["routing"] = routing
@@ -168,14 +166,14 @@ def adjust_p_values(frame: pd.DataFrame) -> pd.Series:
     return adjusted
 
 
-def _layer_rows(layer: int, measurement: LayerMeasurement, labels: Sequence[str]) -> pd.DataFrame:
+def _layer_rows(router: "RouterSpec", measurement: LayerMeasurement, labels: Sequence[str]) -> pd.DataFrame:
     frames = [estimate_rows(getattr(measurement, metric), metric) for metric in _OF_A_LAYER + _OF_AN_EXPERT]
     lift = estimate_rows(measurement.lift, "lift", labels)
     occurs = measurement.table.sum(axis=1) > 0
     frames.append(lift[np.repeat(occurs, measurement.table.shape[1])])
     if measurement.composition is not None:
         frames += _composition_rows(measurement.composition, labels)
-    return pd.concat(frames, ignore_index=True).assign(layer=pd.array([layer], dtype="Int64")[0])
+    return pd.concat(frames, ignore_index=True).assign(layer=router.layer, router=router.name)
 
 
 def _composition_rows(composition: Composition, labels: Sequence[str]) -> Iterator[pd.DataFrame]:

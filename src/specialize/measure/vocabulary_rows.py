@@ -74,10 +74,10 @@ def vocabulary_specialization(
                 estimate_rows(measured.expert_specialization, "vocabulary_specialization"),
                 estimate_rows(measured.expert_above_load, "vocabulary_specialization_above_load"),
             ]
-            place = {"layer": router.layer, "routing": router.routing}
+            place = {"layer": router.layer, "router": router.name, "routing": router.routing}
             frames.append(pd.concat(rows, ignore_index=True).assign(label=kind, **place))
             top = top_tokens(types, experts, num_experts=router.num_experts, min_count=min_count, most=most)
-            tables.append(top.assign(token=kind, router=router.name, **place))
+            tables.append(top.assign(token=kind, **place))
     if progress is not None:
         progress(len(routers), len(routers))
     name = trace.path.name if run is None else run
