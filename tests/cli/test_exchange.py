@@ -2,34 +2,15 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planted.dumps import NUM_EXPERTS, TOP_K, plant_routing, write_esft
-from specialize.cli import main
 from specialize.trace import open_trace
 
 DUMPS = Path(__file__).parents[3] / "shared" / "dumps" / "esft"
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a command line in this process; return exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["specialize", *map(str, arguments)])
-        code: int | str | None = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return int(code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -193,24 +192,6 @@ def test_mistakes_are_named():
     none = Annotation("upos", "token", LABELS, np.full(20, -1, dtype=np.int32))
     with pytest.raises(MeasurementError, match="got 0 and 0"):
         probe(WordTrace(planted), none)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a command line in this process; return exit code, stdout, stderr."""
-    from specialize.cli import main
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["specialize", *map(str, arguments)])
-        code: int | str | None = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return int(code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def estimate_difference(
             return 0.0 if distance > 0 else 1.0
         return float(student_t.sf(distance / error, count - 1)) if count > 1 else float("nan")
 
-    difference = estimate(0.95, min(1.0, 2 * above(abs(float(value)))))
+    difference = estimate(0.95, float(np.minimum(1.0, 2 * above(abs(float(value))))))  # NaN stays NaN
     if margin is None:
         return Difference(difference, None)
     both = max(above(float(value) + margin), above(margin - float(value)))
