@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from specialize.annotate.annotation import Annotation
@@ -207,13 +206,13 @@ def draw(frame: pd.DataFrame, folder: Path, about: dict[str, Any]) -> None:
     rows = frame[frame["layers"] == FIGURE_LAYERS].sort_values("tokens")
     with use_style():
         ax = new_axes(COLUMN_WIDTH, 2.4)
-        per_layer = rows["seconds"] / rows["layers"]
-        line = per_layer.iloc[-1] * rows["tokens"] / rows["tokens"].iloc[-1]
-        ax.plot(rows["tokens"], line, color=MUTED, linestyle=":", linewidth=0.9, label="in proportion")
-        ax.plot(rows["tokens"], per_layer, color=PALETTE[0], marker="o", label="measured")
-        ax.set(xscale="log", yscale="log", xlabel="tokens, millions", ylabel="seconds a layer")
-        ax.set_xticks(rows["tokens"], [f"{tokens / 1e6:g}" for tokens in rows["tokens"]])
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        millions, per_layer = rows["tokens"] / 1e6, rows["seconds"] / rows["layers"]
+        slope, start = np.polyfit(millions, per_layer, 1)
+        ends = np.array([0, millions.max()])
+        label = f"{start:.1f} + {slope:.1f} s a million"
+        ax.plot(ends, start + slope * ends, color=MUTED, linestyle=":", linewidth=0.9, label=label)
+        ax.plot(millions, per_layer, color=PALETTE[0], marker="o", linestyle="", label="measured")
+        ax.set(xlabel="tokens, millions", ylabel="seconds a layer", xlim=(0, None), ylim=(0, None))
         ax.legend(loc="upper left")
         for suffix in ("pdf", "png"):
             save_figure(ax.figure, folder / f"measure-cost.{suffix}")
