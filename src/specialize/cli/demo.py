@@ -4,7 +4,16 @@ import shutil
 from pathlib import Path
 
 from specialize.cli.console import say
-from specialize.cli.steps import MeasureOptions, find_topics, load_model, measure, tag, take_columns, trace
+from specialize.cli.steps import (
+    MeasureOptions,
+    SyntaxOptions,
+    find_topics,
+    load_model,
+    measure,
+    tag,
+    take_columns,
+    trace,
+)
 
 
 def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Path], Path]:
@@ -30,7 +39,7 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
         checkpoint = load_model(str(checkpoint_path(name)))
         traces.append(trace(checkpoint, corpus, output / name, options=TraceOptions(), command=command))
     # both checkpoints read the same text with the same tokenizer: one annotation serves both
-    annotations = [("syntax", tag(traces[0])), ("topics", find_topics(traces[0]))]
+    annotations = [("syntax", tag(traces[0], SyntaxOptions())[0]), ("topics", find_topics(traces[0]))]
     annotations += [("topics", column) for column in take_columns(traces[0])]
     for table in ("topic_info.csv", "topic_quality.csv"):
         (traces[1].path / "topics").mkdir(exist_ok=True)

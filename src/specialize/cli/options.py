@@ -52,6 +52,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Pipeline = Annotated[
     str | None, typer.Option(help="spaCy pipeline, by name or path. Default: the installed English one.")
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(help="Language of the texts, such as de. Default: their column lang or language, else English."),
+]
+Gold = Annotated[
+    Path | None, typer.Option(metavar="CONLLU", help="Treebank that was traced: its tags beside the tagger's.")
+]
+Tags = Annotated[
+    str,
+    typer.Option(
+        help="upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position of tokens; by commas."
+    ),
+]
 SlotRule = Annotated[
     Rule, typer.Option(help="A token's mass: equal over its slots, by gate weight, or the first slot.")
 ]
@@ -167,3 +180,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     call.__annotations__ = {}
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return call
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Split names at commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.cli.console import in_bytes, progress, say
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, did_you_mean
 
 if TYPE_CHECKING:
     from specialize.annotate.annotation import Annotation
@@ -89,24 +89,70 @@ def trace(
         )
 
 
-def tag(
-    opened: "RoutingTrace", *, pipeline: str | None = None, pieces: str = "first", processes: int = 1
-) -> "Annotation":
-    """Annotate tokens with parts of speech and store the annotation."""
-    say("loading spaCy …")
+@dataclass(frozen=True)
+class SyntaxOptions:
+    """How tokens get their labels.
+
+    Attributes:
+        tags: tags of words and classes of tokens, an annotation each.
+        pipeline: spaCy pipeline by name or path, see `annotate_syntax`.
+        language: code of all texts' language.
+        gold: CoNLL-U file or folder that has the tags of the traced text.
+        pieces: which of a word's tokens carries its tag.
+        processes: worker processes of the tagger.
+    """
+
+    tags: Sequence[str] = ("upos",)
+    pipeline: str | None = None
+    language: str | None = None
+    gold: Path | None = None
+    pieces: str = "first"
+    processes: int = 1
+
+
+def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
+    """Annotate tokens with tags, gold tags where there are any, and classes, and store the annotations."""
+    from specialize.annotate.gold import annotate_gold
     from specialize.annotate.store import save_annotation
     from specialize.annotate.syntax import annotate_syntax
+    from specialize.annotate.tagging import TAGS
+    from specialize.annotate.token_classes import CLASSES, annotate_classes
 
-    with progress("tagging", "documents") as update:
-        annotation = annotate_syntax(
-            opened,
-            pipeline=pipeline,
-            rule=pieces,  # type: ignore[arg-type]  # checked by annotate_syntax
-            processes=processes,
-            progress=update,
+    unknown = [name for name in options.tags if name not in (*TAGS, *CLASSES)]
+    if unknown:
+        known = (*TAGS, *CLASSES)
+        raise AnnotationError(
+            f"expected tags among {', '.join(known)}, got {unknown[0]!r}{did_you_mean(unknown[0], known)}"
         )
-    save_annotation(opened, annotation)
-    return annotation
+    tags = [name for name in options.tags if name in TAGS]
+    rule: Any = options.pieces  # checked by what takes it
+    annotations: list[Annotation] = []
+    if options.gold is not None:
+        in_treebanks = [name for name in tags if name != "ent"]
+        with progress("reading gold tags", "documents") as update:
+            annotations += annotate_gold(opened, options.gold, tags=in_treebanks, rule=rule, progress=update)
+        for name in ("documents_without_gold",):
+            if annotations and annotations[0].provenance[name]:
+                say(f"{annotations[0].provenance[name]:,} documents have no gold tags")
+    if tags:
+        say("loading spaCy …")
+        try:
+            with progress("tagging", "documents") as update:
+                annotations += annotate_syntax(
+                    opened, tags=tags, pipeline=options.pipeline, language=options.language, rule=rule,
+                    processes=options.processes, progress=update,
+                )  # fmt: skip
+        except AnnotationError as error:
+            if options.gold is None or options.pipeline is not None:
+                raise
+            say(f"gold tags alone: {error}")
+        else:
+            for code, count in annotations[-1].provenance.get("documents_without_pipeline", {}).items():
+                say(f"{count:,} documents in {code!r} are left out: no spaCy pipeline for it is installed")
+    annotations += annotate_classes(opened, [name for name in options.tags if name in CLASSES])
+    for annotation in annotations:
+        save_annotation(opened, annotation)
+    return annotations
 
 
 def find_topics(
@@ -166,9 +212,27 @@ def measure(opened: "RoutingTrace", annotation: "Annotation", *, folder: str, op
     write_results(pd.concat([frame, details], ignore_index=True), opened.path / folder, annotation.name)
 
 
-def do_syntax(opened: "RoutingTrace", *, options: MeasureOptions, **how: object) -> None:
-    """Tag and measure."""
-    measure(opened, tag(opened, **how), folder="syntax", options=options)  # type: ignore[arg-type]
+def do_syntax(opened: "RoutingTrace", *, options: MeasureOptions, labels: SyntaxOptions | None = None) -> None:
+    """Tag and measure; where there are gold tags beside predicted ones, measure what the tagger's mistakes do."""
+    from specialize.measure.results import write_results
+    from specialize.measure.tagger import tagger_error
+
+    annotations = {each.name: each for each in tag(opened, labels or SyntaxOptions())}
+    for annotation in annotations.values():
+        measure(opened, annotation, folder="syntax", options=options)
+    for name, predicted in annotations.items():
+        gold = annotations.get(f"gold_{name}")
+        if gold is not None:
+            rule: Any = options.rule
+            with progress(f"{name} against gold", "routers") as update:
+                frame = tagger_error(opened, predicted, gold, rule=rule, progress=update)
+            write_results(frame, opened.path / "syntax" / "tagger", name)
+            accuracy = frame.loc[frame["metric"] == "tagger_accuracy"].iloc[0]
+            say(
+                f"{name}: the tagger is right for {accuracy['value']:.1%} "
+                f"[{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}] of {accuracy['n_tokens']:,} tokens; "
+                f"{opened.path / 'syntax' / 'tagger' / name}.csv"
+            )
 
 
 def do_topics(

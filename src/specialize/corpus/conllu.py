@@ -15,24 +15,74 @@ _NUM_COLUMNS = 10
 
 
 @dataclass
+class Word:
+    """A surface token, with the annotation of its (first) syntactic word; "_" where there is none."""
+
+    form: str
+    space_after: bool
+    upos: str = "_"
+    xpos: str = "_"
+    feats: str = "_"
+    deprel: str = "_"
+
+
+@dataclass
 class Sentence:
-    """One sentence: its comments by key, and its surface tokens as (form, followed by a space)."""
+    """One sentence: its comments by key, and its surface tokens."""
 
     line_number: int
     comments: dict[str, str] = field(default_factory=dict)
-    tokens: list[tuple[str, bool]] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
 
     @property
     def text(self) -> str:
-        """The `# text` comment, else the forms joined as `SpaceAfter` says."""
-        if "text" in self.comments:
-            return self.comments["text"]
-        return "".join(form + " " * space for form, space in self.tokens).rstrip(" ")
+        """The `# text` comment where the words are in it, else the forms joined as `SpaceAfter` says."""
+        text = self.comments.get("text", "")
+        if text and self._find_words(text) is not None:
+            return text
+        return "".join(word.form + " " * word.space_after for word in self.words).rstrip(" ")
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Start and end (exclusive) of each word in the text."""
+        found = self._find_words(self.text)
+        assert found is not None  # forms are in the text that is joined from them
+        return found
 
     @property
     def gap(self) -> str:
         """What separates this sentence from a next one in the same paragraph."""
-        return " " if self.tokens[-1][1] else ""
+        return " " if self.words[-1].space_after else ""
+
+    def _find_words(self, text: str) -> list[tuple[int, int]] | None:
+        """Find the words one after the other, with nothing but white space between; None where that fails."""
+        spans, end = [], 0
+        for word in self.words:
+            start = text.find(word.form, end)
+            if start < 0 or text[end:start].strip():
+                return None
+            end = start + len(word.form)
+            spans.append((start, end))
+        return None if text[end:].strip() else spans
+
+
+@dataclass
+class TreebankDocument:
+    """A document rebuilt from its sentences.
+
+    Attributes:
+        where: file and line, for messages.
+        id: of `# newdoc id`; None where there is none.
+        text: running text.
+        words: the surface tokens.
+        spans: start and end (exclusive) of each word in the text.
+    """
+
+    where: str
+    id: str | None
+    text: str = ""
+    words: list[Word] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
 
 
 def read_conllu(path: Path, name: str) -> Iterator[Record]:
@@ -44,33 +94,49 @@ def read_conllu(path: Path, name: str) -> Iterator[Record]:
     Raises:
         CorpusError: a word line without ten columns, naming the file and line.
     """
-    text, gap, identifier, where, number = "", "", None, name, 0
+    for number, document in enumerate(read_treebank(path, name)):
+        yield Record(document.where, Document(document.id or str(number), document.text))
+
+
+def read_treebank(path: Path, name: str) -> Iterator[TreebankDocument]:
+    """Yield the documents of `read_conllu` with their words.
+
+    Raises:
+        CorpusError: as `read_conllu`.
+    """
+    document, gap = TreebankDocument(name, None), ""
     for sentence in read_sentences(path, name):
         if "newdoc" in sentence.comments:
-            if text:
-                yield Record(where, Document(identifier or str(number), text))
-                number += 1
-            text, identifier = "", sentence.comments["newdoc"]
-        if not text:
-            where = f"{name}, line {sentence.line_number}"
+            if document.text:
+                yield document
+            document = TreebankDocument(name, sentence.comments["newdoc"] or None)
+        if not document.text:
+            document.where = f"{name}, line {sentence.line_number}"
         elif "newpar" in sentence.comments:
-            text += "\n\n"
+            document.text += "\n\n"
         else:
-            text += gap
-        text += sentence.text
+            document.text += gap
+        start = len(document.text)
+        document.text += sentence.text
+        document.words += sentence.words
+        document.spans += [(start + first, start + end) for first, end in sentence.spans]
         gap = sentence.gap
-    if text:
-        yield Record(where, Document(identifier or str(number), text))
+    if document.text:
+        yield document
 
 
 def read_sentences(path: Path, name: str) -> Iterator[Sentence]:
-    """Yield the sentences of a file. Words inside a multiword token, and empty nodes, are passed over."""
+    """Yield the sentences of a file.
+
+    A multiword token ("zum" for zu + dem) is one word, annotated as the first of those it stands for. Empty nodes are
+    passed over.
+    """
     sentence: Sentence | None = None
     covered = 0  # last word number of the multiword token being read
     for number, raw in read_lines(path, name):
         line = raw.rstrip("\r\n")
         if not line.strip():
-            if sentence is not None and sentence.tokens:
+            if sentence is not None and sentence.words:
                 yield sentence
             sentence, covered = None, 0
             continue
@@ -85,13 +151,22 @@ def read_sentences(path: Path, name: str) -> Iterator[Sentence]:
                 f"{name}, line {number}: expected {_NUM_COLUMNS} tab-separated columns, got {len(columns)}"
             )
         word = columns[0]
+        if "." in word:
+            continue
         if "-" in word:
             covered = _word_number(word.partition("-")[2], name, number)
-        elif "." in word or _word_number(word, name, number) <= covered:
+        elif _word_number(word, name, number) <= covered:
+            if sentence.words[-1].upos == "_":
+                _annotate(sentence.words[-1], columns)
             continue
-        sentence.tokens.append((columns[1], "SpaceAfter=No" not in columns[9].split("|")))
-    if sentence is not None and sentence.tokens:
+        sentence.words.append(Word(columns[1], "SpaceAfter=No" not in columns[9].split("|")))
+        _annotate(sentence.words[-1], columns)
+    if sentence is not None and sentence.words:
         yield sentence
+
+
+def _annotate(word: Word, columns: list[str]) -> None:
+    word.upos, word.xpos, word.feats, word.deprel = columns[3], columns[4], columns[5], columns[7]
 
 
 def _add_comment(sentence: Sentence, line: str) -> None:

@@ -31,6 +31,7 @@ from specialize.measure.routing import routing
 from specialize.measure.saturation import measure_saturation
 from specialize.measure.schema import RESULT_COLUMNS
 from specialize.measure.specialization import specialization
+from specialize.measure.tagger import tagger_error
 from specialize.measure.vocabulary import VocabularyMeasurement, measure_vocabulary, top_tokens
 from specialize.measure.vocabulary_rows import vocabulary_specialization
 
@@ -76,6 +77,7 @@ __all__ = [
     "specialization_details",
     "specific_information",
     "spread_mass",
+    "tagger_error",
     "top_shares",
     "top_tokens",
     "uncertainty_coefficient",
