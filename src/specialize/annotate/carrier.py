@@ -53,7 +53,7 @@ class Carrier:
         self._rule, self._spans = rule, tokens[["char_start", "char_end"]].to_numpy()
         self._bounds = _find_document_bounds(tokens["document"].to_numpy(), len(self.texts))
         self._codes = np.full((len(tokens), width), NO_LABEL, dtype=np.int32)
-        self._num_carried, self._num_unaligned = 0, 0
+        self._num_carried, self._num_unaligned, self._num_words = 0, 0, 0
 
     def carry(self, document: int, spans: NDArray[np.int64], codes: NDArray[np.int32]) -> None:
         """Label the tokens of one document.
@@ -73,6 +73,7 @@ class Carrier:
             raise AnnotationError(f"document {self.documents['id'].iloc[document]!r}: {error}") from None
         self._num_carried += len(aligned)
         self._num_unaligned += int((aligned == NO_WORD).sum())
+        self._num_words += len(np.unique(aligned[aligned != NO_WORD]))
         none = np.full((1, codes.shape[1]), NO_LABEL, dtype=np.int32)
         # NO_WORD is -1: it picks the row put at the end.
         self._codes[rows] = np.concatenate([codes, none])[keep_pieces(aligned, rule=self._rule)]
@@ -83,14 +84,19 @@ class Carrier:
         """Return an annotation of tokens for each label set.
 
         Its provenance gains the rule and `share_unaligned`: the share of the tokens of labelled documents that lie in
-        no word (white space, special tokens), counted before the rule is applied.
+        no word (white space, special tokens), counted before the rule is applied; and `tokens_per_word`, likewise.
 
         Args:
             encoders: of each label set by name, in the order of the columns of `carry`.
             provenance: how the labels were made.
             prefix: put before the names.
         """
-        facts = {**provenance, "rule": self._rule, "share_unaligned": self._num_unaligned / max(1, self._num_carried)}
+        facts = {
+            **provenance,
+            "rule": self._rule,
+            "share_unaligned": self._num_unaligned / max(1, self._num_carried),
+            "tokens_per_word": (self._num_carried - self._num_unaligned) / max(1, self._num_words),
+        }
         annotations = []
         for column, (name, encoder) in enumerate(encoders.items()):
             labels, codes = encoder.finish(np.ascontiguousarray(self._codes[:, column]))

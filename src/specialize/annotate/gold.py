@@ -49,20 +49,21 @@ def annotate_gold(
     if missing:
         raise AnnotationError(f"a treebank has {', '.join(_COLUMNS)}, not {missing[0]}: leave it out")
     carrier = Carrier(trace, rule=rule, width=len(encoders))
-    rows: dict[str, list[int]] = {}
-    for row, text in enumerate(carrier.texts):
-        rows.setdefault(text, []).append(row)
-    done = 0
+    wanted = set(carrier.texts)
+    gold: dict[str, list[TreebankDocument]] = {}
     for document in read_gold(path):
-        own = rows.pop(document.text, [])
-        if own:
-            columns = [encoders[tag].encode(_read(word, tag) for word in document.words) for tag in encoders]
-            spans = np.array(document.spans, dtype=np.int64).reshape(-1, 2)
-            for row in own:
-                carrier.carry(row, spans, np.stack(columns, axis=1))
-                done += 1
-                if progress is not None:
-                    progress(done, len(carrier.texts))
+        if document.text in wanted:
+            gold.setdefault(document.text, []).append(document)
+    done = 0
+    for row, text in enumerate(carrier.texts):
+        if text in gold:
+            # documents of one text take turns; the last serves those that are left
+            own = gold[text].pop(0) if len(gold[text]) > 1 else gold[text][0]
+            columns = [encoders[tag].encode(_read(word, tag) for word in own.words) for tag in encoders]
+            carrier.carry(row, np.array(own.spans, dtype=np.int64).reshape(-1, 2), np.stack(columns, axis=1))
+            done += 1
+        if progress is not None:
+            progress(row + 1, len(carrier.texts))
     if not done:
         raise AnnotationError(
             f"{path}: expected the texts of this trace, found none of them; trace the treebank itself: "
@@ -70,6 +71,12 @@ def annotate_gold(
         )
     provenance = {"tool": "treebank", "file": Path(path).name, "documents_without_gold": len(carrier.texts) - done}
     return carrier.annotate(encoders, provenance, prefix=PREFIX)
+
+
+def language_of_treebank(path: str | Path) -> str | None:
+    """Read the language from a file name of Universal Dependencies, "de_pud-ud-test.conllu"; None from any other."""
+    code, mark, _ = Path(path).name.partition("_")
+    return code if mark and "-ud-" in Path(path).name and code.isalpha() and len(code) <= 3 else None
 
 
 def read_gold(path: str | Path) -> Iterator[TreebankDocument]:

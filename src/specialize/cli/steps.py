@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_DRAWS = {"token": 200, "document": 1000}
 
 
+MANY_PIECES = 2.0  # tokens a word; tokenizers of a text's own language need 1.1 to 1.6
+
+
 @dataclass(frozen=True)
 class MeasureOptions:
     """How annotations are measured, the same for syntax and topics.
@@ -112,7 +115,7 @@ class SyntaxOptions:
 
 def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
     """Annotate tokens with tags, gold tags where there are any, and classes, and store the annotations."""
-    from specialize.annotate.gold import annotate_gold
+    from specialize.annotate.gold import annotate_gold, language_of_treebank
     from specialize.annotate.store import save_annotation
     from specialize.annotate.syntax import annotate_syntax
     from specialize.annotate.tagging import TAGS
@@ -122,24 +125,26 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
     if unknown:
         known = (*TAGS, *CLASSES)
         raise AnnotationError(
-            f"expected tags among {', '.join(known)}, got {unknown[0]!r}{did_you_mean(unknown[0], known)}"
+            f"expected tags among {', '.join(known)}, got {unknown[0]!r}.{did_you_mean(unknown[0], known)}"
         )
     tags = [name for name in options.tags if name in TAGS]
     rule: Any = options.pieces  # checked by what takes it
+    language = options.language
     annotations: list[Annotation] = []
     if options.gold is not None:
         in_treebanks = [name for name in tags if name != "ent"]
+        language = language or language_of_treebank(options.gold)
         with progress("reading gold tags", "documents") as update:
             annotations += annotate_gold(opened, options.gold, tags=in_treebanks, rule=rule, progress=update)
-        for name in ("documents_without_gold",):
-            if annotations and annotations[0].provenance[name]:
-                say(f"{annotations[0].provenance[name]:,} documents have no gold tags")
+        without = annotations[0].provenance["documents_without_gold"] if annotations else 0
+        if without:
+            say(f"{without:,} documents have no gold tags")
     if tags:
         say("loading spaCy …")
         try:
             with progress("tagging", "documents") as update:
                 annotations += annotate_syntax(
-                    opened, tags=tags, pipeline=options.pipeline, language=options.language, rule=rule,
+                    opened, tags=tags, pipeline=options.pipeline, language=language, rule=rule,
                     processes=options.processes, progress=update,
                 )  # fmt: skip
         except AnnotationError as error:
@@ -149,6 +154,12 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
         else:
             for code, count in annotations[-1].provenance.get("documents_without_pipeline", {}).items():
                 say(f"{count:,} documents in {code!r} are left out: no spaCy pipeline for it is installed")
+    pieces = max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0)
+    if pieces > MANY_PIECES:
+        say(
+            f"note: words are cut into {pieces:.1f} tokens on average: this text is unlike what the tokenizer, and so "
+            "probably the model, was trained on"
+        )
     annotations += annotate_classes(opened, [name for name in options.tags if name in CLASSES])
     for annotation in annotations:
         save_annotation(opened, annotation)
@@ -215,14 +226,16 @@ def measure(opened: "RoutingTrace", annotation: "Annotation", *, folder: str, op
 def do_syntax(opened: "RoutingTrace", *, options: MeasureOptions, labels: SyntaxOptions | None = None) -> None:
     """Tag and measure; where there are gold tags beside predicted ones, measure what the tagger's mistakes do."""
     from specialize.measure.results import write_results
-    from specialize.measure.tagger import tagger_error
+    from specialize.measure.tagger import share_labels, tagger_error
 
     annotations = {each.name: each for each in tag(opened, labels or SyntaxOptions())}
     for annotation in annotations.values():
         measure(opened, annotation, folder="syntax", options=options)
     for name, predicted in annotations.items():
         gold = annotations.get(f"gold_{name}")
-        if gold is not None:
+        if gold is not None and not share_labels(predicted, gold):
+            say(f"{name}: not compared with the gold tags, whose label set is another")
+        elif gold is not None:
             rule: Any = options.rule
             with progress(f"{name} against gold", "routers") as update:
                 frame = tagger_error(opened, predicted, gold, rule=rule, progress=update)

@@ -1,7 +1,7 @@
 """What a tagger's mistakes do to a specialization: its accuracy, and predicted against gold tags."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from specialize.annotate.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure.blocks import block_tokens, divide, estimate_blocks
+from specialize.measure.blocks import Counted, block_tokens, divide, estimate_blocks
 from specialize.measure.counting import SlotRule, count_blocks
 from specialize.measure.information import mutual_information, uncertainty_coefficient
 from specialize.measure.pairing import estimate_difference, pseudo_values
@@ -67,8 +67,8 @@ def tagger_error(
         raise MeasurementError(f"expected tokens with a label of {predicted.name} and of {gold.name}, got none")
     told, true = (np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold))
     cut = block_tokens(trace.tokens()["document"].to_numpy()[both], num_blocks=num_blocks)
-    counted = {"n_tokens": len(both), "n_documents": len(cut.blocks)}
-    shape = {"num_labels": len(names), "num_blocks": cut.num_blocks, "blocks": cut.token_blocks}
+    counted: Counted = {"n_tokens": len(both), "n_documents": len(cut.blocks)}
+    shape: dict[str, Any] = {"num_labels": len(names), "num_blocks": cut.num_blocks, "blocks": cut.token_blocks}
     confusion = count_blocks(true, told[:, None], num_experts=len(names), **shape)
     shares = estimate_blocks(confusion, _shares, unit="share of tokens", **counted)
     rows = estimate_rows(shares, "tagger_accuracy").assign(
@@ -98,6 +98,13 @@ def tagger_error(
     frame = pd.concat(frames, ignore_index=True)
     name = trace.path.name if run is None else run
     return as_results(frame.assign(run=name, label_set=f"{predicted.name} against {gold.name}"))
+
+
+def share_labels(predicted: Annotation, gold: Annotation) -> bool:
+    """Tell whether nine in ten of the predicted labels are labels that the gold annotation knows at all."""
+    known = np.array([label in gold.labels for label in predicted.labels], dtype=bool)
+    labelled = predicted.codes[predicted.codes >= 0]
+    return bool(len(labelled)) and float(known[labelled].mean()) >= 0.9
 
 
 def _shares(confusion: NDArray[np.float64]) -> NDArray[np.float64]:

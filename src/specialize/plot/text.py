@@ -54,6 +54,19 @@ class LabelSetName:
 
 _KNOWN_LABEL_SETS = {
     "upos": LabelSetName("part of speech", "POS", "part of speech (UPOS)"),
+    "gold_upos": LabelSetName("gold part of speech", "gold POS", "gold part of speech (UPOS)"),
+    "tag": LabelSetName("fine part of speech", "tag", "fine part of speech"),
+    "gold_tag": LabelSetName("gold fine part of speech", "gold tag", "gold fine part of speech"),
+    "dep": LabelSetName("dependency relation", "dep", "dependency relation"),
+    "gold_dep": LabelSetName("gold dependency relation", "gold dep", "gold dependency relation"),
+    "morph": LabelSetName("morphology", "morph", "morphological features"),
+    "gold_morph": LabelSetName("gold morphology", "gold morph", "gold morphological features"),
+    "ent": LabelSetName("entity type", "ent", "entity type"),
+    "class": LabelSetName("class of characters", "class", "class of characters"),
+    "word_part": LabelSetName("start or continuation of a word", "word part", "part of a word"),
+    "case": LabelSetName("case", "case", "case"),
+    "frequency": LabelSetName("frequency", "frequency", "rank of the token id"),
+    "position": LabelSetName("position", "position", "position in the sequence"),
     "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)"),
 }
 

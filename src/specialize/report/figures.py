@@ -19,7 +19,7 @@ from specialize.plot.frames import select_rows
 from specialize.plot.style import render_figure, save_figure
 from specialize.plot.text import NBSP, name_label_set
 from specialize.report.findings import METRIC, Record, find_best
-from specialize.report.runs import SYNTAX, TOPICS, RunResults
+from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
 
 _TEXT_COLUMNS = ("run", "label_set", "label")
 
@@ -62,10 +62,10 @@ def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         return []
     everything = pd.concat(frames, ignore_index=True)
     label_sets = list(dict.fromkeys(name for run in runs for name in run.label_sets))
-    label_sets.sort(key=lambda name: (name != SYNTAX, name != TOPICS))
+    label_sets.sort(key=lambda name: (name != SYNTAX, name != GOLD, name != TOPICS))
     return [
         *_plan_profiles(everything, label_sets),
-        *_plan_planes(everything, label_sets),
+        *_plan_planes(everything, list(dict.fromkeys(name for run in runs for name in run.topics))),
         *(spec for number, run in enumerate(runs, 1) for spec in _plan_heatmaps(run, number, records)),
         *(spec for number, run in enumerate(runs, 1) for spec in _plan_loads(run, number)),
     ]
@@ -89,8 +89,6 @@ def _plan_profiles(frame: pd.DataFrame, label_sets: Iterable[str]) -> Iterable[F
 
 def _plan_planes(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterable[FigureSpec]:
     for label_set in label_sets:
-        if label_set == SYNTAX or SYNTAX not in label_sets:
-            continue
         rows = pd.concat([_rows(frame, METRIC, SYNTAX), _rows(frame, METRIC, label_set)], ignore_index=True)
         keys = ["run", "routing", "layer"]
         both = rows.dropna(subset=["layer"]).groupby(keys)["label_set"].nunique()
@@ -108,7 +106,7 @@ def _plan_planes(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterable[Fig
 
 
 def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
-    chosen = [SYNTAX] if run.syntax is not None else []
+    chosen = list(run.syntax)[:1]
     chosen += list(run.topics)[:1]
     for label_set in chosen:
         finding = find_best(records, run.name, label_set)

@@ -118,7 +118,7 @@ def _missing(run: RunResults) -> list[dict[str, str]]:
     """Return what was not measured on `run`, with the command that measures it."""
     hints = []
     folder = shlex.quote(clean_text(run.path))
-    if run.syntax is None:
+    if not run.syntax:
         hints.append({"run": run.label, "what": "part of speech", "command": f"{_MEASURE_SYNTAX} {folder}"})
     if not run.topics:
         hints.append({"run": run.label, "what": "topics", "command": f"{_MEASURE_TOPICS} {folder}"})

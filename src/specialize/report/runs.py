@@ -14,6 +14,7 @@ from specialize.plot.frames import complete_frame
 from specialize.plot.text import clean_text
 
 SYNTAX = "upos"
+GOLD = "gold_upos"
 TOPICS = "bertopic"
 
 
@@ -26,7 +27,8 @@ class RunResults:
         path: its folder.
         manifest: manifest.json.
         digest: SHA-256 of manifest.json, hexadecimal.
-        syntax: result frame of the part-of-speech measurement, or None.
+        syntax: result frames of labels of tokens by label set: ``upos`` first, gold tags, then the others by name.
+        taggers: by tag, how a tagger compares with gold tags, see `specialize.measure.tagger_error`.
         topics: result frames by label set: ``bertopic`` first, then known labels by name.
         topic_info: one row a fitted topic, all columns strings, or None.
         topic_quality: quantity (str) and value (float) of the topic fit, or None.
@@ -36,7 +38,8 @@ class RunResults:
     path: Path
     manifest: dict[str, Any]
     digest: str
-    syntax: pd.DataFrame | None
+    syntax: dict[str, pd.DataFrame]
+    taggers: dict[str, pd.DataFrame]
     topics: dict[str, pd.DataFrame]
     topic_info: pd.DataFrame | None
     topic_quality: pd.DataFrame | None
@@ -65,11 +68,11 @@ class RunResults:
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
         """All result frames by label set, syntax first."""
-        return ({SYNTAX: self.syntax} if self.syntax is not None else {}) | self.topics
+        return self.syntax | self.topics
 
     @property
     def label_sets(self) -> list[str]:
-        """Names of the label sets measured, syntax first, fitted topics second."""
+        """Names of the label sets measured, those of tokens first."""
         return list(self.frames)
 
 
@@ -112,7 +115,8 @@ def _read_run(path: Path) -> RunResults:
         path=path,
         manifest=manifest,
         digest=hashlib.sha256(data).hexdigest(),
-        syntax=syntax.get(SYNTAX, next(iter(syntax.values()), None)),
+        syntax={key: syntax[key] for key in sorted(syntax, key=lambda key: (key != SYNTAX, key != GOLD, key))},
+        taggers=_read_folder(path / "syntax" / "tagger"),
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
         topic_info=_read_table(path / "topics" / "topic_info.csv", text=True),
         topic_quality=_read_quality(path / "topics" / "topic_quality.csv"),
@@ -182,7 +186,7 @@ def _rename(run: RunResults, name: str) -> RunResults:
         **{
             **vars(run),
             "name": name,
-            "syntax": frames.get(SYNTAX) if run.syntax is not None else None,
+            "syntax": {key: frames[key] for key in run.syntax},
             "topics": {key: frames[key] for key in run.topics},
         }
     )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from specialize.plot.text import MINUS, NBSP, NO_VALUE, clean_text, name_label_set, shorten
 from specialize.report.findings import METRIC, Finding, Record, find_best, format_p
-from specialize.report.runs import TOPICS, RunResults
+from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
 
 _TOPIC_COLUMNS = {"topic": "topic", "size": "documents", "top_words": "top words", "example": "example"}
 _QUALITY_NAMES = {
@@ -221,9 +221,9 @@ def _show(value: Any) -> str:
 
 
 def sorted_label_sets(runs: Sequence[RunResults]) -> list[str]:
-    """Return the label sets of all runs: part of speech, fitted topics, then known labels as they come."""
+    """Return the label sets of all runs: part of speech, fitted topics, then others as they come."""
     names = list(dict.fromkeys(name for run in runs for name in run.label_sets))
-    return sorted(names, key=lambda name: (name != "upos", name != TOPICS))
+    return sorted(names, key=lambda name: (name != SYNTAX, name != GOLD, name != TOPICS))
 
 
 def load_table(run: RunResults) -> Table | None:

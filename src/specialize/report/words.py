@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specialize.plot.text import NBSP, name_label_set
-from specialize.report.findings import Finding, Record, find_best, percent
+from specialize.plot.text import NBSP, clean_text, name_label_set
+from specialize.report.findings import Finding, Record, find_best, format_p, percent
 from specialize.report.runs import SYNTAX, TOPICS, RunResults
 from specialize.report.tables import sorted_label_sets
 
@@ -55,11 +55,8 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
             f"{', '.join(without)}: no shadow router was recorded. A random projection of the hidden states also "
             "looks specialized; without one beside it, learned routing cannot be told from the geometry it reads."
         )
-    if any(run.syntax is not None for run in runs):
-        caveats.append(
-            "Syntax is not separated from vocabulary: routing follows the word, and words have their usual part of "
-            "speech. Part or all of a share of H(POS) may be vocabulary."
-        )
+    for run in runs:
+        caveats += _word_caveats(run, records)
     by_caveat: dict[str, list[str]] = {}
     for run in runs:
         if TOPICS in run.topics:
@@ -77,6 +74,39 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         "seed, would differ is not in them.",
         "Association is not function: what an expert is sent says nothing of what the model would lose without it.",
     ]
+    return caveats
+
+
+def _word_caveats(run: RunResults, records: Sequence[Record]) -> list[str]:
+    """Say how much of the part of speech is the word, and how often the tagger errs."""
+    caveats = []
+    for label_set, frame in list(run.syntax.items())[:1]:
+        noun = name_label_set(label_set).long
+        finding = find_best(records, run.name, label_set)
+        own = frame[(frame["routing"] == "learned") & (frame["layer"] == (finding.best.layer if finding else -1))]
+        bits = own.drop_duplicates("metric").set_index("metric")
+        needed = ["conditional_information", "ambiguous_mutual_information"]
+        if not set(needed) <= set(bits.index):
+            caveats.append(
+                f"{run.label}: syntax is not separated from vocabulary. Routing follows the word, and words have their "
+                f"usual {noun}: part or all of what routing tells may be vocabulary."
+            )
+            continue
+        within, whole = (bits.loc[metric, "value"] for metric in needed)
+        caveats.append(
+            f"{run.label}: routing follows the word. Of the tokens whose id leaves the {noun} open, layer "
+            f"{finding.best.layer if finding else ''} tells {whole:.3f} bits of it, but only {within:.3f} bits among "
+            f"tokens of one id (chance {bits.loc[needed[0], 'null_mean']:.3f}, "
+            f"p{NBSP}={NBSP}{format_p(bits.loc[needed[0], 'p_value'])}): the rest is vocabulary."
+        )
+    for tag, frame in run.taggers.items():
+        rows = frame[frame["metric"] == "tagger_accuracy"]
+        if len(rows):
+            row = rows.iloc[0]
+            caveats.append(
+                f"{run.label}: against gold tags the tagger is right for {percent(row['value'])} of the tokens "
+                f"({clean_text(tag)})."
+            )
     return caveats
 
 
