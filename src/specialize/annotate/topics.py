@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from specialize.errors import AnnotationError
 if TYPE_CHECKING:
     from bertopic import BERTopic
 
+Reduction = Literal["umap", "pca", "none"]
+Clustering = Literal["hdbscan", "kmeans"]
 FEWEST_DOCUMENTS = 30
 _WORDS_IN_LABEL = 3
 _EXAMPLE_CHARACTERS = 200
@@ -34,6 +36,7 @@ class TopicModel:
             `"3: river, lake, water"`: the topic's number (by size, from 0) and its leading words.
         info: one row a topic: topic (int), size (documents), top_words (ten, by class-based TF-IDF),
             example (start of the document nearest to the topic's mean embedding).
+        centroids: mean embedding of each topic's documents, float32 [topics, d], rows of length 1.
         quality: columns quantity and value. `num_documents`, `num_topics`; `outlier_share`;
             `ari_over_seeds`, mean adjusted Rand index against refits with other UMAP seeds, outliers
             taken as one more cluster, and `ari_over_seeds_without_outliers` over the documents that are
@@ -44,6 +47,7 @@ class TopicModel:
     annotation: Annotation
     info: pd.DataFrame
     quality: pd.DataFrame
+    centroids: NDArray[np.float32]
 
 
 def annotate_topics(
@@ -52,13 +56,15 @@ def annotate_topics(
     embedding: str | Path | None = None,
     num_topics: int | None = None,
     min_topic_size: int | None = None,
+    reduction: Reduction = "umap",
+    clustering: Clustering = "hdbscan",
     language: str = "english",
     seed: int = 0,
     stability_seeds: Sequence[int] = (1,),
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TopicModel:
-    """Fit topics: embeddings, UMAP to 5 dimensions, HDBSCAN, class-based TF-IDF (Grootendorst 2022).
+    """Fit topics: embeddings, fewer dimensions, clusters, class-based TF-IDF (BERTopic, Grootendorst 2022).
 
     The same arguments give the same topics on the same machine and versions.
 
@@ -70,8 +76,11 @@ def annotate_topics(
         num_topics: merge topics until so many are left; default: as many as are found.
         min_topic_size: fewest documents in a topic; default: one document in 200, but at least 5 and at
             most 100.
+        reduction: umap, to 5 dimensions; pca, to 5; or none, to cluster the embeddings themselves.
+        clustering: hdbscan, which finds the number of topics and leaves outliers; or kmeans, which has neither and
+            needs `num_topics`.
         language: of the texts; English stop words are kept out of the topics' words.
-        seed: of UMAP.
+        seed: of UMAP, PCA and k-means.
         stability_seeds: further seeds to refit with, for `ari_over_seeds`; may be empty.
         cache: folder that keeps the embeddings.
         progress: called with (done, in all), in documents: each is embedded once and clustered once a seed.
@@ -89,6 +98,11 @@ def annotate_topics(
         raise AnnotationError(f"expected a number of topics of at least 2, got {num_topics}")
     if min_topic_size is not None and min_topic_size < 2:
         raise AnnotationError(f"expected a smallest topic of at least 2 documents, got {min_topic_size}")
+    for name, given, kinds in (("reduction", reduction, Reduction), ("clustering", clustering, Clustering)):
+        if given not in get_args(kinds):
+            raise AnnotationError(f"expected the {name} {', '.join(get_args(kinds))}, got {given!r}")
+    if clustering == "kmeans" and num_topics is None:
+        raise AnnotationError("k-means needs to be told how many topics to find: give num_topics")
     size = min_topic_size or min(100, max(5, len(texts) // 200))
     steps = len(texts) * (2 + len(stability_seeds))
 
@@ -100,7 +114,9 @@ def annotate_topics(
         embeddings, embedding_name = embed_texts(texts, embedding=embedding, seed=seed, cache=cache, progress=report)
         codes = []
         for fits, fit_seed in enumerate((seed, *stability_seeds)):
-            fitted = _fit(texts, embeddings, fit_seed, size=size, num_topics=num_topics, language=language)
+            clusters = _make_clusters(clustering, size=size, num_topics=num_topics, seed=fit_seed)
+            reducer = _make_reducer(reduction, fit_seed)
+            fitted = _fit(texts, embeddings, reducer, clusters, num_topics=num_topics, language=language)
             codes.append(np.asarray(fitted.topics_, dtype=np.int32))
             if fits == 0:
                 model = fitted
@@ -120,6 +136,8 @@ def annotate_topics(
         "tool": "bertopic",
         **{package: version(package) for package in ("bertopic", "umap-learn", "hdbscan", "scikit-learn")},
         "embedding": embedding_name,
+        "reduction": reduction,
+        "clustering": clustering,
         "min_topic_size": size,
         "num_topics": num_topics,
         "language": language,
@@ -127,31 +145,63 @@ def annotate_topics(
         "stability_seeds": list(stability_seeds),
     }
     annotation = Annotation("bertopic", "document", labels, codes[0], provenance)
-    return TopicModel(annotation, info, _judge(documents, codes[0], codes[1:]))
+    means = np.stack([embeddings[codes[0] == topic].mean(axis=0) for topic in range(found)])
+    centroids = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    return TopicModel(annotation, info, _judge(documents, codes[0], codes[1:]), centroids.astype(np.float32))
+
+
+def _make_reducer(reduction: Reduction, seed: int) -> Any:
+    if reduction == "pca":
+        from sklearn.decomposition import PCA
+
+        return PCA(n_components=5, random_state=seed)
+    _need_topic_libraries()
+    if reduction == "none":
+        from bertopic.dimensionality import BaseDimensionalityReduction
+
+        return BaseDimensionalityReduction()
+    from umap import UMAP
+
+    return UMAP(n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=seed, n_jobs=1)
+
+
+def _make_clusters(clustering: Clustering, *, size: int, num_topics: int | None, seed: int) -> Any:
+    _need_topic_libraries()
+    if clustering == "kmeans":
+        from sklearn.cluster import KMeans
+
+        return KMeans(n_clusters=num_topics, random_state=seed, n_init=10)
+    from hdbscan import HDBSCAN
+
+    return HDBSCAN(min_cluster_size=size, core_dist_n_jobs=1)
+
+
+def _need_topic_libraries() -> None:
+    try:
+        import bertopic  # noqa: F401 (only whether it is there)
+        import hdbscan  # noqa: F401
+        import umap  # noqa: F401
+    except ImportError as error:
+        raise AnnotationError(
+            f"topics need BERTopic, UMAP and HDBSCAN, {error.name} is not installed; pip install 'specialize[topics]'"
+        ) from None
 
 
 def _fit(
     texts: list[str],
     embeddings: NDArray[np.float32],
-    seed: int,
+    reducer: Any,
+    clusters: Any,
     *,
-    size: int,
     num_topics: int | None,
     language: str,
 ) -> "BERTopic":
-    try:
-        from bertopic import BERTopic
-        from hdbscan import HDBSCAN
-        from umap import UMAP
-    except ImportError as error:
-        raise AnnotationError(
-            f"topics need BERTopic, UMAP and HDBSCAN, {error.name} is not installed; pip install 'specialize[topics]'"
-        ) from None
+    from bertopic import BERTopic
     from sklearn.feature_extraction.text import CountVectorizer
 
     model = BERTopic(
-        umap_model=UMAP(n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=seed, n_jobs=1),
-        hdbscan_model=HDBSCAN(min_cluster_size=size, core_dist_n_jobs=1),
+        umap_model=reducer,
+        hdbscan_model=clusters,
         vectorizer_model=CountVectorizer(stop_words="english" if language.lower() in ("english", "en") else None),
     )
     try:

@@ -9,8 +9,11 @@ from specialize.cli.app import app, command_line
 from specialize.cli.console import in_bytes, out, print_json, progress, say
 from specialize.cli.options import (
     CaptureOptions,
+    Cluster,
+    Clusters,
     CorpusOptions,
     CorpusPath,
+    DimensionReduction,
     Draws,
     Embedding,
     Gold,
@@ -24,8 +27,10 @@ from specialize.cli.options import (
     Pieces,
     Pipeline,
     Processes,
+    Reduce,
     Rule,
     Run,
+    SavedTopics,
     Seed,
     SkipPositions,
     SlotRule,
@@ -34,7 +39,7 @@ from specialize.cli.options import (
     grouped,
     split_names,
 )
-from specialize.cli.steps import MeasureOptions, SyntaxOptions, do_syntax, do_topics, load_model, trace
+from specialize.cli.steps import MeasureOptions, SyntaxOptions, TopicOptions, do_syntax, do_topics, load_model, trace
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -185,6 +190,9 @@ def topics(
     fit: Annotated[bool, typer.Option("--fit/--labels-only", help="Fit topics, or only measure known labels.")] = True,
     embedding: Embedding = None,
     num_topics: NumTopics = None,
+    reduction: DimensionReduction = Reduce.umap,
+    clustering: Clusters = Cluster.hdbscan,
+    topics_from: SavedTopics = None,
     rule: SlotRule = Rule.selection,
     draws: Draws = None,
     seed: Seed = 0,
@@ -194,9 +202,12 @@ def topics(
     from specialize.trace import open_trace
 
     do_topics(
-        open_trace(run), options=MeasureOptions(rule, draws, seed), columns=label, embedding=embedding,
-        num_topics=num_topics, fit=fit,
-    )  # fmt: skip
+        open_trace(run),
+        options=MeasureOptions(rule, draws, seed),
+        columns=label,
+        topics=TopicOptions(embedding, num_topics, reduction, clustering, seed, topics_from),
+        fit=fit,
+    )
     say(f"results: {run / 'topics'}")
     _show_runs([run], as_json)
 
@@ -249,7 +260,8 @@ def run_command(
     options = MeasureOptions(rule, draws, seed, skip_positions)
     labels = SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)
     do_syntax(opened, options=options, labels=labels)
-    do_topics(opened, options=options, embedding=embedding, num_topics=num_topics, must_fit=False)
+    topics = TopicOptions(embedding, num_topics, seed=seed)
+    do_topics(opened, options=options, topics=topics, must_fit=False)
     page = _report([output], output / "report")
     _show_runs([output], as_json)
     say(f"report: {page}")

@@ -7,6 +7,7 @@ from specialize.cli.console import say
 from specialize.cli.steps import (
     MeasureOptions,
     SyntaxOptions,
+    TopicOptions,
     find_topics,
     load_model,
     measure,
@@ -39,7 +40,7 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
         checkpoint = load_model(str(checkpoint_path(name)))
         traces.append(trace(checkpoint, corpus, output / name, options=TraceOptions(), command=command))
     # both checkpoints read the same text with the same tokenizer: one annotation serves both
-    annotations = [("syntax", tag(traces[0], SyntaxOptions())[0]), ("topics", find_topics(traces[0]))]
+    annotations = [("syntax", tag(traces[0], SyntaxOptions())[0]), ("topics", find_topics(traces[0], TopicOptions()))]
     annotations += [("topics", column) for column in take_columns(traces[0])]
     for table in ("topic_info.csv", "topic_quality.csv"):
         (traces[1].path / "topics").mkdir(exist_ok=True)

@@ -21,6 +21,21 @@ class Rule(StrEnum):
     first = "first"
 
 
+class Reduce(StrEnum):
+    """How embeddings lose dimensions."""
+
+    umap = "umap"
+    pca = "pca"
+    none = "none"
+
+
+class Cluster(StrEnum):
+    """How topics are found."""
+
+    hdbscan = "hdbscan"
+    kmeans = "kmeans"
+
+
 class Pieces(StrEnum):
     """Which of a word's tokens carries its label."""
 
@@ -83,7 +98,16 @@ Embedding = Annotated[
     str | None,
     typer.Option(help="sentence-transformers model by name or path, or tfidf. Default: the packaged one."),
 ]
-NumTopics = Annotated[int | None, typer.Option(min=2, help="Merge topics until so many are left.")]
+NumTopics = Annotated[
+    int | None, typer.Option(min=2, help="Merge topics until so many are left; with kmeans, how many to find.")
+]
+DimensionReduction = Annotated[Reduce, typer.Option("--reduction", help="How embeddings lose dimensions.")]
+Clusters = Annotated[
+    Cluster, typer.Option("--clustering", help="hdbscan finds their number and leaves outliers; kmeans does neither.")
+]
+SavedTopics = Annotated[
+    Path | None, typer.Option("--topics-from", metavar="RUN", help="Label by the topics fitted in another run.")
+]
 
 
 @dataclass(frozen=True)

@@ -166,26 +166,53 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
     return annotations
 
 
-def find_topics(
-    opened: "RoutingTrace", *, embedding: str | None = None, num_topics: int | None = None, seed: int = 0
-) -> "Annotation":
-    """Fit topics, store the annotation, and leave what they are and how far to trust them as tables."""
-    say("loading BERTopic …")
+@dataclass(frozen=True)
+class TopicOptions:
+    """How topics are fitted, see `annotate_topics`; or the folder or run whose topics are taken."""
+
+    embedding: str | None = None
+    num_topics: int | None = None
+    reduction: str = "umap"
+    clustering: str = "hdbscan"
+    seed: int = 0
+    saved: Path | None = None
+
+
+def find_topics(opened: "RoutingTrace", options: TopicOptions) -> "Annotation":
+    """Fit topics, store the annotation, and leave what they are and how far to trust them; or take saved ones."""
     from specialize.annotate.store import save_annotation
+
+    cache = opened.path / "annotations" / "embeddings"
+    if options.saved is not None:
+        from specialize.annotate.topic_store import apply_topics
+
+        own = options.saved / "topics" / "model"
+        folder = own if own.is_dir() else options.saved
+        with progress("topics", "documents") as update:
+            annotation = apply_topics(opened.documents(), folder, cache=cache, progress=update)
+        fitted, predicted = (annotation.provenance[kind] for kind in ("fitted", "predicted"))
+        say(f"topics of {folder}: {fitted:,} documents as fitted, {predicted:,} by the nearest topic")
+        save_annotation(opened, annotation)
+        return annotation
+    say("loading BERTopic …")
+    from specialize.annotate.topic_store import save_topics
     from specialize.annotate.topics import annotate_topics
     from specialize.measure.results import write_table
 
+    kinds: dict[str, Any] = {"reduction": options.reduction, "clustering": options.clustering}  # checked by what takes
     with progress("topics", "passes over documents") as update:
         model = annotate_topics(
             opened.documents(),
-            embedding=embedding,
-            num_topics=num_topics,
-            seed=seed,
-            stability_seeds=(seed + 1,),
-            cache=opened.path / "annotations" / "embeddings",
+            embedding=options.embedding,
+            num_topics=options.num_topics,
+            seed=options.seed,
+            stability_seeds=(options.seed + 1,),
+            cache=cache,
             progress=update,
+            **kinds,
         )
     save_annotation(opened, model.annotation)
+    save_topics(model, opened.documents(), opened.path / "topics" / "model")
     write_table(model.info, opened.path / "topics" / "topic_info.csv", text_columns=("top_words", "example"))
     write_table(model.quality, opened.path / "topics" / "topic_quality.csv", text_columns=("quantity",))
     return model.annotation
@@ -253,8 +280,7 @@ def do_topics(
     *,
     options: MeasureOptions,
     columns: Sequence[str] | None = None,
-    embedding: str | None = None,
-    num_topics: int | None = None,
+    topics: TopicOptions | None = None,
     fit: bool = True,
     must_fit: bool = True,
 ) -> None:
@@ -264,8 +290,7 @@ def do_topics(
         opened: the trace.
         options: how to measure.
         columns: known labels; all usable columns unless named.
-        embedding: see `annotate_topics`.
-        num_topics: see `annotate_topics`.
+        topics: how topics are fitted.
         fit: whether to fit topics at all.
         must_fit: whether it is an error when no topics can be fitted; otherwise it is said and passed over.
     """
@@ -280,7 +305,7 @@ def do_topics(
     if not fit:
         return
     try:
-        fitted = find_topics(opened, embedding=embedding, num_topics=num_topics, seed=options.seed)
+        fitted = find_topics(opened, topics or TopicOptions(seed=options.seed))
     except AnnotationError as error:
         if must_fit:
             raise
