@@ -39,7 +39,16 @@ from specialize.cli.options import (
     grouped,
     split_names,
 )
-from specialize.cli.steps import MeasureOptions, SyntaxOptions, TopicOptions, do_syntax, do_topics, load_model, trace
+from specialize.cli.steps import (
+    MeasureOptions,
+    SyntaxOptions,
+    TopicOptions,
+    do_syntax,
+    do_topics,
+    load_model,
+    measure,
+    trace,
+)
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -209,6 +218,39 @@ def topics(
         fit=fit,
     )
     say(f"results: {run / 'topics'}")
+    _show_runs([run], as_json)
+
+
+@app.command()
+def annotate(
+    run: Run,
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help=".parquet .csv .tsv .jsonl: id (documents) or token (row numbers), and a column for each label set.",
+        ),
+    ],
+    rule: SlotRule = Rule.selection,
+    draws: Draws = None,
+    seed: Seed = 0,
+    skip_positions: SkipPositions = 0,
+    as_json: Json = False,
+) -> None:
+    """Take labels of your own, for documents or for tokens, and measure how far routing goes with them."""
+    from specialize.annotate.brought import read_labels
+    from specialize.annotate.store import save_annotation
+    from specialize.trace import open_trace
+
+    opened = open_trace(run)
+    annotations = read_labels(opened, source)
+    for annotation in annotations:
+        save_annotation(opened, annotation)
+        say(f"{annotation.name}: {annotation.share_labelled:.1%} of the {annotation.level}s have a label")
+    for annotation in annotations:
+        folder = "syntax" if annotation.level == "token" else "topics"
+        measure(opened, annotation, folder=folder, options=MeasureOptions(rule, draws, seed, skip_positions))
     _show_runs([run], as_json)
 
 
