@@ -14,6 +14,7 @@ class FakeTrace:
 
     def __init__(self, path, documents, tokens):
         self.path = path
+        self.text_digest = "0"
         self.num_documents = len(documents)
         self.num_tokens = len(tokens)
         self._documents = documents

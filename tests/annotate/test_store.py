@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from specialize.annotate.annotation import NO_LABEL, Annotation
-from specialize.annotate.store import list_annotations, load_annotation, save_annotation
+from specialize.annotate.store import find_annotation, list_annotations, load_annotation, save_annotation
 from specialize.errors import AnnotationError, OutputError
 
 
@@ -128,3 +128,24 @@ def test_a_truncated_file_is_one_line(trace, upos):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(AnnotationError, match="got a damaged file"):
         load_annotation(trace, "upos")
+
+
+def test_labels_of_another_text_are_refused_though_they_are_as_many(trace, upos):
+    save_annotation(trace, upos)
+    trace.text_digest = "1"
+    with pytest.raises(AnnotationError, match="expected labels of the text in .*, got those of another; annotate anew"):
+        load_annotation(trace, "upos")
+    assert find_annotation(trace, "upos", {}) is None
+
+
+def test_what_was_made_in_the_same_way_is_found_again(trace, upos):
+    made_by = {"pipelines": {"all": "en 1"}, "pieces": "first"}
+    made = Annotation(upos.name, upos.level, upos.labels, upos.codes, {"made_by": made_by})
+    assert find_annotation(trace, "upos", made_by) is None
+    path = save_annotation(trace, made)
+    found = find_annotation(trace, "upos", made_by)
+    assert found is not None
+    np.testing.assert_array_equal(found.codes, upos.codes)
+    assert find_annotation(trace, "upos", made_by | {"pieces": "last"}) is None
+    path.write_bytes(b"junk")
+    assert find_annotation(trace, "upos", made_by) is None

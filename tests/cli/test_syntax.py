@@ -60,6 +60,11 @@ def test_gold_tags_beside_the_taggers(call, run, treebank, pipeline):
     assert "upos: the tagger is right for 96.7%" in err
     assert "dep: not compared with the gold tags, whose label set is another" in err
     assert not (run / "syntax" / "tagger" / "dep.csv").exists()
+    # nothing is tagged twice; another pipeline, or another tag, is
+    _, _, err = call("syntax", run, "--pipeline", pipeline, "--draws", 9)
+    assert "upos: tagged before" in err
+    _, _, err = call("syntax", run, "--pipeline", pipeline, "--pieces", "last", "--draws", 9)
+    assert "tagged before" not in err
 
 
 def test_a_language_without_a_pipeline_has_its_gold_tags(call, run, treebank):

@@ -6,8 +6,9 @@ shows the label names. What else an `Annotation` holds is in the schema's metada
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,10 @@ class AnnotatedRun(Protocol):
     def num_documents(self) -> int:
         """Number of documents."""
 
+    @property
+    def text_digest(self) -> str:
+        """What the annotations belong to."""
+
 
 def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
     """Write an annotation into its run's folder, in place of an older one of the same name.
@@ -56,6 +61,7 @@ def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
         "format_version": str(FORMAT_VERSION),
         "name": annotation.name,
         "level": annotation.level,
+        "text_digest": trace.text_digest,
         "provenance": json.dumps(annotation.provenance, ensure_ascii=False),
     }
     table = pa.table({"label": labels}).replace_schema_metadata(metadata)
@@ -70,7 +76,7 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
 
     Raises:
         AnnotationError: there is none of that name (with those there are), the file is damaged or of
-            another format version, or its length does not fit the trace.
+            another format version, or it was made for another text.
     """
     path = _path_of(trace, name)
     if not path.is_file():
@@ -91,6 +97,10 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             f"got {metadata.get('format', 'unknown')} version {metadata.get('format_version', 'unknown')}; "
             "annotate anew, or use the release that wrote it"
         )
+    if metadata["text_digest"] != trace.text_digest:
+        raise AnnotationError(
+            f"{path}: expected labels of the text in {trace.path}, got those of another; annotate anew"
+        )
     column = table["label"].combine_chunks()
     annotation = Annotation(
         name=metadata["name"],
@@ -101,6 +111,23 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
     )
     _check_length(trace, annotation)
     return annotation
+
+
+def find_annotation(trace: AnnotatedRun, name: str, made_by: Mapping[str, Any]) -> Annotation | None:
+    """Return a stored annotation of this text that was made in the same way, so that it need not be made again.
+
+    Args:
+        trace: the run.
+        name: of the annotation.
+        made_by: what its provenance must say under ``made_by``.
+    """
+    if name not in list_annotations(trace):
+        return None
+    try:
+        stored = load_annotation(trace, name)
+    except AnnotationError:  # damaged, or of another text: it is made anew
+        return None
+    return stored if stored.provenance.get("made_by") == made_by else None
 
 
 def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:

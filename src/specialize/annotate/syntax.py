@@ -1,6 +1,8 @@
 """Tags of words, each carried to the model's tokens."""
 
+import hashlib
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,31 @@ def annotate_syntax(
                 progress(done, len(carrier.texts))
     provenance = next(iter(facts.values())) if len(facts) == 1 else {"tool": "spacy", "languages": facts}
     return carrier.annotate(encoders, provenance | ({"documents_without_pipeline": without} if without else {}))
+
+
+def identify_pipelines(
+    documents: pd.DataFrame, *, pipeline: str | Path | None = None, language: str | None = None
+) -> dict[str, str]:
+    """Name the pipelines that `annotate_syntax` would use, and their versions, without loading any.
+
+    Returns:
+        By language, or for all; a language without a pipeline is left out.
+    """
+    if pipeline is not None:
+        return {"all": _identify(str(pipeline))}
+    told = _read_languages(documents, language).drop_duplicates()
+    found = {code or "all": find_pipeline(code) for code in told}
+    return {code: _identify(name) for code, name in found.items() if name is not None}
+
+
+def _identify(name: str) -> str:
+    meta = Path(name) / "meta.json"
+    if meta.is_file():
+        return f"{Path(name).name} {hashlib.sha256(meta.read_bytes()).hexdigest()[:16]}"
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return name
 
 
 def _read_languages(documents: pd.DataFrame, language: str | None) -> pd.Series:

@@ -1,7 +1,8 @@
 """The stages that several commands share: each does its part, shows its progress, and leaves its files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,6 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
     """Annotate tokens with tags, gold tags where there are any, and classes, and store the annotations."""
     from specialize.annotate.gold import annotate_gold, language_of_treebank
     from specialize.annotate.store import save_annotation
-    from specialize.annotate.syntax import annotate_syntax
     from specialize.annotate.tagging import TAGS
     from specialize.annotate.token_classes import CLASSES, annotate_classes
 
@@ -140,20 +140,12 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
         if without:
             say(f"{without:,} documents have no gold tags")
     if tags:
-        say("loading spaCy …")
         try:
-            with progress("tagging", "documents") as update:
-                annotations += annotate_syntax(
-                    opened, tags=tags, pipeline=options.pipeline, language=language, rule=rule,
-                    processes=options.processes, progress=update,
-                )  # fmt: skip
+            annotations += _tag_words(opened, tags, options, language)
         except AnnotationError as error:
             if options.gold is None or options.pipeline is not None:
                 raise
             say(f"gold tags alone: {error}")
-        else:
-            for code, count in annotations[-1].provenance.get("documents_without_pipeline", {}).items():
-                say(f"{count:,} documents in {code!r} are left out: no spaCy pipeline for it is installed")
     pieces = max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0)
     if pieces > MANY_PIECES:
         say(
@@ -164,6 +156,39 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
     for annotation in annotations:
         save_annotation(opened, annotation)
     return annotations
+
+
+def _tag_words(
+    opened: "RoutingTrace", tags: Sequence[str], options: SyntaxOptions, language: str | None
+) -> "list[Annotation]":
+    """Tag with spaCy, unless the very same was done before."""
+    from specialize.annotate.store import find_annotation
+    from specialize.annotate.syntax import annotate_syntax, identify_pipelines
+
+    made_by = {
+        "pipelines": identify_pipelines(opened.documents(), pipeline=options.pipeline, language=language),
+        "pieces": options.pieces,
+        "specialize": version("specialize"),
+    }
+    stored = [each for each in (find_annotation(opened, name, made_by) for name in tags) if each is not None]
+    if len(stored) == len(tags):
+        say(f"{', '.join(tags)}: tagged before, taken from {opened.path / 'annotations'}")
+        return stored
+    say("loading spaCy …")
+    rule: Any = options.pieces  # checked by what takes it
+    with progress("tagging", "documents") as update:
+        annotations = annotate_syntax(
+            opened,
+            tags=tags,
+            pipeline=options.pipeline,
+            language=language,
+            rule=rule,
+            processes=options.processes,
+            progress=update,
+        )
+    for code, count in annotations[0].provenance.get("documents_without_pipeline", {}).items():
+        say(f"{count:,} documents in {code!r} are left out: no spaCy pipeline for it is installed")
+    return [replace(each, provenance=each.provenance | {"made_by": made_by}) for each in annotations]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Reading a trace: nothing is loaded before it is asked for, a layer at a time."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -89,6 +90,12 @@ class RoutingTrace:
     def num_documents(self) -> int:
         """Number of documents: rows of `documents()`."""
         return int(self.manifest["documents"]["count"])
+
+    @property
+    def text_digest(self) -> str:
+        """SHA-256 (hexadecimal) of documents and tokens, whatever their routing: annotations belong to it."""
+        tokens = [shard["files"][f"tokens-{number:05d}.arrow"] for number, shard in enumerate(self.manifest["shards"])]
+        return hashlib.sha256("\n".join([self.manifest["documents"]["sha256"], *tokens]).encode()).hexdigest()
 
     def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
         """Chosen experts of a layer (its number, or its module's name), int16 [tokens, k], in rank order.
