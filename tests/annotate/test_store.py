@@ -133,7 +133,7 @@ def test_a_truncated_file_is_one_line(trace, upos):
 def test_labels_of_another_text_are_refused_though_they_are_as_many(trace, upos):
     save_annotation(trace, upos)
     trace.text_digest = "1"
-    with pytest.raises(AnnotationError, match="expected labels of the text in .*, got those of another; annotate anew"):
+    with pytest.raises(AnnotationError, match=r"expected labels of the text of .*, got another's; annotate anew"):
         load_annotation(trace, "upos")
     assert find_annotation(trace, "upos", {}) is None
 

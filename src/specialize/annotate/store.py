@@ -97,10 +97,8 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             f"got {metadata.get('format', 'unknown')} version {metadata.get('format_version', 'unknown')}; "
             "annotate anew, or use the release that wrote it"
         )
-    if metadata["text_digest"] != trace.text_digest:
-        raise AnnotationError(
-            f"{path}: expected labels of the text in {trace.path}, got those of another; annotate anew"
-        )
+    if metadata.get("text_digest") != trace.text_digest:
+        raise AnnotationError(f"{path}: expected labels of the text of {trace.path}, got another's; annotate anew")
     column = table["label"].combine_chunks()
     annotation = Annotation(
         name=metadata["name"],

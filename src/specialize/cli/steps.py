@@ -1,7 +1,7 @@
 """The stages that several commands share: each does its part, shows its progress, and leaves its files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +219,13 @@ def find_topics(opened: "RoutingTrace", options: TopicOptions) -> "Annotation":
         say(f"topics of {folder}: {fitted:,} documents as fitted, {predicted:,} by the nearest topic")
         save_annotation(opened, annotation)
         return annotation
+    from specialize.annotate.store import find_annotation
+
+    made_by = {**asdict(options), "saved": None, "specialize": version("specialize")}
+    stored = find_annotation(opened, "bertopic", made_by)
+    if stored is not None and (opened.path / "topics" / "model" / "topics.json").is_file():
+        say(f"topics: fitted before, taken from {opened.path / 'annotations'}")
+        return stored
     say("loading BERTopic …")
     from specialize.annotate.topic_store import save_topics
     from specialize.annotate.topics import annotate_topics
@@ -236,11 +243,12 @@ def find_topics(opened: "RoutingTrace", options: TopicOptions) -> "Annotation":
             progress=update,
             **kinds,
         )
-    save_annotation(opened, model.annotation)
+    annotation = replace(model.annotation, provenance=model.annotation.provenance | {"made_by": made_by})
+    save_annotation(opened, annotation)
     save_topics(model, opened.documents(), opened.path / "topics" / "model")
     write_table(model.info, opened.path / "topics" / "topic_info.csv", text_columns=("top_words", "example"))
     write_table(model.quality, opened.path / "topics" / "topic_quality.csv", text_columns=("quantity",))
-    return model.annotation
+    return annotation
 
 
 def take_columns(opened: "RoutingTrace", columns: Sequence[str] | None = None) -> "list[Annotation]":
