@@ -1,5 +1,6 @@
 """Words and their tags from a spaCy pipeline, for texts of any length."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -174,8 +175,17 @@ def tag_texts(
         return np.array([codes[int(number)] for number in distinct], dtype=np.int32)[places]
 
     longest = min(_LONGEST_PIECE, nlp.max_length)
-    pieces = ((piece, (i, start)) for i, text in enumerate(texts) for start, piece in cut_text(text, longest))
-    tagged = nlp.pipe(pieces, as_tuples=True, batch_size=batch_size, n_process=processes)
+    waiting: deque[tuple[int, int]] = deque()  # text and start of each piece that is being tagged
+
+    def pieces() -> Iterator[str]:
+        for number, text in enumerate(texts):
+            for start, piece in cut_text(text, longest):
+                waiting.append((number, start))
+                yield piece
+
+    # Docs come back in order. With as_tuples spaCy would tokenize here and send whole docs to its worker processes.
+    docs_of_pieces = nlp.pipe(pieces(), batch_size=batch_size, n_process=processes)
+    tagged = ((doc, waiting.popleft()) for doc in docs_of_pieces)
     assigns_tags = "upos" not in encoders
     for _, docs in groupby(tagged, key=lambda item: item[1][0]):
         parts = []
