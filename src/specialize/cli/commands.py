@@ -55,12 +55,13 @@ if TYPE_CHECKING:
 
 
 def _show_runs(runs: list[Path], as_json: bool) -> None:
-    from specialize.report import summary_records, summary_table
+    from specialize.report import summary_records, summary_tables
 
     if as_json:
         print_json(summary_records(runs))
     else:
-        out.print(summary_table(runs))
+        for table in summary_tables(runs):
+            out.print(table)
 
 
 @app.command()

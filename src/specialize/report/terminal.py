@@ -12,8 +12,17 @@ from specialize.report.findings import METRIC, Record, read_records
 from specialize.report.runs import read_runs
 from specialize.report.tables import estimate_cells, sorted_label_sets
 
+_MOST_COLUMNS = 4
 
-def summary_table(runs: Sequence[Path]) -> Table:
+
+def summary_tables(runs: Sequence[Path]) -> list[Table]:
+    """Return the tables of `summary_table`, each of at most four label sets, which is what a terminal has room for."""
+    label_sets = sorted_label_sets(read_runs(runs))
+    starts = range(0, max(1, len(label_sets)), _MOST_COLUMNS)
+    return [summary_table(runs, label_sets=label_sets[start : start + _MOST_COLUMNS]) for start in starts]
+
+
+def summary_table(runs: Sequence[Path], *, label_sets: Sequence[str] | None = None) -> Table:
     """Return a table with a row for each run, layer and router, in % of each label's entropy.
 
     Each label set has a column of two lines: U with its 95 % interval, and below it the mean of the null and p. Values
@@ -21,6 +30,7 @@ def summary_table(runs: Sequence[Path]) -> Table:
 
     Args:
         runs: run folders.
+        label_sets: those to show; all unless given.
 
     Raises:
         TraceError: a folder is no run folder.
@@ -28,7 +38,7 @@ def summary_table(runs: Sequence[Path]) -> Table:
     """
     results = read_runs(runs)
     records = [record for record in read_records(results) if record.metric == METRIC and record.layer is not None]
-    label_sets = sorted_label_sets(results)
+    label_sets = sorted_label_sets(results) if label_sets is None else label_sets
     table = Table(
         title="U: share of H(label) that one routing decision removes, in %",
         title_justify="left",
