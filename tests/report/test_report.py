@@ -11,6 +11,9 @@ from report.planted_runs import TOPICS, make_run
 from specialize import __version__
 from specialize.errors import MeasurementError, SpecializeError, TraceError
 from specialize.report import write_report
+from specialize.report.findings import read_records
+from specialize.report.runs import read_runs
+from specialize.report.words import list_caveats
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -341,3 +344,18 @@ def test_topics_without_an_embedding_of_words(tmp_path):
     )
     _, page = read(write_report([run], tmp_path / "out", formats=()))
     assert "topics are fitted, and another fit finds others" in page.text
+
+
+@pytest.mark.parametrize(("within", "vocabulary"), [(0.01, True), (0.4, False)])
+def test_the_caveats_say_how_much_of_syntax_is_the_word(tmp_path, within, vocabulary):
+    frame = planted_frame("run", strengths=(0.2, 0.3))
+    row = {"run": "run", "routing": "learned", "layer": 1, "label_set": "upos", "unit": "bits"}
+    more = [
+        row | {"metric": "conditional_information", "value": within, "null_mean": 0.002, "p_value": 0.005},
+        row | {"metric": "ambiguous_mutual_information", "value": 0.5},
+    ]
+    run = make_run(tmp_path / "run", syntax=pd.concat([frame, pd.DataFrame(more)], ignore_index=True))
+    runs = read_runs([run])
+    (caveat,) = [each for each in list_caveats(runs, read_records(runs)) if "token's id" in each]
+    assert f"layer 1 tells 0.500 bits of it, and {within:.3f} bits among tokens of one id" in caveat
+    assert ("most of it is vocabulary" in caveat) == vocabulary

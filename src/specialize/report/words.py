@@ -93,11 +93,12 @@ def _word_caveats(run: RunResults, records: Sequence[Record]) -> list[str]:
             )
             continue
         within, whole = (bits.loc[metric, "value"] for metric in needed)
+        chance, p_value = (bits.loc[needed[0], column] for column in ("null_mean", "p_value"))
+        verdict = ": most of it is vocabulary, as routing follows the word" if within < whole / 2 else ""
         caveats.append(
-            f"{run.label}: routing follows the word. Of the tokens whose id leaves the {noun} open, layer "
-            f"{finding.best.layer if finding else ''} tells {whole:.3f} bits of it, but only {within:.3f} bits among "
-            f"tokens of one id (chance {bits.loc[needed[0], 'null_mean']:.3f}, "
-            f"p{NBSP}={NBSP}{format_p(bits.loc[needed[0], 'p_value'])}): the rest is vocabulary."
+            f"{run.label}: where the token's id leaves the {noun} open, layer {finding.best.layer if finding else ''} "
+            f"tells {whole:.3f} bits of it, and {within:.3f} bits among tokens of one id (chance {chance:.3f}, "
+            f"p{NBSP}={NBSP}{format_p(p_value)}){verdict}."
         )
     for tag, frame in run.taggers.items():
         rows = frame[frame["metric"] == "tagger_accuracy"]
