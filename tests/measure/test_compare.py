@@ -127,3 +127,25 @@ def test_models_of_different_experts_have_no_saturation(planted, upos):
     frame = compare(run(planted.experts, planted.documents), wider, [upos])
     assert "saturation" not in set(frame["metric"])
     assert cell(frame, "difference of mutual_information")["value"] == pytest.approx(0, abs=1e-12)
+
+
+def test_layers_that_routed_different_tokens_share_their_blocks(planted, noise, upos):
+    """Tokens without an expert in one layer change neither the blocks of its differences nor those of the mean."""
+    dropped = planted.experts.copy()
+    dropped[planted.documents < 7] = -1
+    first = PlantedRun(planted.documents, {0: planted.experts, 1: dropped}, num_experts=4)
+    frame = compare(first, PlantedRun(planted.documents, {0: noise.experts, 1: dropped}, num_experts=4), [upos])
+    rows = frame[frame["metric"] == "difference of load_entropy"].set_index("layer")
+    assert rows["n_tokens"].tolist() == [1800, (60 - 7) * 30]
+    assert rows["n_documents"].tolist() == [60, 53]
+    theme = Annotation("theme", "document", ("a", "b"), (np.arange(60) % 2).astype(np.int32))
+    both = compare(first, PlantedRun(planted.documents, {0: noise.experts, 1: dropped}, num_experts=4), [theme])
+    mean = cell(both, "mean difference of mutual_information", None, "theme")
+    own = [cell(both, "difference of mutual_information", layer, "theme")["value"] for layer in (0, 1)]
+    assert mean["value"] == pytest.approx(np.mean(own))
+
+
+def test_a_trace_without_tokens_is_refused(planted):
+    nothing = PlantedRun(np.zeros(0, np.int32), {3: np.zeros((0, 1), np.int16)}, num_experts=4)
+    with pytest.raises(MeasurementError, match=r"expected tokens in both, got none|traces of one corpus"):
+        compare(nothing, nothing)

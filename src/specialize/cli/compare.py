@@ -199,13 +199,15 @@ def _difference_table(frame: "pd.DataFrame") -> "Table":
         table.add_column(column, overflow="fold")
     for column in ("value", "unit", "p"):
         table.add_column(column, justify="right", overflow="fold")
+    several = frame.groupby(["routing", "layer"])["router"].nunique().max() > 1
     for _, row in frame.iterrows():
         p_value = "–" if row["p_value"] != row["p_value"] else f"{row['p_value']:.3g}"
         if row["metric"].startswith("saturation"):
             p_value = f"chance {row['null_mean']:.3f}"
         labels = "" if row["label_set"] != row["label_set"] else str(row["label_set"])
         layer = "all" if row["layer"] is None or str(row["layer"]) == "<NA>" else str(row["layer"])
+        named = f"{layer} {row['router']}" if several and layer != "all" else layer
         table.add_row(
-            row["routing"], layer, escape(labels), row["metric"], escape(_interval(row)), row["unit"], p_value
+            row["routing"], escape(named), escape(labels), row["metric"], escape(_interval(row)), row["unit"], p_value
         )
     return table

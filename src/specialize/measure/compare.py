@@ -72,6 +72,10 @@ def compare(
     other = first if second is None else second
     if second is not None:
         check_same_corpus(first, second)
+    if not (first.num_tokens and other.num_tokens):
+        raise MeasurementError(
+            f"{first.path} and {other.path}: expected tokens in both, got none: trace a corpus first"
+        )
     places = _places(first)
     other_places = places if second is None else _places(second)
     alike = second is None or same_tokens(first, second)
@@ -104,7 +108,16 @@ def compare(
             frames.append(row.assign(layer=one.layer, router=one.name, routing=routing))
     if progress is not None:
         progress(len(pairs), len(pairs))
-    frames += [_rows(layers, margin).assign(routing=routing) for routing, layers in measured.items()]
+    frames += [
+        _rows(layers, margin).assign(routing=routing)
+        for routing, layers in measured.items()
+        if any(replicates for _, replicates in layers)
+    ]
+    if not frames:
+        raise MeasurementError(
+            f"{first.path} and {other.path}: expected labels of documents that both sides routed, got none: "
+            "check the labels"
+        )
     frame = pd.concat(frames, ignore_index=True)
     for _, same in frame.groupby("routing"):
         frame.loc[same.index, "q_value"] = adjust_p_values(same)

@@ -58,12 +58,12 @@ def pair_routers(first: "RoutingTrace", second: "RoutingTrace | None") -> Iterat
         MeasurementError: there are no shadow routers, or no layers in common.
     """
     if second is None:
-        if not first.shadows:
+        beside = {router.name: router for router in first.shadows}
+        if not any(router.name in beside for router in first.layers):
             raise MeasurementError(
                 f"{first.path}: expected shadow routers to compare with, got none: "
                 "trace with --control random-router, or name a second run"
             )
-        beside = {router.name: router for router in first.shadows}
         for router in first.layers:
             if router.name in beside:
                 yield "learned − shadow", router, beside[router.name]

@@ -8,6 +8,7 @@ from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
 from specialize.measure.estimate import Estimate, Statistic, interval
+from specialize.measure.nulls import TIE
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,9 @@ def estimate_difference(
         )
 
     def above(distance: float) -> float:
-        """P(T >= distance / error); where all blocks agree there is no error, and no doubt."""
-        if error == 0:
-            return 0.0 if distance > 0 else 1.0
+        """P(T >= distance / error); where all blocks agree but for rounding there is no error, and no doubt."""
+        if error <= TIE:
+            return 0.0 if distance > TIE else 1.0
         return float(student_t.sf(distance / error, count - 1)) if count > 1 else float("nan")
 
     difference = estimate(0.95, float(np.minimum(1.0, 2 * above(abs(float(value))))))  # NaN stays NaN

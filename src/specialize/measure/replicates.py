@@ -46,8 +46,8 @@ class Replicates:
         first: float64 [block].
         second: float64 [block].
         unit: unit of the statistic.
-        n_tokens: tokens counted.
-        n_documents: documents counted.
+        n_tokens: tokens counted, those that a side routed; for labels of documents those of the first side.
+        n_documents: documents counted, those with such tokens.
     """
 
     first: NDArray[np.float64]
@@ -73,6 +73,9 @@ def replicate(
 ) -> Iterator[tuple[Key, Replicates]]:
     """Yield the pseudo-values of every statistic that both sides have, by label set and metric.
 
+    The blocks depend on the labels and the tokens alone, not on what was routed: those of two layers are the same,
+    and a mean over layers can be taken block by block. Labels of which a side routed nothing are passed over.
+
     Args:
         sides: both routers.
         annotations: the labels; those for tokens need `alike`.
@@ -85,7 +88,7 @@ def replicate(
     for annotation in annotations:
         count = _label_tokens if annotation.level == "token" else _label_documents
         tables, n_tokens, n_documents = count(sides, annotation, rule, num_blocks)
-        if not n_documents:
+        if not all(table.any() for table in tables):
             continue
         values = [pseudo_values(table, _of_labels) for table in tables]
         for column, (metric, unit) in enumerate(_OF_LABELS.items()):
@@ -127,7 +130,7 @@ def _replicate_routing(
             positions=side.places.get("position"),
         )
         repeats.append(pseudo_values(counts, repeat_shares))
-    counted = len(documents), len(cut.blocks)
+    counted = _count_routed(sides, documents)
     yield (None, "load_entropy"), Replicates(entropies[0], entropies[1], "bits", *counted)
     for column, metric in enumerate(_REPEATS):
         first, second = (each[:, column] for each in repeats)
@@ -155,13 +158,13 @@ def _label_tokens(
                 rule=rule,
             )
         )
-    return tables, int(labelled.sum()), len(cut.blocks)
+    return tables, *_count_routed(sides, sides[0].places["document"], labelled)
 
 
 def _label_documents(
     sides: tuple[Side, Side], annotation: "Annotation", rule: SlotRule, num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
-    """Count tables [block, label, expert] of both sides, each labelled document with routed tokens once."""
+    """Count tables [block, label, expert] of both sides, each labelled document that both routed once."""
     documents = len(annotation.codes)
     usages = []
     for side in sides:
@@ -177,11 +180,22 @@ def _label_documents(
         )[:, 0]
         usages.append(usage)
     routed = [usage.sum(axis=1) for usage in usages]
-    kept = np.flatnonzero((annotation.codes >= 0) & (routed[0] > 0) & (routed[1] > 0))
-    blocks = assign_blocks(len(kept), num_blocks=num_blocks)
+    present = [np.bincount(side.places["document"], minlength=documents) > 0 for side in sides]
+    labelled = np.flatnonzero((annotation.codes >= 0) & present[0] & present[1])
+    blocks = assign_blocks(len(labelled), num_blocks=num_blocks)
+    both = (routed[0] > 0)[labelled] & (routed[1] > 0)[labelled]
+    kept = labelled[both]
     tables = []
     for usage, total in zip(usages, routed, strict=True):
         table = np.zeros((int(blocks.max(initial=-1)) + 1, len(annotation.labels), usage.shape[1]))
-        np.add.at(table, (blocks, annotation.codes[kept]), usage[kept] / total[kept, None])
+        np.add.at(table, (blocks[both], annotation.codes[kept]), usage[kept] / total[kept, None])
         tables.append(table)
     return tables, round(float(routed[0][kept].sum())), len(kept)
+
+
+def _count_routed(
+    sides: tuple[Side, Side], documents: NDArray[np.integer], kept: NDArray[np.bool_] | bool = True
+) -> tuple[int, int]:
+    """Count the tokens to which a side gave an expert, and their documents."""
+    routed = ((sides[0].experts >= 0).any(axis=1) | (sides[1].experts >= 0).any(axis=1)) & kept
+    return int(routed.sum()), len(np.unique(documents[routed]))

@@ -1,0 +1,247 @@
+"""What paired differences say when the truth is known, and when layers did not route every token."""
+
+import numpy as np
+import pytest
+from scipy.stats import entropy, false_discovery_control
+
+from planted import channel_information, plant_document_labels
+from planted.stacks import StackedRun, StackRouter
+from planted.streams import PlantedRun, SetDistribution, plant_sets
+from specialize.annotate.annotation import Annotation
+from specialize.errors import MeasurementError
+from specialize.measure import compare, estimate_difference, measure_layer, mutual_information, pseudo_values
+
+SHARES = np.array([0.5, 0.3, 0.2])
+CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05, 0.1, 0.8]])
+ONE = SetDistribution(np.array([[0, 1], [1, 2], [2, 0], [3, 2]], dtype=np.int16), np.array([0.4, 0.3, 0.2, 0.1]), 4)
+TWO = SetDistribution(np.array([[0, 1], [1, 2], [2, 3], [3, 0]], dtype=np.int16), np.full(4, 0.25), 4)
+
+
+def plant_twins(seed, documents=40, tokens=25):
+    """Tables [block, label, expert] of two routers that draw from one channel a document, its labels clustered too."""
+    rng = np.random.default_rng(seed)
+    tables = np.zeros((2, documents, 3, 4))
+    for document in range(documents):
+        codes = rng.choice(3, tokens, p=rng.dirichlet(6 * SHARES))
+        channel = np.stack([rng.dirichlet(6 * row) for row in CHANNEL])
+        for table in tables:
+            drawn = (rng.random((tokens, 1)) > channel[codes].cumsum(axis=1)[:, :-1]).sum(axis=1)
+            np.add.at(table[document], (codes, drawn), 1)
+    return tables
+
+
+def cell(frame, metric, layer=0, label_set=None):
+    rows = frame[frame["metric"] == metric]
+    rows = rows[rows["layer"].isna() if layer is None else rows["layer"] == layer]
+    return rows[rows["label_set"].isna() if label_set is None else rows["label_set"] == label_set].iloc[0]
+
+
+def two_layers(one, other, documents, **options):
+    return PlantedRun(documents, {0: one, 1: other}, num_experts=4, **options)
+
+
+@pytest.fixture(scope="module")
+def theme():
+    return plant_document_labels(SHARES, CHANNEL, num_documents=24, tokens_per_document=10, seed=0)
+
+
+@pytest.fixture(scope="module")
+def themes(theme):
+    return Annotation("theme", "document", ("a", "b", "c"), theme.codes)
+
+
+def test_between_twins_p_values_are_uniform():
+    """Both sides differ by chance alone, in documents that are clustered: 400 data sets."""
+    p_values = []
+    for seed in range(400):
+        one, other = (pseudo_values(table, mutual_information) for table in plant_twins(seed))
+        p_values.append(estimate_difference(one, other, unit="bits").difference.p_value)
+    for level, room in [(0.05, 0.033), (0.5, 0.075)]:  # three standard errors
+        assert np.mean(np.array(p_values) <= level) == pytest.approx(level, abs=room)
+
+
+def test_at_the_margin_equivalence_is_claimed_as_often_as_it_says():
+    """Where the true difference is the margin itself, two one-sided tests at 5 % are wrong one time in twenty."""
+    rng = np.random.default_rng(0)
+    claimed = []
+    for _ in range(2000):
+        shared = rng.normal(0, 3, 20)
+        sides = (shared + rng.normal(mean, 1, 20) for mean in (0.8, 0.0))
+        claimed.append(estimate_difference(*sides, unit="bits", margin=0.8).equivalence.p_value <= 0.05)
+    assert np.mean(claimed) == pytest.approx(0.05, abs=0.015)
+
+
+def test_planted_differences_are_covered_layer_by_layer_and_in_the_mean():
+    """Load entropy and repeats of two runs are known in closed form; so are their differences."""
+    kept = (0.5, 0.2)
+    repeats = [keep + (1 - keep) * sets.first_repeat for keep, sets in zip(kept, (ONE, TWO), strict=True)]
+    truth = {
+        "difference of load_entropy": entropy(ONE.inclusion, base=2) - entropy(TWO.inclusion, base=2),
+        "difference of first_expert_repeats": repeats[0] - repeats[1],
+    }
+    held = dict.fromkeys([*truth, *(f"mean {metric}" for metric in truth)], 0)
+    for seed in range(60):
+        (one, documents), (other, _), (third, _) = (
+            plant_sets(
+                sets, num_documents=60, tokens_per_document=25, persistence=keep, concentration=20, seed=100 * at + seed
+            )
+            for at, (sets, keep) in enumerate([(ONE, kept[0]), (TWO, kept[1]), (ONE, kept[0])])
+        )
+        frame = compare(two_layers(one, third, documents), two_layers(other, third, documents))
+        for metric, value in truth.items():
+            row, mean = cell(frame, metric), cell(frame, f"mean {metric}", None)
+            held[metric] += row["ci_low"] < value < row["ci_high"]
+            held[f"mean {metric}"] += mean["ci_low"] < value / 2 < mean["ci_high"]  # the other layer does not differ
+    assert min(held.values()) >= 52  # of 60 at 95 %: 57, three standard errors of 1.7 less
+
+
+def test_a_planted_difference_of_information_is_covered():
+    """Labels of documents: one run routes by them, the other by a third of them."""
+    weaker = CHANNEL / 3 + (2 / 3) / 4
+    truth = channel_information(SHARES, CHANNEL) - channel_information(SHARES, weaker)
+    held = 0
+    for seed in range(60):
+        one, other = (
+            plant_document_labels(
+                SHARES, channel, num_documents=150, tokens_per_document=8, concentration=40, seed=seed
+            )
+            for channel in (CHANNEL, weaker)
+        )  # one seed: the same labels
+        labels = Annotation("theme", "document", ("a", "b", "c"), one.codes)
+        assert np.array_equal(one.codes, other.codes)
+        sides = (PlantedRun(each.documents, {0: each.experts}, num_experts=4) for each in (one, other))
+        row = cell(compare(*sides, [labels]), "difference of mutual_information", 0, "theme")
+        held += row["ci_low"] < truth < row["ci_high"]
+    assert held >= 52
+
+
+def test_q_values_are_those_of_one_metric_and_routing(theme, themes):
+    one = two_layers(theme.experts, theme.experts[::-1], theme.documents, shadows={0: theme.experts})
+    two = two_layers(theme.experts[::-1], theme.experts // 2, theme.documents, shadows={0: theme.experts[::-1]})
+    frame = compare(one, two, [themes], margin=0.2)
+    assert set(frame["routing"]) == {"learned", "shadow"}
+    for _, rows in frame[frame["p_value"].notna()].groupby(["metric", "routing"]):
+        np.testing.assert_allclose(rows["q_value"], false_discovery_control(rows["p_value"].to_numpy()))
+
+
+def test_the_slot_rule_reaches_both_sides():
+    """By the first slot the load is that of the first experts alone."""
+    documents = np.repeat(np.arange(20, dtype=np.int32), 6)
+    one = np.stack([np.arange(120) % 4, (np.arange(120) + 1) % 4], axis=1).astype(np.int16)
+    other = np.stack([np.zeros(120), 1 + np.arange(120) % 3], axis=1).astype(np.int16)
+    frame = compare(two_layers(one, one, documents), two_layers(other, other, documents), rule="first")
+    assert cell(frame, "difference of load_entropy")["value"] == pytest.approx(2)
+
+
+def test_renaming_experts_is_no_difference():
+    """Sums in another order differ by rounding; that is no finding, however sure the t test is of it."""
+    experts, documents = plant_sets(ONE, num_documents=60, tokens_per_document=30, concentration=10, seed=5)
+    labels = Annotation(
+        "upos", "token", ("a", "b", "c"), np.random.default_rng(0).integers(0, 3, len(experts), np.int32)
+    )
+    renamed = np.array([2, 0, 3, 1], dtype=np.int16)[experts]
+    frame = compare(
+        two_layers(experts, experts, documents), two_layers(renamed, renamed, documents), [labels], margin=0.01
+    )
+    tested = frame[frame["p_value"].notna()]
+    np.testing.assert_allclose(tested["value"], 0, atol=1e-11)
+    equivalence = tested["metric"].str.contains("equivalence")
+    assert (tested.loc[~equivalence, "p_value"] == 1).all()
+    assert (tested.loc[equivalence, "p_value"] == 0).all()
+
+
+def test_a_constant_difference_is_certain_and_not_equivalent_below_it():
+    """Rounding in the pseudo-values must not count as noise of the difference."""
+    noise = np.random.default_rng(0).normal(5, 3, 50)
+    apart = estimate_difference(noise + 0.25, noise, unit="bits", margin=0.25)
+    assert apart.difference.p_value == 0
+    assert apart.equivalence.p_value == 1  # it is not within the margin but on it
+    assert estimate_difference(noise + 0.25, noise, unit="bits", margin=0.3).equivalence.p_value == 0
+
+
+def test_layers_that_dropped_documents_share_their_blocks(theme, themes):
+    """A document that one layer dropped does not move the others' blocks: the mean over layers stays paired."""
+    dropped = np.where((theme.documents % 8 == 3)[:, None], -1, theme.experts).astype(np.int16)
+    one = two_layers(theme.experts, dropped, theme.documents)
+    other = two_layers(theme.experts[::-1], theme.experts[::-1], theme.documents)
+    frame = compare(one, other, [themes], num_blocks=24)
+    rows = [cell(frame, "difference of mutual_information", layer, "theme") for layer in (0, 1)]
+    assert [row["n_documents"] for row in rows] == [24, 21]
+    assert [row["n_tokens"] for row in rows] == [240, 210]
+    mean = cell(frame, "mean difference of mutual_information", None, "theme")
+    assert mean["value"] == pytest.approx((rows[0]["value"] + rows[1]["value"]) / 2)
+    assert mean["ci_low"] < mean["value"] < mean["ci_high"]
+    sides = [
+        measure_layer(
+            np.where(np.arange(24) % 8 == 3, -1, theme.codes), experts, theme.documents, level="document",
+            num_labels=3, num_experts=4, draws=0, num_blocks=24,
+        ).table
+        for experts in (theme.experts, theme.experts[::-1])
+    ]  # fmt: skip
+    plain = mutual_information(sides[0]) - mutual_information(sides[1])
+    assert rows[1]["value"] == pytest.approx(plain, abs=0.3)  # of the documents that both routed, corrected for bias
+
+
+def encoder_and_decoder(theme, seed):
+    """The first half of each document goes to the encoder, the second to the decoder; both call their layer 0."""
+    rng = np.random.default_rng(seed)
+    read = (np.arange(len(theme.documents)) % 10 < 5)[:, None]
+    drawn = rng.integers(0, 4, theme.experts.shape).astype(np.int16)
+    return StackedRun(
+        theme.documents,
+        [
+            (StackRouter(0, "encoder.0", 4, 1, stack="encoder"), np.where(read, drawn, -1).astype(np.int16)),
+            (StackRouter(0, "decoder.0", 4, 1), np.where(read, -1, drawn).astype(np.int16)),
+        ],
+    )
+
+
+def test_tokens_that_a_router_never_saw_are_not_counted(theme):
+    frame = compare(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2))
+    for name in ("encoder.0", "decoder.0"):
+        rows = frame[frame["router"] == name]
+        assert len(rows) == 4  # saturation, load entropy, and two repeats
+        assert (rows["n_tokens"] == 120).all()
+        assert (rows["n_documents"] == 24).all()
+
+
+def test_labels_that_only_one_stack_saw_leave_no_empty_rows(theme):
+    where = np.arange(len(theme.documents)) % 10 < 5
+    codes = np.where(where, np.arange(len(where)) % 3, -1).astype(np.int32)
+    upos = Annotation("upos", "token", ("a", "b", "c"), codes)
+    frame = compare(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2), [upos])
+    labelled = frame[frame["label_set"] == "upos"]
+    assert set(labelled["router"]) == {"encoder.0"}
+    assert frame["value"].notna().all()
+    assert cell(frame, "mean difference of load_entropy", None)["ci_kind"].startswith("95 %")
+
+
+def test_several_routers_of_one_layer_number_are_compared_each_with_its_own(theme):
+    routers = [StackRouter(3, name, 4, 1) for name in ("up", "down")]
+    one = StackedRun(theme.documents, list(zip(routers, (theme.experts, theme.experts // 2), strict=True)))
+    other = StackedRun(theme.documents, list(zip(routers, (theme.experts, theme.experts[::-1]), strict=True)))
+    frame = compare(one, other)
+    rows = frame[frame["metric"] == "saturation"].set_index("router")
+    assert rows.loc["up", "value"] == 1
+    assert rows.loc["down", "value"] == pytest.approx((theme.experts // 2 == theme.experts[::-1]).mean())
+    assert not frame.duplicated(["router", "metric", "label_set"]).any()
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), [(5, 1), (4, 2)])
+def test_saturation_needs_as_many_experts_and_slots(theme, num_experts, top_k):
+    wide = np.concatenate([theme.experts, (theme.experts + 1) % 4], axis=1)[:, :top_k]
+    one = StackedRun(theme.documents, [(StackRouter(0, "a", 4, 1), theme.experts)])
+    other = StackedRun(theme.documents, [(StackRouter(0, "a", num_experts, top_k), wide)])
+    assert "saturation" not in set(compare(one, other)["metric"])
+    assert "saturation" in set(compare(one, one)["metric"])
+
+
+def test_nothing_left_to_compare_is_said(theme, themes):
+    other = plant_document_labels(SHARES, CHANNEL, num_documents=24, tokens_per_document=12)
+    sides = [PlantedRun(each.documents, {0: each.experts}, num_experts=4) for each in (theme, other)]
+    unlabelled = Annotation("theme", "document", themes.labels, np.full(24, -1, dtype=np.int32))
+    with pytest.raises(MeasurementError, match="expected labels of documents that both sides routed, got none"):
+        compare(*sides, [unlabelled])
+    empty = PlantedRun(theme.documents[:0], {0: theme.experts[:0]}, num_experts=4)
+    with pytest.raises(MeasurementError, match="expected tokens in both, got none"):
+        compare(empty, empty)
