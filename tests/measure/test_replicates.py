@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.stats import entropy, false_discovery_control
+from scipy.stats import entropy, false_discovery_control, ttest_1samp
 
 from planted import channel_information, plant_document_labels
 from planted.stacks import StackedRun, StackRouter
 from planted.streams import PlantedRun, SetDistribution, plant_sets
 from specialize.annotate.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure import compare, estimate_difference, measure_layer, mutual_information, pseudo_values
+from specialize.measure import compare, estimate_difference, mutual_information, pseudo_values
 
 SHARES = np.array([0.5, 0.3, 0.2])
 CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05, 0.1, 0.8]])
@@ -126,9 +126,9 @@ def test_q_values_are_those_of_one_metric_and_routing(theme, themes):
 
 def test_the_slot_rule_reaches_both_sides():
     """By the first slot the load is that of the first experts alone."""
-    documents = np.repeat(np.arange(20, dtype=np.int32), 6)
-    one = np.stack([np.arange(120) % 4, (np.arange(120) + 1) % 4], axis=1).astype(np.int16)
-    other = np.stack([np.zeros(120), 1 + np.arange(120) % 3], axis=1).astype(np.int16)
+    documents = np.repeat(np.arange(20, dtype=np.int32), 12)
+    one = np.stack([np.arange(240) % 4, (np.arange(240) + 1) % 4], axis=1).astype(np.int16)
+    other = np.stack([np.zeros(240), 1 + np.arange(240) % 3], axis=1).astype(np.int16)
     frame = compare(two_layers(one, one, documents), two_layers(other, other, documents), rule="first")
     assert cell(frame, "difference of load_entropy")["value"] == pytest.approx(2)
 
@@ -159,27 +159,41 @@ def test_a_constant_difference_is_certain_and_not_equivalent_below_it():
     assert estimate_difference(noise + 0.25, noise, unit="bits", margin=0.3).equivalence.p_value == 0
 
 
+def information_by_hand(codes, experts):
+    """I of labels of documents and the experts of their tokens, each document with mass 1, in bits."""
+    table = np.zeros((3, 4))
+    for code, chosen in zip(codes, experts, strict=True):
+        table[code] += np.bincount(chosen, minlength=4) / len(chosen)
+    return entropy(table.sum(0), base=2) + entropy(table.sum(1), base=2) - entropy(table.ravel(), base=2)
+
+
 def test_layers_that_dropped_documents_share_their_blocks(theme, themes):
-    """A document that one layer dropped does not move the others' blocks: the mean over layers stays paired."""
-    dropped = np.where((theme.documents % 8 == 3)[:, None], -1, theme.experts).astype(np.int16)
-    one = two_layers(theme.experts, dropped, theme.documents)
-    other = two_layers(theme.experts[::-1], theme.experts[::-1], theme.documents)
-    frame = compare(one, other, [themes], num_blocks=24)
+    """A document that one layer dropped does not move the blocks of the others: the mean over layers stays paired."""
+    kept = np.arange(24) % 8 != 3
+    dropped = np.where(kept[theme.documents][:, None], theme.experts, -1).astype(np.int16)
+    back = theme.experts[::-1]
+    sides = two_layers(theme.experts, dropped, theme.documents), two_layers(back, back, theme.documents)
+    frame = compare(*sides, [themes], num_blocks=24)
     rows = [cell(frame, "difference of mutual_information", layer, "theme") for layer in (0, 1)]
     assert [row["n_documents"] for row in rows] == [24, 21]
     assert [row["n_tokens"] for row in rows] == [240, 210]
-    mean = cell(frame, "mean difference of mutual_information", None, "theme")
-    assert mean["value"] == pytest.approx((rows[0]["value"] + rows[1]["value"]) / 2)
-    assert mean["ci_low"] < mean["value"] < mean["ci_high"]
-    sides = [
-        measure_layer(
-            np.where(np.arange(24) % 8 == 3, -1, theme.codes), experts, theme.documents, level="document",
-            num_labels=3, num_experts=4, draws=0, num_blocks=24,
-        ).table
-        for experts in (theme.experts, theme.experts[::-1])
-    ]  # fmt: skip
-    plain = mutual_information(sides[0]) - mutual_information(sides[1])
-    assert rows[1]["value"] == pytest.approx(plain, abs=0.3)  # of the documents that both routed, corrected for bias
+
+    def pseudo(experts, documents):
+        """Delete one document after the other, also those that were dropped."""
+        chosen = experts.reshape(24, 10)
+        whole = information_by_hand(theme.codes[documents], chosen[documents])
+        rest = [documents & (np.arange(24) != left_out) for left_out in range(24)]
+        return [24 * whole - 23 * information_by_hand(theme.codes[each], chosen[each]) for each in rest]
+
+    apart = [np.subtract(pseudo(theme.experts, each), pseudo(back, each)) for each in (np.ones(24, bool), kept)]
+    for row, values in [
+        (rows[0], apart[0]),
+        (rows[1], apart[1]),
+        (cell(frame, "mean difference of mutual_information", None, "theme"), np.mean(apart, axis=0)),
+    ]:
+        test = ttest_1samp(values, 0)
+        expected = (values.mean(), *test.confidence_interval(0.95), test.pvalue)
+        np.testing.assert_allclose(row[["value", "ci_low", "ci_high", "p_value"]].astype(float), expected, atol=1e-10)
 
 
 def encoder_and_decoder(theme, seed):

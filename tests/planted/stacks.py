@@ -1,4 +1,4 @@
-"""A trace in memory whose routers are given one by one: several in a layer number, two stacks, other numbers of experts."""
+"""A trace in memory whose routers are given one by one: several in a layer number, or two stacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
