@@ -22,7 +22,7 @@ def saved(tmp_path, themed_documents):
     codes = pd.Categorical(fitted["theme"], categories=["sea", "kitchen", "sky"]).codes.astype(np.int32)
     codes[2] = NO_LABEL
     annotation = Annotation("bertopic", "document", LABELS, codes, {"embedding": "stub", "seed": 3})
-    model = TopicModel(annotation, pd.DataFrame(), pd.DataFrame(), np.eye(3, dtype=np.float32))
+    model = TopicModel(annotation, codes == NO_LABEL, pd.DataFrame(), pd.DataFrame(), np.eye(3, dtype=np.float32))
     return save_topics(model, fitted, tmp_path / "model"), codes
 
 

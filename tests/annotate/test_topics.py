@@ -42,23 +42,25 @@ def test_quality_against_refits_and_known_labels():
     documents = pd.DataFrame({"id": range(20), "text": "x", "theme": ["a"] * 10 + ["b"] * 10, "blank": [""] * 20})
     codes = np.array([0] * 8 + [NO_LABEL] * 2 + [1] * 10, dtype=np.int32)
     swapped = np.array([1] * 10 + [0] * 10, dtype=np.int32)
-    quality = quantities(_judge(documents, codes, [codes, swapped]))
+    lost = codes == NO_LABEL
+    quality = quantities(_judge(documents, [codes, codes, swapped], [lost, lost, np.zeros(20, dtype=bool)]))
     assert quality["num_documents"] == 20
     assert quality["num_topics"] == 2
     assert quality["outlier_share"] == pytest.approx(0.1)
+    assert quality["unlabelled_share"] == pytest.approx(0.1)
     assert 0.5 < quality["ari_over_seeds"] < 1
     assert quality["ari_over_seeds_without_outliers"] == pytest.approx(1)
     assert 0.5 < quality["nmi_theme"] < 1
     assert quality["nmi_theme_without_outliers"] == pytest.approx(1)
     assert not [name for name in quality if "blank" in name]
-    assert not [name for name in quantities(_judge(documents, codes, [])) if "ari" in name]
+    assert not [name for name in quantities(_judge(documents, [codes], [codes == NO_LABEL])) if "ari" in name]
 
 
 def test_documents_without_the_known_label_do_not_count_against_it():
     theme = ["a"] * 10 + ["b"] * 10 + [None] * 10
     documents = pd.DataFrame({"id": range(30), "text": "x", "theme": theme})
     codes = np.array([0] * 10 + [1] * 10 + [0, 1] * 5, dtype=np.int32)
-    assert quantities(_judge(documents, codes, []))["nmi_theme"] == pytest.approx(1)
+    assert quantities(_judge(documents, [codes], [codes == NO_LABEL]))["nmi_theme"] == pytest.approx(1)
 
 
 @pytest.mark.slow
@@ -75,12 +77,13 @@ def test_themes_are_found_again(themed_documents, capfd):
     assert annotation.provenance["embedding"] == "tfidf"
     assert annotation.provenance["min_topic_size"] == 5
     assert len(annotation.labels) == len(info) == quality["num_topics"]
-    assert info.columns.tolist() == ["topic", "size", "top_words", "example"]
+    assert info.columns.tolist() == ["topic", "size", "assigned", "top_words", "example"]
     assert info["topic"].tolist() == list(range(len(info)))
     assert info["size"].is_monotonic_decreasing
-    assert info["size"].tolist() == np.bincount(annotation.codes[annotation.codes >= 0]).tolist()
+    assert info["size"].tolist() == np.bincount(annotation.codes[~model.outliers]).tolist()
+    assert (info["size"] + info["assigned"]).tolist() == np.bincount(annotation.codes).tolist()
     assert annotation.labels[0] == f"0: {', '.join(info['top_words'][0].split(', ')[:3])}"
-    assert quality["outlier_share"] == pytest.approx((annotation.codes == NO_LABEL).mean())
+    assert quality["outlier_share"] == pytest.approx(model.outliers.mean())
     for topic, group in themed_documents.groupby(annotation.codes):
         if topic != NO_LABEL:  # each topic lies within one theme, and shows a document of it
             assert group["theme"].nunique() == 1
@@ -108,7 +111,7 @@ def noisy_documents():
 def test_a_seed_gives_the_same_topics_again_also_when_some_are_merged(noisy_documents):
     pytest.importorskip("bertopic")
     once, again, merged = (
-        annotate_topics(noisy_documents, embedding="tfidf", stability_seeds=(), num_topics=num_topics)
+        annotate_topics(noisy_documents, embedding="tfidf", stability_seeds=(), num_topics=num_topics, outliers="keep")
         for num_topics in (None, None, 2)
     )
     assert quantities(once.quality)["num_topics"] > 2
@@ -126,3 +129,42 @@ def test_fewer_than_two_topics_are_refused(themed_documents, monkeypatch, topics
     monkeypatch.setattr(topics_module, "_fit", lambda *_, **__: SimpleNamespace(topics_=topics))
     with pytest.raises(AnnotationError, match=rf"in 90 documents, found {found}; lower min_topic_size \(now 5\)"):
         annotate_topics(themed_documents, embedding="tfidf")
+
+
+@pytest.mark.slow
+def test_outliers_get_the_nearest_topic_unless_they_are_kept(noisy_documents):
+    pytest.importorskip("bertopic")
+    nearest, kept = (
+        annotate_topics(noisy_documents, embedding="tfidf", stability_seeds=(), outliers=rule)
+        for rule in ("nearest", "keep")
+    )
+    lost = kept.outliers
+    assert 0 < lost.mean() < 1
+    np.testing.assert_array_equal(nearest.outliers, lost)
+    np.testing.assert_array_equal(kept.annotation.codes == NO_LABEL, lost)
+    np.testing.assert_array_equal(nearest.annotation.codes[~lost], kept.annotation.codes[~lost])
+    assert (nearest.annotation.codes >= 0).all()
+    assert nearest.info["assigned"].sum() == lost.sum()
+    assert kept.info["assigned"].sum() == 0
+    assert quantities(nearest.quality)["unlabelled_share"] == 0
+    assert quantities(kept.quality)["unlabelled_share"] == pytest.approx(lost.mean())
+    # an outlier goes where its words are
+    words = [set(row.split(", ")) for row in kept.info["top_words"]]
+    shared = np.array(
+        [[sum(word in topic for word in text.split()) for topic in words] for text in noisy_documents["text"][lost]]
+    )
+    chosen = nearest.annotation.codes[lost]
+    assert shared[np.arange(len(chosen)), chosen].mean() > 1.5 * shared.mean()
+
+
+@pytest.mark.slow
+def test_stop_words_are_those_of_the_documents_languages(themed_documents):
+    pytest.importorskip("bertopic")
+    pytest.importorskip("spacy")
+    german = themed_documents.assign(text=themed_documents["text"] + " und nicht aber oder wenn" * 3)
+    options = {"embedding": "tfidf", "stability_seeds": ()}
+    told = annotate_topics(german.assign(lang="de-AT"), **options)
+    assert told.annotation.provenance["language"] == "de"
+    assert "nicht" not in " ".join(told.info["top_words"])
+    with pytest.raises(AnnotationError, match="expected a language code such as en or de, got 'german!'"):
+        annotate_topics(german, language="german!", **options)

@@ -8,7 +8,7 @@ from specialize.annotate.store import is_storable
 from specialize.errors import AnnotationError, did_you_mean
 
 _NOT_LABELS = ("id", "text")
-_TAKEN_NAMES = ("upos", "bertopic")  # made by specialize itself; a column would overwrite them
+_TAKEN_NAMES = ("upos", "bertopic", "bertopic_window")  # made by specialize itself; a column would overwrite them
 _MOST_VALUES = 100
 _FEWEST_DOCUMENTS_PER_VALUE = 5
 
@@ -24,8 +24,8 @@ def annotate_column(documents: pd.DataFrame, column: str) -> Annotation:
         Annotation named as the column, int32 [documents], labels in alphabetical order.
 
     Raises:
-        AnnotationError: there is no such column, it holds no value at all, or it is called `upos` or
-            `bertopic` as the labels that specialize makes.
+        AnnotationError: there is no such column, it holds no value at all, or it has the name of
+            labels that specialize makes.
     """
     if column in _TAKEN_NAMES:
         raise AnnotationError(f"expected a label column of another name than {', '.join(_TAKEN_NAMES)}; rename it")
@@ -64,8 +64,8 @@ def label_columns(documents: pd.DataFrame) -> tuple[str, ...]:
     """Return the columns that can serve as labels.
 
     Those are the ones beside id and text with 2 to 100 distinct values and, on average, at least five
-    documents for each. Columns called `upos` or `bertopic`, or by a name that no file can have, are not
-    among them.
+    documents for each. Columns that are called as labels that specialize makes, or by a name that no file can
+    have, are not among them.
     """
     excluded = _NOT_LABELS + _TAKEN_NAMES
     return tuple(

@@ -11,10 +11,8 @@ import pandas as pd
 from specialize.annotate.alignment import AlignmentRule
 from specialize.annotate.annotation import Annotation
 from specialize.annotate.carrier import Carrier, TokensAndTexts
+from specialize.annotate.language import read_languages
 from specialize.annotate.tagging import describe_pipeline, find_pipeline, load_pipeline, make_encoders, tag_texts
-from specialize.errors import AnnotationError
-
-_LANGUAGE_COLUMNS = ("lang", "language")
 
 
 def annotate_syntax(
@@ -61,7 +59,7 @@ def annotate_syntax(
     """
     encoders = make_encoders(tags)
     carrier = Carrier(trace, rule=rule, width=len(encoders))
-    told = pd.Series([None] * len(carrier.texts)) if pipeline else _read_languages(carrier.documents, language)
+    told = pd.Series([None] * len(carrier.texts)) if pipeline else read_languages(carrier.documents, language)
     without = {code: int((told == code).sum()) for code in told.dropna().unique() if find_pipeline(code) is None}
     if without and told.isin(without).all():
         load_pipeline(language=next(iter(without)))  # raises, with the advice
@@ -94,7 +92,7 @@ def identify_pipelines(
     """
     if pipeline is not None:
         return {"all": _identify(str(pipeline))}
-    told = _read_languages(documents, language).drop_duplicates()
+    told = read_languages(documents, language).drop_duplicates()
     found = {code or "all": find_pipeline(code) for code in told}
     return {code: _identify(name) for code, name in found.items() if name is not None}
 
@@ -107,23 +105,3 @@ def _identify(name: str) -> str:
         return f"{name} {version(name)}"
     except PackageNotFoundError:
         return name
-
-
-def _read_languages(documents: pd.DataFrame, language: str | None) -> pd.Series:
-    """Return the language code of each document, None where it is not told."""
-    if language is not None:
-        return pd.Series([_shorten(language)] * len(documents), dtype=object)
-    column = next((name for name in _LANGUAGE_COLUMNS if name in documents), None)
-    if column is None:
-        return pd.Series([None] * len(documents), dtype=object)
-    return pd.Series([_shorten(value) for value in documents[column]], dtype=object)
-
-
-def _shorten(language: object) -> str | None:
-    """Return "de" for "de-AT", "DE" and "de_CH"; None for a missing value."""
-    if not isinstance(language, str) or not language:
-        return None
-    code = language.replace("_", "-").partition("-")[0].lower()
-    if not code.isalpha() or len(code) > 3:
-        raise AnnotationError(f"expected a language code such as en or de, got {language!r}; name a pipeline instead")
-    return code

@@ -14,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from specialize.annotate.annotation import NO_LABEL, Annotation
 from specialize.annotate.columns import annotate_column, label_columns, read_texts
 from specialize.annotate.embedding import embed_texts
+from specialize.annotate.language import read_languages, stop_words
 from specialize.annotate.quiet import quiet_topic_libraries
 from specialize.errors import AnnotationError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Reduction = Literal["umap", "pca", "none"]
 Clustering = Literal["hdbscan", "kmeans"]
+Outliers = Literal["nearest", "keep"]
 FEWEST_DOCUMENTS = 30
 _WORDS_IN_LABEL = 3
 _EXAMPLE_CHARACTERS = 200
@@ -32,19 +34,22 @@ class TopicModel:
     """Fitted topics.
 
     Attributes:
-        annotation: `bertopic`, one code a document; outliers carry `NO_LABEL`. Labels read
+        annotation: `bertopic`, one code a document; outliers that are kept carry `NO_LABEL`. Labels read
             `"3: river, lake, water"`: the topic's number (by size, from 0) and its leading words.
-        info: one row a topic: topic (int), size (documents), top_words (ten, by class-based TF-IDF),
-            example (start of the document nearest to the topic's mean embedding).
+        outliers: bool [documents], those that clustering left in no topic.
+        info: one row a topic: topic (int), size (documents that clustering put there), assigned (outliers nearest to
+            it, if they are assigned), top_words (ten, by class-based TF-IDF of the former), example (start of the
+            document nearest to the topic's mean embedding).
         centroids: mean embedding of each topic's documents, float32 [topics, d], rows of length 1.
-        quality: columns quantity and value. `num_documents`, `num_topics`; `outlier_share`;
-            `ari_over_seeds`, mean adjusted Rand index against refits with other UMAP seeds, outliers
-            taken as one more cluster, and `ari_over_seeds_without_outliers` over the documents that are
-            outliers in neither; `nmi_COLUMN` for each label column of the corpus, mutual information
-            divided by the arithmetic mean of the two entropies, and `nmi_COLUMN_without_outliers`.
+        quality: columns quantity and value. `num_documents`, `num_topics`; `outlier_share`, and `unlabelled_share`,
+            what of it stays without a topic; `ari_over_seeds`, mean adjusted Rand index against refits with other
+            seeds, documents in no topic taken as one more cluster, and `ari_over_seeds_without_outliers` over the
+            documents that are outliers in neither; `nmi_COLUMN` for each label column of the corpus, mutual
+            information divided by the arithmetic mean of the two entropies, and `nmi_COLUMN_without_outliers`.
     """
 
     annotation: Annotation
+    outliers: NDArray[np.bool_]
     info: pd.DataFrame
     quality: pd.DataFrame
     centroids: NDArray[np.float32]
@@ -58,7 +63,8 @@ def annotate_topics(
     min_topic_size: int | None = None,
     reduction: Reduction = "umap",
     clustering: Clustering = "hdbscan",
-    language: str = "english",
+    outliers: Outliers = "nearest",
+    language: str | None = None,
     seed: int = 0,
     stability_seeds: Sequence[int] = (1,),
     cache: str | Path | None = None,
@@ -79,7 +85,11 @@ def annotate_topics(
         reduction: umap, to 5 dimensions; pca, to 5; or none, to cluster the embeddings themselves.
         clustering: hdbscan, which finds the number of topics and leaves outliers; or kmeans, which has neither and
             needs `num_topics`.
-        language: of the texts; English stop words are kept out of the topics' words.
+        outliers: nearest, to give a document that hdbscan leaves in no topic the one whose mean embedding is nearest
+            by cosine, as new documents get theirs; or keep, to leave it without. Specialization over the clear
+            documents alone is that of an easier corpus.
+        language: code of the texts' language, whose stop words are kept out of the topics' words; by default the
+            column lang or language tells, else they are English.
         seed: of UMAP, PCA and k-means.
         stability_seeds: further seeds to refit with, for `ari_over_seeds`; may be empty.
         cache: folder that keeps the embeddings.
@@ -98,11 +108,16 @@ def annotate_topics(
         raise AnnotationError(f"expected a number of topics of at least 2, got {num_topics}")
     if min_topic_size is not None and min_topic_size < 2:
         raise AnnotationError(f"expected a smallest topic of at least 2 documents, got {min_topic_size}")
-    for name, given, kinds in (("reduction", reduction, Reduction), ("clustering", clustering, Clustering)):
+    for name, given, kinds in (
+        ("reduction", reduction, Reduction),
+        ("clustering", clustering, Clustering),
+        ("outliers", outliers, Outliers),
+    ):
         if given not in get_args(kinds):
             raise AnnotationError(f"expected the {name} {', '.join(get_args(kinds))}, got {given!r}")
     if clustering == "kmeans" and num_topics is None:
         raise AnnotationError("k-means needs to be told how many topics to find: give num_topics")
+    languages = sorted({code or "en" for code in read_languages(documents, language)})
     size = min_topic_size or min(100, max(5, len(texts) // 200))
     steps = len(texts) * (2 + len(stability_seeds))
 
@@ -116,7 +131,7 @@ def annotate_topics(
         for fits, fit_seed in enumerate((seed, *stability_seeds)):
             clusters = _make_clusters(clustering, size=size, num_topics=num_topics, seed=fit_seed)
             reducer = _make_reducer(reduction, fit_seed)
-            fitted = _fit(texts, embeddings, reducer, clusters, num_topics=num_topics, language=language)
+            fitted = _fit(texts, embeddings, reducer, clusters, num_topics=num_topics, languages=languages)
             codes.append(np.asarray(fitted.topics_, dtype=np.int32))
             if fits == 0:
                 model = fitted
@@ -140,14 +155,36 @@ def annotate_topics(
         "clustering": clustering,
         "min_topic_size": size,
         "num_topics": num_topics,
-        "language": language,
+        "outliers": outliers,
+        "language": ",".join(languages),
         "seed": seed,
         "stability_seeds": list(stability_seeds),
     }
+    centroids = _centroids(embeddings, codes[0])
+    lost = [fit == NO_LABEL for fit in codes]
+    if outliers == "nearest":
+        codes = [_assign_outliers(fit, embeddings) for fit in codes]
+        info.insert(2, "assigned", np.bincount(codes[0][lost[0]], minlength=found))
+    else:
+        info.insert(2, "assigned", 0)
     annotation = Annotation("bertopic", "document", labels, codes[0], provenance)
-    means = np.stack([embeddings[codes[0] == topic].mean(axis=0) for topic in range(found)])
-    centroids = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    return TopicModel(annotation, info, _judge(documents, codes[0], codes[1:]), centroids.astype(np.float32))
+    return TopicModel(annotation, lost[0], info, _judge(documents, codes, lost), centroids)
+
+
+def _centroids(embeddings: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the mean embedding of each topic's documents, [topics, d], rows of length 1."""
+    means = np.stack([embeddings[codes == topic].mean(axis=0) for topic in range(codes.max() + 1)])
+    return (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def _assign_outliers(codes: NDArray[np.int32], embeddings: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Give each document without a topic the nearest one; a fit that found no topic stays as it is."""
+    if codes.max() == NO_LABEL:
+        return codes
+    lost = codes == NO_LABEL
+    assigned = codes.copy()
+    assigned[lost] = np.argmax(embeddings[lost] @ _centroids(embeddings, codes).T, axis=1)
+    return assigned
 
 
 def _make_reducer(reduction: Reduction, seed: int) -> Any:
@@ -194,7 +231,7 @@ def _fit(
     clusters: Any,
     *,
     num_topics: int | None,
-    language: str,
+    languages: Sequence[str],
 ) -> "BERTopic":
     from bertopic import BERTopic
     from sklearn.feature_extraction.text import CountVectorizer
@@ -202,7 +239,7 @@ def _fit(
     model = BERTopic(
         umap_model=reducer,
         hdbscan_model=clusters,
-        vectorizer_model=CountVectorizer(stop_words="english" if language.lower() in ("english", "en") else None),
+        vectorizer_model=CountVectorizer(stop_words=stop_words(languages) or None),
     )
     try:
         model.fit(texts, embeddings)
@@ -230,17 +267,21 @@ def _describe_topics(
     return pd.DataFrame(rows, columns=["topic", "size", "top_words", "example"])
 
 
-def _judge(documents: pd.DataFrame, codes: NDArray[np.int32], refits: list[NDArray[np.int32]]) -> pd.DataFrame:
-    inside = codes != NO_LABEL
+def _judge(
+    documents: pd.DataFrame, fits: Sequence[NDArray[np.int32]], lost: Sequence[NDArray[np.bool_]]
+) -> pd.DataFrame:
+    """Judge the first of several fits, `lost` the outliers of each."""
+    codes, inside = fits[0], ~lost[0]
     rows: list[tuple[str, float]] = [
         ("num_documents", len(codes)),
         ("num_topics", codes.max() + 1),
         ("outlier_share", 1 - inside.mean()),
+        ("unlabelled_share", (codes == NO_LABEL).mean()),
     ]
-    if refits:
-        both = [inside & (refit != NO_LABEL) for refit in refits]
-        kept = [adjusted_rand_score(codes[b], refit[b]) for b, refit in zip(both, refits, strict=True)]
-        rows.append(("ari_over_seeds", np.mean([adjusted_rand_score(codes, refit) for refit in refits])))
+    if len(fits) > 1:
+        both = [inside & ~outliers for outliers in lost[1:]]
+        kept = [adjusted_rand_score(codes[b], refit[b]) for b, refit in zip(both, fits[1:], strict=True)]
+        rows.append(("ari_over_seeds", np.mean([adjusted_rand_score(codes, refit) for refit in fits[1:]])))
         rows.append(("ari_over_seeds_without_outliers", np.mean(kept)))
     for column in label_columns(documents):
         known = annotate_column(documents, column).codes

@@ -22,6 +22,8 @@ from specialize.cli.options import (
     Model,
     ModelOptions,
     NumTopics,
+    OutlierRule,
+    Outliers,
     Output,
     PieceRule,
     Pieces,
@@ -34,8 +36,10 @@ from specialize.cli.options import (
     Seed,
     SkipPositions,
     SlotRule,
+    SmallestTopic,
     Tags,
     TopicColumn,
+    TopicWindow,
     grouped,
     split_names,
 )
@@ -202,20 +206,39 @@ def topics(
     num_topics: NumTopics = None,
     reduction: DimensionReduction = Reduce.umap,
     clustering: Clusters = Cluster.hdbscan,
+    outliers: Outliers = OutlierRule.nearest,
+    min_topic_size: SmallestTopic = None,
+    window: TopicWindow = None,
+    language: Language = None,
     topics_from: SavedTopics = None,
     rule: SlotRule = Rule.selection,
     draws: Draws = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Find the documents' topics and measure how far routing goes with them and with known labels."""
+    """Find the documents' topics and measure how far routing goes with them and with known labels.
+
+    Topics of windows are labels of tokens: they are measured against rotations within each document, so what is above
+    the null is that routing follows the topic within documents.
+    """
     from specialize.trace import open_trace
 
     do_topics(
         open_trace(run),
         options=MeasureOptions(rule, draws, seed),
         columns=label,
-        topics=TopicOptions(embedding, num_topics, reduction, clustering, seed, topics_from),
+        topics=TopicOptions(
+            embedding=embedding,
+            num_topics=num_topics,
+            min_topic_size=min_topic_size,
+            reduction=reduction,
+            clustering=clustering,
+            outliers=outliers,
+            window=window,
+            language=language,
+            seed=seed,
+            saved=topics_from,
+        ),
         fit=fit,
     )
     say(f"results: {run / 'topics'}")
@@ -303,7 +326,7 @@ def run_command(
     options = MeasureOptions(rule, draws, seed, skip_positions)
     labels = SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)
     do_syntax(opened, options=options, labels=labels)
-    topics = TopicOptions(embedding, num_topics, seed=seed)
+    topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
     do_topics(opened, options=options, topics=topics, must_fit=False)
     page = _report([output], output / "report")
     _show_runs([output], as_json)

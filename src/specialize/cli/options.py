@@ -36,6 +36,13 @@ class Cluster(StrEnum):
     kmeans = "kmeans"
 
 
+class OutlierRule(StrEnum):
+    """What becomes of documents that clustering leaves in no topic."""
+
+    nearest = "nearest"
+    keep = "keep"
+
+
 class Pieces(StrEnum):
     """Which of a word's tokens carries its label."""
 
@@ -104,6 +111,17 @@ NumTopics = Annotated[
 DimensionReduction = Annotated[Reduce, typer.Option("--reduction", help="How embeddings lose dimensions.")]
 Clusters = Annotated[
     Cluster, typer.Option("--clustering", help="hdbscan finds their number and leaves outliers; kmeans does neither.")
+]
+Outliers = Annotated[
+    OutlierRule, typer.Option("--outliers", help="Documents that hdbscan leaves out: nearest topic, or kept out.")
+]
+SmallestTopic = Annotated[
+    int | None,
+    typer.Option("--min-topic-size", min=2, help="Fewest documents of a topic. Default: one in 200, 5 to 100."),
+]
+TopicWindow = Annotated[
+    int | None,
+    typer.Option("--window", min=1, metavar="TOKENS", help="Topics of windows of so many tokens, not of documents."),
 ]
 SavedTopics = Annotated[
     Path | None, typer.Option("--topics-from", metavar="RUN", help="Label by the topics fitted in another run.")

@@ -10,6 +10,8 @@ from specialize.cli.console import in_bytes, progress, say
 from specialize.errors import AnnotationError, did_you_mean
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from specialize.annotate.annotation import Annotation
     from specialize.capture import Checkpoint, TraceOptions
     from specialize.corpus import Corpus
@@ -147,15 +149,20 @@ def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
                 raise
             say(f"gold tags alone: {error}")
     pieces = max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0)
-    if pieces > MANY_PIECES:
-        say(
-            f"note: words are cut into {pieces:.1f} tokens on average: this text is unlike what the tokenizer, and so "
-            "probably the model, was trained on"
-        )
+    note_domain_shift(pieces)
     annotations += annotate_classes(opened, [name for name in options.tags if name in CLASSES])
     for annotation in annotations:
         save_annotation(opened, annotation)
     return annotations
+
+
+def note_domain_shift(tokens_per_word: float) -> None:
+    """Say so where words fall into so many tokens that the model hardly knows such text."""
+    if tokens_per_word > MANY_PIECES:
+        say(
+            f"note: words are cut into {tokens_per_word:.1f} tokens on average: this text is unlike what the "
+            "tokenizer, and so probably the model, was trained on"
+        )
 
 
 def _tag_words(
@@ -193,61 +200,90 @@ def _tag_words(
 
 @dataclass(frozen=True)
 class TopicOptions:
-    """How topics are fitted, see `annotate_topics`; or the folder or run whose topics are taken."""
+    """How topics are fitted, see `annotate_topics`.
+
+    Attributes:
+        window: tokens of the windows that have topics, instead of documents.
+        saved: the folder or run whose topics are taken; nothing is fitted.
+    """
 
     embedding: str | None = None
     num_topics: int | None = None
+    min_topic_size: int | None = None
     reduction: str = "umap"
     clustering: str = "hdbscan"
+    outliers: str = "nearest"
+    window: int | None = None
+    language: str | None = None
     seed: int = 0
     saved: Path | None = None
 
 
 def find_topics(opened: "RoutingTrace", options: TopicOptions) -> "Annotation":
     """Fit topics, store the annotation, and leave what they are and how far to trust them; or take saved ones."""
-    from specialize.annotate.store import save_annotation
-
-    cache = opened.path / "annotations" / "embeddings"
-    if options.saved is not None:
-        from specialize.annotate.topic_store import apply_topics
-
-        own = options.saved / "topics" / "model"
-        folder = own if own.is_dir() else options.saved
-        with progress("topics", "documents") as update:
-            annotation = apply_topics(opened.documents(), folder, cache=cache, progress=update)
-        fitted, predicted = (annotation.provenance[kind] for kind in ("fitted", "predicted"))
-        say(f"topics of {folder}: {fitted:,} documents as fitted, {predicted:,} by the nearest topic")
-        save_annotation(opened, annotation)
-        return annotation
-    from specialize.annotate.store import find_annotation
+    from specialize.annotate.store import find_annotation, save_annotation
+    from specialize.annotate.windows import WINDOW_TOPICS, cut_windows, spread_windows
 
     made_by = {**asdict(options), "saved": None, "specialize": version("specialize")}
-    stored = find_annotation(opened, "bertopic", made_by)
-    if stored is not None and (opened.path / "topics" / "model" / "topics.json").is_file():
+    name = "bertopic" if options.window is None else WINDOW_TOPICS
+    stored = find_annotation(opened, name, made_by) if options.saved is None else None
+    if stored is not None and (_topic_folder(opened.path, options) / "model" / "topics.json").is_file():
         say(f"topics: fitted before, taken from {opened.path / 'annotations'}")
         return stored
+    if options.window is None:
+        units, window_of = opened.documents(), None
+    else:
+        units, window_of = cut_windows(opened, options.window)
+        say(f"{len(units):,} windows of {opened.num_documents:,} documents")
+    if options.saved is None:
+        annotation = _fit_topics(opened, units, options)
+        annotation = replace(annotation, provenance=annotation.provenance | {"made_by": made_by})
+    else:
+        annotation = _take_topics(opened, units, options)
+    if window_of is not None:
+        annotation = spread_windows(annotation, window_of)
+    save_annotation(opened, annotation)
+    return annotation
+
+
+def _topic_folder(run: Path, options: TopicOptions) -> Path:
+    return run / "topics" if options.window is None else run / "topics" / "windows"
+
+
+def _fit_topics(opened: "RoutingTrace", units: "DataFrame", options: TopicOptions) -> "Annotation":
     say("loading BERTopic …")
     from specialize.annotate.topic_store import save_topics
     from specialize.annotate.topics import annotate_topics
     from specialize.measure.results import write_table
 
-    kinds: dict[str, Any] = {"reduction": options.reduction, "clustering": options.clustering}  # checked by what takes
-    with progress("topics", "passes over documents") as update:
+    given: dict[str, Any] = asdict(options)  # what is chosen by name is checked by what takes it
+    fitting = {key: value for key, value in given.items() if key not in ("window", "saved")}
+    with progress("topics", f"passes over {'documents' if options.window is None else 'windows'}") as update:
         model = annotate_topics(
-            opened.documents(),
-            embedding=options.embedding,
-            num_topics=options.num_topics,
-            seed=options.seed,
+            units,
             stability_seeds=(options.seed + 1,),
-            cache=cache,
+            cache=opened.path / "annotations" / "embeddings",
             progress=update,
-            **kinds,
+            **fitting,
         )
-    annotation = replace(model.annotation, provenance=model.annotation.provenance | {"made_by": made_by})
-    save_annotation(opened, annotation)
-    save_topics(model, opened.documents(), opened.path / "topics" / "model")
-    write_table(model.info, opened.path / "topics" / "topic_info.csv", text_columns=("top_words", "example"))
-    write_table(model.quality, opened.path / "topics" / "topic_quality.csv", text_columns=("quantity",))
+    folder = _topic_folder(opened.path, options)
+    save_topics(model, units, folder / "model")
+    write_table(model.info, folder / "topic_info.csv", text_columns=("top_words", "example"))
+    write_table(model.quality, folder / "topic_quality.csv", text_columns=("quantity",))
+    return replace(model.annotation, provenance=model.annotation.provenance | {"window": options.window})
+
+
+def _take_topics(opened: "RoutingTrace", units: "DataFrame", options: TopicOptions) -> "Annotation":
+    from specialize.annotate.topic_store import apply_topics
+
+    assert options.saved is not None
+    own = _topic_folder(options.saved, options) / "model"
+    folder = own if own.is_dir() else options.saved
+    kind = "documents" if options.window is None else "windows"
+    with progress("topics", kind) as update:
+        annotation = apply_topics(units, folder, cache=opened.path / "annotations" / "embeddings", progress=update)
+    fitted, predicted = (annotation.provenance[key] for key in ("fitted", "predicted"))
+    say(f"topics of {folder}: {fitted:,} {kind} as fitted, {predicted:,} by the nearest topic")
     return annotation
 
 
@@ -327,6 +363,8 @@ def do_topics(
         fit: whether to fit topics at all.
         must_fit: whether it is an error when no topics can be fitted; otherwise it is said and passed over.
     """
+    words = opened.documents()["text"].dropna().str.split().str.len().sum()
+    note_domain_shift(opened.num_tokens / words if words else 0.0)
     known = take_columns(opened, columns)
     if not (fit or known):
         raise AnnotationError(
@@ -344,4 +382,4 @@ def do_topics(
             raise
         say(f"topics are left out: {error}")
         return
-    measure(opened, fitted, folder="topics", options=options)
+    measure(opened, fitted, folder="topics" if fitted.level == "document" else "syntax", options=options)

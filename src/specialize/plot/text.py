@@ -68,6 +68,7 @@ _KNOWN_LABEL_SETS = {
     "frequency": LabelSetName("frequency", "frequency", "rank of the token id"),
     "position": LabelSetName("position", "position", "position in the sequence"),
     "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)"),
+    "bertopic_window": LabelSetName("topic of the window", "window topic", "fitted topic of a window (BERTopic)"),
 }
 
 

@@ -11,13 +11,20 @@ from specialize.plot.text import MINUS, NBSP, NO_VALUE, clean_text, name_label_s
 from specialize.report.findings import METRIC, Finding, Record, find_best, format_p
 from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
 
-_TOPIC_COLUMNS = {"topic": "topic", "size": "documents", "top_words": "top words", "example": "example"}
+_TOPIC_COLUMNS = {
+    "topic": "topic",
+    "size": "documents",
+    "assigned": "outliers near it",
+    "top_words": "top words",
+    "example": "example",
+}
 _QUALITY_NAMES = {
     "num_documents": "documents",
     "num_topics": "topics",
-    "outlier_share": "share of documents in no topic",
+    "outlier_share": "share of documents that clustering left in no topic",
+    "unlabelled_share": "share of documents that stay without a topic",
     "ari_over_seeds": "adjusted Rand index between seeds (1: the same topics)",
-    "ari_over_seeds_without_outliers": "the same, documents in no topic left out",
+    "ari_over_seeds_without_outliers": "the same, outliers left out",
 }
 _ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "normalized", "static")
 
@@ -137,7 +144,7 @@ def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
     info = run.topic_info
     if info is None or info.empty:
         return None
-    columns = [name for name in _TOPIC_COLUMNS if name in info.columns] or list(info.columns)[:4]
+    columns = [name for name in _TOPIC_COLUMNS if name in info.columns] or list(info.columns)[:5]
     head = [[Cell(_TOPIC_COLUMNS.get(name, clean_text(name)), _column_kind(name)) for name in columns]]
     body = [
         [Cell(shorten(row[name], width=160), _column_kind(name)) for name in columns]
@@ -148,7 +155,11 @@ def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
 
 
 def _column_kind(name: str) -> str:
-    return "number" if name == "size" else {"top_words": "text wide", "example": "text wider"}.get(name, "text")
+    return (
+        "number"
+        if name in ("size", "assigned")
+        else {"top_words": "text wide", "example": "text wider"}.get(name, "text")
+    )
 
 
 def quality_table(run: RunResults) -> Table | None:
@@ -169,7 +180,7 @@ def _name_quality(quantity: str) -> str:
         column = quantity.removeprefix("nmi_")
         without = column.endswith("_without_outliers")
         column = clean_text(column.removesuffix("_without_outliers"))
-        suffix = ", documents in no topic left out" if without else ""
+        suffix = ", outliers left out" if without else ""
         return f"normalised mutual information with “{column}”{suffix}"
     return clean_text(quantity)
 

@@ -116,10 +116,12 @@ def _topic_caveat(run: RunResults) -> str:
     if run.topic_quality is not None:
         quality = dict(zip(run.topic_quality["quantity"], run.topic_quality["value"], strict=True))
     agreement, outliers = quality.get("ari_over_seeds", np.nan), quality.get("outlier_share", np.nan)
+    unlabelled = quality.get("unlabelled_share", outliers)
     parts = ["topics are fitted, and another fit finds others"]
     if np.isfinite(agreement):
         word = "only " if agreement < _UNSTABLE else ""
         parts = [f"topics are fitted; between seeds they agree with {word}an adjusted Rand index of {agreement:.2f}"]
     if np.isfinite(outliers):
-        parts.append(f"{percent(outliers)} of the documents belong to none and are left out")
+        fate = "are left out" if unlabelled else "count to the nearest"
+        parts.append(f"{percent(outliers)} of the documents belong to none and {fate}")
     return "; ".join(parts) + "."
