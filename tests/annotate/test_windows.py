@@ -21,7 +21,7 @@ def test_windows_hold_the_text_and_the_labels_of_their_tokens(make_trace):
         (document,) = set(own["document"])
         assert window.source == "abc"[document]
         assert window.text == texts[document][own["char_start"].min() : own["char_end"].max()]
-        assert 4 <= len(own) <= 11
+        assert len(own) == 3 if document == 1 else 4 <= len(own) <= 11
 
 
 @pytest.mark.parametrize(("length", "expected"), [(3, [3]), (8, [8]), (11, [11]), (12, [8, 4]), (27, [8, 8, 11])])

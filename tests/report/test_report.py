@@ -148,7 +148,7 @@ def test_tables_hold_the_numbers_of_the_frame(pair):
         assert f"{100 * row.value:.2f}" in page.text
         assert f"[{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in page.text
     assert "river, lake, water, dam, stream" in page.text
-    assert "normalised mutual information with “topic”, documents in no topic left out" in page.text
+    assert "normalised mutual information with “topic”, outliers left out" in page.text
     assert "model.layers.3.mlp.router" in page.text
     assert "9d9d9d" in page.text  # the corpus digest
     for term in ("Theil", "DeWeese", "Quenouille", "circularly", "permuted", "Benjamini", "Shadow router"):
