@@ -175,3 +175,40 @@ def test_mistakes_in_the_configuration(config_path, tmp_path, old, new, message)
     config_path.write_text(config_path.read_text().replace(old, new))
     with pytest.raises(SpecializeError, match=message):
         train(read_train_config(config_path), tmp_path / "run")
+
+
+def test_snapshots_are_the_model_as_it_was(config_path, tmp_path):
+    text = config_path.read_text()
+    config_path.write_text(text + "snapshots = [10, 30]\n")
+    train(read_train_config(config_path), tmp_path / "long")
+    config_path.write_text(text.replace("steps = 30", "steps = 30\nsnapshots = [20]"))
+    seen = []
+
+    def stop(progress):
+        seen.append(progress.step)
+        if progress.step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(read_train_config(config_path), tmp_path / "short", on_step=stop)
+    early, last = (load_file(tmp_path / f"long/snapshots/step-{step}/model.safetensors") for step in (10, 30))
+    stored = load_file(tmp_path / "short" / "checkpoint.safetensors")
+    model = load_file(tmp_path / "long" / "model" / "model.safetensors")
+    assert all(torch.equal(last[name], model[name]) for name in model)
+    assert any(not torch.equal(early[name], last[name]) for name in early)
+    same = [torch.equal(stored[f"model/{name}"], early[name]) for name in early if f"model/{name}" in stored]
+    assert same
+    assert all(same)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "long" / "snapshots" / "step-10")
+
+
+def test_runs_share_their_data_and_their_split(config_path, tmp_path, monkeypatch):
+    text = config_path.read_text().replace('group_separator = "#"', 'group_separator = "#"\nsplit_seed = 5')
+    config_path.write_text(text)
+    train(read_train_config(config_path), tmp_path / "one", data=tmp_path / "data")
+    monkeypatch.setattr(training, "open_corpus", lambda *args, **kwargs: pytest.fail("read again"))
+    config_path.write_text(text.replace("seed = 3", "seed = 4", 1))
+    train(read_train_config(config_path), tmp_path / "two", data=tmp_path / "data")
+    assert not (tmp_path / "one" / "data").exists()
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert any(not torch.equal(one[name], two[name]) for name in one)

@@ -23,12 +23,14 @@ class DataSettings(_Section):
         validation_share: share of the groups that is held out.
         group_separator: documents whose ids agree up to this string (chapters of a book, pieces of a page)
             fall on the same side of the split; empty: every document is its own group.
+        split_seed: of the split; the run's own seed unless given. Runs that are compared need the same.
     """
 
     corpus: str
     text_column: str | None = None
     validation_share: float = Field(0.02, gt=0, lt=1)
     group_separator: str = ""
+    split_seed: int | None = None
 
 
 class TokenizerSettings(_Section):
@@ -59,6 +61,9 @@ class TrainingSettings(_Section):
         0, ge=0, description="first position whose loss counts in the validation perplexity, in any model"
     )
     saved_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    snapshots: tuple[int, ...] = Field(
+        (), description="steps after which the model is also kept, in snapshots/step-N, for curves over training"
+    )
 
 
 class TrainConfig(_Section):

@@ -1,5 +1,6 @@
 """The training loop: AdamW, warm-up and cosine, mixed precision, checkpoints that resume exactly."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +43,11 @@ class Progress:
 
 
 def train(
-    config: TrainConfig, folder: Path, *, on_step: Callable[[Progress], None] = lambda progress: None
+    config: TrainConfig,
+    folder: Path,
+    *,
+    data: Path | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Evaluation:
     """Train a model and save it to ``folder/model`` with its tokenizer and a model card.
 
@@ -52,7 +57,8 @@ def train(
 
     Args:
         config: what to train, on what.
-        folder: where data, checkpoint, ``metrics.csv`` and the model go; made when missing.
+        folder: where checkpoint, ``metrics.csv``, the model and its snapshots go; made when missing.
+        data: folder of the tokenizer and the tokens, which runs on the same text can share; default: folder/data.
         on_step: called after each step.
 
     Returns:
@@ -66,7 +72,7 @@ def train(
     _claim(folder, config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, settings.dtype)
-    tokenizer, stores = _prepare_data(config, folder)
+    tokenizer, stores = prepare_data(config, data or folder / "data")
     unigram = unigram_log_probabilities(stores["train"], len(tokenizer))
 
     torch.manual_seed(config.seed)
@@ -76,7 +82,7 @@ def train(
     optimizer = _make_optimizer(model, settings)
     step, history = resume(folder / "checkpoint.safetensors", model, optimizer)
     forward = torch.compile(model) if settings.compile else model
-    data = batches(
+    windows = batches(
         stores["train"],
         length=settings.context_length,
         size=settings.batch_size,
@@ -99,7 +105,7 @@ def train(
     rate = Rate(window=10.0)  # evaluation and saving are not counted
     while step < settings.steps:
         torch.manual_seed(config.seed + 1 + step)  # dropout and re-drawn routers: a function of the step
-        ids = torch.from_numpy(next(data)).to(device, non_blocking=True)
+        ids = torch.from_numpy(next(windows)).to(device, non_blocking=True)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
@@ -124,6 +130,9 @@ def train(
                 }
             )
             rate.pause()
+        if step in settings.snapshots:
+            _save_model(model, tokenizer, folder / "snapshots" / f"step-{step}", settings)
+            rate.pause()
         if step % settings.checkpoint_every == 0 or step == settings.steps:
             save_checkpoint(folder / "checkpoint.safetensors", model, optimizer, step=step, history=history)
             write_text(folder / "metrics.csv", pd.DataFrame(history).to_csv(index=False))
@@ -132,12 +141,8 @@ def train(
         on_step(Progress(step, settings.steps, rate.value, loss.item(), seen))
 
     # evaluate what is shipped: the weights as saved, not the float32 ones that they were rounded from
-    saved_dtype = getattr(torch, settings.saved_dtype)
-    model.to(saved_dtype)
-    with without_transformers_bars():
-        model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    model.float()
+    _save_model(model, tokenizer, folder / "model", settings)
+    model.to(getattr(torch, settings.saved_dtype)).float()
     result = measure(None)
     write_card(folder / "model", config, result, history)
     return result
@@ -160,18 +165,40 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     write_text(path, config.model_dump_json(indent=2))
 
 
-def _prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, dict[str, TokenStore]]:
-    """Read, split and tokenize the corpus once; later starts read the stored tokens."""
-    paths = {side: folder / "data" / f"{side}.npz" for side in ("train", "validation")}
+def _save_model(
+    model: GPTMoEForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, settings: TrainingSettings
+) -> None:
+    """Write a checkpoint that transformers loads, in the precision asked for; the model itself stays as it is."""
+    shipped = copy.deepcopy(model).to(getattr(torch, settings.saved_dtype))
+    with without_transformers_bars():
+        shipped.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, dict[str, TokenStore]]:
+    """Read, split and tokenize the corpus once; later starts read the stored tokens.
+
+    Args:
+        config: its data, its tokenizer and the length of its windows.
+        folder: of the tokenizer, train.npz and validation.npz; made when missing.
+
+    Returns:
+        The tokenizer, and the stores train and validation.
+
+    Raises:
+        ConfigError: the settings do not fit the data.
+        CorpusError: the corpus cannot be read.
+    """
+    paths = {side: folder / f"{side}.npz" for side in ("train", "validation")}
     if all(path.exists() for path in paths.values()):
-        return AutoTokenizer.from_pretrained(folder / "data"), {s: TokenStore.load(p) for s, p in paths.items()}
+        return AutoTokenizer.from_pretrained(folder), {s: TokenStore.load(p) for s, p in paths.items()}
     texts: dict[str, list[str]] = {"train": [], "validation": []}
     for document in open_corpus(config.data.corpus, text_column=config.data.text_column):
         held_out = is_held_out(
             document.id,
             share=config.data.validation_share,
             separator=config.data.group_separator,
-            seed=config.seed,
+            seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         )
         texts["validation" if held_out else "train"].append(document.text)
     if not texts["validation"] or not texts["train"]:
@@ -193,7 +220,7 @@ def _prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenize
             f"no held-out document is as long as context_length = {config.training.context_length}: "
             "raise data.validation_share or lower training.context_length"
         )
-    tokenizer.save_pretrained(folder / "data")
+    tokenizer.save_pretrained(folder)
     for side, store in stores.items():
         with replacing(paths[side]) as partial:
             store.save(partial)
