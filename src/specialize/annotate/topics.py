@@ -237,6 +237,7 @@ def _fit(
     from sklearn.feature_extraction.text import CountVectorizer
 
     model = BERTopic(
+        language="multilingual",  # of its English it drops every character beyond ASCII
         umap_model=reducer,
         hdbscan_model=clusters,
         vectorizer_model=CountVectorizer(stop_words=stop_words(languages) or None),
