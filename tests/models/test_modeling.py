@@ -24,7 +24,7 @@ SIZES = {
 ROUTED = [
     {"routing_unit": unit, "num_experts_per_tok": k, "router_scope": scope, "router_type": kind}
     for unit, k, scope, kind in itertools.product(
-        ("token", "sequence"), (1, 2), ("layer", "global"), ("learned", "frozen", "rerandomized")
+        ("token", "sequence"), (1, 2), ("layer", "global"), ("learned", "frozen", "rerandomized", "guided")
     )
 ]
 
@@ -179,3 +179,28 @@ def test_impossible_choices(choices, message):
     with pytest.raises(ConfigError) as caught:
         GPTMoEConfig(**(SIZES | choices))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_grouped_experts_compute_what_one_by_one_do(k):
+    """In bfloat16 all experts run in one kernel; the reference is float32, one expert after the other."""
+    model = build(num_experts_per_tok=k)
+    layer = model.model.layers[0].mlp
+    hidden = torch.randn(1, 64, 32, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    mask = torch.ones(1, 64, dtype=torch.bool)
+    with torch.no_grad():
+        decision = layer.router(hidden, mask)
+    decision = decision._replace(experts=torch.arange(64 * k).view(64, k) % 3)  # one is idle
+    results = []
+    for grouped in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=grouped):
+            output = layer.experts(hidden[0], decision.experts, decision.weights)
+        (output**2).sum().backward()
+        gradients = (hidden.grad, layer.experts.up.grad, layer.experts.down.grad)
+        results.append((output.detach(), *(gradient.clone() for gradient in gradients)))
+        model.zero_grad()
+        hidden.grad = None
+    for reference, grouped in zip(*results, strict=True):
+        scale = reference.abs().max()
+        torch.testing.assert_close(grouped.float() / scale, reference / scale, atol=0.02, rtol=0)
+    assert (results[1][2][3] == 0).all()  # no gradient for the expert without a token

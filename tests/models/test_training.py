@@ -212,3 +212,26 @@ def test_runs_share_their_data_and_their_split(config_path, tmp_path, monkeypatc
     assert not (tmp_path / "one" / "data").exists()
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_guided_router_sends_each_label_to_its_expert(tmp_path):
+    """Two languages of one letter set each: the router learns to tell them, and needs no label to do so."""
+    rng = np.random.default_rng(0)
+    with (tmp_path / "corpus.jsonl").open("w") as file:
+        for i in range(120):
+            letters = "abcde" if i % 2 else "vwxyz"
+            text = " ".join("".join(rng.choice(list(letters), 4)) for _ in range(40))
+            file.write(json.dumps({"id": f"b{i}", "text": text, "lang": letters[0]}) + "\n")
+    text = CONFIG.format(router="guided", unit="sequence").replace("num_experts = 4", "num_experts = 2")
+    path = tmp_path / "guided.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"expected data\.guide_column with as many values as num_experts = 2"):
+        train(read_train_config(path), tmp_path / "without")
+    path.write_text(text.replace("[data]", '[data]\nguide_column = "lang"'))
+    train(read_train_config(path), tmp_path / "run")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    for sample, expert in (("dabc cabd ebca abcd deab", 0), ("wxyz zyvw vwxy yzwx xwvz", 1)):
+        with torch.no_grad():
+            logits = model(**tokenizer(sample, return_tensors="pt")).router_logits
+        assert [layer[0].argmax().item() for layer in logits] == [expert] * len(logits)

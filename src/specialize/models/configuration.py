@@ -9,7 +9,7 @@ from specialize.errors import ConfigError, did_you_mean
 CHOICES = {
     "routing_unit": ("token", "sequence"),
     "router_scope": ("layer", "global"),
-    "router_type": ("learned", "frozen", "rerandomized"),
+    "router_type": ("learned", "frozen", "rerandomized", "guided"),
     "sequence_summary": ("prefix", "full"),
 }
 
@@ -30,7 +30,9 @@ class GPTMoEConfig(PretrainedConfig):
             sequence share one decision.
         router_scope: ``layer``: every layer decides; ``global``: the first layer's decision serves all layers.
         router_type: ``learned``; ``frozen``: random at initialization and never trained; ``rerandomized``:
-            drawn anew at every training step (evaluation uses the last draw, which the checkpoint keeps).
+            drawn anew at every training step (evaluation uses the last draw, which the checkpoint keeps);
+            ``guided``: taught to send each sequence to the expert that its label (its language, say) names, in
+            place of the balance loss; the label is needed in training alone.
         sequence_summary: what a sequence router reads. ``prefix``: the mean hidden state of the first
             ``routing_prefix`` tokens, so that no later token can influence an earlier one outside the prefix.
             ``full``: the mean over the whole sequence. That leaks the future into the past: the model is not
@@ -38,7 +40,7 @@ class GPTMoEConfig(PretrainedConfig):
         routing_prefix: length of the prefix, in tokens.
         norm_topk_prob: rescale the chosen experts' probabilities to sum to one. Off by default: with top-1 it
             would leave a learned router without a gradient.
-        router_aux_loss_coef: weight of the load-balancing loss (Fedus et al. 2022, eq. 4).
+        router_aux_loss_coef: weight of the load-balancing loss (Fedus et al. 2022, eq. 4), or of the guide's.
         dropout: dropout probability of attention and residual paths.
     """
 

@@ -51,13 +51,17 @@ class TokenStore:
     Attributes:
         tokens: uint16 or uint32 [tokens]; each document ends with the end-of-text token.
         offsets: int64 [documents + 1]; document d is ``tokens[offsets[d]:offsets[d + 1]]``.
+        guides: text [documents]; what a guided router is taught to send each document by.
     """
 
     tokens: NDArray[np.unsignedinteger]
     offsets: NDArray[np.int64]
+    guides: NDArray[np.str_] | None = None
 
     @classmethod
-    def encode(cls, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> "TokenStore":
+    def encode(
+        cls, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, guides: Sequence[str] | None = None
+    ) -> "TokenStore":
         """Tokenize texts in batches, on all cores."""
         dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
         pieces: list[NDArray[np.unsignedinteger]] = []
@@ -65,18 +69,22 @@ class TokenStore:
             batch = tokenizer(list(texts[start : start + 1024]), add_special_tokens=False, verbose=False)["input_ids"]
             pieces += [np.array([*ids, tokenizer.eos_token_id], dtype=dtype) for ids in batch]
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        return cls(np.concatenate(pieces), np.concatenate([[0], lengths.cumsum()]))
+        labels = np.array(guides, dtype=np.str_) if guides else None
+        return cls(np.concatenate(pieces), np.concatenate([[0], lengths.cumsum()]), labels)
 
     def save(self, path: Path) -> None:
         """Write to an .npz file."""
         with path.open("wb") as file:
-            np.savez(file, tokens=self.tokens, offsets=self.offsets)
+            if self.guides is None:
+                np.savez(file, tokens=self.tokens, offsets=self.offsets)
+            else:
+                np.savez(file, tokens=self.tokens, offsets=self.offsets, guides=self.guides)
 
     @classmethod
     def load(cls, path: Path) -> "TokenStore":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(stored["tokens"], stored["offsets"])
+            return cls(stored["tokens"], stored["offsets"], stored.get("guides"))
 
     def windows(self, length: int, *, shuffle_seed: tuple[int, int] | None = None) -> NDArray[np.int64]:
         """Starts of windows of `length` tokens that never cross a document, int64 [windows].
@@ -92,6 +100,10 @@ class TokenStore:
         starts = np.repeat(self.offsets[:-1] + shifts, counts) + within * length
         return rng.permutation(starts) if rng else starts
 
+    def document_of(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the document that each window starts in."""
+        return np.searchsorted(self.offsets, starts, side="right") - 1
+
     def batch(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """Token ids of the windows at `starts`, int64 [len(starts), length]."""
         return self.tokens[starts[:, None] + np.arange(length)].astype(np.int64)
@@ -100,7 +112,7 @@ class TokenStore:
 def batches(
     store: TokenStore, *, length: int, size: int, seed: int, first_step: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Endless training batches int64 [size, length]; step s depends on the seed and s alone, so runs resume."""
+    """Starts of endless training batches, int64 [size]; step s depends on the seed and s alone, so runs resume."""
     per_epoch = len(store.windows(length)) // size
     if per_epoch == 0:
         raise ConfigError(
@@ -111,5 +123,5 @@ def batches(
     while True:
         starts = store.windows(length, shuffle_seed=(seed, epoch))
         for index in range(within, per_epoch):
-            yield store.batch(starts[index * size : (index + 1) * size], length)
+            yield starts[index * size : (index + 1) * size]
         epoch, within = epoch + 1, 0

@@ -25,7 +25,7 @@ class GPTMoEOutput(ModelOutput):
         loss: () mean cross-entropy of the counted positions plus the weighted balance loss; with labels only.
         logits: (B, T, V).
         last_hidden_state: (B, T, C).
-        balance_loss: () mean over the deciding layers, unweighted; 0 for a dense model.
+        balance_loss: () mean over the deciding layers, unweighted (with a guide the guide's loss); 0 for a dense model.
         router_logits: a (B*T, E) tensor for each layer; empty for a dense model.
     """
 
@@ -74,14 +74,19 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, attend: Tensor | None, decision: Decision | None
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        attend: Tensor | None,
+        decision: Decision | None,
+        guide: Tensor | None = None,
     ) -> tuple[Tensor, Decision | None]:
         """Return the hidden states (B, T, C) and the routing decision that was used."""
         hidden = hidden + self.dropout(self.attention(self.norm_attention(hidden), attend))
         if isinstance(self.mlp, DenseLayer):
             output = self.mlp(self.norm_mlp(hidden))
         else:
-            output, decision = self.mlp(self.norm_mlp(hidden), mask, decision)
+            output, decision = self.mlp(self.norm_mlp(hidden), mask, decision, guide)
         return hidden + self.dropout(output), decision
 
 
@@ -130,18 +135,23 @@ class GPTMoEModel(GPTMoEPreTrainedModel):
         """Return the token embedding."""
         return self.tokens
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> GPTMoEOutput:
-        """Run token ids (B, T); `attention_mask` (B, T) is 1 for real tokens, left or right padded."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, guide: Tensor | None = None, **kwargs: Any
+    ) -> GPTMoEOutput:
+        """Run token ids (B, T); `attention_mask` (B, T) is 1 for real tokens, left or right padded.
+
+        `guide` (B,) names the expert that a guided router should send each sequence to.
+        """
         mask, attend = _masks(input_ids, attention_mask)
         rank = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) position among the real tokens
         hidden = self.dropout(self.tokens(input_ids) + self.positions(rank))  # (B, T, C)
         decision: Decision | None = None
         decisions: list[Decision] = []
         for block in self.layers:
-            hidden, decision = block(hidden, mask, attend, decision)
+            hidden, decision = block(hidden, mask, attend, decision, guide)
             if decision is not None:
                 decisions.append(decision)
-        losses = [d.balance_loss for d in decisions]
+        losses = [d.loss for d in decisions]
         return GPTMoEOutput(
             last_hidden_state=self.norm(hidden),
             balance_loss=torch.stack(losses).mean() if losses else hidden.new_zeros(()),
@@ -175,14 +185,15 @@ class GPTMoEForCausalLM(GPTMoEPreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        guide: Tensor | None = None,
         **kwargs: Any,
     ) -> GPTMoEOutput:
         """Logits of the next token, and the training loss where `labels` (B, T; -100 ignored) are given.
 
         As everywhere in transformers the labels are the inputs themselves: they are shifted here. In training
-        mode with labels the logits, which nobody reads, are left out.
+        mode with labels the logits, which nobody reads, are left out. `guide` as in `GPTMoEModel`.
         """
-        output = self.model(input_ids, attention_mask)
+        output = self.model(input_ids, attention_mask, guide)
         if labels is None or not self.training:
             output.logits = self.lm_head(output.last_hidden_state)  # (B, T, V)
         if labels is not None:

@@ -16,7 +16,7 @@ class Decision(NamedTuple):
     logits: Tensor  # (B*T, E) before the softmax
     weights: Tensor  # (B*T, k) gate weights, float32
     experts: Tensor  # (B*T, k) int64, in rank order
-    balance_loss: Tensor  # ()
+    loss: Tensor  # () the balance loss, or how far a guided router is from its guide
 
 
 def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
@@ -47,15 +47,20 @@ class Router(nn.Module):
         self.prefix = config.routing_prefix if config.sequence_summary == "prefix" else None
         self.rerandomized = config.router_type == "rerandomized"
         self.weight = nn.Parameter(
-            torch.empty(config.num_experts, config.hidden_size), requires_grad=config.router_type == "learned"
+            torch.empty(config.num_experts, config.hidden_size),
+            requires_grad=config.router_type in ("learned", "guided"),
         )
 
     def reset_parameters(self) -> None:
         """Draw the weights so that logits of a layer-normed input have about unit variance."""
         nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1]))
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Decision:
-        """Decide for hidden states (B, T, C); `mask` (B, T) is true for real tokens."""
+    def forward(self, hidden: Tensor, mask: Tensor, guide: Tensor | None = None) -> Decision:
+        """Decide for hidden states (B, T, C); `mask` (B, T) is true for real tokens.
+
+        With `guide` (B,), the expert that each sequence should go to, the loss is the cross-entropy of that choice
+        instead of the balance loss.
+        """
         if self.rerandomized and self.training:
             with torch.no_grad():
                 self.reset_parameters()
@@ -68,7 +73,11 @@ class Router(nn.Module):
         if self.norm_topk_prob:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         decided = mask if self.unit == "token" else mask.any(dim=1, keepdim=True)
-        loss = balance_loss(probabilities[decided], experts[decided])
+        if guide is None:
+            loss = balance_loss(probabilities[decided], experts[decided])
+        else:
+            wanted = guide.unsqueeze(1).expand(decided.shape)
+            loss = F.cross_entropy(logits[decided], wanted[decided])
 
         def per_token(x: Tensor) -> Tensor:
             return x.expand(batch, length, -1).reshape(batch * length, -1)
@@ -81,6 +90,12 @@ class Router(nn.Module):
             mask = mask & (mask.cumsum(dim=1) <= self.prefix)
         share = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * share).sum(dim=1, keepdim=True) / share.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _compute_dtype(hidden: Tensor) -> torch.dtype:
+    """The precision in which a matrix product with `hidden` is computed here, autocast considered."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
 class Experts(nn.Module):
@@ -96,11 +111,25 @@ class Experts(nn.Module):
         """Sum of the chosen experts' outputs: hidden (N, C), experts (N, k), weights (N, k) -> (N, C)."""
         order = experts.flatten().argsort(stable=True)  # (N*k,) slots grouped by expert
         token = order // experts.shape[1]
-        counts = torch.bincount(experts.flatten(), minlength=self.num_experts).tolist()
-        chunks = hidden[token].split(counts)
-        outputs = [F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)]
-        output = torch.cat(outputs) * weights.flatten()[order, None]  # (N*k, C)
+        counts = torch.bincount(experts.flatten(), minlength=self.num_experts)
+        run = self._grouped if _compute_dtype(hidden) == torch.bfloat16 else self._one_by_one
+        output = run(hidden[token], counts) * weights.flatten()[order, None]  # (N*k, C)
         return torch.zeros_like(hidden).index_add(0, token, output.to(hidden.dtype))
+
+    def _grouped(self, slots: Tensor, counts: Tensor) -> Tensor:
+        """All experts in two kernels and without waiting for the device: slots (N*k, C), counts (E,) -> (N*k, C)."""
+        ends = counts.cumsum(0).to(torch.int32)
+        with torch.autocast(slots.device.type, enabled=False):  # which knows nothing of grouped_mm
+            up, down = self.up.bfloat16(), self.down.bfloat16()
+            inner = F.gelu(F.grouped_mm(slots.bfloat16(), up, offs=ends), approximate="tanh")
+            return F.grouped_mm(inner, down, offs=ends)
+
+    def _one_by_one(self, slots: Tensor, counts: Tensor) -> Tensor:
+        """The same in any precision."""
+        chunks = slots.split(counts.tolist())
+        return torch.cat(
+            [F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)]
+        )
 
 
 class MoELayer(nn.Module):
@@ -111,10 +140,12 @@ class MoELayer(nn.Module):
         self.router = Router(config) if decides else None
         self.experts = Experts(config)
 
-    def forward(self, hidden: Tensor, mask: Tensor, decision: Decision | None = None) -> tuple[Tensor, Decision]:
+    def forward(
+        self, hidden: Tensor, mask: Tensor, decision: Decision | None = None, guide: Tensor | None = None
+    ) -> tuple[Tensor, Decision]:
         """Hidden states (B, T, C) and the padding mask -> (output (B, T, C), the decision that was used)."""
         if self.router is not None:
-            decision = self.router(hidden, mask)
+            decision = self.router(hidden, mask, guide)
         assert decision is not None  # the model hands the first layer's decision to layers without a router
         flat = hidden.reshape(-1, hidden.shape[-1])
         return self.experts(flat, decision.experts, decision.weights).view_as(hidden), decision

@@ -23,6 +23,7 @@ class DataSettings(_Section):
         validation_share: share of the groups that is held out.
         group_separator: documents whose ids agree up to this string (chapters of a book, pieces of a page)
             fall on the same side of the split; empty: every document is its own group.
+        guide_column: column whose values, in alphabetical order, are the experts that a guided router is taught.
         split_seed: of the split; the run's own seed unless given. Runs that are compared need the same.
     """
 
@@ -30,6 +31,7 @@ class DataSettings(_Section):
     text_column: str | None = None
     validation_share: float = Field(0.02, gt=0, lt=1)
     group_separator: str = ""
+    guide_column: str | None = None
     split_seed: int | None = None
 
 
@@ -56,6 +58,7 @@ class TrainingSettings(_Section):
     compile: bool = False
     evaluate_every: int = Field(500, ge=1)
     evaluation_windows: int = Field(256, ge=1)
+    final_evaluation_windows: int | None = Field(None, ge=1, description="of the saved model; all unless given")
     checkpoint_every: int = Field(500, ge=1)
     compare_from: int = Field(
         0, ge=0, description="first position whose loss counts in the validation perplexity, in any model"

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from specialize.atomic import replacing, write_text
@@ -76,7 +78,9 @@ def train(
     unigram = unigram_log_probabilities(stores["train"], len(tokenizer))
 
     torch.manual_seed(config.seed)
-    model = GPTMoEForCausalLM(_model_config(config, tokenizer))
+    model_config = _model_config(config, tokenizer)
+    guide = _guide(model_config, stores["train"], config.data.guide_column)
+    model = GPTMoEForCausalLM(model_config)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` and loses its signature
     model.train()
     optimizer = _make_optimizer(model, settings)
@@ -105,11 +109,13 @@ def train(
     rate = Rate(window=10.0)  # evaluation and saving are not counted
     while step < settings.steps:
         torch.manual_seed(config.seed + 1 + step)  # dropout and re-drawn routers: a function of the step
-        ids = torch.from_numpy(next(windows)).to(device, non_blocking=True)
+        starts = next(windows)
+        ids = torch.from_numpy(stores["train"].batch(starts, settings.context_length)).to(device, non_blocking=True)
+        wanted = None if guide is None else torch.from_numpy(guide[stores["train"].document_of(starts)]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = forward(input_ids=ids, labels=ids).loss
+            loss = forward(input_ids=ids, labels=ids, guide=wanted).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
         optimizer.step()
@@ -143,7 +149,7 @@ def train(
     # evaluate what is shipped: the weights as saved, not the float32 ones that they were rounded from
     _save_model(model, tokenizer, folder / "model", settings)
     model.to(getattr(torch, settings.saved_dtype)).float()
-    result = measure(None)
+    result = measure(settings.final_evaluation_windows)
     write_card(folder / "model", config, result, history)
     return result
 
@@ -193,14 +199,22 @@ def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizer
     if all(path.exists() for path in paths.values()):
         return AutoTokenizer.from_pretrained(folder), {s: TokenStore.load(p) for s, p in paths.items()}
     texts: dict[str, list[str]] = {"train": [], "validation": []}
-    for document in open_corpus(config.data.corpus, text_column=config.data.text_column):
+    guides: dict[str, list[str]] = {"train": [], "validation": []}
+    column = config.data.guide_column
+    corpus = open_corpus(
+        config.data.corpus, text_column=config.data.text_column, label_columns=[column] if column else ()
+    )
+    for document in corpus:
         held_out = is_held_out(
             document.id,
             share=config.data.validation_share,
             separator=config.data.group_separator,
             seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         )
-        texts["validation" if held_out else "train"].append(document.text)
+        side = "validation" if held_out else "train"
+        texts[side].append(document.text)
+        if column:
+            guides[side].append(document.labels.get(column, ""))
     if not texts["validation"] or not texts["train"]:
         raise ConfigError(
             f"expected documents on both sides of the split, got {len(texts['train'])} to train on and "
@@ -214,7 +228,7 @@ def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizer
             vocab_size=config.tokenizer.vocab_size,
             max_length=config.training.context_length,
         )
-    stores = {side: TokenStore.encode(texts[side], tokenizer) for side in texts}
+    stores = {side: TokenStore.encode(texts[side], tokenizer, guides[side] or None) for side in texts}
     if not len(stores["validation"].windows(config.training.context_length)):
         raise ConfigError(
             f"no held-out document is as long as context_length = {config.training.context_length}: "
@@ -241,6 +255,19 @@ def _model_config(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> GP
         bos_token_id=None,
         **given,
     )
+
+
+def _guide(model: GPTMoEConfig, store: TokenStore, column: str | None) -> NDArray[np.int64] | None:
+    """Expert that each document should be sent to, int64 [documents]; None unless the router is guided."""
+    if model.router_type != "guided":
+        return None
+    values, expert = np.unique(store.guides if store.guides is not None else [], return_inverse=True)
+    if column is None or len(values) != model.num_experts:
+        raise ConfigError(
+            f"router_type guided: expected data.guide_column with as many values as num_experts = {model.num_experts}, "
+            f"got {f'{column} with {len(values)}' if column else 'no such setting'}"
+        )
+    return expert.astype(np.int64)
 
 
 def _make_optimizer(model: GPTMoEForCausalLM, settings: TrainingSettings) -> torch.optim.AdamW:
