@@ -1,0 +1,99 @@
+"""One cell and seed: trained, traced, measured. What it leaves in its folder is all that the tables are made of."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from data import Shared
+from grid import Cell, Preset
+
+from specialize.annotate.store import list_annotations, load_annotation, save_annotation
+from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
+from specialize.corpus import open_corpus
+from specialize.manifest import write_json
+from specialize.measure.compare import compare
+from specialize.measure.details import specialization_details
+from specialize.measure.results import write_results
+from specialize.measure.specialization import specialization
+from specialize.models.settings import TrainConfig
+from specialize.models.training import train
+from specialize.trace import RoutingTrace
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with one seed.
+
+    Attributes:
+        cell, seed: which.
+        config: the training run.
+        draws: of the nulls.
+        shared: the corpus.
+        folder: where everything of it goes.
+    """
+
+    cell: Cell
+    seed: int
+    config: TrainConfig
+    draws: int
+    shared: Shared
+    folder: Path
+
+    @classmethod
+    def of(cls, cell: Cell, seed: int, preset: Preset, data: Path, output: Path) -> "Job":
+        """Describe the job of one cell and seed in the study's folder."""
+        config = cell.config(preset, seed, data)
+        shared = Shared.of(output, cell.corpus)
+        return cls(cell, seed, config, preset.analysis.draws, shared, output / "cells" / f"{cell.name}-seed{seed}")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether these very settings were trained and measured."""
+        path = self.folder / "cell.json"
+        return path.is_file() and json.loads(path.read_text())["config_digest"] == self.config.digest
+
+
+def run_job(job: Job, on_step: Callable[[int], None]) -> None:
+    """Train, trace and measure; go on where an interrupted run stopped.
+
+    Args:
+        job: the job.
+        on_step: called with the steps done so far.
+    """
+    torch.set_num_threads(1)
+    result = train(job.config, job.folder, data=job.shared.tokens, on_step=lambda progress: on_step(progress.step))
+    if not job.cell.dense:
+        final = _measure(job, job.folder / "model", job.folder / "run")
+        for step in job.config.training.snapshots:
+            opened = _measure(job, job.folder / "snapshots" / f"step-{step}", job.folder / "snapshots" / f"run-{step}")
+            write_results(compare(opened, final), opened.path, "compare")
+    (job.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    about = {"config_digest": job.config.digest, "seed": job.seed, **job.cell.describe(), **result.as_dict()}
+    write_json(job.folder / "cell.json", about)
+
+
+def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
+    """Trace the passages with a checkpoint and measure its routing against every label that they have."""
+    if run.exists() and not (run / "measured.parquet").exists():
+        shutil.rmtree(run)  # begun with weights that a resumed training may have changed
+    opened = trace_corpus(
+        load_checkpoint(str(model)),
+        open_corpus(str(job.shared.passages)),
+        run,
+        options=TraceOptions(control="random-router"),
+    )
+    if (run / "measured.parquet").exists():
+        return opened
+    labels = RoutingTrace(job.shared.labels)
+    frames = []
+    for name in list_annotations(labels):
+        annotation = load_annotation(labels, name)
+        save_annotation(opened, annotation)
+        for measure in (specialization, specialization_details):
+            frames.append(measure(opened, annotation, run=job.folder.name, draws=job.draws))
+    write_results(pd.concat(frames, ignore_index=True), run, "measured")
+    return opened

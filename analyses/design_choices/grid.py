@@ -1,0 +1,162 @@
+"""The grid of cells, and the presets that say at which size it is trained."""
+
+import tomllib
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from specialize.errors import ConfigError, did_you_mean
+from specialize.models.settings import TrainConfig, TrainingSettings
+
+HERE = Path(__file__).parent
+NUM_EXPERTS = 4
+SPLIT_SEED = 0
+
+
+class CorpusSettings(BaseModel):
+    """A corpus of the study, and what its held-out passages are labelled with.
+
+    Attributes:
+        file: a file in the data folder, or a data set of the hub (``hf://``).
+        tokenizer: an existing one; a BPE of `vocab_size` is trained unless given.
+        language: code of all texts' language.
+        column: known label of each document.
+        passages: held-out passages to trace, of each value of `column` where there is one.
+        tags: tags of words to label tokens with.
+        topics: whether to fit topics.
+        guide: whether `column` is what a guided router is taught.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    file: str
+    vocab_size: int = 8192
+    tokenizer: str | None = None
+    validation_share: float
+    group_separator: str = ""
+    language: str | None = None
+    column: str | None = None
+    passages: int
+    tags: tuple[str, ...] = ()
+    topics: bool = False
+    guide: bool = False
+
+
+class Analysis(BaseModel):
+    """How routing is measured."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    draws: int = Field(ge=1)
+
+
+class Preset(BaseModel):
+    """The size of everything. `only` and `seeds` cut the grid down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: dict[str, Any]
+    training: TrainingSettings
+    analysis: Analysis
+    corpora: dict[str, CorpusSettings]
+    only: tuple[str, ...] = ("*",)
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A combination of design choices.
+
+    Attributes:
+        corpus: name of its corpus.
+        choices: settings of the model that differ between cells.
+        dense: width of a dense model in experts; 0 for a routed one.
+        seeds: with how many seeds it is trained.
+        curve: whether seed 0 leaves snapshots.
+    """
+
+    corpus: str
+    choices: dict[str, Any] = field(default_factory=dict)
+    dense: int = 0
+    seeds: int = 1
+    curve: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique, and a folder's."""
+        if self.dense:
+            return f"{self.corpus}-dense-{self.dense}"
+        of = {"router_scope": "layer", "router_type": "learned", "num_experts": NUM_EXPERTS} | self.choices
+        experts = "" if of["num_experts"] == NUM_EXPERTS else f"-{of['num_experts']}experts"
+        unit, top = of["routing_unit"], of["num_experts_per_tok"]
+        return f"{self.corpus}-{unit}-top{top}-{of['router_scope']}-{of['router_type']}{experts}"
+
+    def describe(self) -> dict[str, Any]:
+        """The design choices as columns of a table."""
+        columns = {
+            "cell": self.name,
+            "corpus": self.corpus,
+            "unit": "dense" if self.dense else self.choices["routing_unit"],
+            "top_k": 0 if self.dense else self.choices["num_experts_per_tok"],
+            "scope": "" if self.dense else self.choices.get("router_scope", "layer"),
+            "router": "" if self.dense else self.choices.get("router_type", "learned"),
+            "experts": self.dense if self.dense else self.choices.get("num_experts", NUM_EXPERTS),
+        }
+        return columns
+
+    def config(self, preset: Preset, seed: int, data: Path) -> TrainConfig:
+        """The training run of one seed."""
+        corpus = preset.corpora[self.corpus]
+        model = {"num_experts": NUM_EXPERTS, **preset.model, **self.choices}
+        if self.dense:
+            model |= {"num_experts": 0, "intermediate_size": self.dense * preset.model["intermediate_size"]}
+        training = preset.training
+        if not (self.curve and seed == 0):
+            training = training.model_copy(update={"snapshots": ()})
+        settings = {
+            "description": f"A cell of the study of design choices: {self.name}, seed {seed}.",
+            "seed": seed,
+            "model": model,
+            "tokenizer": {"vocab_size": corpus.vocab_size, "path": corpus.tokenizer},
+            "data": {
+                "corpus": corpus.file if "://" in corpus.file else str((data / corpus.file).resolve()),
+                "validation_share": corpus.validation_share,
+                "group_separator": corpus.group_separator,
+                "guide_column": corpus.column if corpus.guide else None,
+                "split_seed": SPLIT_SEED,
+            },
+            "training": training.model_dump(),
+        }
+        return TrainConfig.model_validate(settings)
+
+
+def read_preset(name: str) -> Preset:
+    """Read ``presets/NAME.toml``.
+
+    Raises:
+        ConfigError: there is no such preset, or it has unknown or impossible settings.
+    """
+    path = HERE / "presets" / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.toml"))
+        raise ConfigError(f"--preset: expected one of {', '.join(known)}, got {name!r}.{did_you_mean(name, known)}")
+    try:
+        return Preset.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def read_grid(preset: Preset) -> tuple[list[Cell], float]:
+    """Read the cells that the preset trains, and the margin of equivalence."""
+    grid = tomllib.loads((HERE / "grid.toml").read_text(encoding="utf-8"))
+    cells = []
+    for entry in grid["cells"]:
+        lists = {key: value for key, value in entry.items() if isinstance(value, list)}
+        for values in product(*lists.values()):
+            choices = dict(zip(lists, values, strict=True))
+            dense = choices.pop("dense", 0)
+            cell = Cell(entry["corpus"], choices, dense, preset.seeds or entry["seeds"])
+            if any(fnmatch(cell.name, pattern) for pattern in preset.only):
+                cells.append(Cell(cell.corpus, choices, dense, cell.seeds, cell.name in grid["curves"]))
+    return cells, grid["margin"]
