@@ -21,6 +21,7 @@ from specialize.errors import ConfigError
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.data import is_held_out
 from specialize.models.training import prepare_data
+from specialize.quiet import without_transformers_bars
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def _label(preset: Preset, corpus: CorpusSettings, shared: Shared, tokenizer: Pr
                 **sizes,
             )
         )
-        untrained.save_pretrained(model)
+        with without_transformers_bars():
+            untrained.save_pretrained(model)
         tokenizer.save_pretrained(model)
     opened = trace_corpus(
         load_checkpoint(str(model)), open_corpus(str(shared.passages)), shared.labels, options=TraceOptions()

@@ -1,0 +1,237 @@
+"""The figures of the study, drawn from its tables alone.
+
+python analyses/design_choices/figures.py RESULTS -o FOLDER
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from specialize import __version__
+from specialize.manifest import write_json
+from specialize.measure.results import write_table
+from specialize.plot import PAGE_WIDTH, expert_label_heatmap, layer_profile, save_figure, use_style
+from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER
+from specialize.plot.text import name_label_set
+
+UNITS = {"token": PALETTE[0], "sequence": PALETTE[4]}
+ROUTERS = {"learned": "o", "frozen": "s", "rerandomized": "^", "guided": "D"}
+ROUTER_NAMES = {"rerandomized": "drawn anew at every step"}
+METRIC = "uncertainty_coefficient"
+
+
+def draw_all(results: Path, folder: Path) -> list[Path]:
+    """Draw every figure from the tables in `results`, each as PDF and PNG with its data and how it was made."""
+    drawn = []
+    for name, caption, draw, frame in _plan(results):
+        with use_style():
+            figure = draw(frame)
+        drawn += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in ("pdf", "png")]
+        text = [column for column in ("label", "cell") if column in frame]
+        write_table(frame, folder / f"{name}.csv", text_columns=text)
+        sidecar: dict[str, Any] = {
+            "figure": name,
+            "caption": caption,
+            "function": f"analyses/design_choices/figures.py: {draw.__name__.lstrip('_')}",
+            "command": "make study",
+            "preset": results.name,
+            "specialize": __version__,
+            "data": f"{name}.csv",
+        }
+        write_json(folder / f"{name}.json", sidecar)
+    return [path for path in drawn if path.suffix == ".pdf"]
+
+
+def _plan(results: Path) -> Iterator[tuple[str, str, Callable[[pd.DataFrame], Figure], pd.DataFrame]]:
+    perplexity, measured, curves, heatmaps = (
+        pd.read_csv(results / f"{name}.csv") for name in ("perplexity", "specialization", "curves", "heatmaps")
+    )
+    english = measured[(measured["corpus"] == "en") & (measured["experts"] == 4) & (measured["metric"] == METRIC)]
+    seeds = "Bars are 95 % t intervals over seeds"
+    yield (
+        "design-perplexity",
+        f"Held-out perplexity of every design choice on English text. {seeds}; a cell of one seed has none.",
+        _draw_perplexity,
+        perplexity[(perplexity["corpus"] == "en") & perplexity["experts"].le(4)],
+    )
+    profiles = english[(english["top_k"] == 2) & (english["scope"] == "layer") & english["layer"].notna()]
+    yield (
+        "design-layers",
+        "What one routing decision tells about part of speech and domain, layer by layer, for learned and frozen "
+        f"routers (top-2, layer-wise). {seeds}; dashed: the shadow router; band and dots: the null.",
+        _draw_layers,
+        profiles[profiles["router"].isin(["learned", "frozen"]) & profiles["label_set"].isin(["upos", "domain"])],
+    )
+    yield (
+        "design-plane",
+        "Syntax against topics, every cell of four experts on English text: U averaged over layers and seeds. Hollow: "
+        "the shadow router on the same hidden states; plus: the null.",
+        _draw_plane,
+        english[english["layer"].isna() & english["label_set"].isin(["upos", "domain"])],
+    )
+    for label_set, what in (("upos", "part of speech"), ("domain", "domain")):
+        rows = heatmaps[heatmaps["label_set"] == label_set]
+        if len(rows):
+            yield (
+                f"design-heatmap-{label_set}",
+                f"How much more often than overall an expert meets each {what}, at the layer that tells most "
+                f"({rows['run'].iloc[0]}). 1 means no difference.",
+                _draw_heatmap,
+                rows,
+            )
+    yield (
+        "design-curves",
+        "Specialization and router saturation over training (top-2, layer-wise, learned, one seed). Thick: mean over "
+        "layers; thin: each layer; dotted: what two routers of these loads agree on by chance.",
+        _draw_curves,
+        curves[(curves["routing"] == "learned")],
+    )
+
+
+def _draw_perplexity(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(PAGE_WIDTH * 0.72, 3.3), layout="constrained")
+    ax = figure.add_subplot()
+    routed = frame[frame["unit"] != "dense"]
+    groups = list(routed.groupby(["unit", "top_k", "scope"], sort=False).groups)
+    names = [f"{unit}, top-{k}, {'layer-wise' if scope == 'layer' else scope}" for unit, k, scope in groups]
+    widths = {1: "dense, active as top-1", 2: "dense, active as top-2", 4: "dense, total as the experts"}
+    dense = frame[frame["unit"] == "dense"]
+    for row in routed.itertuples():
+        place = groups.index((row.unit, row.top_k, row.scope)) + 0.2 * (list(ROUTERS).index(row.router) - 1)
+        _draw_dot(ax, row, place, UNITS[row.unit], ROUTERS[row.router])
+    for number, row in enumerate(dense.itertuples()):
+        names.append(widths[row.experts])
+        _draw_dot(ax, row, len(groups) + number, MUTED, "P")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.grid(axis="both")
+    ax.set_xlabel("held-out perplexity, mean over seeds with 95 % interval")
+    ax.set_title("Perplexity by design choice")
+    present = [router for router in ROUTERS if router in set(routed["router"])]
+    handles = [
+        Line2D([], [], color=MUTED, marker=ROUTERS[router], linestyle="none", markersize=4) for router in present
+    ]
+    figure.legend(handles, [ROUTER_NAMES.get(name, name) for name in present], loc="outside lower right", ncols=3)
+    return figure
+
+
+def _draw_dot(ax: Axes, row: Any, place: float, color: str, marker: str) -> None:
+    if np.isfinite(row.ci_low):
+        ax.hlines(place, row.ci_low, row.ci_high, color=color, linewidth=0.9)
+    ax.plot(row.perplexity, place, color=color, marker=marker, markersize=4, linestyle="none", gid=row.cell)
+
+
+def _draw_layers(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(PAGE_WIDTH, 4.4), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True, sharey="row")
+    legend = None
+    for row, label_set in zip(axes, ("upos", "domain"), strict=True):
+        for ax, unit in zip(row, UNITS, strict=True):
+            own = frame[(frame["unit"] == unit) & (frame["label_set"] == label_set)]
+            layer_profile(own.assign(run=own["router"]), label_set=label_set, ax=ax)
+            legend = ax.get_legend()
+            handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+            legend.remove()
+            ax.set_title(f"{unit} routing: U({name_label_set(label_set).long} | expert)")
+            ax.set_xlabel("layer" if label_set == "domain" else "")
+            ax.set_ylabel(f"share of H({name_label_set(label_set).short})" if unit == "token" else "")
+    for row in axes:
+        row[0].set_ylim(0, max(ax.dataLim.y1 for ax in row) * 1.05)
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _draw_plane(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(COLUMN_WIDTH * 1.25, 3.6), layout="constrained")
+    ax = figure.add_subplot()
+    keys = ["cell", "unit", "top_k", "router", "routing"]
+    values = frame.pivot(index=keys, columns="label_set", values=["value", "null_mean"]).reset_index()
+    for _, row in values.iterrows():
+        color, shadow = UNITS[row[("unit", "")]], row[("routing", "")] == "shadow"
+        x, y = row[("value", "upos")], row[("value", "domain")]
+        ax.plot(
+            x,
+            y,
+            marker=ROUTERS[row[("router", "")]],
+            color=color,
+            linestyle="none",
+            markersize=4 if row[("top_k", "")] == 1 else 6,
+            markerfacecolor=PAPER if shadow else color,
+            markeredgewidth=0.7,
+            alpha=0.55 if shadow else 0.9,
+            zorder=2 if shadow else 3,
+            gid=f"{row[('cell', '')]}-{row[('routing', '')]}",
+        )
+        if not shadow:
+            ax.plot(row[("null_mean", "upos")], row[("null_mean", "domain")], marker="+", color=color, markersize=6)
+    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.grid(axis="both")
+    ax.set_xlabel("U(part of speech | expert), share of H(POS)")
+    ax.set_ylabel("U(domain | expert), share of H(domain)")
+    ax.set_title("Syntax against topics, mean over layers and seeds")
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 4}
+    handles = [Line2D([], [], color=color, marker="o", **look) for color in UNITS.values()]
+    names = [f"{unit} routing" for unit in UNITS]
+    present = [router for router in ROUTERS if router in set(frame["router"])]
+    handles += [Line2D([], [], color=MUTED, marker=ROUTERS[router], **look) for router in present]
+    names += [ROUTER_NAMES.get(router, router) for router in present]
+    handles.append(Line2D([], [], color=MUTED, marker="o", markerfacecolor=PAPER, **look))
+    handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="none", markersize=6))
+    handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
+    figure.legend(handles, [*names, "shadow router", "larger: top-2", "null"], loc="outside lower left", ncols=2)
+    return figure
+
+
+def _draw_heatmap(frame: pd.DataFrame) -> Figure:
+    layer = int(frame["layer"].iloc[0])
+    figure = expert_label_heatmap(frame, layer=layer, label_set=str(frame["label_set"].iloc[0])).figure
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def _draw_curves(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
+    panels = (
+        (METRIC, "upos", "U(part of speech | expert)", "share of H(POS)"),
+        (METRIC, "domain", "U(domain | expert)", "share of H(domain)"),
+        ("saturation", None, "Router saturation", "share of slots as at the end"),
+    )
+    for ax, (metric, label_set, title, axis) in zip(figure.subplots(1, 3, sharex=True), panels, strict=True):
+        own = frame[(frame["metric"] == metric) & (frame["label_set"].eq(label_set) if label_set else True)]
+        for unit, color in UNITS.items():
+            run = own[own["cell"].str.contains(f"-{unit}-")]
+            for _, layer in run.groupby("layer"):
+                ax.plot(layer["tokens"], layer["value"], color=color, linewidth=0.6, alpha=0.45)
+            mean = run.groupby("tokens")[["value", "null_mean"]].mean()
+            ax.plot(
+                mean.index, mean["value"], color=color, linewidth=1.6, marker="o", markersize=3, gid=f"{metric}-{unit}"
+            )
+            ax.plot(mean.index, mean["null_mean"], color=color, linewidth=0.9, linestyle=":")
+        ax.set_xscale("log")
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="y")
+        ax.set_title(title)
+        ax.set_ylabel(axis)
+        ax.set_xlabel("training tokens")
+    handles: list[Any] = [Line2D([], [], color=color, marker="o", markersize=3) for color in UNITS.values()]
+    handles.append(Line2D([], [], color=MUTED, linestyle=":"))
+    names = [*(f"{unit} routing" for unit in UNITS), "null (saturation: chance)"]
+    figure.legend(handles, names, loc="outside lower center", ncols=3)
+    return figure
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    given = parser.parse_args()
+    for path in draw_all(given.results, given.output):
+        print(path)

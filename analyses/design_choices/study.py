@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     results = given.results or (output / "results" if given.smoke else HERE / "results" / preset_name)
     write_tables(jobs, margin, results)
-    drawn = draw_all(jobs, results, given.figures or output / "figures")
+    drawn = draw_all(results, given.figures or output / "figures")
     say(f"tables: {results}; figures: {', '.join(path.name for path in drawn)}")
     return 0
 

@@ -1,0 +1,211 @@
+"""The tables of the study, made of what the cells left in their folders."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from cell import Job
+from claims import judge_claims
+from grid import NUM_EXPERTS
+from seeds import equivalence_p_value, judge_equivalence, over_seeds
+
+from specialize.atomic import replacing
+from specialize.cli.compare import known_annotations
+from specialize.cli.console import progress
+from specialize.measure.compare import compare
+from specialize.measure.results import read_results
+from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
+from specialize.trace import open_trace
+
+CHOICES = ["cell", "corpus", "unit", "top_k", "scope", "router", "experts"]
+CHOSEN = ("uncertainty_coefficient", "mutual_information", "conditional_information", "load_entropy")
+_NUMBERS = ["value", "null_mean", "null_low", "null_high"]
+
+
+def write_tables(jobs: Sequence[Job], margin: float, folder: Path) -> None:
+    """Write every table of the study.
+
+    Args:
+        jobs: all done.
+        margin: of equivalence, as a ratio of perplexities.
+        folder: of the CSV files; made when missing.
+    """
+    runs = pd.DataFrame([_describe_run(job) for job in jobs])
+    measured = pd.concat([_read_layers(job) for job in jobs if not job.cell.dense], ignore_index=True)
+    perplexity = summarize_perplexity(runs)
+    tables = {
+        "runs": runs,
+        "perplexity": perplexity,
+        "specialization": summarize_specialization(measured),
+        "equivalence": judge_pairs(runs, margin),
+        "curves": pd.concat([_read_curve(job) for job in jobs if job.config.training.snapshots], ignore_index=True),
+        "heatmaps": pd.concat(list(_read_heatmaps(jobs)), ignore_index=True),
+        "differences": _compare_runs(jobs),
+        "claims": judge_claims(runs, measured, margin),
+    }
+    languages = tables["specialization"]
+    tables["languages"] = languages[(languages["corpus"] == "multilingual") & languages["label_set"].eq("lang")]
+    for name, table in tables.items():
+        with replacing(folder / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _describe_run(job: Job) -> dict[str, Any]:
+    told = json.loads((job.folder / "cell.json").read_text())
+    config = GPTMoEConfig.from_pretrained(job.folder / "model")
+    with torch.device("meta"):
+        model = GPTMoEForCausalLM(config)
+    total = sum(each.numel() for each in model.parameters())
+    experts = sum(each.numel() for name, each in model.named_parameters() if ".experts." in name)
+    idle = 1 - config.num_experts_per_tok / config.num_experts if config.num_experts else 0.0
+    return {
+        **job.cell.describe(),
+        "seed": job.seed,
+        "perplexity": told["perplexity"],
+        "unigram_perplexity": told["unigram_perplexity"],
+        "lowest_load_entropy": min(told["load_entropy"], default=np.nan),
+        "compared_tokens": told["tokens"],
+        "parameters": total,
+        "active_parameters": round(total - idle * experts),
+    }
+
+
+def _read_layers(job: Job) -> pd.DataFrame:
+    """Measurements of whole layers."""
+    frame = read_results(job.folder / "run", "measured")
+    frame = frame[frame["metric"].isin(CHOSEN) & frame["layer"].notna() & frame["expert"].isna()]
+    kept = ["routing", "layer", "label_set", "metric", "unit", *_NUMBERS, "p_value"]
+    frame = frame[kept].rename(columns={"unit": "unit_of_value"})
+    return frame.assign(**job.cell.describe(), seed=job.seed)
+
+
+def summarize_perplexity(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a cell: the geometric mean over seeds with its 95 % interval."""
+    rows = []
+    for names, own in runs.groupby(CHOICES, sort=False):
+        log = over_seeds(np.log(own["perplexity"]))
+        rows.append(
+            dict(zip(CHOICES, names, strict=True))
+            | {
+                "seeds": log.seeds,
+                "perplexity": np.exp(log.mean),
+                "ci_low": np.exp(log.low),
+                "ci_high": np.exp(log.high),
+                "unigram_perplexity": own["unigram_perplexity"].iloc[0],
+                "lowest_load_entropy": own["lowest_load_entropy"].mean(),
+                "parameters": own["parameters"].iloc[0],
+                "active_parameters": own["active_parameters"].iloc[0],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summarize_specialization(measured: pd.DataFrame) -> pd.DataFrame:
+    """A row a cell, layer, label set and metric, and one without a layer for the mean over layers.
+
+    The interval is over seeds; the null is the mean of the seeds' nulls, the p-value the largest of the seeds'.
+    """
+    keys = [*CHOICES, "routing", "label_set", "metric", "unit_of_value"]
+    means = measured.groupby([*keys, "seed"], sort=False, as_index=False)[_NUMBERS].mean()
+    rows = []
+    for frame in (measured, means.assign(layer=pd.NA, p_value=np.nan)):
+        for names, own in frame.groupby([*keys, "layer"], sort=False, dropna=False):
+            value = over_seeds(own["value"])
+            rows.append(
+                dict(zip([*keys, "layer"], names, strict=True))
+                | {"value": value.mean, "ci_low": value.low, "ci_high": value.high, "seeds": value.seeds}
+                | {name: own[name].mean() for name in _NUMBERS[1:]}
+                | {"p_value": own["p_value"].max()}
+            )
+    return pd.DataFrame(rows)
+
+
+def judge_pairs(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Frozen against learned routers, cell by cell and by unit of routing: two one-sided tests, paired by seed."""
+    wide = paired(runs, "router")
+    if not {"learned", "frozen"} <= set(wide.columns):
+        return pd.DataFrame()
+    difference = (wide["frozen"] - wide["learned"]).dropna()
+    groups: list[tuple[str, pd.Series]] = []
+    for names, own in difference.groupby(["corpus", "unit", "top_k", "scope"], sort=False):
+        groups.append((f"{names[0]}, {names[1]}, top-{names[2]}, {names[3]}", own))
+    for names, own in difference.groupby(["corpus", "unit"], sort=False):
+        groups.append((f"{names[0]}, {names[1]}, all", own.groupby("seed").mean()))
+    rows = []
+    for name, own in groups:
+        interval = over_seeds(own, level=0.90)
+        rows.append(
+            {
+                "cells": name,
+                "seeds": interval.seeds,
+                "ratio": np.exp(interval.mean),
+                "ci90_low": np.exp(interval.low),
+                "ci90_high": np.exp(interval.high),
+                "margin": margin,
+                "p_equivalence": equivalence_p_value(own, np.log(margin)),
+                "equivalent": judge_equivalence(interval, np.log(margin)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def paired(runs: pd.DataFrame, choice: str) -> pd.DataFrame:
+    """Log perplexity of the routed cells of four experts: a column a value of `choice`, a row all else and seed."""
+    own = runs[(runs["unit"] != "dense") & (runs["experts"] == NUM_EXPERTS)]
+    keys = [name for name in ("corpus", "unit", "top_k", "scope", "router") if name != choice]
+    return own.assign(log=np.log(own["perplexity"])).pivot(index=[*keys, "seed"], columns=choice, values="log")
+
+
+def _read_curve(job: Job) -> pd.DataFrame:
+    """Specialization and saturation of one run over training, its last step the model itself."""
+    training = job.config.training
+    frames = []
+    for step in (*training.snapshots, training.steps):
+        last = step == training.steps
+        run = job.folder / "run" if last else job.folder / "snapshots" / f"run-{step}"
+        frame = read_results(run, "measured")
+        frame = frame[(frame["metric"] == "uncertainty_coefficient") & frame["layer"].notna()]
+        if not last:
+            agreed = read_results(run, "compare")
+            frame = pd.concat([frame, agreed[agreed["metric"] == "saturation"]], ignore_index=True)
+        kept = ["routing", "layer", "label_set", "metric", "value", "ci_low", "ci_high", "null_mean"]
+        tokens = step * training.batch_size * training.context_length
+        frames.append(frame[kept].assign(cell=job.cell.name, step=step, tokens=tokens))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _read_heatmaps(jobs: Sequence[Job]) -> Iterator[pd.DataFrame]:
+    """Lift of every label and expert at the layer that tells most, for parts of speech and for known labels."""
+    for job in jobs:
+        if not job.config.training.snapshots:
+            continue
+        label_set = "upos" if job.cell.choices["routing_unit"] == "token" else "domain"
+        frame = read_results(job.folder / "run", "measured")
+        frame = frame[(frame["routing"] == "learned") & (frame["label_set"] == label_set)]
+        layers = frame[frame["metric"] == "uncertainty_coefficient"].dropna(subset=["layer"])
+        clearest = layers.loc[layers["value"].idxmax(), "layer"]
+        yield frame[(frame["layer"] == clearest) & frame["metric"].isin(["lift", "specific_information"])]
+
+
+def _compare_runs(jobs: Sequence[Job]) -> pd.DataFrame:
+    """Frozen minus learned for seed 0, paired by blocks of documents: means over layers."""
+    learned = {job.cell.name: job for job in jobs if job.seed == 0 and job.cell.describe()["router"] == "learned"}
+    pairs = [
+        (job, learned[job.cell.name.replace("frozen", "learned")])
+        for job in jobs
+        if job.seed == 0 and job.cell.describe()["router"] == "frozen"
+    ]
+    frames = []
+    with progress("frozen against learned", "pairs of runs") as update:
+        for done, (frozen, other) in enumerate(pairs):
+            update(done, len(pairs))
+            first, second = open_trace(frozen.folder / "run"), open_trace(other.folder / "run")
+            name = f"{frozen.folder.name} − {other.folder.name}"
+            frame = compare(first, second, list(known_annotations(first).values()), run=name)
+            frames.append(frame[frame["layer"].isna() & (frame["routing"] == "learned")])
+    table = pd.concat(frames, ignore_index=True)
+    return table.drop(columns=["layer", "router", "expert", "label", "null_low", "null_high"])

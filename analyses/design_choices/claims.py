@@ -1,0 +1,154 @@
+"""The original's three claims, each as tests whose outcome is one of supported, not supported and undecided."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from seeds import OverSeeds, judge_equivalence, judge_interaction, judge_positive, over_seeds
+
+_CHOICES = {  # what a choice is, the column it is in, and the two values compared
+    "top-2 against top-1": ("top_k", 2, 1),
+    "global against layer-wise": ("scope", "global", "layer"),
+    "frozen against learned": ("router", "frozen", "learned"),
+    "drawn anew against learned": ("router", "rerandomized", "learned"),
+}
+
+
+def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Test every part of every claim.
+
+    Args:
+        runs: a row a run, with perplexity.
+        measured: a row a run, routing, layer, label set and metric.
+        margin: of equivalence, as a ratio of perplexities.
+
+    Returns:
+        claim, test, estimate, low, high, level, scale, seeds and verdict.
+    """
+    rows = [
+        *_levels(runs, margin),
+        *_frozen(runs, margin),
+        *_specialization(measured),
+    ]
+    return pd.DataFrame(rows)
+
+
+def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Series]:
+    """Mean log ratio of a choice for each unit of routing: a number a seed, all else equal."""
+    column, one, other = _CHOICES[choice]
+    routed = runs[(runs["corpus"] == corpus) & (runs["unit"] != "dense") & (runs["experts"] == 4)]
+    if column != "router":
+        routed = routed[routed["router"].isin(["learned", "frozen"])]
+    keys = [name for name in ("top_k", "scope", "router") if name != column]
+    wide = routed.assign(log=np.log(routed["perplexity"])).pivot(
+        index=["unit", *keys, "seed"], columns=column, values="log"
+    )
+    if not {one, other} <= set(wide.columns):
+        return {}
+    effect = (wide[one] - wide[other]).dropna()
+    # a seed counts where it has all the pairs that seed 0 has, or its mean would be over other cells
+    found = {}
+    for unit, own in effect.groupby("unit"):
+        pairs = own.groupby("seed").size()
+        whole = own[own.index.get_level_values("seed").isin(pairs.index[pairs == pairs.loc[0]])]
+        if len(whole.groupby("seed")) < 2:  # some pairs have one seed: compare those that have all
+            most = own.groupby(keys).transform("size")
+            whole = own[most == most.max()]
+        found[str(unit)] = whole.groupby("seed").mean()
+    return found
+
+
+def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, level: float, ratio: bool) -> dict[str, Any]:
+    shown = np.exp if ratio else np.asarray
+    return {
+        "claim": claim,
+        "test": test,
+        "estimate": float(shown(interval.mean)),
+        "low": float(shown(interval.low)),
+        "high": float(shown(interval.high)),
+        "level": level,
+        "scale": "ratio of perplexities" if ratio else "difference",
+        "seeds": interval.seeds,
+        "verdict": verdict,
+    }
+
+
+def _levels(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
+    level = 1 - 0.05 / len(_CHOICES)  # Bonferroni: the claim holds where any of the choices acts differently
+    for choice in _CHOICES:
+        effects = _effects(runs, "en", choice)
+        for unit, effect in effects.items():
+            yield _row("1 levels", f"{choice}, {unit}", over_seeds(effect), "", level=0.95, ratio=True)
+        if {"token", "sequence"} <= effects.keys():
+            interval = over_seeds((effects["token"] - effects["sequence"]).dropna(), level=level)
+            verdict = judge_interaction(interval, np.log(margin))
+            yield _row("1 levels", f"{choice}, token ÷ sequence", interval, verdict, level=level, ratio=True)
+
+
+def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
+    for corpus in dict.fromkeys(runs["corpus"]):
+        for unit, effect in _effects(runs, corpus, "frozen against learned").items():
+            interval = over_seeds(effect, level=0.90)
+            verdict = judge_equivalence(interval, np.log(margin))
+            test = f"{corpus}, {unit}: frozen as good as learned, within {margin - 1:.0%}"
+            yield _row("2 frozen", test, interval, verdict, level=0.90, ratio=True)
+        for unit, effect in _effects(runs, corpus, "drawn anew against learned").items():
+            interval = over_seeds(effect)
+            test = f"{corpus}, {unit}: drawn anew at every step worse than learned"
+            yield _row("2 frozen", test, interval, judge_positive(interval), level=0.95, ratio=True)
+
+
+def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    measured = measured[(measured["scope"] == "layer") & (measured["experts"] == 4)]
+
+    def take(unit: str, label_set: str, **other: str) -> pd.Series:
+        """A number a seed: the mean over layers and top-k, of U unless another metric is named."""
+        wanted = {"unit": unit, "label_set": label_set, "router": "learned", "routing": "learned"}
+        wanted |= {"metric": "uncertainty_coefficient"} | other
+        column = wanted.pop("column", "value")
+        own = measured
+        for name, value in wanted.items():
+            own = own[own[name] == value]
+        return own.groupby("seed")[column].mean()
+
+    def null(unit: str, label_set: str, **other: str) -> pd.Series:
+        return take(unit, label_set, column="null_mean", **other)
+
+    def shadow(unit: str, label_set: str) -> pd.Series:
+        return take(unit, label_set, routing="shadow")
+
+    syntax, conditional = take("token", "upos"), {"metric": "conditional_information"}
+    bits = take("token", "upos", **conditional)
+    tests = [
+        ("3 syntax", "U(POS), token: more than the null", syntax, null("token", "upos")),
+        ("3 syntax", "U(POS), token: more than the shadow router", syntax, shadow("token", "upos")),
+        ("3 syntax", "U(POS): token more than sequence routing", syntax, take("sequence", "upos")),
+        (
+            "3 syntax",
+            "I(expert; POS | token id), token: more than the null",
+            bits,
+            null("token", "upos", **conditional),
+        ),
+    ]
+    for label_set, short in (("domain", "domain"), ("bertopic", "fitted topic")):
+        topics = take("sequence", label_set)
+        tests += [
+            ("3 topics", f"U({short}), sequence: more than the null", topics, null("sequence", label_set)),
+            ("3 topics", f"U({short}), sequence: more than the shadow router", topics, shadow("sequence", label_set)),
+            ("3 topics", f"U({short}): sequence more than token routing", topics, take("token", label_set)),
+            ("3 topics", f"weak: U({short}) of sequence less than U(POS) of token routing", syntax, topics),
+        ]
+    languages = take("sequence", "lang")
+    guided = take("sequence", "lang", router="guided")
+    tests += [
+        ("3 language", "U(language), sequence: more than the null", languages, null("sequence", "lang")),
+        ("3 language", "U(language), sequence: more than the shadow router", languages, shadow("sequence", "lang")),
+        ("3 language", "U(language): sequence more than token routing", languages, take("token", "lang")),
+        ("3 language", "U(language), sequence: guided more than learned", guided, languages),
+    ]
+    for claim, test, one, other in tests:
+        difference = (one - other).dropna()
+        if len(difference):
+            interval = over_seeds(difference)
+            yield _row(claim, test, interval, judge_positive(interval), level=0.95, ratio=False)

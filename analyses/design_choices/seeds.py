@@ -1,0 +1,63 @@
+"""Statistics over seeds: the only replication that a claim about a way of training can rest on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A mean over seeds with its Student t interval; NaN bounds for a single seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+def over_seeds(values: ArrayLike, *, level: float = 0.95) -> OverSeeds:
+    """Mean of a number a seed, and its t interval at `level`."""
+    given = np.asarray(values, dtype=np.float64)
+    mean, count = float(given.mean()), len(given)
+    if count < 2:
+        return OverSeeds(mean, np.nan, np.nan, count)
+    reach = float(stats.t.ppf(0.5 + level / 2, count - 1) * given.std(ddof=1) / np.sqrt(count))
+    return OverSeeds(mean, mean - reach, mean + reach, count)
+
+
+def equivalence_p_value(differences: ArrayLike, margin: float) -> float:
+    """p-value of two one-sided t tests that the mean difference lies within plus and minus the margin.
+
+    NaN for a single seed. At most 0.05 exactly where the 90 % interval lies within the margin (Schuirmann 1987).
+    """
+    given = np.asarray(differences, dtype=np.float64)
+    if len(given) < 2:
+        return float("nan")
+    above = stats.ttest_1samp(given, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(given, margin, alternative="less").pvalue
+    return float(max(above, below))
+
+
+def judge_equivalence(interval: OverSeeds, margin: float) -> str:
+    """Verdict of a 90 % interval against a margin."""
+    if np.isnan(interval.low):
+        return "undecided"
+    if -margin < interval.low and interval.high < margin:
+        return "supported"
+    return "not supported" if interval.low > margin or interval.high < -margin else "undecided"
+
+
+def judge_positive(interval: OverSeeds) -> str:
+    """Verdict on "more than zero"."""
+    if np.isnan(interval.low):
+        return "undecided"
+    return "supported" if interval.low > 0 else "not supported" if interval.high < 0 else "undecided"
+
+
+def judge_interaction(interval: OverSeeds, margin: float) -> str:
+    """Verdict on "acts differently": the interval leaves zero out; refuted where it lies within the margin."""
+    if interval.low > 0 or interval.high < 0:
+        return "supported"
+    return "not supported" if -margin < interval.low and interval.high < margin else "undecided"
