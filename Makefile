@@ -6,7 +6,7 @@ DEMO ?= demo-report
 FIGURES := plane-gold-topic profile-upos profile-gold-topic heatmap-1-token-upos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format figures clean
+.PHONY: demo study test check format figures clean
 
 demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
@@ -16,6 +16,12 @@ demo: $(VENV)/.demo
 figures: demo
 	mkdir -p figures
 	cp $(foreach figure,$(FIGURES),$(wildcard $(DEMO)/figures/$(figure).*)) figures/
+
+# The study of design choices, on the corpora in the folder DATA; its tables and figures.
+DATA ?= data
+study: $(VENV)/.demo
+	$(BIN)/python -m analyses.design_choices --preset cpu --data $(DATA) -o study-cpu \
+		--results analyses/design_choices/results/cpu --figures figures
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from data import Shared
-from grid import Cell, Preset
+from analyses.design_choices.data import Shared
+from analyses.design_choices.grid import Cell, Preset
 
 from specialize.annotate.store import list_annotations, load_annotation, save_annotation
 from specialize.capture import TraceOptions, load_checkpoint, trace_corpus

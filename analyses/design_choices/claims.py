@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from seeds import OverSeeds, judge_equivalence, judge_interaction, judge_positive, over_seeds
+from analyses.design_choices.seeds import OverSeeds, judge_equivalence, judge_interaction, judge_positive, over_seeds
 
 _CHOICES = {  # what a choice is, the column it is in, and the two values compared
     "top-2 against top-1": ("top_k", 2, 1),

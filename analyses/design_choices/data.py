@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from grid import NUM_EXPERTS, SPLIT_SEED, Cell, CorpusSettings, Preset
+from analyses.design_choices.grid import NUM_EXPERTS, SPLIT_SEED, Cell, CorpusSettings, Preset
 from transformers import PreTrainedTokenizerBase
 
 from specialize.atomic import replacing
@@ -18,6 +18,7 @@ from specialize.cli.console import say
 from specialize.cli.steps import SyntaxOptions, TopicOptions, find_topics, tag, take_columns
 from specialize.corpus import open_corpus
 from specialize.errors import ConfigError
+from specialize.manifest import write_json
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.data import is_held_out
 from specialize.models.training import prepare_data
@@ -46,8 +47,18 @@ class Shared:
 
 
 def prepare(preset: Preset, name: str, data: Path, output: Path) -> Shared:
-    """Tokenize a corpus, choose its held-out passages and label them, each unless it was done before."""
+    """Tokenize a corpus, choose its held-out passages and label them, each unless it was done before.
+
+    Raises:
+        ConfigError: the corpus is missing, or the folder holds data of other settings.
+    """
     corpus, shared = preset.corpora[name], Shared.of(output, name)
+    made_by = corpus.model_dump(mode="json") | {"context_length": preset.training.context_length}
+    prepared = shared.tokens.parent / "prepared.json"
+    if prepared.exists():
+        if json.loads(prepared.read_text()) != made_by:
+            raise ConfigError(f"{prepared.parent} was prepared with other settings: choose another folder with -o")
+        return shared
     config = Cell(name, dense=1).config(preset, 0, data)
     if "://" not in corpus.file and not Path(config.data.corpus).is_file():
         raise ConfigError(f"--data: expected {corpus.file} in {data}, got no such file; see the study's README")
@@ -59,6 +70,7 @@ def prepare(preset: Preset, name: str, data: Path, output: Path) -> Shared:
         with replacing(shared.passages) as partial:
             partial.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in passages), "utf-8")
     _label(preset, corpus, shared, tokenizer)
+    write_json(prepared, made_by)
     return shared
 
 

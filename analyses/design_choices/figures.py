@@ -1,6 +1,6 @@
 """The figures of the study, drawn from its tables alone.
 
-python analyses/design_choices/figures.py RESULTS -o FOLDER
+python -m analyses.design_choices.figures RESULTS -o FOLDER
 """
 
 import argparse
@@ -13,18 +13,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from specialize import __version__
 from specialize.manifest import write_json
 from specialize.measure.results import write_table
 from specialize.plot import PAGE_WIDTH, expert_label_heatmap, layer_profile, save_figure, use_style
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER
-from specialize.plot.text import name_label_set
 
 UNITS = {"token": PALETTE[0], "sequence": PALETTE[4]}
 ROUTERS = {"learned": "o", "frozen": "s", "rerandomized": "^", "guided": "D"}
 ROUTER_NAMES = {"rerandomized": "drawn anew at every step"}
 METRIC = "uncertainty_coefficient"
+LABELS = {"upos": ("part of speech", "POS"), "domain": ("domain", "domain")}
 
 
 def draw_all(results: Path, folder: Path) -> list[Path]:
@@ -139,9 +140,10 @@ def _draw_layers(frame: pd.DataFrame) -> Figure:
             legend = ax.get_legend()
             handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
             legend.remove()
-            ax.set_title(f"{unit} routing: U({name_label_set(label_set).long} | expert)")
+            long, short = LABELS[label_set]
+            ax.set_title(f"{unit} routing: U({long} | expert)")
             ax.set_xlabel("layer" if label_set == "domain" else "")
-            ax.set_ylabel(f"share of H({name_label_set(label_set).short})" if unit == "token" else "")
+            ax.set_ylabel(f"share of H({short})" if unit == "token" else "")
     for row in axes:
         row[0].set_ylim(0, max(ax.dataLim.y1 for ax in row) * 1.05)
     figure.legend(handles, names, loc="outside lower center", ncols=4)
@@ -216,6 +218,9 @@ def _draw_curves(frame: pd.DataFrame) -> Figure:
             )
             ax.plot(mean.index, mean["null_mean"], color=color, linewidth=0.9, linestyle=":")
         ax.set_xscale("log")
+        ax.set_xticks(sorted(own["tokens"].unique()))
+        ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set_ylim(bottom=0)
         ax.grid(axis="y")
         ax.set_title(title)

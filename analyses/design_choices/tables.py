@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from cell import Job
-from claims import judge_claims
-from grid import NUM_EXPERTS
-from seeds import equivalence_p_value, judge_equivalence, over_seeds
+from analyses.design_choices.cell import Job
+from analyses.design_choices.claims import judge_claims
+from analyses.design_choices.grid import NUM_EXPERTS
+from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, over_seeds
 
 from specialize.atomic import replacing
 from specialize.cli.compare import known_annotations

@@ -1,29 +1,18 @@
-"""Train, trace and measure every cell of the grid, then write the tables and draw the figures.
+"""Runs of the grid on all cores at once."""
 
-    python analyses/design_choices/study.py --preset cpu --data FOLDER -o FOLDER
-
-An interrupted study goes on where it stopped: what is done is skipped. `--smoke` runs a small part of the grid on toy
-text, with nothing to bring.
-"""
-
-import argparse
 import multiprocessing
 import os
 import queue
-import sys
+import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from pathlib import Path
 from typing import Any
 
-from cell import Job, run_job
-from data import prepare, write_toy_data
-from grid import HERE, read_grid, read_preset
+from analyses.design_choices.cell import Job, run_job
 
 import specialize.models  # noqa: F401 (registers the model type with transformers)
 from specialize.cli.console import progress, say
-from specialize.errors import SpecializeError
 
 _REPORT_EVERY = 10  # steps
 _steps: Any = None  # queue to the main process, in a worker
@@ -32,6 +21,7 @@ _steps: Any = None  # queue to the main process, in a worker
 def _start_worker(steps: Any) -> None:
     global _steps
     _steps = steps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
 
 
 def _work(job: Job) -> None:
@@ -88,52 +78,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:
                 speed = seen * tokens_a_step / (time.monotonic() - started)
                 update(seen, total, rate=f"{done} of {len(waiting)} runs, {speed:,.0f} tokens/s")
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # training goes on from its last checkpoint
             raise
     return failed
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu", help="size of everything: a file of presets/ (default: cpu)")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the preset's corpora")
-    parser.add_argument("-o", "--output", type=Path, help="folder of the runs (default: study-PRESET)")
-    parser.add_argument("--results", type=Path, help="folder of the tables (default: results/PRESET beside this file)")
-    parser.add_argument("--figures", type=Path, help="folder of the figures (default: OUTPUT/figures)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
-    parser.add_argument("--smoke", action="store_true", help="a small part of the grid on toy text")
-    given = parser.parse_args(arguments)
-    preset_name = "smoke" if given.smoke else given.preset
-    output = given.output or Path(f"study-{preset_name}")
-    try:
-        preset = read_preset(preset_name)
-        cells, margin = read_grid(preset)
-        data = given.data
-        if given.smoke:
-            data = output / "toy"
-            write_toy_data(data)
-        for name in dict.fromkeys(cell.corpus for cell in cells):
-            prepare(preset, name, data, output)
-        jobs = [Job.of(cell, seed, preset, data, output) for cell in cells for seed in range(cell.seeds)]
-        failed = run_jobs(jobs, workers=given.jobs)
-    except SpecializeError as error:
-        say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("interrupted: the same command goes on from here")
-        return 130
-    if failed:
-        say(f"{len(failed)} of {len(jobs)} runs failed; the tables wait for them. The same command tries them again.")
-        return 1
-    from figures import draw_all
-    from tables import write_tables
-
-    results = given.results or (output / "results" if given.smoke else HERE / "results" / preset_name)
-    write_tables(jobs, margin, results)
-    drawn = draw_all(results, given.figures or output / "figures")
-    say(f"tables: {results}; figures: {', '.join(path.name for path in drawn)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Verdicts on planted effects."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from analyses.design_choices.claims import judge_claims
+from analyses.design_choices.seeds import (
+    OverSeeds,
+    equivalence_p_value,
+    judge_equivalence,
+    judge_interaction,
+    judge_positive,
+    over_seeds,
+)
+from scipy import stats
+
+MARGIN = 1.02
+
+
+def plant_runs(**effects: float) -> pd.DataFrame:
+    """Runs whose log perplexity is 4 plus the effects of their choices, with a little noise that seeds share."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.05, 3)
+    rows = []
+    for unit, k, scope, router, seed in product(
+        ("token", "sequence"), (1, 2), ("layer", "global"), ("learned", "frozen", "rerandomized"), range(3)
+    ):
+        log = 4 + shared[seed] + rng.normal(0, 0.001)
+        log += sum(effects.get(name, 0.0) for name in (f"top{k}", scope, router, f"{unit}_top{k}", f"{unit}_{router}"))
+        rows.append(("en", unit, k, scope, router, 4, seed, np.exp(log)))
+    return pd.DataFrame(rows, columns=["corpus", "unit", "top_k", "scope", "router", "experts", "seed", "perplexity"])
+
+
+def plant_measured(**levels: float) -> pd.DataFrame:
+    """U of learned routers: `levels` by unit and label set, shadow at half, null at zero."""
+    rows = [
+        (unit, label_set, "learned", routing, "uncertainty_coefficient", "layer", 4, seed, layer, value, 0.0)
+        for unit, label_set, routing, seed, layer in product(
+            ("token", "sequence"), ("upos", "domain"), ("learned", "shadow"), range(3), range(2)
+        )
+        for value in [levels[f"{unit}_{label_set}"] * (1 if routing == "learned" else 0.5) + 0.001 * seed]
+    ]
+    names = [
+        "unit",
+        "label_set",
+        "router",
+        "routing",
+        "metric",
+        "scope",
+        "experts",
+        "seed",
+        "layer",
+        "value",
+        "null_mean",
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def verdicts(runs: pd.DataFrame, measured: pd.DataFrame) -> dict[str, str]:
+    frame = judge_claims(runs, measured, MARGIN)
+    return dict(zip(frame["test"], frame["verdict"], strict=True))
+
+
+def test_planted_effects_are_found_and_absent_ones_refuted() -> None:
+    runs = plant_runs(rerandomized=0.2, token_top2=-0.1, token_frozen=0.001)
+    measured = plant_measured(token_upos=0.2, sequence_upos=0.01, token_domain=0.01, sequence_domain=0.05)
+    told = verdicts(runs, measured)
+    assert told["top-2 against top-1, token ÷ sequence"] == "supported"
+    assert told["global against layer-wise, token ÷ sequence"] == "not supported"
+    assert told["en, token: frozen as good as learned, within 2%"] == "supported"
+    assert told["en, sequence: drawn anew at every step worse than learned"] == "supported"
+    assert told["U(POS): token more than sequence routing"] == "supported"
+    assert told["U(POS), token: more than the shadow router"] == "supported"
+    assert told["U(domain): sequence more than token routing"] == "supported"
+    assert told["weak: U(domain) of sequence less than U(POS) of token routing"] == "supported"
+
+
+def test_a_frozen_router_that_is_worse_is_not_equivalent() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    told = verdicts(plant_runs(frozen=0.1), measured)
+    assert told["en, token: frozen as good as learned, within 2%"] == "not supported"
+    assert told["frozen against learned, token ÷ sequence"] == "not supported"
+
+
+def test_a_ratio_is_read_off_whole() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    frame = judge_claims(plant_runs(token_frozen=np.log(1.5)), measured, MARGIN).set_index("test")
+    row = frame.loc["en, token: frozen as good as learned, within 2%"]
+    assert row["estimate"] == pytest.approx(1.5, rel=0.005)
+    assert row["seeds"] == 3
+
+
+def test_two_one_sided_tests_agree_with_the_interval() -> None:
+    rng = np.random.default_rng(1)
+    agreed = set()
+    for _ in range(300):
+        values = rng.normal(rng.normal(0, 0.02), 0.01, 3)
+        interval = over_seeds(values, level=0.90)
+        significant = equivalence_p_value(values, 0.02) <= 0.05
+        assert significant == (judge_equivalence(interval, 0.02) == "supported")
+        agreed.add(significant)
+    assert agreed == {True, False}
+
+
+def test_the_interval_is_scipys() -> None:
+    values = [1.0, 2.5, 3.0]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = over_seeds(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_seed_decides_nothing() -> None:
+    alone = over_seeds([0.5])
+    assert np.isnan(alone.low)
+    assert judge_positive(alone) == judge_equivalence(alone, 1.0) == judge_interaction(alone, 1.0) == "undecided"
+    assert np.isnan(equivalence_p_value([0.5], 1.0))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.1, 0.2, "supported"), (-0.2, -0.1, "not supported"), (-0.1, 0.1, "undecided")]
+)
+def test_more_than_zero(low: float, high: float, verdict: str) -> None:
+    assert judge_positive(OverSeeds((low + high) / 2, low, high, 3)) == verdict

@@ -1,0 +1,89 @@
+"""The study from start to end on toy text: interrupted, gone on with, skipped when done."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TABLES = (
+    "runs",
+    "perplexity",
+    "specialization",
+    "equivalence",
+    "curves",
+    "heatmaps",
+    "differences",
+    "languages",
+    "claims",
+)
+FIGURES = ("perplexity", "layers", "plane", "heatmap-upos", "heatmap-domain", "curves")
+
+
+def start(folder: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "analyses.design_choices", "--smoke", "-o", str(folder), *more]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_interrupted_and_gone_on_with(tmp_path: Path) -> None:
+    study = start(tmp_path)
+    while study.poll() is None and len(list(tmp_path.glob("cells/*/cell.json"))) < 3:
+        time.sleep(0.2)
+    study.send_signal(signal.SIGINT)
+    _, told = study.communicate(timeout=60)
+    assert study.returncode == 130, told
+    assert "Traceback" not in told
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*/cell.json")}
+    assert 3 <= len(done) < 22
+    assert not (tmp_path / "results").exists()
+
+    study = start(tmp_path)
+    _, told = study.communicate(timeout=120)
+    assert study.returncode == 0, told
+    assert f"{len(done)} of 22 runs are done" in told
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    check_tables(tmp_path / "results")
+    for name in FIGURES:
+        for suffix in ("pdf", "png", "csv", "json"):
+            assert (tmp_path / "figures" / f"design-{name}.{suffix}").stat().st_size > 0
+
+    before = {path: path.read_bytes() for path in (tmp_path / "results").iterdir()}
+    study = start(tmp_path)
+    _, told = study.communicate(timeout=120)
+    assert study.returncode == 0, told
+    assert "22 of 22 runs are done" in told
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def check_tables(folder: Path) -> None:
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
+    runs, perplexity = tables["runs"], tables["perplexity"]
+    assert len(runs) == 22
+    assert runs["perplexity"].between(2, 1000).all()
+    assert len(perplexity) == 11
+    assert (perplexity["ci_low"] < perplexity["perplexity"]).all()
+    assert (perplexity["ci_high"] > perplexity["perplexity"]).all()
+    dense = perplexity.set_index("cell").loc["en-dense-2", "active_parameters"]
+    routers = 2 * 4 * 32  # two layers of four experts, width 32
+    assert perplexity.set_index("cell").loc["en-token-top2-layer-learned", "active_parameters"] == dense + routers
+    labels = tables["specialization"].groupby("corpus")["label_set"].unique()
+    assert set(labels["en"]) == {"upos", "domain", "bertopic"}
+    assert set(labels["multilingual"]) == {"lang"}
+    assert set(tables["specialization"]["routing"]) == {"learned", "shadow"}
+    assert set(tables["curves"]["step"]) == {4, 8, 12}
+    assert set(tables["claims"]["verdict"].dropna()) <= {"supported", "not supported", "undecided"}
+    assert set(tables["languages"]["router"]) == {"learned", "frozen", "rerandomized", "guided"}
+
+
+def test_a_missing_corpus_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "analyses.design_choices", "--data", str(tmp_path), "-o", str(tmp_path / "out")]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "expected train_en.parquet" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert not (tmp_path / "out").exists()
