@@ -1,6 +1,7 @@
 """A checkpoint folder and a corpus of one's own: another family and another tokenizer than the demo's."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,15 @@ def dense_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTra
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def traced(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> Callable[[object, object], Path]:
+    """Trace a corpus with a checkpoint; gives the run folder."""
+
+    def trace(checkpoint: object, corpus: object) -> Path:
+        code, _, err = call("trace", checkpoint, corpus, "-o", tmp_path / "run")
+        assert code == 0, err
+        return tmp_path / "run"
+
+    return trace

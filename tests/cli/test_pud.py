@@ -15,11 +15,10 @@ PUD = Path(__file__).parents[3] / "shared" / "data" / "pud"
 @pytest.mark.slow
 @pytest.mark.skipif(not PUD.is_dir(), reason="the PUD treebanks are not here")
 @pytest.mark.parametrize("language", ["en", "de", "fr", "it"])
-def test_syntax_and_topics_of_a_treebank(tmp_path, call, language):
+def test_syntax_and_topics_of_a_treebank(call, traced, language):
     pytest.importorskip("bertopic")
-    treebank, run = PUD / f"{language}_pud-ud-test.conllu", tmp_path / "run"
-    code, _, err = call("trace", checkpoint_path("token"), treebank, "-o", run)
-    assert code == 0, err
+    treebank = PUD / f"{language}_pud-ud-test.conllu"
+    run = traced(checkpoint_path("token"), treebank)
     shift = "note: words are cut into"  # the checkpoint's tokenizer is of English
     code, _, err = call("syntax", run, "--gold", treebank, "--language", language, "--draws", 9)
     assert code == 0, err

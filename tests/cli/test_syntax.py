@@ -40,10 +40,8 @@ def pipeline(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, call, checkpoint, treebank):
-    code, _, err = call("trace", checkpoint, treebank, "-o", tmp_path / "run")
-    assert code == 0, err
-    return tmp_path / "run"
+def run(traced, checkpoint, treebank):
+    return traced(checkpoint, treebank)
 
 
 def test_gold_tags_beside_the_taggers(call, run, treebank, pipeline):

@@ -34,10 +34,8 @@ def table(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, call, checkpoint, table):
-    code, _, err = call("trace", checkpoint, table, "-o", tmp_path / "run")
-    assert code == 0, err
-    return tmp_path / "run"
+def run(traced, checkpoint, table):
+    return traced(checkpoint, table)
 
 
 def test_a_csv_with_a_label_column(call, run):

@@ -13,6 +13,7 @@ def main() -> None:
     import specialize.cli.compare
     import specialize.cli.exchange
     import specialize.cli.probe
+    import specialize.cli.train
     import specialize.cli.vocabulary  # noqa: F401 (all add their commands to the application)
     from specialize.cli.app import app
     from specialize.cli.console import say

@@ -214,7 +214,12 @@ def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizer
         side = "validation" if held_out else "train"
         texts[side].append(document.text)
         if column:
-            guides[side].append(document.labels.get(column, ""))
+            if column not in document.labels:
+                raise ConfigError(
+                    f"data.guide_column: expected {column} of every document, got none for {document.id!r}: "
+                    "leave the document out, or give it a value"
+                )
+            guides[side].append(document.labels[column])
     if not texts["validation"] or not texts["train"]:
         raise ConfigError(
             f"expected documents on both sides of the split, got {len(texts['train'])} to train on and "
@@ -261,6 +266,11 @@ def _guide(model: GPTMoEConfig, store: TokenStore, column: str | None) -> NDArra
     """Expert that each document should be sent to, int64 [documents]; None unless the router is guided."""
     if model.router_type != "guided":
         return None
+    if column is not None and store.guides is None:
+        raise ConfigError(
+            f"router_type guided: expected tokens prepared with data.guide_column = {column!r}, got some prepared "
+            "without: choose another folder for them"
+        )
     values, expert = np.unique(store.guides if store.guides is not None else [], return_inverse=True)
     if column is None or len(values) != model.num_experts:
         raise ConfigError(

@@ -11,6 +11,7 @@ from specialize.plot.text import MINUS, NBSP, NO_VALUE, clean_text, name_label_s
 from specialize.report.findings import METRIC, Finding, Record, find_best, format_p
 from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
 
+_TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
 _TOPIC_COLUMNS = {
     "topic": "topic",
     "size": "documents",
@@ -145,21 +146,15 @@ def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
     if info is None or info.empty:
         return None
     columns = [name for name in _TOPIC_COLUMNS if name in info.columns] or list(info.columns)[:5]
-    head = [[Cell(_TOPIC_COLUMNS.get(name, clean_text(name)), _column_kind(name)) for name in columns]]
+    head = [
+        [Cell(_TOPIC_COLUMNS.get(name, clean_text(name)), _TOPIC_COLUMN_KINDS.get(name, "text")) for name in columns]
+    ]
     body = [
-        [Cell(shorten(row[name], width=160), _column_kind(name)) for name in columns]
+        [Cell(shorten(row[name], width=160), _TOPIC_COLUMN_KINDS.get(name, "text")) for name in columns]
         for row in info.head(most).to_dict("records")
     ]
     more = f" (the first {most} of {len(info)})" if len(info) > most else ""
     return Table(f"Fitted topics{more}", head, body)
-
-
-def _column_kind(name: str) -> str:
-    return (
-        "number"
-        if name in ("size", "assigned")
-        else {"top_words": "text wide", "example": "text wider"}.get(name, "text")
-    )
 
 
 def quality_table(run: RunResults) -> Table | None:
