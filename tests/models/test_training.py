@@ -235,3 +235,20 @@ def test_a_guided_router_sends_each_label_to_its_expert(tmp_path):
         with torch.no_grad():
             logits = model(**tokenizer(sample, return_tensors="pt")).router_logits
         assert [layer[0].argmax().item() for layer in logits] == [expert] * len(logits)
+
+
+def test_a_guide_that_documents_lack_is_an_error(tmp_path):
+    with (tmp_path / "corpus.jsonl").open("w") as file:
+        for i in range(40):
+            label = {"lang": "ab"[i % 2]} if i != 7 else {}
+            file.write(json.dumps({"id": f"b{i}", "text": "abcd efgh " * 40} | label) + "\n")
+    text = CONFIG.format(router="guided", unit="sequence").replace("num_experts = 4", "num_experts = 2")
+    path = tmp_path / "guided.toml"
+    path.write_text(text.replace("[data]", '[data]\nguide_column = "lang"'))
+    with pytest.raises(ConfigError, match="expected lang of every document, got none for 'b7'"):
+        train(read_train_config(path), tmp_path / "run")
+    path.write_text(text.replace('"guided"', '"learned"'))
+    train(read_train_config(path), tmp_path / "learned", data=tmp_path / "data")
+    path.write_text(text.replace("[data]", '[data]\nguide_column = "lang"'))
+    with pytest.raises(ConfigError, match=r"expected tokens prepared with data\.guide_column = 'lang'"):
+        train(read_train_config(path), tmp_path / "guided", data=tmp_path / "data")
