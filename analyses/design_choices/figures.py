@@ -8,17 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, NullLocator
 
 from specialize import __version__
 from specialize.manifest import write_json
 from specialize.measure.results import write_table
-from specialize.plot import PAGE_WIDTH, expert_label_heatmap, layer_profile, save_figure, use_style
+from specialize.plot import (
+    PAGE_WIDTH,
+    expert_label_heatmap,
+    layer_profile,
+    perplexity_by_choice,
+    save_figure,
+    training_curves,
+    use_style,
+)
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER
 
 UNITS = {"token": PALETTE[0], "sequence": PALETTE[4]}
@@ -60,7 +65,7 @@ def _plan(results: Path) -> Iterator[tuple[str, str, Callable[[pd.DataFrame], Fi
         "design-perplexity",
         f"Held-out perplexity of every design choice on English text. {seeds}; a cell of one seed has none.",
         _draw_perplexity,
-        perplexity[(perplexity["corpus"] == "en") & perplexity["experts"].le(4)],
+        _name_designs(perplexity[(perplexity["corpus"] == "en") & perplexity["experts"].le(4)]),
     )
     profiles = english[(english["top_k"] == 2) & (english["scope"] == "layer") & english["layer"].notna()]
     yield (
@@ -92,41 +97,25 @@ def _plan(results: Path) -> Iterator[tuple[str, str, Callable[[pd.DataFrame], Fi
         "Specialization and router saturation over training (top-2, layer-wise, learned, one seed). Thick: mean over "
         "layers; thin: each layer; dotted: what two routers of these loads agree on by chance.",
         _draw_curves,
-        curves[(curves["routing"] == "learned")],
+        curves.assign(run=curves["cell"].str.split("-").str[1] + " routing"),
     )
 
 
 def _draw_perplexity(frame: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(PAGE_WIDTH * 0.72, 3.3), layout="constrained")
-    ax = figure.add_subplot()
-    routed = frame[frame["unit"] != "dense"]
-    groups = list(routed.groupby(["unit", "top_k", "scope"], sort=False).groups)
-    names = [f"{unit}, top-{k}, {'layer-wise' if scope == 'layer' else scope}" for unit, k, scope in groups]
-    widths = {1: "dense, active as top-1", 2: "dense, active as top-2", 4: "dense, total as the experts"}
-    dense = frame[frame["unit"] == "dense"]
-    for row in routed.itertuples():
-        place = groups.index((row.unit, row.top_k, row.scope)) + 0.2 * (list(ROUTERS).index(row.router) - 1)
-        _draw_dot(ax, row, place, UNITS[row.unit], ROUTERS[row.router])
-    for number, row in enumerate(dense.itertuples()):
-        names.append(widths[row.experts])
-        _draw_dot(ax, row, len(groups) + number, MUTED, "P")
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
-    ax.grid(axis="both")
-    ax.set_xlabel("held-out perplexity, mean over seeds with 95 % interval")
-    ax.set_title("Perplexity by design choice")
-    present = [router for router in ROUTERS if router in set(routed["router"])]
-    handles = [
-        Line2D([], [], color=MUTED, marker=ROUTERS[router], linestyle="none", markersize=4) for router in present
-    ]
-    figure.legend(handles, [ROUTER_NAMES.get(name, name) for name in present], loc="outside lower right", ncols=3)
+    figure = perplexity_by_choice(frame).figure
+    assert isinstance(figure, Figure)
     return figure
 
 
-def _draw_dot(ax: Axes, row: Any, place: float, color: str, marker: str) -> None:
-    if np.isfinite(row.ci_low):
-        ax.hlines(place, row.ci_low, row.ci_high, color=color, linewidth=0.9)
-    ax.plot(row.perplexity, place, color=color, marker=marker, markersize=4, linestyle="none", gid=row.cell)
+def _name_designs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add what the rows and the markers of the figure are called."""
+    widths = {1: "dense, active as top-1", 2: "dense, active as top-2", 4: "dense, total as all experts"}
+    routed = (
+        frame["unit"] + ", top-" + frame["top_k"].astype(str) + ", " + frame["scope"].replace("layer", "layer-wise")
+    )
+    dense = frame["unit"] == "dense"
+    variant = frame["router"].replace(ROUTER_NAMES).where(~dense, "dense")
+    return frame.assign(design=routed.where(~dense, frame["experts"].map(widths)), variant=variant)
 
 
 def _draw_layers(frame: pd.DataFrame) -> Figure:
@@ -201,35 +190,17 @@ def _draw_heatmap(frame: pd.DataFrame) -> Figure:
 
 def _draw_curves(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
-    panels = (
-        (METRIC, "upos", "U(part of speech | expert)", "share of H(POS)"),
-        (METRIC, "domain", "U(domain | expert)", "share of H(domain)"),
-        ("saturation", None, "Router saturation", "share of slots as at the end"),
-    )
-    for ax, (metric, label_set, title, axis) in zip(figure.subplots(1, 3, sharex=True), panels, strict=True):
-        own = frame[(frame["metric"] == metric) & (frame["label_set"].eq(label_set) if label_set else True)]
-        for unit, color in UNITS.items():
-            run = own[own["cell"].str.contains(f"-{unit}-")]
-            for _, layer in run.groupby("layer"):
-                ax.plot(layer["tokens"], layer["value"], color=color, linewidth=0.6, alpha=0.45)
-            mean = run.groupby("tokens")[["value", "null_mean"]].mean()
-            ax.plot(
-                mean.index, mean["value"], color=color, linewidth=1.6, marker="o", markersize=3, gid=f"{metric}-{unit}"
-            )
-            ax.plot(mean.index, mean["null_mean"], color=color, linewidth=0.9, linestyle=":")
-        ax.set_xscale("log")
-        ax.set_xticks(sorted(own["tokens"].unique()))
-        ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_ylim(bottom=0)
-        ax.grid(axis="y")
-        ax.set_title(title)
-        ax.set_ylabel(axis)
-        ax.set_xlabel("training tokens")
-    handles: list[Any] = [Line2D([], [], color=color, marker="o", markersize=3) for color in UNITS.values()]
-    handles.append(Line2D([], [], color=MUTED, linestyle=":"))
-    names = [*(f"{unit} routing" for unit in UNITS), "null (saturation: chance)"]
-    figure.legend(handles, names, loc="outside lower center", ncols=3)
+    axes = figure.subplots(1, 3, sharex=True)
+    for ax, (metric, label_set) in zip(axes, ((METRIC, "upos"), (METRIC, "domain"), ("saturation", None)), strict=True):
+        training_curves(frame, metric=metric, label_set=label_set, ax=ax)
+        legend = ax.get_legend()
+        handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        if label_set:
+            long, short = LABELS[label_set]
+            ax.set_title(f"U({long} | expert)")
+            ax.set_ylabel(f"share of H({short})")
+    figure.legend(handles, [*names[:-1], "null (saturation: chance)"], loc="outside lower center", ncols=3)
     return figure
 
 

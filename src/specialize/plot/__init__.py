@@ -1,18 +1,30 @@
 """Figures: a result frame in, matplotlib axes out."""
 
+from specialize.plot.forest import expert_forest
 from specialize.plot.heatmap import expert_label_heatmap
 from specialize.plot.load import expert_load
+from specialize.plot.pairs import coactivation, layer_flow
 from specialize.plot.plane import syntax_topic_plane
 from specialize.plot.profile import layer_profile
+from specialize.plot.repeats import repeats_by_label
 from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, save_figure, use_style
+from specialize.plot.tokens import expert_tokens
+from specialize.plot.training import perplexity_by_choice, training_curves
 
 __all__ = [
     "COLUMN_WIDTH",
     "PAGE_WIDTH",
+    "coactivation",
+    "expert_forest",
     "expert_label_heatmap",
     "expert_load",
+    "expert_tokens",
+    "layer_flow",
     "layer_profile",
+    "perplexity_by_choice",
+    "repeats_by_label",
     "save_figure",
     "syntax_topic_plane",
+    "training_curves",
     "use_style",
 ]

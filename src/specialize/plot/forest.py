@@ -1,0 +1,109 @@
+"""One expert's labels with their intervals."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from specialize.errors import MeasurementError
+from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.load import power_of_two
+from specialize.plot.profile import add_legend
+from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER, new_axes, use_style
+from specialize.plot.text import name_label_set, name_quantity, shorten
+
+_LOWEST = 2.0**-6
+
+
+def expert_forest(
+    frame: pd.DataFrame,
+    *,
+    layer: int,
+    expert: int,
+    label_set: str | None = None,
+    run: str | None = None,
+    routing: str = "learned",
+    most: int = 20,
+    level: float = 0.05,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how much more often than overall one expert meets each label, with 95 % intervals, strongest on top.
+
+    Lift is on a log2 scale; the dashed line is 1, as often as overall. Labels whose q-value exceeds `level` are hollow.
+    What lies below 1/64 is drawn there.
+
+    Args:
+        frame: result frame with rows of ``lift``.
+        layer: layer number as the frame has it.
+        expert: index of the expert.
+        label_set: needed where the frame holds several.
+        run: needed where the frame holds several.
+        routing: ``learned`` or ``shadow``.
+        most: labels at most; the farthest from 1 are kept.
+        level: q-value up to which a label counts as settled.
+        ax: axes to draw on; a new column-wide figure without.
+
+    Returns:
+        The axes. The settled points carry the gid ``settled``, the others ``unsettled``, intervals ``interval``.
+
+    Raises:
+        MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
+    """
+    rows = select_rows(frame, metric="lift", label_set=label_set, run=run, layer=layer, routing=routing)
+    label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
+    known = sorted(int(each) for each in rows["expert"].dropna().unique())
+    if expert not in known:
+        raise MeasurementError(f"expert: expected one of {known[0]} to {known[-1]}, got {expert}")
+    rows = rows[(rows["expert"] == expert) & rows["value"].notna() & rows["label"].notna()]
+    with np.errstate(divide="ignore"):
+        distance = np.log2(rows["value"].to_numpy(dtype=float)).clip(-60, 60)
+    kept = np.sort(np.argsort(-np.abs(distance), kind="stable")[:most])
+    rows = rows.iloc[kept[np.argsort(-distance[kept], kind="stable")]]
+    with use_style():
+        own_figure = ax is None
+        ax = new_axes(COLUMN_WIDTH, 1.1 + 0.17 * max(len(rows), 3)) if ax is None else ax
+        places = np.arange(len(rows))
+        value = rows["value"].to_numpy().clip(_LOWEST)
+        ax.axvline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1, gid="even")
+        low, high = (rows[name].to_numpy().clip(_LOWEST) for name in ("ci_low", "ci_high"))
+        ax.hlines(places, low, high, color=PALETTE[0], linewidth=0.9, zorder=2, gid="interval")
+        settled = (rows["q_value"] <= level).to_numpy()
+        for chosen, gid, face in ((settled, "settled", PALETTE[0]), (~settled, "unsettled", PAPER)):
+            ax.scatter(
+                value[chosen],
+                places[chosen],
+                s=18,
+                color=face,
+                edgecolors=PALETTE[0],
+                linewidths=0.9,
+                zorder=3,
+                gid=gid,
+            )
+        _scale(ax, np.concatenate([value, low[np.isfinite(low)], high[np.isfinite(high)]]))
+        ax.set_yticks(places, [shorten(label, width=24) for label in rows["label"]], parse_math=False)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.grid(axis="x")
+        origin = f"{shorten(run, width=28)}, layer {layer}, expert {expert}"
+        quantity = name_quantity("lift", label_set)
+        shadow = ", shadow router" if routing == "shadow" else ""
+        set_plain(ax, title=f"{origin}{shadow}", xlabel=quantity.axis, ylabel=name_label_set(label_set).axis)
+        if not settled.all():
+            look: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4}
+            handles = [Line2D([], [], **look), Line2D([], [], markerfacecolor=PAPER, **look)]
+            add_legend(ax, handles, [f"q ≤ {level:g}", f"q > {level:g}"], own_figure=own_figure)
+    return ax
+
+
+def _scale(ax: Axes, drawn: np.ndarray) -> None:
+    low = min(-1.0, float(np.floor(np.log2(drawn.min(initial=1.0)))))
+    high = max(1.0, float(np.ceil(np.log2(drawn.max(initial=1.0)))))
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(2.0 ** (low - 0.2), 2.0 ** (high + 0.2))
+    exponents = np.arange(low, high + 1, max(1, int(np.ceil((high - low) / 6))))
+    labels = [power_of_two(exponent) for exponent in exponents]
+    if low == np.log2(_LOWEST):
+        labels[0] = "≤ " + labels[0]
+    ax.set_xticks(2.0**exponents, labels, parse_math=False)
+    ax.minorticks_off()

@@ -1,0 +1,119 @@
+"""Experts against experts: which are chosen together, which follow each other from layer to layer."""
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+
+from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.load import power_of_two
+from specialize.plot.style import COLUMN_WIDTH, LIFT_COLORS, MUTED, NO_DATA, PAGE_WIDTH, new_axes, use_style
+from specialize.plot.text import shorten
+
+_DENSE = 1500  # cells from which the mesh is embedded as an image
+_LIMITS = (1.0, 5.0)
+
+
+def coactivation(
+    frame: pd.DataFrame, *, layer: int, run: str | None = None, routing: str = "learned", ax: Axes | None = None
+) -> Axes:
+    """Draw how much more often than chance two experts of a layer are chosen for the same token.
+
+    A cell is N(i, j) / N(i) over what the observed loads alone would give, on a log2 scale: white is chance.
+
+    Args:
+        frame: result frame with rows of ``coactivation`` (``expert`` i, ``label`` j, ``null_mean`` chance).
+        layer: layer number as the frame has it.
+        run: needed where the frame holds several.
+        routing: ``learned`` or ``shadow``.
+        ax: axes to draw on; a new figure of fitting size without.
+
+    Returns:
+        The axes. Its mesh has the gid ``cells`` and holds log2 of the ratio, [expert, expert]; NaN where there is none.
+
+    Raises:
+        MeasurementError: the frame has no such rows, or several runs and none was named.
+    """
+    rows = select_rows(frame, metric="coactivation", run=run, layer=layer, routing=routing)
+    return _draw_pairs(
+        rows, layer, ("Co-activation", "chosen together ÷ by chance", "expert", "expert chosen with it"), ax
+    )
+
+
+def layer_flow(
+    frame: pd.DataFrame, *, layer: int, run: str | None = None, routing: str = "learned", ax: Axes | None = None
+) -> Axes:
+    """Draw how much more often than by chance each expert of a layer is followed by each expert of the next.
+
+    A cell is P(next expert | expert) over the next expert's own share, on a log2 scale: white is chance.
+
+    Args:
+        frame: result frame with rows of ``transition`` (``expert`` of this layer, ``label`` of the next).
+        layer: the earlier layer, numbered as the frame has it.
+        run: needed where the frame holds several.
+        routing: ``learned`` or ``shadow``.
+        ax: axes to draw on; a new figure of fitting size without.
+
+    Returns:
+        The axes. Its mesh has the gid ``cells`` and holds log2 of the ratio, [expert, next expert].
+
+    Raises:
+        MeasurementError: the frame has no such rows, or several runs and none was named.
+    """
+    rows = select_rows(frame, metric="transition", run=run, layer=layer, routing=routing)
+    names = (
+        "Flow to the next layer",
+        "followed by ÷ by chance",
+        f"expert of layer {layer}",
+        "expert of the next layer",
+    )
+    return _draw_pairs(rows, layer, names, ax)
+
+
+def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str], ax: Axes | None) -> Axes:
+    run = only_value(rows, "run")
+    ratio = _tabulate(rows)
+    with use_style():
+        width = float(np.clip(0.28 * ratio.shape[1] + 1.3, COLUMN_WIDTH, PAGE_WIDTH))
+        if ax is None:
+            ax = new_axes(width, (width - 1.1) * ratio.shape[0] / ratio.shape[1] + 1.0)
+        cells = ratio.to_numpy()
+        finite = np.abs(cells[np.isfinite(cells)])
+        limit = float(np.clip(np.ceil(2 * finite.max(initial=0.0)) / 2, *_LIMITS))
+        dense = cells.size > _DENSE
+        seaborn.heatmap(
+            ratio,
+            ax=ax,
+            cmap=LIFT_COLORS,
+            vmin=-limit,
+            vmax=limit,
+            mask=ratio.isna(),
+            cbar=False,
+            xticklabels=max(1, ratio.shape[1] // 16),
+            yticklabels=max(1, ratio.shape[0] // 16),
+            linewidths=0 if dense else 0.4,
+            linecolor="none",
+            rasterized=dense,
+        )
+        mesh = ax.collections[0]
+        mesh.set_gid("cells")
+        ax.set_facecolor(NO_DATA)
+        ax.tick_params(axis="y", rotation=0)
+        title, quantity, rows_name, columns_name = names
+        set_plain(ax, title=f"{title}\n{shorten(run, width=30)}, layer {layer}", xlabel=columns_name, ylabel=rows_name)
+        bar = ax.figure.colorbar(mesh, ax=ax, shrink=0.8, pad=0.03)
+        exponents = np.arange(-np.floor(limit), np.floor(limit) + 1)
+        bar.set_ticks(exponents.tolist(), labels=[power_of_two(exponent) for exponent in exponents])
+        bar.outline.set_visible(False)
+        bar.ax.set_title(quantity, loc="right", fontsize=6.5, color=MUTED)
+    return ax
+
+
+def _tabulate(rows: pd.DataFrame) -> pd.DataFrame:
+    """log2 of value over chance, [expert, label], every index from 0 to the largest."""
+    rows = rows[rows["expert"].notna() & rows["label"].notna()]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log2(rows["value"].to_numpy() / rows["null_mean"].to_numpy()).clip(-60.0, 60.0)
+    table = pd.DataFrame({"i": rows["expert"].astype(int), "j": rows["label"].astype(int), "ratio": ratio})
+    table = table.pivot_table(index="i", columns="j", values="ratio", dropna=False)
+    return table.reindex(index=range(table.index.max() + 1), columns=range(table.columns.max() + 1))

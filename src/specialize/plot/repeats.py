@@ -1,0 +1,78 @@
+"""How often neighbouring tokens share an expert, by label and against chance."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.profile import add_legend
+from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
+from specialize.plot.text import name_label_set, shorten
+
+_TITLES = {
+    "first_expert_repeats": "Neighbouring tokens with the same first expert",
+    "any_expert_repeats": "Neighbouring tokens with an expert in common",
+}
+
+
+def repeats_by_label(
+    frame: pd.DataFrame,
+    *,
+    label_set: str | None = None,
+    metric: str = "first_expert_repeats",
+    run: str | None = None,
+    layers: tuple[int, ...] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the share of neighbouring tokens that share an expert, a row a label, with chance beside it.
+
+    A point a layer with its 95 % interval; a tick in its colour is the same tokens in random order.
+
+    Args:
+        frame: result frame with rows of `metric` for the labels of documents.
+        label_set: needed where the frame holds several.
+        metric: ``first_expert_repeats`` or ``any_expert_repeats``.
+        run: needed where the frame holds several.
+        layers: which; the first, the middle and the last unless given.
+        ax: axes to draw on; a new column-wide figure without.
+
+    Returns:
+        The axes. Points of layer l carry the gid ``value-l``, the ticks ``chance-l``.
+
+    Raises:
+        MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
+    """
+    labelled = frame[frame["label"].notna()] if "label" in frame else frame
+    rows = select_rows(labelled, metric=metric, label_set=label_set, run=run, routing="learned")
+    label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
+    present = np.unique(rows["layer"].dropna()).astype(int)
+    chosen = layers or tuple(dict.fromkeys(int(present[place]) for place in (0, len(present) // 2, -1)))
+    names = [str(name) for name in pd.unique(rows["label"])]
+    with use_style():
+        own_figure = ax is None
+        ax = new_axes(COLUMN_WIDTH, 1.2 + 0.22 * max(len(names), 3)) if ax is None else ax
+        handles = []
+        for number, layer in enumerate(chosen):
+            look = series_look(number)
+            own = select_rows(rows, metric=metric, layer=layer).set_index("label").reindex(names)
+            places = np.arange(len(names)) + 0.5 * ((number + 0.5) / len(chosen) - 0.5)
+            ax.hlines(places, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9)
+            ax.plot(own["value"], places, color=look.color, marker=look.marker, markersize=3.5, linestyle="none",
+                    gid=f"value-{layer}")  # fmt: skip
+            ax.plot(own["null_mean"], places, color=look.color, marker="|", markersize=6, linestyle="none",
+                    gid=f"chance-{layer}")  # fmt: skip
+            handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linestyle="none"))
+        ax.set_yticks(range(len(names)), [shorten(name, width=24) for name in names], parse_math=False)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_xlim(left=0.0)
+        ax.grid(axis="x")
+        set_plain(
+            ax,
+            title=f"{_TITLES.get(metric, metric)}\n{shorten(run, width=34)}",
+            xlabel="share of neighbouring pairs",
+            ylabel=name_label_set(label_set).axis,
+        )
+        handles.append(Line2D([], [], color=MUTED, marker="|", markersize=6, linestyle="none"))
+        add_legend(ax, handles, [*(f"layer {layer}" for layer in chosen), "in random order"], own_figure=own_figure)
+    return ax

@@ -1,0 +1,76 @@
+"""The tokens that experts take, as a table to print."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from specialize.errors import MeasurementError
+from specialize.plot.style import GRID, INK, MUTED, PAGE_WIDTH, new_axes, use_style
+from specialize.plot.text import NO_VALUE, clean_text, shorten
+
+_NEEDED = ("layer", "token", "expert", "rank", "text", "share")
+
+
+def expert_tokens(
+    table: pd.DataFrame,
+    *,
+    layer: int,
+    experts: Sequence[int] | None = None,
+    token: str = "input",
+    routing: str = "learned",
+    most: int = 10,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the token ids of which each expert takes the largest share: a column an expert, a row a rank.
+
+    Behind each token stands the share of its occurrences that the expert takes.
+
+    Args:
+        table: top tokens as `specialize.measure.vocabulary_rows.vocabulary_specialization` gives them, of one run.
+        layer: layer number as the table has it.
+        experts: which; the first eight unless given.
+        token: ``input``, ``predicted`` or ``next``.
+        routing: ``learned`` or ``shadow``.
+        most: ranks at most.
+        ax: axes to draw on; a new page-wide figure without.
+
+    Returns:
+        The axes. Each token's text has the gid ``token-EXPERT-RANK``.
+
+    Raises:
+        MeasurementError: the table lacks a column or has no such rows.
+    """
+    missing = [name for name in _NEEDED if name not in table.columns]
+    if missing:
+        raise MeasurementError(f"top tokens: expected the columns {', '.join(_NEEDED)}, got no {missing[0]!r}")
+    rows = table[(table["layer"] == layer) & (table["token"] == token)]
+    if "routing" in rows:
+        rows = rows[rows["routing"] == routing]
+    present = sorted(int(each) for each in rows["expert"].unique())
+    chosen = list(experts) if experts is not None else present[:8]
+    if not chosen or not set(chosen) <= set(present):
+        raise MeasurementError(
+            f"top tokens: expected {token} tokens of experts {chosen} at layer {layer}, the table has "
+            f"{f'those of {present[0]} to {present[-1]}' if present else 'none'}"
+        )
+    rows = rows[rows["expert"].isin(chosen)].sort_values("rank")
+    rows = rows.groupby("expert").head(most)
+    longest = int(rows.groupby("expert").size().max())
+    with use_style():
+        ax = new_axes(min(PAGE_WIDTH, 0.5 + 0.95 * len(chosen)), 0.55 + 0.17 * longest) if ax is None else ax
+        width = max(5, int(13 * min(1.0, 7 / len(chosen))))
+        for column, expert in enumerate(chosen):
+            ax.text(column, -1, f"expert {expert}", color=INK, fontweight="bold", fontsize=6.5, va="center")
+            for rank, row in enumerate(rows[rows["expert"] == expert].itertuples()):
+                known = isinstance(row.text, str) and clean_text(row.text) != ""
+                name = shorten(row.text, width=width) if known else NO_VALUE
+                ax.text(column, rank, name, color=INK, fontsize=6.5, va="center", gid=f"token-{expert}-{rank}")
+                ax.text(column + 0.9, rank, f"{row.share:.0%}", color=MUTED, fontsize=5.5, va="center", ha="right")
+        ax.hlines(np.arange(longest + 1) - 0.5, -0.05, len(chosen) - 0.1, color=GRID, linewidth=0.5, zorder=0)
+        ax.set_xlim(-0.05, len(chosen) - 0.05)
+        ax.set_ylim(longest - 0.5, -1.6)
+        ax.set_axis_off()
+        ax.set_title(f"Layer {layer}: {token} tokens by the share of them that the expert takes", parse_math=False)
+    return ax

@@ -1,0 +1,126 @@
+"""Quantities over training, and how good the trained models are."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, NullLocator
+
+from specialize.errors import MeasurementError
+from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.profile import add_legend
+from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
+from specialize.plot.text import name_quantity, shorten
+
+_SATURATION = ("Router saturation", "share of slots as at the end")
+
+
+def training_curves(
+    frame: pd.DataFrame,
+    *,
+    metric: str = "saturation",
+    label_set: str | None = None,
+    time: str = "tokens",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw `metric` over training: thick the mean over layers of each run, thin its layers, dotted its null.
+
+    Args:
+        frame: result frame with one more column, `time`.
+        metric: name of a quantity of whole layers; ``saturation``, whose null is agreement by chance, or
+            ``uncertainty_coefficient``.
+        label_set: needed where the frame holds several.
+        time: column of the training tokens or steps.
+        ax: axes to draw on; a new column-wide figure without.
+
+    Returns:
+        The axes. Thick lines carry the gid ``mean-N``, N counting the runs, thin ones ``layer-N``, dotted ``null-N``.
+
+    Raises:
+        MeasurementError: the frame has no such rows or column, or several label sets and none was named.
+    """
+    if time not in frame.columns:
+        raise MeasurementError(f"time: expected a column of training tokens or steps, got no column {time!r}")
+    rows = select_rows(frame, metric=metric, label_set=label_set, routing="learned")
+    rows = rows[rows["layer"].notna()]
+    label_set = only_value(rows, "label_set") or None
+    with use_style():
+        own_figure = ax is None
+        ax = new_axes(COLUMN_WIDTH, 2.4) if ax is None else ax
+        handles: list[Any] = []
+        names = []
+        for number, (run, own) in enumerate(rows.groupby("run", sort=False)):
+            look = series_look(number)
+            for _, layer in own.sort_values(time).groupby("layer"):
+                ax.plot(layer[time], layer["value"], color=look.color, linewidth=0.6, alpha=0.45, gid=f"layer-{number}")
+            mean = own.groupby(time)[["value", "null_mean"]].mean()
+            ax.plot(mean.index, mean["value"], color=look.color, linewidth=1.6, marker=look.marker, markersize=3,
+                    gid=f"mean-{number}")  # fmt: skip
+            ax.plot(mean.index, mean["null_mean"], color=look.color, linewidth=0.9, linestyle=":", gid=f"null-{number}")
+            handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=3))
+            names.append(shorten(run, width=34))
+        ax.set_xscale("log")
+        ax.set_xticks(_spread_ticks(np.unique(rows[time])))
+        ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        ax.grid(axis="y")
+        quantity = name_quantity(metric, label_set)
+        title, axis = _SATURATION if metric == "saturation" else (quantity.title, quantity.axis)
+        set_plain(ax, title=title, xlabel=f"training {time}", ylabel=axis)
+        if rows["null_mean"].notna().any():
+            handles.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
+            names.append("chance" if metric == "saturation" else "null")
+        add_legend(ax, handles, names, own_figure=own_figure)
+    return ax
+
+
+def _spread_ticks(times: np.ndarray) -> list[float]:
+    """Times that are far enough from each other to be labelled."""
+    kept: list[float] = []
+    for value in times:
+        if not kept or value >= 1.8 * kept[-1]:
+            kept.append(float(value))
+    return kept
+
+
+def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw perplexities with their intervals: a row a design, a colour and marker a variant of it.
+
+    Args:
+        frame: ``design`` (a row of the figure), ``variant`` (its colour and marker), ``perplexity``, ``ci_low``,
+            ``ci_high`` (missing where there is one seed).
+        ax: axes to draw on; a new figure without.
+
+    Returns:
+        The axes. Points of variant v carry the gid ``value-v``, their intervals ``interval-v``.
+
+    Raises:
+        MeasurementError: a column is missing.
+    """
+    needed = ("design", "variant", "perplexity", "ci_low", "ci_high")
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise MeasurementError(f"perplexities: expected the columns {', '.join(needed)}, got no {missing[0]!r}")
+    designs, variants = (list(pd.unique(frame[name])) for name in ("design", "variant"))
+    with use_style():
+        own_figure = ax is None
+        ax = new_axes(1.5 * COLUMN_WIDTH, 1.0 + 0.24 * max(len(designs), 3)) if ax is None else ax
+        handles = []
+        for number, variant in enumerate(variants):
+            look = series_look(number)
+            own = frame[frame["variant"] == variant]
+            places = np.array([designs.index(design) for design in own["design"]])
+            places = places + 0.6 * ((number + 0.5) / len(variants) - 0.5)
+            ax.hlines(places, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9, gid=f"interval-{variant}")
+            ax.plot(own["perplexity"], places, color=look.color, marker=look.marker, markersize=4, linestyle="none",
+                    gid=f"value-{variant}")  # fmt: skip
+            handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linestyle="none"))
+        ax.set_yticks(range(len(designs)), [shorten(design, width=36) for design in designs], parse_math=False)
+        ax.set_ylim(len(designs) - 0.5, -0.5)
+        ax.grid(axis="both")
+        set_plain(ax, title="Perplexity by design choice", xlabel="held-out perplexity", ylabel="")
+        add_legend(ax, handles, [shorten(variant) for variant in variants], own_figure=own_figure)
+    return ax
