@@ -74,11 +74,11 @@ def dense_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTra
 
 
 @pytest.fixture
-def traced(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> Callable[[object, object], Path]:
+def traced(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> Callable[..., Path]:
     """Trace a corpus with a checkpoint; gives the run folder."""
 
-    def trace(checkpoint: object, corpus: object) -> Path:
-        code, _, err = call("trace", checkpoint, corpus, "-o", tmp_path / "run")
+    def trace(checkpoint: object, corpus: object, *options: object) -> Path:
+        code, _, err = call("trace", checkpoint, corpus, "-o", tmp_path / "run", *options)
         assert code == 0, err
         return tmp_path / "run"
 

@@ -67,6 +67,7 @@ def test_returns_the_page_and_writes_each_figure_with_its_frame_and_sidecar(pair
         "heatmap-1-toy-token-upos", "heatmap-1-toy-token-bertopic",
         "heatmap-2-toy-sequence-upos", "heatmap-2-toy-sequence-bertopic",
         "load-1-toy-token", "load-2-toy-sequence",
+        *(f"forest-{run}-{name}" for run in ("1-toy-token", "2-toy-sequence") for name in ("upos", "bertopic")),
     }  # fmt: skip
     for stem in stems:
         assert sorted(path.suffix for path in figures.glob(f"{stem}.*")) == [".csv", ".json", ".png"]

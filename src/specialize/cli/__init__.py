@@ -12,6 +12,7 @@ def main() -> None:
     import specialize.cli.commands
     import specialize.cli.compare
     import specialize.cli.exchange
+    import specialize.cli.figures
     import specialize.cli.probe
     import specialize.cli.train
     import specialize.cli.vocabulary  # noqa: F401 (all add their commands to the application)

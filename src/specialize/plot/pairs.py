@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
-from specialize.plot.style import COLUMN_WIDTH, LIFT_COLORS, MUTED, NO_DATA, PAGE_WIDTH, new_axes, use_style
+from specialize.plot.style import COLUMN_WIDTH, LIFT_COLORS, NO_DATA, PAGE_WIDTH, new_axes, use_style
 from specialize.plot.text import shorten
 
 _DENSE = 1500  # cells from which the mesh is embedded as an image
@@ -105,7 +105,7 @@ def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str]
         exponents = np.arange(-np.floor(limit), np.floor(limit) + 1)
         bar.set_ticks(exponents.tolist(), labels=[power_of_two(exponent) for exponent in exponents])
         bar.outline.set_visible(False)
-        bar.ax.set_title(quantity, loc="right", fontsize=6.5, color=MUTED)
+        bar.set_label(quantity)
     return ax
 
 

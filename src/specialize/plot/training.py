@@ -107,7 +107,7 @@ def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes
     designs, variants = (list(pd.unique(frame[name])) for name in ("design", "variant"))
     with use_style():
         own_figure = ax is None
-        ax = new_axes(1.5 * COLUMN_WIDTH, 1.0 + 0.24 * max(len(designs), 3)) if ax is None else ax
+        ax = new_axes(1.5 * COLUMN_WIDTH, 1.0 + 0.3 * max(len(designs), 3)) if ax is None else ax
         handles = []
         for number, variant in enumerate(variants):
             look = series_look(number)

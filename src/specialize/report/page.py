@@ -15,8 +15,9 @@ from specialize.errors import SpecializeError
 from specialize.plot.style import check_formats
 from specialize.plot.text import clean_text, name_label_set
 from specialize.report import tables
-from specialize.report.figures import DrawnFigure, draw_figure, plan_figures, provenance_of
+from specialize.report.figures import DrawnFigure, draw_figure, provenance_of
 from specialize.report.findings import Record, describe, find_best, read_records
+from specialize.report.plan import plan_figures
 from specialize.report.runs import TOPICS, RunResults, read_runs
 from specialize.report.svg import inline_svg
 from specialize.report.words import compare, list_caveats
@@ -94,7 +95,7 @@ def render_page(
         layer_tables=[_part(run, tables.layer_table(run, records), _missing(run)) for run in runs],
         figures={
             section: [_show_figure(figure) for figure in drawn if figure.spec.section == section]
-            for section in ("profile", "plane", "heatmap", "load")
+            for section in ("profile", "plane", "heatmap", "forest", "tokens", "load", "routing")
         },
         missing=[hint for run in runs for hint in _missing(run)],
         load_tables=[table for run in runs if (table := tables.load_table(run))],

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from specialize.errors import MeasurementError, TraceError
+from specialize.measure.results import read_results
 from specialize.plot.frames import complete_frame
 from specialize.plot.text import clean_text
 
@@ -31,6 +32,8 @@ class RunResults:
         taggers: by tag, how a tagger compares with gold tags, see `specialize.measure.tagger_error`.
         topics: result frames by label set: ``bertopic`` first, then known labels by name.
         topic_info: one row a fitted topic, all columns strings, or None.
+        routing: what `specialize routing` measured, or None.
+        top_tokens: the table of `specialize vocabulary`, or None.
         topic_quality: quantity (str) and value (float) of the topic fit, or None.
     """
 
@@ -43,6 +46,8 @@ class RunResults:
     topics: dict[str, pd.DataFrame]
     topic_info: pd.DataFrame | None
     topic_quality: pd.DataFrame | None
+    routing: pd.DataFrame | None = None
+    top_tokens: pd.DataFrame | None = None
 
     @property
     def routing_unit(self) -> str:
@@ -120,6 +125,8 @@ def _read_run(path: Path) -> RunResults:
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
         topic_info=_read_table(path / "topics" / "topic_info.csv", text=True),
         topic_quality=_read_quality(path / "topics" / "topic_quality.csv"),
+        routing=_read_routing(path / "routing"),
+        top_tokens=_read_table(path / "vocabulary" / "top_tokens.csv", text=False),
     )
 
 
@@ -143,13 +150,21 @@ def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
     return frames
 
 
+def _read_routing(folder: Path) -> pd.DataFrame | None:
+    if not (folder / "routing.parquet").is_file():
+        return None
+    return complete_frame(read_results(folder, "routing"))
+
+
 def _read_table(path: Path, *, text: bool) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
     except (ValueError, OSError) as error:
-        raise MeasurementError(f"{path}: expected a CSV table, got: {clean_text(error)}; fit topics again") from None
+        raise MeasurementError(
+            f"{path}: expected a CSV table, got: {clean_text(error)}; measure the run again"
+        ) from None
 
 
 def _read_quality(path: Path) -> pd.DataFrame | None:
@@ -182,12 +197,14 @@ def _distinct(runs: list[tuple[str, Path]]) -> list[str]:
 def _rename(run: RunResults, name: str) -> RunResults:
     label = RunResults(**{**vars(run), "name": name}).label
     frames = {key: frame.assign(run=label) for key, frame in run.frames.items()}
+    others = {key: getattr(run, key) for key in ("routing", "top_tokens")}
     return RunResults(
         **{
             **vars(run),
             "name": name,
             "syntax": {key: frames[key] for key in run.syntax},
             "topics": {key: frames[key] for key in run.topics},
+            **{key: None if frame is None else frame.assign(run=label) for key, frame in others.items()},
         }
     )
 
