@@ -1,5 +1,7 @@
 """A report of one or several runs: an HTML page that needs nothing but itself, and its figures on disk."""
 
+import base64
+import hashlib
 import shlex
 from collections.abc import Sequence
 from importlib.resources import files
@@ -15,6 +17,7 @@ from specialize.errors import SpecializeError
 from specialize.plot.style import check_formats
 from specialize.plot.text import clean_text, name_label_set
 from specialize.report import tables
+from specialize.report.explorer import collect_explorer, dump_json
 from specialize.report.figures import DrawnFigure, draw_figure, provenance_of
 from specialize.report.findings import Record, describe, find_best, read_records
 from specialize.report.plan import plan_figures
@@ -81,9 +84,17 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    css = files("specialize.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    css, script = (
+        files("specialize.report").joinpath("templates", name).read_text(encoding="utf-8")
+        for name in ("report.css", "explorer.js")
+    )
+    explorer = collect_explorer(runs)
     return environment.get_template("report.html.j2").render(
-        css=Markup(css),  # the package's own file
+        css=Markup(css),  # the package's own files
+        script=Markup(script),
+        # the policy of the page names the one script that may run: none that a corpus brings can
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        explorer=None if explorer is None else Markup(dump_json(explorer)),
         version=__version__,
         command=clean_text(command),
         names=[run.label for run in runs],

@@ -1,0 +1,141 @@
+"""What the expert explorer of a report shows: passages with their routing, and what each expert takes."""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from specialize.plot.text import clean_text, name_label_set, shorten
+from specialize.report.runs import RunResults
+from specialize.trace import RoutingTrace, open_trace
+
+PASSAGES = 12
+TOKENS = 160
+LABELS = 5
+_MOST_TOKENS = 8
+
+
+def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
+    """Return what the explorer needs of `runs`, JSON-serialisable; None where no run has a trace with its text.
+
+    Passages are the beginnings of documents spread evenly over the corpus. Experts and weights of a layer are bytes,
+    [tokens, k] in rows, in base64: 255 is no expert (65,535 where an expert needs two bytes), and a weight of one.
+    """
+    shown = [view for run in runs if (view := _view_run(run)) is not None]
+    return {"runs": shown} if shown else None
+
+
+def dump_json(value: Any) -> str:
+    """Return JSON that cannot end the element it stands in, whatever the corpus says."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _view_run(run: RunResults) -> dict[str, Any] | None:
+    if not (run.path / "trace").is_dir():
+        return None  # results were copied without their trace
+    trace = open_trace(run.path)
+    documents = trace.documents()
+    tokens = trace.tokens()
+    if not trace.layers or not len(tokens) or "char_start" not in tokens or "text" not in documents:
+        return None
+    rows, passages = _choose_passages(tokens, documents)
+    if not passages:
+        return None
+    return {
+        "name": run.label,
+        "passages": passages,
+        "layers": [_view_layer(run, trace, router.name, rows) for router in trace.layers],
+    }
+
+
+def _choose_passages(tokens: pd.DataFrame, documents: pd.DataFrame) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Rows of the tokens shown, and the passages they make."""
+    places = tokens["document"].to_numpy()
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    ends = np.append(starts[1:], len(places))
+    known = documents["text"].notna().to_numpy()[places[starts]]
+    starts, ends = starts[known], ends[known]
+    chosen = np.unique(np.linspace(0, len(starts) - 1, PASSAGES if len(starts) else 0).astype(int))
+    rows: list[np.ndarray] = []
+    passages = []
+    for place in chosen:
+        own = np.arange(starts[place], min(ends[place], starts[place] + TOKENS))
+        document = documents.iloc[int(places[own[0]])]
+        spans = tokens.iloc[own][["char_start", "char_end"]].to_numpy()
+        rows.append(own)
+        passages.append({"title": shorten(document["id"], width=60), "tokens": _cut_text(document["text"], spans)})
+    return np.concatenate(rows) if rows else np.empty(0, np.int64), passages
+
+
+def _cut_text(text: str, spans: np.ndarray) -> list[str]:
+    """The text of each token, white space before it included; pieces of one character share its place."""
+    pieces, done = [], int(spans[0, 0])
+    for start, end in spans.tolist():
+        piece = text[min(done, start) if start >= done else done : end]
+        pieces.append(_keep_space(piece))
+        done = max(done, end)
+    return pieces
+
+
+def _keep_space(piece: str) -> str:
+    before, after = (" " if end.isspace() else "" for end in (piece[:1], piece[-1:]))
+    cleaned = clean_text(piece)
+    return f"{before}{cleaned}{after}" if cleaned else before
+
+
+def _view_layer(run: RunResults, trace: RoutingTrace, name: str, rows: np.ndarray) -> dict[str, Any]:
+    router = next(each for each in trace.layers if each.name == name)
+    experts = trace.experts(name)[rows]
+    wide = router.num_experts > 255
+    packed = experts.astype(np.uint16 if wide else np.uint8)  # -1 becomes the largest number
+    view = {
+        "layer": router.layer,
+        "router": clean_text(name),
+        "experts": router.num_experts,
+        "k": int(experts.shape[1]),
+        "wide": wide,
+        "chosen": base64.b64encode(packed.astype("<u2" if wide else "u1").tobytes()).decode(),
+        "labels": _strongest_labels(run, router.layer, name),
+        "tokens": _top_tokens(run, router.layer, name),
+    }
+    if "weights" in trace.contents:
+        weights = np.nan_to_num(trace.weights(name)[rows]).clip(0, 1)
+        view["weights"] = base64.b64encode(np.rint(weights * 255).astype(np.uint8).tobytes()).decode()
+    return view
+
+
+def _strongest_labels(run: RunResults, layer: int, router: str) -> dict[str, list[list[Any]]]:
+    """For each expert the labels of the largest lift: label set, label, lift, interval, q."""
+    found: dict[str, list[list[Any]]] = {}
+    for label_set, frame in run.frames.items():
+        rows = frame[(frame["metric"] == "lift") & (frame["layer"] == layer) & (frame["routing"] == "learned")]
+        if "router" in rows and rows["router"].notna().any():
+            rows = rows[rows["router"] == router]
+        rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
+        for expert, own in rows.groupby("expert"):
+            short = name_label_set(label_set).short
+            found.setdefault(str(int(expert)), []).extend(
+                [short, shorten(row.label, width=48), *map(_round, (row.value, row.ci_low, row.ci_high, row.q_value))]
+                for row in own.head(LABELS).itertuples()
+            )
+    return found
+
+
+def _round(value: float) -> float | None:
+    return float(f"{value:.3g}") if np.isfinite(value) else None
+
+
+def _top_tokens(run: RunResults, layer: int, router: str) -> dict[str, list[str]]:
+    table = run.top_tokens
+    if table is None:
+        return {}
+    rows = table[(table["layer"] == layer) & (table["router"] == router)]
+    rows = rows[(rows["token"] == "input") & (rows["routing"] == "learned") & rows["text"].notna()]
+    return {
+        str(int(expert)): [shorten(text, width=20) for text in own.sort_values("rank")["text"].head(_MOST_TOKENS)]
+        for expert, own in rows.groupby("expert")
+    }

@@ -1,0 +1,145 @@
+"use strict";
+(() => {
+  const section = document.getElementById("explorer");
+  const data = JSON.parse(document.getElementById("explorer-data").textContent);
+  const pick = (name) => section.querySelector(`[name="${name}"]`);
+  const [runs, layers, experts, colour] = ["run", "layer", "expert", "colour"].map(pick);
+  const labels = section.querySelector(".labels tbody");
+  const [note, list, over] = [".tokens", ".passages", ".over"].map((name) => section.querySelector(name));
+  const hues = 7;
+
+  const make = (tag, text, kind) => {
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;
+    if (kind) node.className = kind;
+    return node;
+  };
+  const fill = (select, names) => select.replaceChildren(...names.map((name, i) => new Option(name, i)));
+  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const unpack = (layer) => {
+    if (!layer.read) {
+      const raw = bytes(layer.chosen);
+      layer.none = layer.wide ? 65535 : 255;
+      layer.read = layer.wide ? raw.reduce((all, byte, i) => { all[i >> 1] |= byte << (8 * (i & 1)); return all; }, new Uint16Array(raw.length / 2)) : raw;
+      layer.gate = layer.weights ? bytes(layer.weights) : null;
+    }
+    return layer;
+  };
+  const paint = (node, expert, strength) => {
+    node.style.background = `color-mix(in srgb, var(--series-${expert % hues + 1}) ${Math.round(strength)}%, transparent)`;
+  };
+  const slotsOf = (layer, row) => {
+    const slots = [];
+    for (let slot = 0; slot < layer.k; slot++) {
+      const expert = layer.read[row * layer.k + slot];
+      if (expert !== layer.none) slots.push([expert, layer.gate ? layer.gate[row * layer.k + slot] / 255 : null]);
+    }
+    return slots;
+  };
+  const say = (layer, slots) => `layer ${layer.layer}: ` + (slots.map(([expert, weight]) => `expert ${expert}` + (weight === null ? "" : ` (${weight.toFixed(2)})`)).join(", ") || "no expert");
+
+  const current = () => {
+    const run = data.runs[runs.value];
+    return [run, unpack(run.layers[layers.value]), Number(experts.value) - 1];
+  };
+
+  const showLabels = (layer, expert) => {
+    const rows = expert < 0 ? [] : layer.labels[expert] || [];
+    labels.replaceChildren(...rows.map(([set, label, lift, low, high, q]) => {
+      const row = make("tr");
+      const span = low === null ? "–" : `${low} to ${high}`;
+      row.append(make("th", label), make("td", set), make("td", lift, "number"), make("td", span, "number"), make("td", q === null ? "–" : q, "number"));
+      row.firstChild.scope = "row";
+      return row;
+    }));
+    section.querySelector(".labels").hidden = !rows.length;
+    const tokens = expert < 0 ? [] : layer.tokens[expert] || [];
+    note.textContent = expert < 0 ? "Choose an expert to see its labels, and the passages that use it most."
+      : tokens.length ? "Takes most of the tokens: " + tokens.join(" · ") : rows.length ? "" : "Nothing was measured of this expert.";
+  };
+
+  const showPassages = (run, layer, expert) => {
+    let row = 0;
+    const shown = run.passages.map((passage, number) => {
+      const article = make("article");
+      const text = make("p");
+      let hits = 0;
+      for (const token of passage.tokens) {
+        const slots = slotsOf(layer, row++);
+        const span = make("span", token);
+        span.title = say(layer, slots);
+        const [first] = slots;
+        const own = slots.find(([each]) => each === expert);
+        if (own) hits++;
+        const told = expert < 0 ? first : own;
+        if (told) paint(span, told[0], colour.value === "weight" && told[1] !== null ? 75 * told[1] : 38);
+        text.append(span);
+      }
+      const share = hits / passage.tokens.length;
+      const head = make("h4", passage.title);
+      if (expert >= 0) head.append(make("small", ` ${Math.round(100 * share)} % of its tokens`));
+      const button = make("button", "over the layers");
+      button.type = "button";
+      button.addEventListener("click", () => showLayers(number));
+      head.append(" ", button);
+      article.append(head, text);
+      return [share, number, article];
+    });
+    if (expert >= 0) shown.sort((a, b) => b[0] - a[0] || a[1] - b[1]);
+    list.replaceChildren(...shown.map(([, , article]) => article));
+  };
+
+  const showLayers = (number) => {
+    const [run] = current();
+    const start = run.passages.slice(0, number).reduce((sum, passage) => sum + passage.tokens.length, 0);
+    const tokens = run.passages[number].tokens;
+    const table = make("table");
+    table.append(make("caption", `${run.passages[number].title}: first expert of each token, layer by layer`));
+    const head = table.createTHead().insertRow();
+    head.append(make("th", "layer"), ...tokens.map((token) => make("th", token.trim() || "·")));
+    const body = table.createTBody();
+    for (const layer of run.layers.map(unpack)) {
+      const line = body.insertRow();
+      line.append(make("th", layer.layer));
+      tokens.forEach((_, i) => {
+        const slots = slotsOf(layer, start + i);
+        const cell = make("td", slots.length ? slots[0][0] : "");
+        if (slots.length) paint(cell, slots[0][0], 45);
+        line.append(cell);
+      });
+    }
+    over.replaceChildren(table);
+    over.hidden = false;
+    over.focus();
+    over.scrollIntoView({ block: "nearest" });
+  };
+
+  const show = () => {
+    const [run, layer, expert] = current();
+    showLabels(layer, expert);
+    showPassages(run, layer, expert);
+    over.hidden = true;
+  };
+  const chooseLayer = () => {
+    const layer = data.runs[runs.value].layers[layers.value];
+    const kept = experts.value;
+    fill(experts, ["all", ...Array(layer.experts).keys()]);
+    experts.value = kept && Number(kept) <= layer.experts ? kept : "0";
+    show();
+  };
+  const chooseRun = () => {
+    const run = data.runs[runs.value];
+    const several = new Set(run.layers.map((layer) => layer.layer)).size < run.layers.length;
+    fill(layers, run.layers.map((layer) => several ? `${layer.layer} ${layer.router}` : layer.layer));
+    chooseLayer();
+  };
+
+  fill(runs, data.runs.map((run) => run.name));
+  runs.parentElement.hidden = data.runs.length < 2;
+  runs.addEventListener("change", chooseRun);
+  layers.addEventListener("change", chooseLayer);
+  experts.addEventListener("change", show);
+  colour.addEventListener("change", show);
+  section.hidden = false;
+  chooseRun();
+})();
