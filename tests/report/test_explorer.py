@@ -17,7 +17,8 @@ from specialize.report.explorer import PASSAGES, TOKENS, collect_explorer, dump_
 from specialize.report.runs import read_runs
 from specialize.trace import open_trace
 
-HOSTILE = "</script><script>document.title='in'</script> <img src=x onerror=alert(1)> \u202eevil\u202c & \"quoted\" naïve 東京"
+MARKUP = "</script><script>document.title='in'</script> <img src=x onerror=alert(1)>"
+HOSTILE = f'{MARKUP} \u202eevil\u202c & "quoted" naïve 東京'
 RIVER = "The river carries cold water to the sea. " * 20
 TEXTS = [HOSTILE, RIVER, *(f"Document {n} about music and song." for n in range(20))]
 

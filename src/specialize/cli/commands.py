@@ -281,22 +281,23 @@ def annotate(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, side by side in one report.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of report.html and figures/.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the page and figures/.")],
+    page_format: Annotated[str, typer.Option("--format", help="html, or md for a repository.")] = "html",
     as_json: Json = False,
 ) -> None:
-    """Draw the figures (PDF and PNG) and write report.html."""
-    page = _report(runs, output)
+    """Draw the figures (PDF and PNG) and write report.html, or report.md."""
+    page = _report(runs, output, page_format)
     if as_json:
         print_json({"report": str(page)})
     else:
         out.print(str(page), highlight=False, markup=False, soft_wrap=True)
 
 
-def _report(runs: list[Path], output: Path) -> Path:
+def _report(runs: list[Path], output: Path, page_format: str = "html") -> Path:
     say("drawing …")
     from specialize.report import write_report
 
-    return write_report(runs, output, command=command_line())
+    return write_report(runs, output, page_format=page_format, command=command_line())
 
 
 @app.command("run")

@@ -20,11 +20,18 @@ from specialize.report import tables
 from specialize.report.explorer import collect_explorer, dump_json
 from specialize.report.figures import DrawnFigure, draw_figure, provenance_of
 from specialize.report.findings import Record, describe, find_best, read_records
+from specialize.report.markdown import render_markdown
 from specialize.report.plan import plan_figures
 from specialize.report.runs import TOPICS, RunResults, read_runs
 from specialize.report.svg import inline_svg
 from specialize.report.words import compare, list_caveats
 
+SECTIONS = ("profile", "plane", "heatmap", "forest", "tokens", "load", "routing")
+_MARKDOWN_SECTIONS = {
+    "Layer by layer": ("profile", "plane"),
+    "Which experts take what": ("heatmap", "forest", "tokens"),
+    "Load and routing": ("load", "routing"),
+}
 _MEASURE_SYNTAX = "specialize syntax"
 _MEASURE_TOPICS = "specialize topics"
 
@@ -34,6 +41,7 @@ def write_report(
     output: Path,
     *,
     formats: Sequence[str] = ("pdf", "png"),
+    page_format: str = "html",
     command: str | None = None,
 ) -> Path:
     """Write a report of `runs` into the folder `output` and return the path of its page.
@@ -47,6 +55,7 @@ def write_report(
         runs: run folders, each with a manifest.json.
         output: folder to write to, made where it is missing.
         formats: image formats of the figures on disk, of pdf, png and svg.
+        page_format: ``html``, or ``md``: ``report.md``, Markdown that shows the figures on disk.
         command: the command to record; without, the ``specialize report`` command that does the same.
 
     Raises:
@@ -55,6 +64,8 @@ def write_report(
         MeasurementError: a result file is damaged.
     """
     check_formats(formats)
+    if page_format not in ("html", "md"):
+        raise SpecializeError(f"report format: expected html or md, got {page_format!r}")
     results = read_runs(runs)
     output = Path(output)
     if output.exists() and not output.is_dir():
@@ -68,8 +79,9 @@ def write_report(
         draw_figure(spec, figures_folder, formats=formats, provenance=provenance)
         for spec in plan_figures(results, records)
     ]
-    page = output / "report.html"
-    write_text(page, render_page(results, records, drawn, command=command))
+    page = output / f"report.{page_format}"
+    render = render_page if page_format == "html" else _render_markdown
+    write_text(page, render(results, records, drawn, command=command))
     return page
 
 
@@ -90,30 +102,53 @@ def render_page(
     )
     explorer = collect_explorer(runs)
     return environment.get_template("report.html.j2").render(
+        _collect_parts(runs, records, command),
         css=Markup(css),  # the package's own files
         script=Markup(script),
         # the policy of the page names the one script that may run: none that a corpus brings can
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         explorer=None if explorer is None else Markup(dump_json(explorer)),
-        version=__version__,
-        command=clean_text(command),
-        names=[run.label for run in runs],
-        non_causal=[run.name for run in runs if not run.is_causal],
-        summaries=[_summarise(run, records) for run in runs],
-        comparisons=compare(runs, records),
-        caveats=list_caveats(runs, records),
-        comparison=tables.compare_runs(runs, records),
-        layer_tables=[_part(run, tables.layer_table(run, records), _missing(run)) for run in runs],
         figures={
             section: [_show_figure(figure) for figure in drawn if figure.spec.section == section]
-            for section in ("profile", "plane", "heatmap", "forest", "tokens", "load", "routing")
+            for section in SECTIONS
         },
         missing=[hint for run in runs for hint in _missing(run)],
         load_tables=[table for run in runs if (table := tables.load_table(run))],
-        topics=_topics(runs),
         models=[_model(run) for run in runs],
-        provenance=[_provenance(run) for run in runs],
     )
+
+
+def _render_markdown(
+    runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
+) -> str:
+    figures = [
+        (title, [_link_figure(figure) for figure in drawn if figure.spec.section in sections])
+        for title, sections in _MARKDOWN_SECTIONS.items()
+    ]
+    return render_markdown(_collect_parts(runs, records, command) | {"figures": figures})
+
+
+def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
+    kinds = {name.rsplit(".", 1)[1]: f"figures/{name}" for name in figure.files}
+    image = next(kinds[kind] for kind in ("svg", "png", "pdf", "csv") if kind in kinds)
+    return {"caption": figure.spec.caption, "image": image, "data": kinds["csv"]}
+
+
+def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
+    """What pages of every kind say."""
+    return {
+        "version": __version__,
+        "command": clean_text(command),
+        "names": [run.label for run in runs],
+        "non_causal": [run.name for run in runs if not run.is_causal],
+        "summaries": [_summarise(run, records) for run in runs],
+        "comparisons": compare(runs, records),
+        "caveats": list_caveats(runs, records),
+        "comparison": tables.compare_runs(runs, records),
+        "layer_tables": [_part(run, tables.layer_table(run, records), _missing(run)) for run in runs],
+        "topics": _topics(runs),
+        "provenance": [_provenance(run) for run in runs],
+    }
 
 
 def _summarise(run: RunResults, records: Sequence[Record]) -> dict[str, Any]:
