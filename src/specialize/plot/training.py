@@ -81,7 +81,7 @@ def _spread_ticks(times: np.ndarray) -> list[float]:
     """Times that are far enough from each other to be labelled."""
     kept: list[float] = []
     for value in times:
-        if not kept or value >= 1.8 * kept[-1]:
+        if not kept or value >= 2.2 * kept[-1]:
             kept.append(float(value))
     return kept
 
