@@ -31,10 +31,11 @@ def test_labels_that_are_not_settled_are_hollow():
     assert len(points(ax, "unsettled")) == len(names) - 1
 
 
-def test_the_farthest_labels_are_kept():
+def test_the_strongest_and_the_weakest_labels_are_kept():
     frame = planted_frame(strengths=(0.5,))
     ax = expert_forest(frame, layer=0, expert=0, most=3)
-    assert len(ax.get_yticklabels()) == 3
+    lift = frame[(frame["metric"] == "lift") & (frame["expert"] == 0)].set_index("label")["value"].sort_values()
+    assert [text.get_text() for text in ax.get_yticklabels()] == [lift.index[-1], lift.index[-2], lift.index[0]]
 
 
 @pytest.mark.parametrize(("labels", "experts"), [(["one"], 1), ([f"$l_{i}" for i in range(60)], 512)])

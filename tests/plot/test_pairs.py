@@ -42,6 +42,13 @@ def test_few_and_many_experts(num_experts, tmp_path):
     save_figure(coactivation(frame, layer=2).figure, tmp_path / "pairs.png")
 
 
+def test_pairs_that_never_occur_do_not_wash_out_the_others():
+    frame = planted_pairs()
+    frame.loc[(frame["expert"] == 0) & (frame["label"] == "3"), "value"] = 0.0
+    (mesh,) = [artist for artist in coactivation(frame, layer=2).collections if artist.get_gid() == "cells"]
+    assert mesh.get_clim() == (-2.0, 2.0)  # log2 of the planted 3, rounded up
+
+
 def test_several_runs_need_a_name():
     frame = pd.concat([planted_pairs(), planted_pairs().assign(run="other")])
     with pytest.raises(MeasurementError, match="name one with run="):

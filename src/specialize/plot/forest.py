@@ -41,7 +41,7 @@ def expert_forest(
         label_set: needed where the frame holds several.
         run: needed where the frame holds several.
         routing: ``learned`` or ``shadow``.
-        most: labels at most; the farthest from 1 are kept.
+        most: labels at most; two thirds of them the strongest, one third the weakest.
         level: q-value up to which a label counts as settled.
         ax: axes to draw on; a new column-wide figure without.
 
@@ -59,8 +59,10 @@ def expert_forest(
     rows = rows[(rows["expert"] == expert) & rows["value"].notna() & rows["label"].notna()]
     with np.errstate(divide="ignore"):
         distance = np.log2(rows["value"].to_numpy(dtype=float)).clip(-60, 60)
-    kept = np.sort(np.argsort(-np.abs(distance), kind="stable")[:most])
-    rows = rows.iloc[kept[np.argsort(-distance[kept], kind="stable")]]
+    order = np.argsort(-distance, kind="stable")
+    if len(order) > most:
+        order = np.concatenate([order[: most - most // 3], order[len(order) - most // 3 :]])
+    rows = rows.iloc[order]
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 1.1 + 0.17 * max(len(rows), 3)) if ax is None else ax

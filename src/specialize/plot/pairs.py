@@ -78,8 +78,8 @@ def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str]
         if ax is None:
             ax = new_axes(width, (width - 1.1) * ratio.shape[0] / ratio.shape[1] + 1.0)
         cells = ratio.to_numpy()
-        finite = np.abs(cells[np.isfinite(cells)])
-        limit = float(np.clip(np.ceil(2 * finite.max(initial=0.0)) / 2, *_LIMITS))
+        # the strongest excess spans the colours: a pair that never occurs is as far below chance as can be
+        limit = float(np.clip(np.ceil(2 * cells[np.isfinite(cells)].max(initial=0.0)) / 2, *_LIMITS))
         dense = cells.size > _DENSE
         seaborn.heatmap(
             ratio,

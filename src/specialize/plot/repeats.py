@@ -10,6 +10,7 @@ from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
 from specialize.plot.text import name_label_set, shorten
 
+_ROOM = 1.9  # inches for the title beside long names of labels
 _TITLES = {
     "first_expert_repeats": "Neighbouring tokens with the same first expert",
     "any_expert_repeats": "Neighbouring tokens with an expert in common",
@@ -72,6 +73,7 @@ def repeats_by_label(
             title=f"{_TITLES.get(metric, metric)}\n{shorten(run, width=34)}",
             xlabel="share of neighbouring pairs",
             ylabel=name_label_set(label_set).axis,
+            room=_ROOM,
         )
         handles.append(Line2D([], [], color=MUTED, marker="|", markersize=6, linestyle="none"))
         add_legend(ax, handles, [*(f"layer {layer}" for layer in chosen), "in random order"], own_figure=own_figure)

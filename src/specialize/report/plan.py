@@ -205,6 +205,8 @@ def _plan_routing(run: RunResults, number: int) -> Iterable[FigureSpec]:
             {"layer": layer},
         )
     repeats = own[(own["metric"] == "first_expert_repeats") & own["label"].notna()]
+    if run.routing_unit == "sequence":  # neighbours have one decision, and always the same expert
+        return
     for label_set, rows in repeats.groupby("label_set", sort=False):
         yield FigureSpec(
             f"repeats-{place}-{slugify(str(label_set))}",
