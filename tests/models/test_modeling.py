@@ -48,8 +48,11 @@ def name_of(choices: dict[str, object]) -> str:
 
 @pytest.mark.parametrize("choices", [*ROUTED, {"num_experts": 0}], ids=name_of)
 def test_no_counted_logit_sees_a_later_token(choices):
-    """Change one token at a time; logits before it must not move where their loss is counted."""
-    model = build(**choices)
+    """Change one token at a time; logits before it must not move where their loss is counted.
+
+    In double precision: how many tokens an expert has decides how their products are rounded.
+    """
+    model = build(**choices).double()
     first_counted = model.config.uncounted_positions
     ids = random_ids(1)
     with torch.no_grad():

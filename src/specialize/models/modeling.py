@@ -14,7 +14,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from specialize.models.configuration import GPTMoEConfig
-from specialize.models.moe import Decision, DenseLayer, Experts, MoELayer, Router
+from specialize.models.moe import Decision, DenseLayer, Experts, MoELayer, Router, in_full_precision
 
 
 @dataclass
@@ -50,8 +50,10 @@ class Attention(nn.Module):
         """(B, T, C) -> (B, T, C); `attend` (B, 1, T, T) is true where a query may look, None for plain causal."""
         batch, length, width = hidden.shape
         q, k, v = self.qkv(hidden).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, h, T, C/h)
+        dtype = q.dtype
         if hidden.device.type == "cpu":
-            q, k, v = q.float(), k.float(), v.float()  # torch's CPU kernel goes back through bfloat16 3.6 times slower
+            # torch's CPU kernel goes back through bfloat16 3.6 times slower
+            q, k, v = in_full_precision(q), in_full_precision(k), in_full_precision(v)
         with torch.autocast(hidden.device.type, enabled=False):
             mixed = F.scaled_dot_product_attention(
                 q,
@@ -61,7 +63,7 @@ class Attention(nn.Module):
                 is_causal=attend is None,
                 dropout_p=self.dropout if self.training else 0.0,
             )
-        return self.output(mixed.transpose(1, 2).reshape(batch, length, width).to(self.output.weight.dtype))
+        return self.output(mixed.transpose(1, 2).reshape(batch, length, width).to(dtype))
 
 
 class Block(nn.Module):

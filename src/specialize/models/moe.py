@@ -14,7 +14,7 @@ class Decision(NamedTuple):
     """What a router decided for every token, in row-major [batch, position] order."""
 
     logits: Tensor  # (B*T, E) before the softmax
-    weights: Tensor  # (B*T, k) gate weights, float32
+    weights: Tensor  # (B*T, k) gate weights, float32 or float64
     experts: Tensor  # (B*T, k) int64, in rank order
     loss: Tensor  # () the balance loss, or how far a guided router is from its guide
 
@@ -66,8 +66,8 @@ class Router(nn.Module):
                 self.reset_parameters()
         batch, length, _ = hidden.shape
         features = self._summary(hidden, mask) if self.unit == "sequence" else hidden  # (B, 1 or T, C)
-        with torch.autocast(hidden.device.type, enabled=False):  # scores decide ties: keep them in float32
-            logits = F.linear(features.float(), self.weight.float())  # (B, 1 or T, E)
+        with torch.autocast(hidden.device.type, enabled=False):  # scores decide ties: float32 at least
+            logits = F.linear(in_full_precision(features), in_full_precision(self.weight))  # (B, 1 or T, E)
             probabilities = logits.softmax(dim=-1)
         weights, experts = probabilities.topk(self.top_k, dim=-1)
         if self.norm_topk_prob:
@@ -90,6 +90,11 @@ class Router(nn.Module):
             mask = mask & (mask.cumsum(dim=1) <= self.prefix)
         share = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * share).sum(dim=1, keepdim=True) / share.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in float64 where it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
+from specialize.plot.cells import log2_ratio
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
 from specialize.plot.profile import add_legend
@@ -57,9 +58,7 @@ def expert_forest(
     if expert not in known:
         raise MeasurementError(f"expert: expected one of {known[0]} to {known[-1]}, got {expert}")
     rows = rows[(rows["expert"] == expert) & rows["value"].notna() & rows["label"].notna()]
-    with np.errstate(divide="ignore"):
-        distance = np.log2(rows["value"].to_numpy(dtype=float)).clip(-60, 60)
-    order = np.argsort(-distance, kind="stable")
+    order = np.argsort(-log2_ratio(rows["value"].to_numpy(dtype=float)), kind="stable")
     if len(order) > most:
         order = np.concatenate([order[: most - most // 3], order[len(order) - most // 3 :]])
     rows = rows.iloc[order]

@@ -5,20 +5,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator
 
+from specialize.plot.cells import choose_limit, draw_cells, log2_ratio
 from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
 from specialize.plot.style import (
     CENTER,
     COLUMN_WIDTH,
     INK,
-    LIFT_COLORS,
     MUTED,
     NO_DATA,
     PAGE_WIDTH,
@@ -27,9 +26,7 @@ from specialize.plot.style import (
 )
 from specialize.plot.text import name_label_set, name_quantity, shorten
 
-_DENSE = 1500  # cells from which the mesh is embedded as an image
 _HATCH = "#a9adb3"
-_LIMITS = (1.0, 5.0)  # the colours span at least 1/2 to 2 and at most 1/32 to 32
 
 
 @dataclass(frozen=True)
@@ -90,28 +87,18 @@ def expert_label_heatmap(
     with use_style():
         if ax is None:
             ax = new_axes(layout.width, layout.height)
-        dense = values.size > _DENSE
         limit = _choose_limit(scaled, metric)
         roomy = layout.cell_width >= 0.24 and layout.cell_height >= 0.13
-        seaborn.heatmap(
+        draw_cells(
+            ax,
             scaled,
-            ax=ax,
-            cmap=LIFT_COLORS,
-            vmin=-limit,
-            vmax=limit,
-            mask=values.isna(),
-            cbar=False,
+            limit,
             annot=_write_values(values, unsettled) if roomy else None,
             fmt="",
             annot_kws={"fontsize": 6, "parse_math": False},
             xticklabels=False,
             yticklabels=False,
-            linewidths=0 if dense else 0.4,
-            linecolor="none",
-            rasterized=dense,
         )
-        ax.collections[0].set_gid("cells")
-        ax.set_facecolor(NO_DATA)
         notes = _mark_unsettled(ax, unsettled, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, level=level)
         if values.isna().to_numpy().any():
             notes.append(Patch(facecolor=NO_DATA, edgecolor="none", label="no value"))
@@ -152,11 +139,7 @@ def _order_experts(frame: pd.DataFrame, rows: pd.DataFrame, values: pd.DataFrame
 
 
 def _scale_values(values: pd.DataFrame, metric: str) -> pd.DataFrame:
-    if metric != "lift":
-        return values.astype(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # A lift of 0 is minus infinity, which the mesh would take for missing.
-        return np.log2(values.astype(float)).clip(lower=-60.0, upper=60.0)
+    return log2_ratio(values.astype(float)) if metric == "lift" else values.astype(float)
 
 
 def _order_labels(scaled: pd.DataFrame) -> np.ndarray:
@@ -171,12 +154,10 @@ def _find_unsettled(rows: pd.DataFrame, values: pd.DataFrame, level: float) -> n
 
 
 def _choose_limit(scaled: pd.DataFrame, metric: str) -> float:
-    """Half the span of the colours: the strongest excess; what is nearly absent is cut off there."""
     cells = scaled.to_numpy()
-    cells = cells[np.isfinite(cells)]
-    if metric != "lift":
-        return float(np.abs(cells).max(initial=0.0)) or 1.0
-    return float(np.clip(np.ceil(2 * cells.max(initial=0.0)) / 2, *_LIMITS))
+    if metric == "lift":
+        return choose_limit(cells)
+    return float(np.abs(cells[np.isfinite(cells)]).max(initial=0.0)) or 1.0
 
 
 def _lay_out(labels: list[str], num_experts: int) -> _Layout:

@@ -2,16 +2,13 @@
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 
+from specialize.plot.cells import choose_limit, draw_cells, log2_ratio
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
-from specialize.plot.style import COLUMN_WIDTH, LIFT_COLORS, NO_DATA, PAGE_WIDTH, new_axes, use_style
+from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, new_axes, use_style
 from specialize.plot.text import shorten
-
-_DENSE = 1500  # cells from which the mesh is embedded as an image
-_LIMITS = (1.0, 5.0)
 
 
 def coactivation(
@@ -77,31 +74,18 @@ def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str]
         width = float(np.clip(0.28 * ratio.shape[1] + 1.3, COLUMN_WIDTH, PAGE_WIDTH))
         if ax is None:
             ax = new_axes(width, (width - 1.1) * ratio.shape[0] / ratio.shape[1] + 1.0)
-        cells = ratio.to_numpy()
-        # the strongest excess spans the colours: a pair that never occurs is as far below chance as can be
-        limit = float(np.clip(np.ceil(2 * cells[np.isfinite(cells)].max(initial=0.0)) / 2, *_LIMITS))
-        dense = cells.size > _DENSE
-        seaborn.heatmap(
+        limit = choose_limit(ratio.to_numpy())
+        draw_cells(
+            ax,
             ratio,
-            ax=ax,
-            cmap=LIFT_COLORS,
-            vmin=-limit,
-            vmax=limit,
-            mask=ratio.isna(),
-            cbar=False,
+            limit,
             xticklabels=max(1, ratio.shape[1] // 16),
             yticklabels=max(1, ratio.shape[0] // 16),
-            linewidths=0 if dense else 0.4,
-            linecolor="none",
-            rasterized=dense,
         )
-        mesh = ax.collections[0]
-        mesh.set_gid("cells")
-        ax.set_facecolor(NO_DATA)
         ax.tick_params(axis="y", rotation=0)
         title, quantity, rows_name, columns_name = names
         set_plain(ax, title=f"{title}\n{shorten(run, width=30)}, layer {layer}", xlabel=columns_name, ylabel=rows_name)
-        bar = ax.figure.colorbar(mesh, ax=ax, shrink=0.8, pad=0.03)
+        bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03)
         exponents = np.arange(-np.floor(limit), np.floor(limit) + 1)
         bar.set_ticks(exponents.tolist(), labels=[power_of_two(exponent) for exponent in exponents])
         bar.outline.set_visible(False)
@@ -113,7 +97,7 @@ def _tabulate(rows: pd.DataFrame) -> pd.DataFrame:
     """log2 of value over chance, [expert, label], every index from 0 to the largest."""
     rows = rows[rows["expert"].notna() & rows["label"].notna()]
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.log2(rows["value"].to_numpy() / rows["null_mean"].to_numpy()).clip(-60.0, 60.0)
-    table = pd.DataFrame({"i": rows["expert"].astype(int), "j": rows["label"].astype(int), "ratio": ratio})
+        ratio = rows["value"].to_numpy() / rows["null_mean"].to_numpy()
+    table = pd.DataFrame({"i": rows["expert"].astype(int), "j": rows["label"].astype(int), "ratio": log2_ratio(ratio)})
     table = table.pivot_table(index="i", columns="j", values="ratio", dropna=False)
     return table.reindex(index=range(table.index.max() + 1), columns=range(table.columns.max() + 1))

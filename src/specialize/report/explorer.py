@@ -10,7 +10,7 @@ import pandas as pd
 
 from specialize.plot.text import clean_text, name_label_set, shorten
 from specialize.report.runs import RunResults
-from specialize.trace import RoutingTrace, open_trace
+from specialize.trace import RouterSpec, RoutingTrace, open_trace
 
 PASSAGES = 12
 TOKENS = 160
@@ -48,7 +48,7 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     return {
         "name": run.label,
         "passages": passages,
-        "layers": [_view_layer(run, trace, router.name, rows) for router in trace.layers],
+        "layers": [_view_layer(run, trace, router, rows) for router in trace.layers],
     }
 
 
@@ -74,9 +74,8 @@ def _choose_passages(tokens: pd.DataFrame, documents: pd.DataFrame) -> tuple[np.
 def _cut_text(text: str, spans: np.ndarray) -> list[str]:
     """The text of each token, white space before it included; pieces of one character share its place."""
     pieces, done = [], int(spans[0, 0])
-    for start, end in spans.tolist():
-        piece = text[min(done, start) if start >= done else done : end]
-        pieces.append(_keep_space(piece))
+    for _, end in spans.tolist():
+        pieces.append(_keep_space(text[done:end]))
         done = max(done, end)
     return pieces
 
@@ -87,18 +86,18 @@ def _keep_space(piece: str) -> str:
     return f"{before}{cleaned}{after}" if cleaned else before
 
 
-def _view_layer(run: RunResults, trace: RoutingTrace, name: str, rows: np.ndarray) -> dict[str, Any]:
-    router = next(each for each in trace.layers if each.name == name)
+def _view_layer(run: RunResults, trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> dict[str, Any]:
+    name = router.name
     experts = trace.experts(name)[rows]
     wide = router.num_experts > 255
-    packed = experts.astype(np.uint16 if wide else np.uint8)  # -1 becomes the largest number
+    packed = experts.astype("<u2" if wide else "u1")  # -1 becomes the largest number
     view = {
         "layer": router.layer,
         "router": clean_text(name),
         "experts": router.num_experts,
         "k": int(experts.shape[1]),
         "wide": wide,
-        "chosen": base64.b64encode(packed.astype("<u2" if wide else "u1").tobytes()).decode(),
+        "chosen": base64.b64encode(packed.tobytes()).decode(),
         "labels": _strongest_labels(run, router.layer, name),
         "tokens": _top_tokens(run, router.layer, name),
     }

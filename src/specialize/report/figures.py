@@ -15,41 +15,69 @@ from specialize import __version__
 from specialize.atomic import write_text
 from specialize.errors import SpecializeError, did_you_mean
 from specialize.measure.results import write_table
-from specialize.plot.style import check_formats, render_figure, save_figure
+from specialize.plot.style import check_formats, save_figure
 from specialize.report.findings import read_records
 from specialize.report.plan import FigureSpec, plan_figures
 from specialize.report.runs import RunResults, read_runs
 
-_TEXT_COLUMNS = ("run", "label_set", "label", "text")
+_TEXT_COLUMNS = ("run", "label_set", "label", "text", "cell")
 
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure as it is shown: its spec, its SVG source and the files written beside the report."""
+    """A figure as it was drawn: its spec, the figure, and the names of its files."""
 
     spec: FigureSpec
-    svg: str
-    width: float
+    figure: Figure
     files: tuple[str, ...]
 
 
 def draw_figure(spec: FigureSpec, folder: Path, *, formats: Sequence[str], provenance: dict[str, Any]) -> DrawnFigure:
-    """Draw `spec`, write its image files, NAME.csv and NAME.json into `folder`, and return it with its SVG source."""
+    """Draw `spec` and write its image files, NAME.csv and NAME.json into `folder`."""
     figure = cast(Figure, spec.function(spec.frame, **spec.arguments).figure)
-    files = [save_figure(figure, folder / f"{spec.name}.{image_format}").name for image_format in formats]
-    sidecar = provenance | {
+    how = {
         "figure": spec.name,
         "caption": spec.caption,
         "function": f"specialize.plot.{spec.function.__name__}",
         "arguments": spec.arguments,
-        "data": f"{spec.name}.csv",
-        "numbers": _list_numbers(spec.frame),
     }
-    texts = [column for column in _TEXT_COLUMNS if column in spec.frame]
-    write_table(spec.frame, folder / f"{spec.name}.csv", text_columns=texts)
-    write_text(folder / f"{spec.name}.json", json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
-    svg = render_figure(figure, "svg", transparent=True).decode("utf-8")
-    return DrawnFigure(spec, svg, figure.get_figwidth(), (*files, f"{spec.name}.csv", f"{spec.name}.json"))
+    files = write_figure(figure, spec.frame, folder / spec.name, formats=formats, sidecar=provenance | how)
+    return DrawnFigure(spec, figure, tuple(path.name for path in files))
+
+
+def write_figure(
+    figure: Figure, frame: pd.DataFrame, path: Path, *, formats: Sequence[str], sidecar: dict[str, Any]
+) -> list[Path]:
+    """Write a figure as an image of each format, the frame it draws as CSV, and a JSON sidecar.
+
+    Args:
+        figure: a drawn figure.
+        frame: what it draws.
+        path: of the files, without suffix.
+        formats: of pdf, png and svg.
+        sidecar: how the figure came about; ``data``, the name of the CSV, and ``numbers``, the frame, are added.
+
+    Returns:
+        The files: the images in the order of `formats`, CSV, JSON.
+    """
+    images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
+    data, story = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json"))
+    write_table(frame, data, text_columns=[column for column in _TEXT_COLUMNS if column in frame])
+    told = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
+    write_text(story, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return [*images, data, story]
+
+
+def make_folder(path: Path, purpose: str) -> Path:
+    """Make the folder `path` where it is missing.
+
+    Raises:
+        SpecializeError: it is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise SpecializeError(f"{path}: expected a folder {purpose}, got a file; name another")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def provenance_of(runs: Sequence[RunResults], command: str) -> dict[str, Any]:
@@ -108,10 +136,7 @@ def draw_figures(
             raise SpecializeError(
                 f"--only: expected one of {', '.join(names)}, got {pattern!r}.{did_you_mean(pattern, names)}"
             )
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise SpecializeError(f"{output}: expected a folder to draw into, got a file; name another")
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_folder(Path(output), "to draw into")
     command = command or shlex.join(["specialize", "figures", *(str(run) for run in runs), "--output", str(output)])
     provenance = provenance_of(results, command)
     written: list[Path] = []

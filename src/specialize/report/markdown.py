@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from specialize.plot.text import clean_text
+from specialize.report.rendering import read_templates
 from specialize.report.tables import Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
@@ -15,13 +15,7 @@ _STARTS_A_BLOCK = re.compile(r"^(\s*\d*)([-+=.)])(?=\s|$)")
 
 def render_markdown(parts: dict[str, Any]) -> str:
     """Return a report as GitHub-flavoured Markdown; texts of corpora and models are never markup."""
-    environment = Environment(
-        loader=PackageLoader("specialize.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=escape_markdown,
-    )
+    environment = read_templates(finalize=escape_markdown)
     environment.filters["table"] = lay_out_table
     environment.filters["code"] = quote_code
     return environment.get_template("report.md.j2").render(parts)

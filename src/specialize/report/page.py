@@ -8,20 +8,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from specialize import __version__
 from specialize.atomic import write_text
 from specialize.errors import SpecializeError
-from specialize.plot.style import check_formats
+from specialize.plot.style import check_formats, render_figure
 from specialize.plot.text import clean_text, name_label_set
 from specialize.report import tables
 from specialize.report.explorer import collect_explorer, dump_json
-from specialize.report.figures import DrawnFigure, draw_figure, provenance_of
+from specialize.report.figures import DrawnFigure, draw_figure, make_folder, provenance_of
 from specialize.report.findings import Record, describe, find_best, read_records
 from specialize.report.markdown import render_markdown
 from specialize.report.plan import plan_figures
+from specialize.report.rendering import read_templates
 from specialize.report.runs import TOPICS, RunResults, read_runs
 from specialize.report.svg import inline_svg
 from specialize.report.words import compare, list_caveats
@@ -67,11 +67,8 @@ def write_report(
     if page_format not in ("html", "md"):
         raise SpecializeError(f"report format: expected html or md, got {page_format!r}")
     results = read_runs(runs)
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise SpecializeError(f"{output}: expected a folder to write the report to, got a file; name another")
-    figures_folder = output / "figures"
-    figures_folder.mkdir(parents=True, exist_ok=True)
+    output = make_folder(Path(output), "to write the report to")
+    figures_folder = make_folder(output / "figures", "for the figures")
     command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])
     records = read_records(results)
     provenance = provenance_of(results, command)
@@ -89,32 +86,29 @@ def render_page(
     runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
 ) -> str:
     """Return the page as one HTML document."""
-    environment = Environment(
-        loader=PackageLoader("specialize.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     css, script = (
         files("specialize.report").joinpath("templates", name).read_text(encoding="utf-8")
         for name in ("report.css", "explorer.js")
     )
     explorer = collect_explorer(runs)
-    return environment.get_template("report.html.j2").render(
-        _collect_parts(runs, records, command),
-        css=Markup(css),  # the package's own files
-        script=Markup(script),
-        # the policy of the page names the one script that may run: none that a corpus brings can
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        explorer=None if explorer is None else Markup(dump_json(explorer)),
-        figures={
-            section: [_show_figure(figure) for figure in drawn if figure.spec.section == section]
-            for section in SECTIONS
-        },
-        missing=[hint for run in runs for hint in _missing(run)],
-        load_tables=[table for run in runs if (table := tables.load_table(run))],
-        models=[_model(run) for run in runs],
+    return (
+        read_templates(autoescape=True)
+        .get_template("report.html.j2")
+        .render(
+            _collect_parts(runs, records, command),
+            css=Markup(css),  # the package's own files
+            script=Markup(script),
+            # the policy of the page names the one script that may run: none that a corpus brings can
+            script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            explorer=None if explorer is None else Markup(dump_json(explorer)),
+            figures={
+                section: [_show_figure(figure) for figure in drawn if figure.spec.section == section]
+                for section in SECTIONS
+            },
+            missing=[hint for run in runs for hint in _missing(run)],
+            load_tables=[table for run in runs if (table := tables.load_table(run))],
+            models=[_model(run) for run in runs],
+        )
     )
 
 
@@ -197,11 +191,12 @@ def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
 
 
 def _show_figure(figure: DrawnFigure) -> dict[str, Any]:
-    spec = figure.spec
+    spec, width = figure.spec, figure.figure.get_figwidth()
+    svg = render_figure(figure.figure, "svg", transparent=True).decode("utf-8")
     return {
-        "svg": Markup(inline_svg(figure.svg, name=spec.name, title=spec.caption, width=figure.width)),
+        "svg": Markup(inline_svg(svg, name=spec.name, title=spec.caption, width=width)),
         "caption": spec.caption,
-        "wide": figure.width > 4.2,
+        "wide": width > 4.2,
         "files": [{"href": f"figures/{name}", "kind": name.rsplit(".", 1)[1].upper()} for name in figure.files],
     }
 

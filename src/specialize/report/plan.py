@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize import plot
-from specialize.plot.frames import complete_frame, select_rows
+from specialize.plot.frames import select_rows
 from specialize.plot.text import NBSP, name_label_set
 from specialize.report.findings import METRIC, Record, find_best
 from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
-
-_NO_ROWS = ("metric", "value")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class FigureSpec:
 def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[FigureSpec]:
     """Return the figures that the results of `runs` allow, in the order of the report."""
     frames = [frame for run in runs for frame in run.frames.values()]
-    everything = pd.concat(frames, ignore_index=True) if frames else complete_frame(pd.DataFrame(columns=_NO_ROWS))
+    everything = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     label_sets = list(dict.fromkeys(name for run in runs for name in run.label_sets))
     label_sets.sort(key=lambda name: (name != SYNTAX, name != GOLD, name != TOPICS))
     return [
@@ -92,18 +90,7 @@ def _plan_planes(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterable[Fig
 
 
 def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
-    chosen = list(run.syntax)[:1]
-    chosen += list(run.topics)[:1]
-    for label_set in chosen:
-        finding = find_best(records, run.name, label_set)
-        frame = run.frames[label_set]
-        if finding is None or finding.best.layer is None:
-            continue
-        layer = finding.best.layer
-        rows = frame[(frame["layer"] == layer) & frame["metric"].isin(["lift", "specific_information"])]
-        rows = rows[rows["routing"] == "learned"]
-        if not (rows["metric"] == "lift").any():
-            continue
+    for label_set, layer, rows in _clearest_layers(run, records):
         names = name_label_set(label_set)
         yield FigureSpec(
             f"heatmap-{number}-{slugify(run.name)}-{slugify(label_set)}",
@@ -114,6 +101,19 @@ def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> I
             rows,
             {"layer": layer, "metric": "lift", "label_set": label_set},
         )
+
+
+def _clearest_layers(run: RunResults, records: Sequence[Record]) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield the first label set of tokens and of documents, the layer that tells most of it, and what it takes."""
+    for label_set in [*list(run.syntax)[:1], *list(run.topics)[:1]]:
+        finding = find_best(records, run.name, label_set)
+        if finding is None or finding.best.layer is None:
+            continue
+        frame = run.frames[label_set]
+        rows = frame[(frame["layer"] == finding.best.layer) & (frame["routing"] == "learned")]
+        rows = rows[rows["metric"].isin(["lift", "specific_information"])]
+        if (rows["metric"] == "lift").any():
+            yield label_set, finding.best.layer, rows
 
 
 def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
@@ -134,34 +134,28 @@ def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
 
 def _plan_forests(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
     """The most specialized expert, at the layer that tells most."""
-    for label_set in [*list(run.syntax)[:1], *list(run.topics)[:1]]:
-        finding = find_best(records, run.name, label_set)
-        frame = run.frames[label_set]
-        if finding is None or finding.best.layer is None:
-            continue
-        own = frame[(frame["layer"] == finding.best.layer) & (frame["routing"] == "learned")]
-        specific = own[(own["metric"] == "specific_information") & own["value"].notna()]
-        rows = own[own["metric"] == "lift"]
-        if specific.empty or rows.empty:
+    for label_set, layer, rows in _clearest_layers(run, records):
+        specific = rows[(rows["metric"] == "specific_information") & rows["value"].notna()]
+        if specific.empty:
             continue
         expert = int(specific.loc[specific["value"].idxmax(), "expert"])
         yield FigureSpec(
             f"forest-{number}-{slugify(run.name)}-{slugify(label_set)}",
             "forest",
-            f"{run.label}: how much more often than overall expert {expert} of layer {finding.best.layer}, the one "
+            f"{run.label}: how much more often than overall expert {expert} of layer {layer}, the one "
             f"with the most specific information, meets each {name_label_set(label_set).long}. "
             f"Bars are 95{NBSP}% intervals.",
             plot.expert_forest,
-            rows[rows["expert"] == expert],
-            {"layer": finding.best.layer, "expert": expert, "label_set": label_set},
+            rows[(rows["metric"] == "lift") & (rows["expert"] == expert)],
+            {"layer": layer, "expert": expert, "label_set": label_set},
         )
 
 
 def _plan_tokens(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
     table = run.top_tokens
-    finding = find_best(records, run.name, SYNTAX)
     if table is None or table.empty:
         return
+    finding = find_best(records, run.name, SYNTAX)
     layer = int(table["layer"].min()) if finding is None or finding.best.layer is None else finding.best.layer
     rows = table[(table["layer"] == layer) & (table["token"] == "input") & (table["routing"] == "learned")]
     if len(rows):
@@ -204,9 +198,9 @@ def _plan_routing(run: RunResults, number: int) -> Iterable[FigureSpec]:
             own[(own["metric"] == "transition") & (own["layer"] == layer)],
             {"layer": layer},
         )
-    repeats = own[(own["metric"] == "first_expert_repeats") & own["label"].notna()]
     if run.routing_unit == "sequence":  # neighbours have one decision, and always the same expert
         return
+    repeats = own[(own["metric"] == "first_expert_repeats") & own["label"].notna()]
     for label_set, rows in repeats.groupby("label_set", sort=False):
         yield FigureSpec(
             f"repeats-{place}-{slugify(str(label_set))}",

@@ -1,0 +1,51 @@
+"""The cells of a heat map, on a colour scale that is white where there is no difference."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+
+from specialize.plot.style import LIFT_COLORS, NO_DATA
+
+_DENSE = 1500  # cells from which the mesh is embedded as an image
+_LIMITS = (1.0, 5.0)  # the colours span at least 1/2 to 2 and at most 1/32 to 32
+
+
+def log2_ratio(ratio: Any) -> Any:
+    """Return log2 of an array or frame; 0 becomes -60, since a mesh takes minus infinity for missing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log2(ratio).clip(-60.0, 60.0)
+
+
+def choose_limit(cells: np.ndarray) -> float:
+    """Half the span of the colours for log2 ratios: the strongest excess; what is nearly absent is cut off there."""
+    return float(np.clip(np.ceil(2 * cells[np.isfinite(cells)].max(initial=0.0)) / 2, *_LIMITS))
+
+
+def draw_cells(ax: Axes, table: pd.DataFrame, limit: float, **options: Any) -> None:
+    """Draw `table` as a mesh with the gid ``cells``, colours from -`limit` to `limit`, NaN in grey.
+
+    Args:
+        ax: axes to draw on.
+        table: [rows, columns], float.
+        limit: value of the darkest colour.
+        options: of `seaborn.heatmap`: annotations and tick labels.
+    """
+    dense = table.size > _DENSE
+    seaborn.heatmap(
+        table,
+        ax=ax,
+        cmap=LIFT_COLORS,
+        vmin=-limit,
+        vmax=limit,
+        mask=table.isna(),
+        cbar=False,
+        linewidths=0 if dense else 0.4,
+        linecolor="none",
+        rasterized=dense,
+        **options,
+    )
+    ax.collections[0].set_gid("cells")
+    ax.set_facecolor(NO_DATA)
