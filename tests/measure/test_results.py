@@ -1,4 +1,6 @@
 import csv
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,19 +44,28 @@ def test_an_empty_frame_comes_back(tmp_path):
     pd.testing.assert_frame_equal(read_results(tmp_path, "none"), empty)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r@", " \0="])
 def test_labels_cannot_be_formulas_in_the_csv(tmp_path, frame, start):
     frame.loc[0, "label"] = f"{start}1+1"
     csv_path, _ = write_results(frame, tmp_path, "x")
     with csv_path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert rows[0]["label"] == ("'" + f"{start}1+1".replace("\r", " "))
+    assert rows[0]["label"] == "'" + re.sub("[\t\r\0]", " ", start) + "1+1"
     assert rows[0]["value"] == "-0.25"  # numbers stay numbers
-    assert rows[1]["label"] == 'news, "daily"\nline'
+    assert rows[1]["label"] == 'news, "daily" line'
     assert rows[2]["label"] == ""
     assert float(rows[1]["value"]) == 1 / 3
     assert rows[1]["expert"] == "2"
     assert read_results(tmp_path, "x").loc[0, "label"] == f"{start}1+1"
+
+
+def test_direction_and_control_characters_stay_out_of_the_csv(tmp_path, frame):
+    frame.loc[0, "label"] = "\u202egnp.exe\x1b[31m\0"
+    csv_path, _ = write_results(frame.assign(run="=run"), tmp_path, "x")
+    read = pd.read_csv(csv_path)
+    assert read.loc[0, "label"] == "gnp.exe [31m "
+    assert set(read["run"]) == {"'=run"}
+    assert read_results(tmp_path, "x").loc[0, "label"] == "\u202egnp.exe\x1b[31m\0"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, frame, monkeypatch):
@@ -64,7 +75,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, frame, monkeypatch):
     def fail(*_args, **_options):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OutputError, match="no space"):
         write_results(frame, tmp_path, "x")
     assert (csv_path.read_bytes(), parquet_path.read_bytes()) == before

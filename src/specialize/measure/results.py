@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from specialize.atomic import replacing
+from specialize.atomic import replacing, write_text
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.measure.schema import RESULT_COLUMNS
+from specialize.text import strip_controls
 
 _TEXT = pd.StringDtype(na_value=np.nan)
 _WHOLE_NUMBERS = ("layer", "expert", "n_tokens", "n_documents")
 _TEXTS = ("run", "routing", "router", "label_set", "label", "metric", "unit", "ci_kind")
-_FROM_A_CORPUS = ("label_set", "label")
-_STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NAMES = ("run", "router", "label_set", "label")  # given by people, models and corpora
+_STARTS_A_FORMULA = ("=", "+", "-", "@")
 
 
 def as_results(frame: pd.DataFrame) -> pd.DataFrame:
@@ -45,8 +46,8 @@ def as_results(frame: pd.DataFrame) -> pd.DataFrame:
 def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, Path]:
     """Write a result frame as ``name.csv`` and ``name.parquet``.
 
-    Each file appears whole under its name or not at all. Labels come from a corpus: one that a spreadsheet
-    would take for a formula is written to the CSV with a leading apostrophe. The Parquet file is exact.
+    Each file appears whole under its name or not at all. Labels come from a corpus: in the CSV one that a spreadsheet
+    would take for a formula has a leading apostrophe, and control characters are gone. The Parquet file is exact.
 
     Args:
         frame: columns of `RESULT_COLUMNS`.
@@ -61,11 +62,9 @@ def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, P
     """
     results = as_results(frame)
     csv, parquet = _paths(folder, name)
-    guarded = results.assign(**{column: _guard_formulas(results[column]) for column in _FROM_A_CORPUS})
     with replacing(parquet) as partial:
         results.to_parquet(partial, index=False)
-    with replacing(csv) as partial:
-        guarded.to_csv(partial, index=False, lineterminator="\n")
+    write_table(results, csv, text_columns=_NAMES)
     return csv, parquet
 
 
@@ -80,10 +79,14 @@ def write_table(frame: pd.DataFrame, path: Path, *, text_columns: Sequence[str])
     Returns:
         The path.
     """
-    guarded = frame.assign(**{column: _guard_formulas(frame[column].astype(_TEXT)) for column in text_columns})
-    with replacing(path) as partial:
-        guarded.to_csv(partial, index=False, lineterminator="\n")
+    write_text(path, format_csv(frame, text_columns=text_columns))
     return path
+
+
+def format_csv(frame: pd.DataFrame, *, text_columns: Sequence[str], float_format: str | None = None) -> str:
+    """Return any frame as CSV, its texts guarded as `write_results` guards labels; floats exact unless told."""
+    guarded = frame.assign(**{column: _guard_text(frame[column].astype(_TEXT)) for column in text_columns})
+    return guarded.to_csv(index=False, lineterminator="\n", float_format=float_format)
 
 
 def read_results(folder: Path, name: str) -> pd.DataFrame:
@@ -116,6 +119,7 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return Path(folder) / f"{name}.csv", Path(folder) / f"{name}.parquet"
 
 
-def _guard_formulas(texts: pd.Series) -> pd.Series:
-    harmless = texts.where(~texts.str.startswith(_STARTS_A_FORMULA, na=False), "'" + texts)
-    return harmless.str.replace("\r", " ")  # the csv module leaves it unquoted, readers take it for a new row
+def _guard_text(texts: pd.Series) -> pd.Series:
+    stripped = texts.map({text: strip_controls(text) for text in texts.dropna().unique()}).astype(_TEXT)
+    formula = stripped.str.lstrip().str.startswith(_STARTS_A_FORMULA, na=False)
+    return stripped.where(~formula, "'" + stripped)

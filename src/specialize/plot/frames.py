@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize.errors import MeasurementError, did_you_mean
-from specialize.plot.text import clean_text
+from specialize.text import clean_text
 
 ROUTINGS = ("learned", "shadow")
 _NEEDED = ("metric", "value")

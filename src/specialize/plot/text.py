@@ -1,35 +1,12 @@
-"""Text from corpora and models made safe to draw, and the names of label sets and quantities."""
+"""The names of label sets and quantities, and text cut to the room there is."""
 
-import unicodedata
 from dataclasses import dataclass
+
+from specialize.text import clean_text
 
 NO_VALUE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
-
-# Embedding, override and isolate marks reorder the text around them (U+202A-E, U+2066-9, and the plain marks).
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def clean_text(text: object) -> str:
-    """Return `text` on one line, without anything that XML forbids, a terminal obeys or that reorders its surroundings.
-
-    Control characters become a space, lone surrogates and noncharacters U+FFFD; direction controls are dropped.
-    Markup characters stay: whoever writes HTML escapes them.
-    """
-    return " ".join("".join(_clean_character(character) for character in str(text)).split())
-
-
-def _clean_character(character: str) -> str:
-    if character in _BIDI_CONTROLS:
-        return ""
-    category = unicodedata.category(character)
-    if category in ("Cc", "Zl", "Zp"):
-        return " "
-    if category == "Cs" or ord(character) & 0xFFFE == 0xFFFE:
-        return "\ufffd"
-    return character
-
 
 def shorten(text: object, *, width: int = 32) -> str:
     """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 
 from specialize.errors import MeasurementError
 from specialize.plot.style import GRID, INK, MUTED, PAGE_WIDTH, new_axes, use_style
-from specialize.plot.text import NO_VALUE, clean_text, shorten
+from specialize.plot.text import NO_VALUE, shorten
+from specialize.text import clean_text
 
 _NEEDED = ("layer", "token", "expert", "rank", "text", "share")
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specialize.plot.text import clean_text, name_label_set, shorten
+from specialize.plot.text import name_label_set, shorten
 from specialize.report.runs import RunResults
+from specialize.text import clean_text
 from specialize.trace import RouterSpec, RoutingTrace, open_trace
 
 PASSAGES = 12

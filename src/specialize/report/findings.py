@@ -102,6 +102,15 @@ class Finding:
         """Whether the null would rarely reach the value."""
         return self.p_value <= LEVEL
 
+    @property
+    def exceeds_shadow(self) -> bool:
+        """Whether the value's interval lies above that of the shadow router, where one was recorded."""
+        if self.shadow is None:
+            return False
+        reach = self.shadow.ci_high if math.isfinite(self.shadow.ci_high) else self.shadow.value
+        floor = self.best.ci_low if math.isfinite(self.best.ci_low) else self.best.value
+        return floor > reach
+
 
 def find_best(records: Sequence[Record], run: str, label_set: str) -> Finding | None:
     """Return the finding of `run` for `label_set`, or None where no layer has a value."""
@@ -184,8 +193,6 @@ def _describe_shadow(finding: Finding) -> str:
     if shadow is None:
         return ""
     said = f" A frozen random router on the same hidden states reaches {percent(shadow.value)} (layer {shadow.layer})"
-    reach = shadow.ci_high if math.isfinite(shadow.ci_high) else shadow.value
-    floor = best.ci_low if math.isfinite(best.ci_low) else best.value
-    if reach >= floor:
+    if not finding.exceeds_shadow:
         return said + ": the learned router tells no clearly larger share, so this need not have been learned."
     return said + f"; the learned router exceeds that by {percent(best.value - shadow.value, unit=False)} points."

@@ -5,9 +5,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from specialize.plot.text import clean_text
 from specialize.report.rendering import read_templates
 from specialize.report.tables import Table
+from specialize.text import clean_text
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _STARTS_A_BLOCK = re.compile(r"^(\s*\d*)([-+=.)])(?=\s|$)")

@@ -14,7 +14,7 @@ from specialize import __version__
 from specialize.atomic import write_text
 from specialize.errors import SpecializeError
 from specialize.plot.style import check_formats, render_figure
-from specialize.plot.text import clean_text, name_label_set
+from specialize.plot.text import name_label_set
 from specialize.report import tables
 from specialize.report.explorer import collect_explorer, dump_json
 from specialize.report.figures import DrawnFigure, draw_figure, make_folder, provenance_of
@@ -25,6 +25,7 @@ from specialize.report.rendering import read_templates
 from specialize.report.runs import TOPICS, RunResults, read_runs
 from specialize.report.svg import inline_svg
 from specialize.report.words import compare, list_caveats
+from specialize.text import clean_text
 
 SECTIONS = ("profile", "plane", "heatmap", "forest", "tokens", "load", "routing")
 _MARKDOWN_SECTIONS = {

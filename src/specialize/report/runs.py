@@ -3,20 +3,20 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from specialize.errors import MeasurementError, TraceError
-from specialize.measure.results import read_results
 from specialize.plot.frames import complete_frame
-from specialize.plot.text import clean_text
+from specialize.text import clean_text
 
 SYNTAX = "upos"
 GOLD = "gold_upos"
 TOPICS = "bertopic"
+_TABLES = ("topic_info", "topic_quality", "top_tokens")  # not in the result schema
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class RunResults:
         routing: what `specialize routing` measured, or None.
         top_tokens: the table of `specialize vocabulary`, or None.
         topic_quality: quantity (str) and value (float) of the topic fit, or None.
+        others: what other commands measured, by the name of its file below the run: ``vocabulary``, ``probe-upos``,
+            ``compare-against-OTHER``.
     """
 
     name: str
@@ -48,6 +50,7 @@ class RunResults:
     topic_quality: pd.DataFrame | None
     routing: pd.DataFrame | None = None
     top_tokens: pd.DataFrame | None = None
+    others: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def routing_unit(self) -> str:
@@ -110,8 +113,8 @@ def _read_run(path: Path) -> RunResults:
         raise TraceError(f"{manifest_path}: expected JSON, got {error}; trace the run again") from None
     if not isinstance(manifest, dict):
         raise TraceError(f"{manifest_path}: expected a JSON object, got {type(manifest).__name__}; trace the run again")
-    syntax = _read_folder(path / "syntax")
-    topics = _read_folder(path / "topics")
+    syntax = _by_label_set(_read_folder(path / "syntax"))
+    topics = _by_label_set(_read_folder(path / "topics"))
     frames = [*syntax.values(), *topics.values()]
     given = next((str(frame["run"].iloc[0]) for frame in frames if len(frame) and "run" in frame.columns), "")
     name = given if given not in ("", "nan", "run") else path.resolve().name
@@ -121,21 +124,26 @@ def _read_run(path: Path) -> RunResults:
         manifest=manifest,
         digest=hashlib.sha256(data).hexdigest(),
         syntax={key: syntax[key] for key in sorted(syntax, key=lambda key: (key != SYNTAX, key != GOLD, key))},
-        taggers=_read_folder(path / "syntax" / "tagger"),
+        taggers=_by_label_set(_read_folder(path / "syntax" / "tagger")),
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
         topic_info=_read_table(path / "topics" / "topic_info.csv", text=True),
         topic_quality=_read_quality(path / "topics" / "topic_quality.csv"),
-        routing=_read_routing(path / "routing"),
+        routing=_read_folder(path / "routing").get("routing"),
         top_tokens=_read_table(path / "vocabulary" / "top_tokens.csv", text=False),
+        others={
+            folder if folder == stem else f"{folder}-{stem}": frame
+            for folder in ("vocabulary", "probe", "compare")
+            for stem, frame in _read_folder(path / folder).items()
+        },
     )
 
 
 def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
-    """Return the result frames in `folder` by label set; Parquet wins over a CSV of the same name."""
+    """Return the result frames in `folder` by file name; Parquet wins over a CSV of the same name."""
     frames: dict[str, pd.DataFrame] = {}
     files = {path.stem: path for suffix in ("csv", "parquet") for path in sorted(folder.glob(f"*.{suffix}"))}
     for stem, path in sorted(files.items()):
-        if stem in ("topic_info", "topic_quality"):
+        if stem in _TABLES:
             continue
         try:
             frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
@@ -143,17 +151,18 @@ def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
         except (MeasurementError, ValueError, OSError) as error:
             reason = clean_text(error)
             raise MeasurementError(f"{path}: expected a result frame, got: {reason}; measure the run again") from None
-        if frame.empty:
-            continue
-        frame["label_set"] = frame["label_set"].astype(object).where(frame["label_set"].notna(), stem)
-        frames[str(frame["label_set"].iloc[0])] = frame
+        if not frame.empty:
+            frames[stem] = frame
     return frames
 
 
-def _read_routing(folder: Path) -> pd.DataFrame | None:
-    if not (folder / "routing.parquet").is_file():
-        return None
-    return complete_frame(read_results(folder, "routing"))
+def _by_label_set(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Name frames by the label set they are of, which is the file's name where they do not say."""
+    named = {}
+    for stem, frame in frames.items():
+        frame["label_set"] = frame["label_set"].astype(object).where(frame["label_set"].notna(), stem)
+        named[str(frame["label_set"].iloc[0])] = frame
+    return named
 
 
 def _read_table(path: Path, *, text: bool) -> pd.DataFrame | None:
@@ -195,17 +204,17 @@ def _distinct(runs: list[tuple[str, Path]]) -> list[str]:
 
 
 def _rename(run: RunResults, name: str) -> RunResults:
-    label = RunResults(**{**vars(run), "name": name}).label
-    frames = {key: frame.assign(run=label) for key, frame in run.frames.items()}
-    others = {key: getattr(run, key) for key in ("routing", "top_tokens")}
-    return RunResults(
-        **{
-            **vars(run),
-            "name": name,
-            "syntax": {key: frames[key] for key in run.syntax},
-            "topics": {key: frames[key] for key in run.topics},
-            **{key: None if frame is None else frame.assign(run=label) for key, frame in others.items()},
-        }
+    renamed = replace(run, name=name)
+
+    def mark(frame: pd.DataFrame | None) -> pd.DataFrame | None:
+        return None if frame is None else frame.assign(run=renamed.label)
+
+    return replace(
+        renamed,
+        syntax={key: frame.assign(run=renamed.label) for key, frame in run.syntax.items()},
+        topics={key: frame.assign(run=renamed.label) for key, frame in run.topics.items()},
+        routing=mark(run.routing),
+        top_tokens=mark(run.top_tokens),
     )
 
 

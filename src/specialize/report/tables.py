@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.plot.text import MINUS, NBSP, NO_VALUE, clean_text, name_label_set, shorten
-from specialize.report.findings import METRIC, Finding, Record, find_best, format_p
+from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set, shorten
+from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best, format_p
 from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
+from specialize.text import clean_text
 
 _TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
 _TOPIC_COLUMNS = {
@@ -53,19 +54,24 @@ def estimate_cells(record: Record | None) -> list[Cell]:
     """Return value, interval, null mean and p of a record, dashes for none; values with p at most 0.05 are `strong`."""
     if record is None:
         return [Cell(NO_VALUE, "number faint")] * 4
-    settled = record.p_value <= 0.05
-    interval = NO_VALUE
-    if math.isfinite(record.ci_low) and math.isfinite(record.ci_high):
-        interval = f"[{_fixed(record.ci_low)}, {_fixed(record.ci_high)}]"
+    settled = record.p_value <= LEVEL
     return [
-        Cell(_fixed(record.value), "number strong" if settled else "number"),
-        Cell(interval, "number faint"),
-        Cell(_fixed(record.null_mean), "number"),
+        Cell(format_share(record.value), "number strong" if settled else "number"),
+        Cell(format_interval(record.ci_low, record.ci_high), "number faint"),
+        Cell(format_share(record.null_mean), "number"),
         Cell(format_p(record.p_value), "number" if settled else "number faint"),
     ]
 
 
-def _fixed(share: float) -> str:
+def format_interval(low: float, high: float) -> str:
+    """Return an interval of shares in %, as ``[1.20, 3.40]``; a dash where it is not known."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NO_VALUE
+    return f"[{format_share(low)}, {format_share(high)}]"
+
+
+def format_share(share: float) -> str:
+    """Return a share in %, with two decimals and without the sign; a dash for NaN."""
     if not math.isfinite(share):
         return NO_VALUE
     text = f"{100 * share:.2f}"
@@ -98,7 +104,7 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
 
 def _best_cells(finding: Finding, shadows: bool) -> list[Cell]:
     value, interval, null, _ = estimate_cells(finding.best)
-    shadow = [Cell(_fixed(finding.shadow.value) if finding.shadow else NO_VALUE, "number")] if shadows else []
+    shadow = [Cell(format_share(finding.shadow.value) if finding.shadow else NO_VALUE, "number")] if shadows else []
     return [
         Cell(str(finding.best.layer), "number"),
         Cell(value.text, "number strong" if finding.exceeds_null else "number", below=interval.text),

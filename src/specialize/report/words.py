@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specialize.plot.text import NBSP, clean_text, name_label_set
+from specialize.plot.text import NBSP, name_label_set
+from specialize.report.controls import find_word_control
 from specialize.report.findings import Finding, Record, find_best, format_p, percent
 from specialize.report.runs import SYNTAX, TOPICS, RunResults
 from specialize.report.tables import sorted_label_sets
+from specialize.text import clean_text
 
 _UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are said to move
 
@@ -80,25 +82,21 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
 def _word_caveats(run: RunResults, records: Sequence[Record]) -> list[str]:
     """Say how much of the part of speech is the word, and how often the tagger errs."""
     caveats = []
-    for label_set, frame in list(run.syntax.items())[:1]:
+    for label_set in list(run.syntax)[:1]:
         noun = name_label_set(label_set).long
         finding = find_best(records, run.name, label_set)
-        own = frame[(frame["routing"] == "learned") & (frame["layer"] == (finding.best.layer if finding else -1))]
-        bits = own.drop_duplicates("metric").set_index("metric")
-        needed = ["conditional_information", "ambiguous_mutual_information"]
-        if not set(needed) <= set(bits.index):
+        control = find_word_control(run, label_set, finding.best.layer) if finding else None
+        if finding is None or control is None:
             caveats.append(
                 f"{run.label}: syntax is not separated from vocabulary. Routing follows the word, and words have their "
                 f"usual {noun}: part or all of what routing tells may be vocabulary."
             )
             continue
-        within, whole = (bits.loc[metric, "value"] for metric in needed)
-        chance, p_value = (bits.loc[needed[0], column] for column in ("null_mean", "p_value"))
-        verdict = ": most of it is vocabulary, as routing follows the word" if within < whole / 2 else ""
+        verdict = ": most of it is vocabulary, as routing follows the word" if control.mostly_word else ""
         caveats.append(
-            f"{run.label}: where the token's id leaves the {noun} open, layer {finding.best.layer if finding else ''} "
-            f"tells {whole:.3f} bits of it, and {within:.3f} bits among tokens of one id (chance {chance:.3f}, "
-            f"p{NBSP}={NBSP}{format_p(p_value)}){verdict}."
+            f"{run.label}: where the token's id leaves the {noun} open, layer {finding.best.layer} tells "
+            f"{control.whole:.3f} bits of it, and {control.within:.3f} bits among tokens of one id "
+            f"(chance {control.chance:.3f}, p{NBSP}={NBSP}{format_p(control.p_value)}){verdict}."
         )
     for tag, frame in run.taggers.items():
         rows = frame[frame["metric"] == "tagger_accuracy"]

@@ -1,0 +1,31 @@
+"""Text from corpora, models and paths made safe to show, wherever it is shown."""
+
+import unicodedata
+
+# Embedding, override and isolate marks reorder the text around them (U+202A-E, U+2066-9, and the plain marks).
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean_text(text: object) -> str:
+    """Return `text` on one line, without anything that XML forbids, a terminal obeys or that reorders its surroundings.
+
+    Control characters become a space, lone surrogates and noncharacters U+FFFD; direction controls are dropped.
+    Markup characters stay: whoever writes HTML escapes them.
+    """
+    return " ".join(strip_controls(str(text)).split())
+
+
+def strip_controls(text: str) -> str:
+    """Return `text` without what `clean_text` drops and replaces, spaces as they are."""
+    return "".join(_clean_character(character) for character in text)
+
+
+def _clean_character(character: str) -> str:
+    if character in _BIDI_CONTROLS:
+        return ""
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    if category == "Cs" or ord(character) & 0xFFFE == 0xFFFE:
+        return "\ufffd"
+    return character
