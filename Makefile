@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo-report
-FIGURES := plane-gold-topic profile-upos profile-gold-topic heatmap-1-token-upos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo study test check format figures clean
@@ -12,16 +11,19 @@ demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
 	@echo "The report is $(abspath $(DEMO))/report.html"
 
-# The README's figures, with their data and provenance.
-figures: demo
-	mkdir -p figures
-	cp $(foreach figure,$(FIGURES),$(wildcard $(DEMO)/figures/$(figure).*)) figures/
+# Every figure of figures/, with its data and provenance: from the studies' tables, and from the demo's runs.
+figures: $(VENV)/.demo $(DEMO)/report.html
+	$(BIN)/python -m analyses.figures -o figures --demo $(DEMO)
 
-# The study of design choices, on the corpora in the folder DATA; its tables and figures.
+$(DEMO)/report.html: | $(VENV)/.demo
+	$(MAKE) demo
+
+# The study of design choices, on the corpora in the folder DATA; its tables, and the figures drawn from them.
 DATA ?= data
 study: $(VENV)/.demo
 	$(BIN)/python -m analyses.design_choices --preset cpu --data $(DATA) -o study-cpu \
-		--results analyses/design_choices/results/cpu --figures figures
+		--results analyses/design_choices/results/cpu
+	$(BIN)/python -m analyses.figures -o figures
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from specialize.annotate.annotation import Annotation
 from specialize.annotate.store import load_annotation, save_annotation
 from specialize.manifest import versions, write_json
-from specialize.measure.results import write_table
 from specialize.trace import open_trace
 from specialize.trace.export import export_parquet
 from specialize.trace.schema import UNKNOWN, RouterSpec
@@ -200,30 +199,6 @@ def compare_counting(run: Path, warm: Path, tokens: int, rounds: int) -> pd.Data
     return frame
 
 
-def draw(frame: pd.DataFrame, folder: Path, about: dict[str, Any]) -> None:
-    from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, new_axes, save_figure, use_style
-
-    rows = frame[frame["layers"] == FIGURE_LAYERS].sort_values("tokens")
-    with use_style():
-        ax = new_axes(COLUMN_WIDTH, 2.4)
-        millions, per_layer = rows["tokens"] / 1e6, rows["seconds"] / rows["layers"]
-        slope, start = np.polyfit(millions, per_layer, 1)
-        ends = np.array([0, millions.max()])
-        label = f"{start:.1f} + {slope:.1f} s a million"
-        ax.plot(ends, start + slope * ends, color=MUTED, linestyle=":", linewidth=0.9, label=label)
-        ax.plot(millions, per_layer, color=PALETTE[0], marker="o", linestyle="", label="measured")
-        ax.set(xlabel="tokens, millions", ylabel="seconds a layer", xlim=(0, None), ylim=(0, None))
-        ax.legend(loc="upper left")
-        for suffix in ("pdf", "png"):
-            save_figure(ax.figure, folder / f"measure-cost.{suffix}")
-    write_table(rows, folder / "measure-cost.csv", text_columns=())
-    caption = (
-        f"Time to measure a layer (17 labels, 64 experts, 8 slots, intervals and {DRAWS} shifts) by tokens traced."
-    )
-    made = {"command": "python analyses/benchmarks/measure.py", "figure": "measure-cost", "caption": caption}
-    write_json(folder / "measure-cost.json", made | {"data": "measure-cost.csv", "study": about})
-
-
 def main() -> None:
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,7 +235,12 @@ def main() -> None:
     counted.round(4).to_csv(given.output / "measure-counting.csv", index=False)
     measured.round(4).to_csv(given.output / "measure-cost.csv", index=False)
     write_json(given.output / "measure.json", about)
-    draw(measured, given.figures, about)
+    # Matplotlib waits until here: the tasks are run by this file, and their memory is measured.
+    sys.path.insert(0, str(here.parents[1]))
+    from analyses.benchmarks.cost import plan_figures
+    from analyses.drawing import draw_planned
+
+    draw_planned(plan_figures(given.output), given.figures, command="make figures")
     print(counted.to_string(), measured.to_string(), sep="\n")
 
 

@@ -1,20 +1,16 @@
-"""Draw figures/calibration.{pdf,png} from the results, with its data (CSV) and how it was made (JSON).
+"""The figure of the calibration, drawn from its tables."""
 
-python analyses/calibration/draw.py
-"""
-
-import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from analyses.drawing import StudyFigure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from specialize.manifest import versions, write_json
-from specialize.measure.results import write_table
-from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PALETTE, save_figure, use_style
+from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PALETTE
 
 OWN, NAIVE = PALETTE[0], PALETTE[4]
 NULLS = {
@@ -22,11 +18,6 @@ NULLS = {
     "labels permuted over documents": ("documents, permuted", PALETTE[2], "-"),
     "labels shuffled over tokens": ("tokens shuffled freely", NAIVE, "--"),
 }
-NAMED = [
-    ("tokens", "labels shifted within documents"),
-    ("documents, tokens routed", "labels permuted over documents"),
-    ("tokens", "labels shuffled over tokens"),
-]
 METHODS = {
     "jackknife, 50 blocks": ("o", OWN),
     "percentile bootstrap over documents": ("^", NAIVE),
@@ -42,18 +33,40 @@ CAPTION = (
     "Top: share of data sets without any relation whose p-value is at most the one across; the diagonal is right. "
     "Middle: share of 95 % intervals that hold the planted information (band: 92 to 98 %). Bottom: error of the "
     "value, in bits, with 50 documents (bar: one standard deviation). "
-    "Blue and green: what this package does. Red: what it does not."
+    "Solid lines and circles: what this package does. Dashed lines and triangles: what it does not."
 )
 
 
+def plan_figures(results: Path) -> Iterator[StudyFigure]:
+    """Yield the figure that the tables in `results` allow."""
+    tested, covered = (pd.read_csv(results / f"{name}.csv") for name in ("p_values", "intervals"))
+    drawn = pd.concat([tested, covered[covered["method"].isin(METHODS)]], ignore_index=True)
+    about = json.loads((results / "about.json").read_text(encoding="utf-8"))
+    yield StudyFigure("calibration", CAPTION, draw_calibration, drawn, {"study": about})
+
+
+def draw_calibration(frame: pd.DataFrame) -> Figure:
+    tested, covered = frame[frame["null"].notna()], frame[frame["method"].notna()]
+    figure = Figure(figsize=(COLUMN_WIDTH, 6.2), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, height_ratios=[1.15, 1, 1])
+    draw_nulls(top, tested)
+    draw_coverage(middle, covered)
+    draw_bias(bottom, covered)
+    for ax, letter in zip((top, middle, bottom), "abc", strict=True):
+        ax.annotate(letter, (0, 1), (-26, 7), "axes fraction", "offset points", weight="bold", color=INK)
+    return figure
+
+
 def draw_nulls(ax: Axes, frame: pd.DataFrame) -> None:
-    grid = np.linspace(0, 1, 101)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
-    for (design, null), rows in frame.groupby(["design", "null"], sort=False):
-        name, color, line = NULLS[null]
-        share = [rows.loc[rows["p_value"] <= p + 1e-9, "times"].sum() / rows["times"].sum() for p in grid]
-        first = (design, null) in NAMED
-        ax.plot(grid, share, color=color, linestyle=line, linewidth=1.1, label=name if first else None)
+    for null, (name, color, line) in NULLS.items():
+        for number, (design, rows) in enumerate(frame[frame["null"] == null].groupby("design", sort=False)):
+            rows = rows.sort_values("p_value")
+            share = rows["times"].cumsum() / rows["times"].sum()
+            ax.plot(
+                [0, *rows["p_value"]], [0, *share], color=color, linestyle=line, linewidth=1.1,
+                label=None if number else name, gid=f"share-{null}-{design}",
+            )  # fmt: skip
     ax.set(xlabel="p-value", ylabel="data sets at or below", xlim=(0, 1), ylim=(0, 1.01))
     ax.set_title("p-values where there is nothing")
     ax.legend(loc="lower right")
@@ -72,15 +85,15 @@ def draw_coverage(ax: Axes, frame: pd.DataFrame) -> None:
             errors = np.abs(own[["coverage_low", "coverage_high"]].to_numpy().T - own["coverage"].to_numpy())
             ax.errorbar(
                 places, own["coverage"], yerr=errors, fmt=marker, color=color, markersize=3.2, linewidth=0.8,
+                gid=f"coverage-{method}-{design}",
             )  # fmt: skip
-    ax.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    ax.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes])
     ax.set(
-        xlabel="documents (each with the four designs of c, in order)",
+        xlabel="documents (a mark for each design of c)",
         ylabel="intervals with the truth",
         ylim=(-0.03, 1.03),
         yticks=[0, 0.25, 0.5, 0.75, 0.95],
     )
-    ax.set_xlabel("documents (a mark for each design of c)")
     ax.set_title("Coverage of 95 % intervals")
     beside = {"ha": "left", "va": "center", "fontsize": 7, "color": INK}
     ax.text(0.3, 0.87, "jackknife", **beside)
@@ -96,7 +109,7 @@ def draw_bias(ax: Axes, frame: pd.DataFrame) -> None:
             row = smallest.loc[(design, method)]
             ax.errorbar(
                 row["bias"], number + offset, xerr=row["deviation"], fmt=marker, color=color, markersize=3.5,
-                linewidth=0.9,
+                linewidth=0.9, gid=f"bias-{method}-{design}",
             )  # fmt: skip
     ax.set_yticks(range(len(DESIGNS)), DESIGNS.values())
     ax.set(xlabel="value minus truth, bits", ylim=(len(DESIGNS) - 0.5, -0.5))
@@ -104,33 +117,3 @@ def draw_bias(ax: Axes, frame: pd.DataFrame) -> None:
     beside = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK}
     ax.annotate("jackknife", (0, -0.12), (-9, 0), ha="right", **beside)
     ax.annotate("counted as it is", (0.09, 0.12), (5, 0), ha="left", **beside)
-
-
-def main() -> None:
-    here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=here / "results")
-    parser.add_argument("-o", "--output", type=Path, default=here.parents[1] / "figures")
-    given = parser.parse_args()
-    tested = pd.read_csv(given.results / "p_values.csv")
-    covered = pd.read_csv(given.results / "intervals.csv")
-    with use_style():
-        figure = Figure(figsize=(COLUMN_WIDTH, 6.2), layout="constrained")
-        top, middle, bottom = figure.subplots(3, 1, height_ratios=[1.15, 1, 1])
-        draw_nulls(top, tested)
-        draw_coverage(middle, covered)
-        draw_bias(bottom, covered)
-        for ax, letter in zip((top, middle, bottom), "abc", strict=True):
-            ax.annotate(letter, (0, 1), (-26, 7), "axes fraction", "offset points", weight="bold", color=INK)
-        for suffix in ("pdf", "png"):
-            save_figure(figure, given.output / f"calibration.{suffix}")
-    drawn = pd.concat([tested, covered[covered["method"].isin(METHODS)]], ignore_index=True)
-    write_table(drawn, given.output / "calibration.csv", text_columns=("design", "null", "method"))
-    made = {"command": "python analyses/calibration/draw.py", "figure": "calibration", "caption": CAPTION}
-    about = json.loads((given.results / "about.json").read_text(encoding="utf-8"))
-    made |= {"data": "calibration.csv", "study": about, "versions": versions()}
-    write_json(given.output / "calibration.json", made)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,7 @@ text, with nothing to bring. `--prepare` stops before training, so that a machin
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -83,13 +84,16 @@ def _run(given: argparse.Namespace) -> int:
     if given.only:
         say(f"{len(jobs)} runs are done; the tables need the whole grid")
         return 0
-    from analyses.design_choices.figures import draw_all
+    from analyses.design_choices.figures import plan_figures
     from analyses.design_choices.tables import write_tables
+    from analyses.drawing import draw_planned
 
     results = given.results or output / "results"
     write_tables(jobs, margin, results)
-    drawn = draw_all(results, given.figures or output / "figures")
-    say(f"tables: {results}; figures: {', '.join(str(path) for path in drawn)}")
+    command = shlex.join(["python", "-m", "analyses.design_choices", *sys.argv[1:]])
+    figures = given.figures or output / "figures"
+    draw_planned(plan_figures(results, preset=name), figures, command=command)
+    say(f"tables: {results}; figures: {figures}")
     return 0
 
 

@@ -1,107 +1,80 @@
-"""The figures of the study, drawn from its tables alone.
+"""The figures of the study, drawn from its tables alone."""
 
-python -m analyses.design_choices.figures RESULTS -o FOLDER
-"""
-
-import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from analyses.drawing import StudyFigure
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from specialize import __version__
-from specialize.manifest import write_json
-from specialize.measure.results import write_table
-from specialize.plot import (
-    PAGE_WIDTH,
-    expert_label_heatmap,
-    layer_profile,
-    perplexity_by_choice,
-    save_figure,
-    training_curves,
-    use_style,
-)
+from specialize.plot import PAGE_WIDTH, expert_label_heatmap, layer_profile, perplexity_by_choice, training_curves
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER
 
-UNITS = {"token": PALETTE[0], "sequence": PALETTE[4]}
+UNITS = {"token": PALETTE[0], "sequence": PALETTE[1]}
 ROUTERS = {"learned": "o", "frozen": "s", "rerandomized": "^", "guided": "D"}
 ROUTER_NAMES = {"rerandomized": "drawn anew at every step"}
 METRIC = "uncertainty_coefficient"
 LABELS = {"upos": ("part of speech", "POS"), "domain": ("domain", "domain")}
 
 
-def draw_all(results: Path, folder: Path) -> list[Path]:
-    """Draw every figure from the tables in `results`, each as PDF and PNG with its data and how it was made."""
-    drawn = []
-    for name, caption, draw, frame in _plan(results):
-        with use_style():
-            figure = draw(frame)
-        drawn += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in ("pdf", "png")]
-        text = [column for column in ("label", "cell") if column in frame]
-        write_table(frame, folder / f"{name}.csv", text_columns=text)
-        sidecar: dict[str, Any] = {
-            "figure": name,
-            "caption": caption,
-            "function": f"analyses/design_choices/figures.py: {draw.__name__.lstrip('_')}",
-            "command": "make study",
-            "preset": results.name,
-            "specialize": __version__,
-            "data": f"{name}.csv",
-        }
-        write_json(folder / f"{name}.json", sidecar)
-    return [path for path in drawn if path.suffix == ".pdf"]
-
-
-def _plan(results: Path) -> Iterator[tuple[str, str, Callable[[pd.DataFrame], Figure], pd.DataFrame]]:
+def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
+    """Yield the figures that the tables in `results`, those of `preset`, allow."""
+    about = {"preset": preset}
     perplexity, measured, curves, heatmaps = (
         pd.read_csv(results / f"{name}.csv") for name in ("perplexity", "specialization", "curves", "heatmaps")
     )
     english = measured[(measured["corpus"] == "en") & (measured["experts"] == 4) & (measured["metric"] == METRIC)]
     seeds = "Bars are 95 % t intervals over seeds"
-    yield (
+    yield StudyFigure(
         "design-perplexity",
         f"Held-out perplexity of every design choice on English text. {seeds}; a cell of one seed has none.",
-        _draw_perplexity,
+        draw_perplexity,
         _name_designs(perplexity[(perplexity["corpus"] == "en") & perplexity["experts"].le(4)]),
+        about,
     )
     profiles = english[(english["top_k"] == 2) & (english["scope"] == "layer") & english["layer"].notna()]
-    yield (
+    yield StudyFigure(
         "design-layers",
         "What one routing decision tells about part of speech and domain, layer by layer, for learned and frozen "
         f"routers (top-2, layer-wise). {seeds}; dashed: the shadow router; band and dots: the null.",
-        _draw_layers,
+        draw_layers,
         profiles[profiles["router"].isin(["learned", "frozen"]) & profiles["label_set"].isin(["upos", "domain"])],
+        about,
     )
-    yield (
+    yield StudyFigure(
         "design-plane",
         "Syntax against topics, every cell of four experts on English text: U averaged over layers and seeds. Hollow: "
-        "the shadow router on the same hidden states; plus: the null.",
-        _draw_plane,
+        "the shadow router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
+        draw_plane,
         english[english["layer"].isna() & english["label_set"].isin(["upos", "domain"])],
+        about,
     )
     for label_set, what in (("upos", "part of speech"), ("domain", "domain")):
         rows = heatmaps[heatmaps["label_set"] == label_set]
         if len(rows):
-            yield (
+            yield StudyFigure(
                 f"design-heatmap-{label_set}",
                 f"How much more often than overall an expert meets each {what}, at the layer that tells most "
                 f"({rows['run'].iloc[0]}). 1 means no difference.",
-                _draw_heatmap,
+                draw_heatmap,
                 rows,
+                about,
             )
-    yield (
+    yield StudyFigure(
         "design-curves",
         "Specialization and router saturation over training (top-2, layer-wise, learned, one seed). Thick: mean over "
-        "layers; thin: each layer; dotted: what two routers of these loads agree on by chance.",
-        _draw_curves,
+        "layers; thin: each layer; dotted: the null, or what two routers of these loads agree on by chance.",
+        draw_curves,
         curves.assign(run=curves["cell"].str.split("-").str[1] + " routing"),
+        about,
     )
 
 
-def _draw_perplexity(frame: pd.DataFrame) -> Figure:
+def draw_perplexity(frame: pd.DataFrame) -> Figure:
     figure = perplexity_by_choice(frame).figure
     assert isinstance(figure, Figure)
     return figure
@@ -118,28 +91,36 @@ def _name_designs(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(design=routed.where(~dense, frame["experts"].map(widths)), variant=variant)
 
 
-def _draw_layers(frame: pd.DataFrame) -> Figure:
+def draw_layers(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 4.4), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
-    legend = None
     for row, label_set in zip(axes, ("upos", "domain"), strict=True):
         for ax, unit in zip(row, UNITS, strict=True):
             own = frame[(frame["unit"] == unit) & (frame["label_set"] == label_set)]
             layer_profile(own.assign(run=own["router"]), label_set=label_set, ax=ax)
-            legend = ax.get_legend()
-            handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
-            legend.remove()
+            handles, names = _take_legend(ax)
             long, short = LABELS[label_set]
             ax.set_title(f"{unit} routing: U({long} | expert)")
             ax.set_xlabel("layer" if label_set == "domain" else "")
             ax.set_ylabel(f"share of H({short})" if unit == "token" else "")
     for row in axes:
-        row[0].set_ylim(0, max(ax.dataLim.y1 for ax in row) * 1.05)
-    figure.legend(handles, names, loc="outside lower center", ncols=4)
+        low, high = min(0.0, *(ax.dataLim.y0 for ax in row)), max(ax.dataLim.y1 for ax in row)
+        row[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    # A legend hands out only the band of its band and dots.
+    handles[-1] = (handles[-1], Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
+    together = {tuple: HandlerTuple(ndivide=1)}
+    figure.legend(handles, names, loc="outside lower center", ncols=4, handler_map=together)
     return figure
 
 
-def _draw_plane(frame: pd.DataFrame) -> Figure:
+def _take_legend(ax: Axes) -> tuple[list[Any], list[str]]:
+    """Remove the legend of `ax` and return its handles and names."""
+    legend = ax.get_legend()
+    legend.remove()
+    return list(legend.legend_handles), [text.get_text() for text in legend.get_texts()]
+
+
+def draw_plane(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(COLUMN_WIDTH * 1.25, 3.6), layout="constrained")
     ax = figure.add_subplot()
     keys = ["cell", "unit", "top_k", "router", "routing"]
@@ -160,11 +141,15 @@ def _draw_plane(frame: pd.DataFrame) -> Figure:
             zorder=2 if shadow else 3,
             gid=f"{row[('cell', '')]}-{row[('routing', '')]}",
         )
-        if not shadow:
-            ax.plot(row[("null_mean", "upos")], row[("null_mean", "domain")], marker="+", color=color, markersize=6)
+    for unit, color in UNITS.items():
+        null = values.loc[(values["unit"] == unit) & (values["routing"] == "learned"), "null_mean"].mean()
+        ax.plot(
+            null["upos"], null["domain"], marker="+", color=color, linestyle="none", markersize=6, gid=f"null-{unit}"
+        )
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.grid(axis="both")
+    ax.locator_params(nbins=6)
     ax.set_xlabel("U(part of speech | expert), share of H(POS)")
     ax.set_ylabel("U(domain | expert), share of H(domain)")
     ax.set_title("Syntax against topics, mean over layers and seeds")
@@ -177,37 +162,30 @@ def _draw_plane(frame: pd.DataFrame) -> Figure:
     handles.append(Line2D([], [], color=MUTED, marker="o", markerfacecolor=PAPER, **look))
     handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="none", markersize=6))
     handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
-    figure.legend(handles, [*names, "shadow router", "larger: top-2", "null"], loc="outside lower left", ncols=2)
+    figure.legend(
+        handles, [*names, "shadow router", "larger: top-2", "null, mean over cells"], loc="outside lower left", ncols=2
+    )
     return figure
 
 
-def _draw_heatmap(frame: pd.DataFrame) -> Figure:
-    layer = int(frame["layer"].iloc[0])
-    figure = expert_label_heatmap(frame, layer=layer, label_set=str(frame["label_set"].iloc[0])).figure
+def draw_heatmap(frame: pd.DataFrame) -> Figure:
+    layer, label_set, run = frame[["layer", "label_set", "run"]].iloc[0]
+    _, unit, top_k, *_ = run.split("-")
+    short = frame.assign(run=f"{unit} routing, {top_k.replace('top', 'top-')}")  # a run's whole name is no title
+    figure = expert_label_heatmap(short, layer=int(layer), label_set=label_set).figure
     assert isinstance(figure, Figure)
     return figure
 
 
-def _draw_curves(frame: pd.DataFrame) -> Figure:
+def draw_curves(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
     axes = figure.subplots(1, 3, sharex=True)
     for ax, (metric, label_set) in zip(axes, ((METRIC, "upos"), (METRIC, "domain"), ("saturation", None)), strict=True):
         training_curves(frame, metric=metric, label_set=label_set, ax=ax)
-        legend = ax.get_legend()
-        handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
-        legend.remove()
+        handles, names = _take_legend(ax)
         if label_set:
             long, short = LABELS[label_set]
             ax.set_title(f"U({long} | expert)")
             ax.set_ylabel(f"share of H({short})")
     figure.legend(handles, [*names[:-1], "null (saturation: chance)"], loc="outside lower center", ncols=3)
     return figure
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    given = parser.parse_args()
-    for path in draw_all(given.results, given.output):
-        print(path)

@@ -1,0 +1,52 @@
+"""Draw every figure of figures/, each with its data (CSV) and how it was made (JSON).
+
+    python -m analyses.figures -o figures [--demo demo-report]
+
+The figures of the studies are drawn from their tables in seconds; those of the demo from its runs, where --demo says
+where they are.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from analyses.benchmarks import cost
+from analyses.calibration import draw as calibration
+from analyses.design_choices import figures as design_choices
+from analyses.drawing import FORMATS, StudyFigure, draw_planned
+
+from specialize.report.figures import draw_figures
+
+COMMAND = "make figures"
+HERE = Path(__file__).parent
+DEMO_RUNS = ("token", "sequence")
+DEMO_FIGURES = ("plane-gold-topic", "profile-upos", "profile-gold-topic", "heatmap-1-token-upos")
+
+
+def plan_studies() -> Iterator[StudyFigure]:
+    """Yield the figures that the studies' tables allow."""
+    yield from cost.plan_figures(HERE / "benchmarks" / "results")
+    yield from calibration.plan_figures(HERE / "calibration" / "results")
+    yield from design_choices.plan_figures(HERE / "design_choices" / "results" / "cpu", preset="cpu")
+
+
+def draw_demo(demo: Path, folder: Path) -> list[Path]:
+    """Draw the figures of the runs in the folder `demo` that `specialize demo` made; returns the images."""
+    runs = [demo / name for name in DEMO_RUNS]
+    return draw_figures(runs, folder, only=DEMO_FIGURES, formats=FORMATS, command=COMMAND)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="folder that `specialize demo` made")
+    given = parser.parse_args()
+    drawn = draw_planned(plan_studies(), given.output, command=COMMAND)
+    if given.demo:
+        drawn += draw_demo(given.demo, given.output)
+    for path in drawn:
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

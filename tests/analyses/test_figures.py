@@ -1,0 +1,286 @@
+"""The figures that are checked in: whole, drawn by one command, and showing the numbers of their sidecars."""
+
+import csv
+import importlib
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from analyses.design_choices.figures import LABELS, METRIC, UNITS
+from analyses.drawing import draw_planned
+from analyses.figures import COMMAND, DEMO_FIGURES, draw_demo, plan_studies
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose, assert_array_equal
+
+from plot.planted_frames import planted_frame
+from report.planted_runs import make_run
+
+ROOT = Path(__file__).parents[2]
+FIGURES = ROOT / "figures"
+NAMES = sorted(path.stem for path in FIGURES.glob("*.json"))
+SUFFIXES = {".pdf", ".png", ".csv", ".json"}
+
+
+def read_sidecar(name: str, folder: Path = FIGURES) -> dict[str, Any]:
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def read_numbers(name: str) -> pd.DataFrame:
+    numbers = read_sidecar(name)["numbers"]
+    return pd.DataFrame(numbers["rows"], columns=numbers["columns"])
+
+
+def without_guard(text: str) -> str:
+    """Drop the apostrophe that keeps a spreadsheet from taking a text for a formula."""
+    return re.sub(r"^'(?=\s*[=+\-@])", "", text)
+
+
+def draw(name: str) -> Figure:
+    """Draw a figure from its rows (CSV), by the function and the arguments that its sidecar names."""
+    told = read_sidecar(name)
+    frame = pd.read_csv(FIGURES / told["data"], keep_default_na=False, na_values=[""])
+    frame = frame.map(lambda cell: without_guard(cell) if isinstance(cell, str) else cell)
+    module, function = told["function"].rsplit(".", 1)
+    return getattr(importlib.import_module(module), function)(frame, **told.get("arguments", {})).figure
+
+
+def find(place: Figure | Axes, gid: str) -> Any:
+    (found,) = find_all(place, gid)
+    return found
+
+
+def find_all(place: Figure | Axes, gid: str) -> list[Any]:
+    return place.findobj(lambda artist: artist.get_gid() == gid)
+
+
+def segment_ends(artist: Any, axis: int) -> np.ndarray:
+    return np.array([segment[:, axis] for segment in artist.get_segments() if len(segment)])
+
+
+def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def anew(tmp_path_factory):
+    """Return the folder of the studies' figures, drawn anew from their tables."""
+    folder = tmp_path_factory.mktemp("figures")
+    draw_planned(plan_studies(), folder, command=COMMAND)
+    return folder
+
+
+def test_every_figure_is_whole_and_known(anew):
+    found = defaultdict(set)
+    for path in FIGURES.iterdir():
+        found[path.stem].add(path.suffix)
+    studies = {path.stem for path in anew.iterdir()}
+    assert found == dict.fromkeys(studies | set(DEMO_FIGURES), SUFFIXES)
+
+
+def test_the_pictures_of_the_readmes_are_among_them():
+    for readme in (ROOT / "README.md", *(ROOT / "analyses").glob("*/README.md")):
+        pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme.read_text(encoding="utf-8"))
+        assert pictures or readme.parent != ROOT
+        for picture in pictures:
+            path = (readme.parent / picture).resolve()
+            assert path.parent == FIGURES
+            assert path.is_file()
+
+
+def test_a_table_names_them_all():
+    table = (ROOT / "analyses" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| `([^`]+)` \|$", table, flags=re.MULTILINE)
+    assert sorted(rows) == [(name, COMMAND) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sidecar_tells_of_its_figure(name):
+    told = read_sidecar(name)
+    assert told["figure"] == name
+    assert told["command"] == COMMAND
+    assert told["caption"]
+    assert told["data"] == f"{name}.csv"
+    assert "runs" in told or "study" in told or "preset" in told
+    for run in told.get("runs", ()):
+        assert not Path(run["path"]).is_absolute()
+        assert re.fullmatch("[0-9a-f]{64}", run["manifest_sha256"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_numbers_of_a_sidecar_are_those_of_the_table(name):
+    """Digit by digit, as they are printed."""
+    text = (FIGURES / f"{name}.json").read_text(encoding="utf-8")
+    numbers = json.loads(text, parse_float=str, parse_int=str)["numbers"]
+    with (FIGURES / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    kept = [place for place in range(len(header)) if any(row[place] for row in rows)]
+    assert numbers["columns"] == [header[place] for place in kept]
+    assert [["" if cell is None else cell for cell in row] for row in numbers["rows"]] == [
+        [without_guard(row[place]) for place in kept] for row in rows
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(DEMO_FIGURES)))
+def test_a_figure_of_a_study_is_that_of_its_tables(anew, name):
+    assert (anew / f"{name}.csv").read_bytes() == (FIGURES / f"{name}.csv").read_bytes()
+    fresh, kept = read_sidecar(name, anew), read_sidecar(name)
+    del fresh["specialize"], kept["specialize"]
+    assert fresh == kept
+
+
+def test_drawn_twice_a_figure_has_the_same_bytes(anew, tmp_path):
+    draw_planned(plan_studies(), tmp_path, command=COMMAND)
+    for path in anew.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_figures_of_the_demo_are_drawn_from_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("token", "sequence"):
+        topics = planted_frame(name, label_set="gold_topic", labels=["arts", "science", "sport"], null=0.01)
+        make_run(tmp_path / "demo" / name, unit=name, syntax=planted_frame(name), topics={"gold_topic": topics})
+    images = draw_demo(Path("demo"), Path("figures"))
+    assert {(path.stem, path.suffix) for path in images} == {
+        (name, suffix) for name in DEMO_FIGURES for suffix in (".pdf", ".png")
+    }
+    for name in DEMO_FIGURES:
+        told = read_sidecar(name, tmp_path / "figures")
+        assert told["command"] == COMMAND
+        assert [run["path"] for run in told["runs"]] == ["demo/token", "demo/sequence"]
+
+
+@pytest.mark.parametrize("name", ["profile-upos", "profile-gold-topic"])
+def test_a_profile_shows_its_numbers(name):
+    figure, numbers = draw(name), read_numbers(name)
+    for index, run in enumerate(pd.unique(numbers["run"])):
+        own = select(numbers, run=run, routing="learned").sort_values("layer")
+        assert_array_equal(find(figure, f"value-learned-{index}").get_ydata(), own["value"])
+        assert_array_equal(segment_ends(find(figure, f"interval-learned-{index}"), 1), own[["ci_low", "ci_high"]])
+        assert_array_equal(find(figure, f"null-mean-{index}").get_ydata(), own["null_mean"])
+        (band,) = find(figure, f"null-band-{index}").get_paths()
+        assert set(band.vertices[:, 1]) == set(own["null_low"]) | set(own["null_high"])
+
+
+def test_the_plane_shows_its_numbers():
+    figure, numbers = draw("plane-gold-topic"), read_numbers("plane-gold-topic")
+    for index, run in enumerate(pd.unique(numbers["run"])):
+        across, up = (
+            select(numbers, run=run, routing="learned", label_set=name).sort_values("layer")
+            for name in ("upos", "gold_topic")
+        )
+        line = find(figure, f"value-learned-{index}")
+        assert_array_equal(line.get_xdata(), across["value"])
+        assert_array_equal(line.get_ydata(), up["value"])
+        for axis, name, own in ((0, "x", across), (1, "y", up)):
+            crosses = segment_ends(find(figure, f"interval-{name}-learned-{index}"), axis)
+            assert_array_equal(crosses, own[["ci_low", "ci_high"]])
+        null = find(figure, f"null-mean-{index}")
+        assert_allclose((*null.get_xdata(), *null.get_ydata()), (across["null_mean"].mean(), up["null_mean"].mean()))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "heatmap" in name])
+def test_a_heatmap_shows_its_numbers(name):
+    figure, numbers = draw(name), read_numbers(name)
+    cells = find(figure, "cells")
+    labels = [text.get_text() for text in cells.axes.get_yticklabels()]
+    experts = [int(text.get_text()) for text in cells.axes.get_xticklabels()]
+    lifts = select(numbers, metric="lift").pivot(index="label", columns="expert", values="value")
+    assert lifts.shape == (len(labels), len(experts))
+    with np.errstate(divide="ignore"):
+        expected = np.log2(lifts.loc[labels, experts].to_numpy()).clip(-60, 60)
+    assert_array_equal(cells.get_array(), expected)
+    specific = select(numbers, metric="specific_information").set_index("expert")["value"]
+    assert list(specific.loc[experts]) == sorted(specific, reverse=True)
+
+
+def test_perplexities_are_those_of_the_sidecar():
+    figure, numbers = draw("design-perplexity"), read_numbers("design-perplexity")
+    designs = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    for variant, own in numbers.groupby("variant"):
+        points = find(figure, f"value-{variant}")
+        assert_array_equal(points.get_xdata(), own["perplexity"])
+        assert [designs[round(place)] for place in points.get_ydata()] == list(own["design"])
+        ends = segment_ends(find(figure, f"interval-{variant}"), 0)
+        assert_array_equal(ends[np.isfinite(ends).all(axis=1)], own[["ci_low", "ci_high"]].dropna())
+
+
+def test_layers_are_those_of_the_sidecar():
+    figure, numbers = draw("design-layers"), read_numbers("design-layers")
+    panels = [(label_set, unit) for label_set in LABELS for unit in UNITS]
+    for ax, (label_set, unit) in zip(figure.axes, panels, strict=True):
+        rows = select(numbers, label_set=label_set, unit=unit)
+        for index, router in enumerate(("learned", "frozen")):
+            for routing in ("learned", "shadow"):
+                own = select(rows, router=router, routing=routing).sort_values("layer")
+                assert_array_equal(find(ax, f"value-{routing}-{index}").get_ydata(), own["value"])
+                intervals = segment_ends(find(ax, f"interval-{routing}-{index}"), 1)
+                assert_array_equal(intervals, own[["ci_low", "ci_high"]])
+                low, high = ax.get_ylim()
+                assert low < intervals.min()
+                assert high > intervals.max()
+
+
+def test_cells_lie_where_the_sidecar_says():
+    figure, numbers = draw("design-plane"), read_numbers("design-plane")
+    for (cell, routing), own in numbers.groupby(["cell", "routing"]):
+        point = find(figure, f"{cell}-{routing}")
+        values = own.set_index("label_set")["value"]
+        assert (*point.get_xdata(), *point.get_ydata()) == (values["upos"], values["domain"])
+    for unit, own in select(numbers, routing="learned").groupby("unit"):
+        null = find(figure, f"null-{unit}")
+        means = own.groupby("label_set")["null_mean"].mean()
+        assert_allclose((*null.get_xdata(), *null.get_ydata()), (means["upos"], means["domain"]))
+
+
+def test_curves_are_those_of_the_sidecar():
+    figure, numbers = draw("design-curves"), select(read_numbers("design-curves"), routing="learned")
+    measured = select(numbers, metric=METRIC)
+    panels = (*(select(measured, label_set=name) for name in LABELS), select(numbers, metric="saturation"))
+    for ax, rows in zip(figure.axes, panels, strict=True):
+        rows = rows[rows["layer"].notna()]
+        for index, run in enumerate(pd.unique(rows["run"])):
+            own = select(rows, run=run)
+            means = own.groupby("tokens")[["value", "null_mean"]].mean()
+            for gid, column in ((f"mean-{index}", "value"), (f"null-{index}", "null_mean")):
+                assert_array_equal(find(ax, gid).get_xdata(), means.index)
+                assert_allclose(find(ax, gid).get_ydata(), means[column], rtol=1e-12)
+            drawn = [tuple(line.get_ydata()) for line in find_all(ax, f"layer-{index}")]
+            assert drawn == [tuple(layer.sort_values("tokens")["value"]) for _, layer in own.groupby("layer")]
+
+
+def test_the_calibration_shows_its_numbers():
+    figure, numbers = draw("calibration"), read_numbers("calibration")
+    for (null, design), own in numbers.groupby(["null", "design"]):
+        line = find(figure, f"share-{null}-{design}")
+        at_or_below = [own.loc[own["p_value"] <= p, "times"].sum() / own["times"].sum() for p in own["p_value"]]
+        assert_array_equal(line.get_xdata(), [0, *own["p_value"]])
+        assert_allclose(line.get_ydata(), [0, *at_or_below], rtol=1e-12)
+    covered = numbers[numbers["method"].notna()]
+    for (method, design), own in covered.groupby(["method", "design"]):
+        if method != "plug-in":
+            own = own.sort_values("documents")
+            points, bars = find_all(figure, f"coverage-{method}-{design}")
+            assert_array_equal(points.get_ydata(), own["coverage"])
+            assert_allclose(segment_ends(bars, 1), own[["coverage_low", "coverage_high"]], atol=1e-15)
+        if not method.startswith("percentile"):
+            smallest = own[own["documents"] == covered["documents"].min()]
+            points, bars = find_all(figure, f"bias-{method}-{design}")
+            assert_array_equal(points.get_xdata(), smallest["bias"])
+            assert_allclose(np.diff(segment_ends(bars, 0)) / 2, smallest[["deviation"]])
+
+
+def test_costs_are_those_of_the_sidecar():
+    figure, numbers = draw("measure-cost"), read_numbers("measure-cost")
+    points = find(figure, "value")
+    assert_array_equal(points.get_xdata(), numbers["tokens"] / 1e6)
+    assert_array_equal(points.get_ydata(), numbers["seconds"] / numbers["layers"])
+    slope, start = np.polyfit(points.get_xdata(), points.get_ydata(), 1)
+    assert_allclose(find(figure, "fit").get_ydata(), [start, start + slope * numbers["tokens"].max() / 1e6])
