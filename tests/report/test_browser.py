@@ -1,21 +1,10 @@
-import json
-import shutil
-import subprocess
+"""The page as a browser shows it."""
 
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-background-networking", "--disable-sync", "--disable-extensions", "--enable-logging=stderr", "--v=0",
-)  # fmt: skip
-# Chromium's own chatter with Google, which a page cannot cause.
-OWN_HOSTS = ("accounts.google.com", "clients2.google.com", "update.googleapis.com", "optimizationguide")
+from browser import CONTRASTS, ask_page, console_lines, needs_chromium, requested, run_chromium
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = [pytest.mark.browser, needs_chromium]
 
 
 @pytest.fixture
@@ -23,23 +12,10 @@ def page(pair):
     return pair[1]
 
 
-def run_chromium(folder, *arguments):
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
-
-
-def requested(log):
-    """Return the addresses of all requests in a Chromium net log."""
-    events = json.loads(log.read_text())["events"]
-    addresses = [event.get("params", {}).get("url", "") for event in events]
-    return {url for url in addresses if url and not any(host in url for host in OWN_HOSTS)}
-
-
 def test_the_page_opens_without_an_error_and_asks_for_nothing(page, tmp_path):
     log = tmp_path / "net.json"
     done = run_chromium(tmp_path, f"--log-net-log={log}", "--dump-dom", page.as_uri())
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert console == []
+    assert console_lines(done) == []
     assert "What routing tells about syntax and topics" in done.stdout
     assert requested(log) == set()
 
@@ -52,26 +28,48 @@ def test_the_policy_of_the_page_stops_a_script_that_got_in(page, tmp_path):
     assert "Content Security Policy" in done.stderr
 
 
-@pytest.mark.parametrize("width", [375, 1200])
+@pytest.mark.parametrize("width", [320, 375, 1200])
 def test_nothing_is_wider_than_the_window(page, tmp_path, width):
-    # The page forbids scripts, so a frame of the width asked for measures it: headless windows have a least width.
-    html = page.read_text(encoding="utf-8")
-    html = html.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
-    script = (
-        "<script>const page = document.documentElement;"
-        "document.title = 'overflow ' + (page.scrollWidth - page.clientWidth)</script></body>"
-    )
-    (tmp_path / "inner.html").write_text(html.replace("</body>", script), encoding="utf-8")
-    (tmp_path / "outer.html").write_text(
-        f"<body style='margin:0'><iframe src='inner.html' style='width:{width}px;height:3000px;border:0' "
-        "onload='document.title = this.contentDocument.title'></iframe>"
-    )
-    done = run_chromium(
-        tmp_path,
-        "--allow-file-access-from-files",
-        "--window-size=1400,3000",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        (tmp_path / "outer.html").as_uri(),
-    )
-    assert "<title>overflow 0</title>" in done.stdout
+    script = """
+    for (const details of page.querySelectorAll("details")) details.open = true;
+    const root = page.documentElement;
+    told.over = root.scrollWidth - root.clientWidth;
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script, width=width)
+    assert told["over"] == 0
+    assert console == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_can_be_read(page, tmp_path, dark):
+    told, _ = ask_page(page.as_uri(), tmp_path, CONTRASTS, dark=dark)
+    assert told["texts"] > 500
+    assert told["poor"] == []
+    assert (told["paper"] < 0.05) if dark else (told["paper"] > 0.9)
+
+
+def test_the_first_screen_has_every_answer(page, tmp_path):
+    script = """
+    told.bottoms = [...page.querySelectorAll(".answer .verdict")].map((each) => each.getBoundingClientRect().bottom);
+    """
+    told, _ = ask_page(page.as_uri(), tmp_path, script)
+    assert len(told["bottoms"]) == 6
+    assert max(told["bottoms"]) < 768
+
+
+def test_a_table_is_saved_as_the_csv_that_it_holds(page, tmp_path):
+    script = """
+    const saved = [];
+    view.URL.createObjectURL = (blob) => { saved.push(blob); return "blob:none"; };
+    view.HTMLAnchorElement.prototype.click = function () { saved.push(this.download); };
+    page.querySelector("#data a").dispatchEvent(new view.MouseEvent("click", { bubbles: true, cancelable: true }));
+    for (let tries = 0; tries < 100 && saved.length < 2; tries++) await new Promise((done) => setTimeout(done, 20));
+    told.text = await saved[0].text();
+    told.name = saved[1];
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script)
+    assert told["name"] == "1-toy-token-upos.csv"
+    assert told["text"].startswith("run,routing,layer,")
+    assert "19.1" not in told["text"].splitlines()[0]
+    assert "toy-token,learned,0" in told["text"]
+    assert console == []

@@ -7,7 +7,7 @@ from specialize.report.findings import Finding, Record, describe, find_best, for
 
 NBSP = "\N{NO-BREAK SPACE}"
 BASE = Record(
-    run="toy", routing_unit="token", causal=True, routing="learned", label_set="upos", layer=2,
+    run="toy", routing_unit="token", causal=True, routing="learned", label_set="upos", level="token", layer=2,
     metric="uncertainty_coefficient", value=0.2, ci_low=0.18, ci_high=0.22, null_mean=0.001, null_low=0.0005,
     null_high=0.002, p_value=0.005, n_tokens=1000, n_documents=20,
 )  # fmt: skip

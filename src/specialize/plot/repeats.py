@@ -8,13 +8,9 @@ from matplotlib.lines import Line2D
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
-from specialize.plot.text import name_label_set, shorten
+from specialize.plot.text import name_label_set, name_quantity, shorten
 
 _ROOM = 1.9  # inches for the title beside long names of labels
-_TITLES = {
-    "first_expert_repeats": "Neighbouring tokens with the same first expert",
-    "any_expert_repeats": "Neighbouring tokens with an expert in common",
-}
 
 
 def repeats_by_label(
@@ -68,10 +64,11 @@ def repeats_by_label(
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xlim(left=0.0)
         ax.grid(axis="x")
+        quantity = name_quantity(metric, label_set)
         set_plain(
             ax,
-            title=f"{_TITLES.get(metric, metric)}\n{shorten(run, width=34)}",
-            xlabel="share of neighbouring pairs",
+            title=f"{quantity.title}\n{shorten(run, width=34)}",
+            xlabel=quantity.axis,
             ylabel=name_label_set(label_set).axis,
             room=_ROOM,
         )

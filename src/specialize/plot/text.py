@@ -8,6 +8,7 @@ NO_VALUE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
 
+
 def shorten(text: object, *, width: int = 32) -> str:
     """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""
     cleaned = clean_text(text)
@@ -69,6 +70,7 @@ def name_quantity(metric: str, label_set: str | None) -> QuantityName:
     """Return the title and the axis label of `metric` for `label_set`."""
     names = name_label_set(label_set) if label_set else LabelSetName("label", "label", "labels")
     long, short = names.long, names.short
+    pairs = "share of neighbouring pairs"
     known = {
         "uncertainty_coefficient": QuantityName(
             f"U({long} | expert)\nshare of H({short}) removed by one routing decision",
@@ -89,5 +91,12 @@ def name_quantity(metric: str, label_set: str | None) -> QuantityName:
             f"lift, P({short} | expert) / P({short})",
         ),
         "load": QuantityName("Load of each expert ÷ an even share", "load ÷ even share"),
+        "flow_uncertainty_coefficient": QuantityName(
+            "U(next layer’s expert | expert)\nshare of H(next expert) removed by one routing decision",
+            "U, share of H(next expert)",
+        ),
+        "first_expert_repeats": QuantityName("Neighbouring tokens with the same first expert", pairs),
+        "any_expert_repeats": QuantityName("Neighbouring tokens with an expert in common", pairs),
+        "saturation": QuantityName("Router saturation", "share of slots as at the end"),
     }
     return known.get(metric, QuantityName(clean_text(metric), clean_text(metric)))

@@ -14,8 +14,6 @@ from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
 from specialize.plot.text import name_quantity, shorten
 
-_SATURATION = ("Router saturation", "share of slots as at the end")
-
 
 def training_curves(
     frame: pd.DataFrame,
@@ -68,8 +66,7 @@ def training_curves(
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
         ax.grid(axis="y")
         quantity = name_quantity(metric, label_set)
-        title, axis = _SATURATION if metric == "saturation" else (quantity.title, quantity.axis)
-        set_plain(ax, title=title, xlabel=f"training {time}", ylabel=axis)
+        set_plain(ax, title=quantity.title, xlabel=f"training {time}", ylabel=quantity.axis)
         if rows["null_mean"].notna().any():
             handles.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
             names.append("chance" if metric == "saturation" else "null")

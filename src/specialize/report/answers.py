@@ -90,7 +90,7 @@ def _place(share: float) -> float | None:
 def judge(run: RunResults, finding: Finding) -> tuple[str, list[str]]:
     """Return a verdict on a finding in a few words, and what it rests on."""
     best = finding.best
-    words = find_word_control(run, best.label_set, best.layer) if best.label_set in run.syntax else None
+    words = find_word_control(run, best.label_set, best.layer) if best.level == "token" else None
     chance = f"chance {percent(best.null_mean)}" if math.isfinite(best.null_mean) else "chance not measured"
     if not math.isfinite(finding.p_value):
         return "not tested against chance", [chance]
@@ -105,10 +105,16 @@ def judge(run: RunResults, finding: Finding) -> tuple[str, list[str]]:
         notes.append("not held against a random router")
     else:
         notes.append(f"a random router reaches {percent(finding.shadow.value)}")
-        verdict += ", and than a random router" if finding.exceeds_shadow else ", not clearly more than a random router"
+        verdict += _against_shadow(finding)
     if words is not None:
         left = f"{words.within:.3f} of {words.whole:.3f}{NBSP}bits".replace("-", MINUS)
         notes.append(f"among tokens of one id {left}")
         if words.mostly_word:
             verdict += "; mostly the word itself"
     return verdict, notes
+
+
+def _against_shadow(finding: Finding) -> str:
+    if finding.exceeds_shadow:
+        return ", and than a random router"
+    return ", less than a random router" if finding.falls_short_of_shadow else ", not clearly more than a random router"

@@ -99,6 +99,7 @@ def _view_layer(run: RunResults, trace: RoutingTrace, router: RouterSpec, rows: 
         "k": int(experts.shape[1]),
         "wide": wide,
         "chosen": base64.b64encode(packed.tobytes()).decode(),
+        "load": _loads(run, router.layer, name),
         "labels": _strongest_labels(run, router.layer, name),
         "tokens": _top_tokens(run, router.layer, name),
     }
@@ -108,13 +109,28 @@ def _view_layer(run: RunResults, trace: RoutingTrace, router: RouterSpec, rows: 
     return view
 
 
+def _loads(run: RunResults, layer: int, router: str) -> dict[str, float | None]:
+    """For each expert its share of the routing."""
+    frames = ([] if run.routing is None else [run.routing]) + list(run.frames.values())
+    for frame in frames:
+        rows = _rows_of(frame, "load", layer, router)
+        if len(rows):
+            return {str(int(row.expert)): _round(row.value) for row in rows.itertuples()}
+    return {}
+
+
+def _rows_of(frame: pd.DataFrame, metric: str, layer: int, router: str) -> pd.DataFrame:
+    rows = frame[(frame["metric"] == metric) & (frame["layer"] == layer) & (frame["routing"] == "learned")]
+    if "router" in rows and rows["router"].notna().any():
+        rows = rows[rows["router"] == router]
+    return rows
+
+
 def _strongest_labels(run: RunResults, layer: int, router: str) -> dict[str, list[list[Any]]]:
     """For each expert the labels of the largest lift: label set, label, lift, interval, q."""
     found: dict[str, list[list[Any]]] = {}
     for label_set, frame in run.frames.items():
-        rows = frame[(frame["metric"] == "lift") & (frame["layer"] == layer) & (frame["routing"] == "learned")]
-        if "router" in rows and rows["router"].notna().any():
-            rows = rows[rows["router"] == router]
+        rows = _rows_of(frame, "lift", layer, router)
         rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
         for expert, own in rows.groupby("expert"):
             short = name_label_set(label_set).short

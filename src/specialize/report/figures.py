@@ -16,11 +16,11 @@ from specialize.atomic import write_text
 from specialize.errors import SpecializeError, did_you_mean
 from specialize.measure.results import write_table
 from specialize.plot.style import check_formats, save_figure
+from specialize.report.downloads import text_columns
 from specialize.report.findings import read_records
-from specialize.report.plan import FigureSpec, plan_figures
+from specialize.report.plan import plan_figures
 from specialize.report.runs import RunResults, read_runs
-
-_TEXT_COLUMNS = ("run", "label_set", "label", "text", "cell")
+from specialize.report.spec import FigureSpec
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def write_figure(
     """
     images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
     data, story = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json"))
-    write_table(frame, data, text_columns=[column for column in _TEXT_COLUMNS if column in frame])
+    write_table(frame, data, text_columns=text_columns(frame))
     told = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
     write_text(story, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return [*images, data, story]

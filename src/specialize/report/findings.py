@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set
-from specialize.report.runs import SYNTAX, RunResults
+from specialize.report.runs import RunResults
 
 METRIC = "uncertainty_coefficient"
 MAXIMUM = "max_uncertainty_coefficient"
@@ -20,7 +20,8 @@ MOSTLY_NULL = 0.5  # from this share of the value on, the null has to be told be
 class Record:
     """The uncertainty coefficient of one label set at one layer (None: the largest over the layers).
 
-    `value`, interval and null are shares of the label's entropy, 0.2 for 20 %; NaN where they were not measured.
+    `level` is ``token`` or ``document``, whichever has the labels. `value`, interval and null are shares of the label's
+    entropy, 0.2 for 20 %; NaN where they were not measured.
     """
 
     run: str
@@ -28,6 +29,7 @@ class Record:
     causal: bool
     routing: str
     label_set: str
+    level: str
     layer: int | None
     metric: str
     value: float
@@ -73,6 +75,7 @@ def _read_record(run: RunResults, label_set: str, row: dict[Any, Any]) -> Record
         causal=run.is_causal,
         routing=row["routing"],
         label_set=label_set,
+        level="token" if label_set in run.syntax else "document",
         layer=None if pd.isna(layer) or row["metric"] == MAXIMUM else int(layer),
         metric=row["metric"],
         **{name: math.nan if pd.isna(row[name]) else float(row[name]) for name in numbers},
@@ -105,11 +108,20 @@ class Finding:
     @property
     def exceeds_shadow(self) -> bool:
         """Whether the value's interval lies above that of the shadow router, where one was recorded."""
-        if self.shadow is None:
-            return False
-        reach = self.shadow.ci_high if math.isfinite(self.shadow.ci_high) else self.shadow.value
-        floor = self.best.ci_low if math.isfinite(self.best.ci_low) else self.best.value
-        return floor > reach
+        return self.shadow is not None and _low(self.best) > _high(self.shadow)
+
+    @property
+    def falls_short_of_shadow(self) -> bool:
+        """Whether the value's interval lies below that of the shadow router, where one was recorded."""
+        return self.shadow is not None and _high(self.best) < _low(self.shadow)
+
+
+def _low(record: Record) -> float:
+    return record.ci_low if math.isfinite(record.ci_low) else record.value
+
+
+def _high(record: Record) -> float:
+    return record.ci_high if math.isfinite(record.ci_high) else record.value
 
 
 def find_best(records: Sequence[Record], run: str, label_set: str) -> Finding | None:
@@ -153,7 +165,7 @@ def format_p(p_value: float) -> str:
 def describe(finding: Finding) -> str:
     """Return the finding in one or two plain sentences."""
     best = finding.best
-    noun = _subject(best.label_set)
+    noun = f"the {name_label_set(best.label_set).long} of a {best.level}"
     where = f"layer {best.layer}" if finding.num_layers == 1 else f"the clearest layer ({best.layer})"
     interval = ""
     if math.isfinite(best.ci_low) and math.isfinite(best.ci_high):
@@ -179,13 +191,6 @@ def describe(finding: Finding) -> str:
             f"only {percent(best.value - best.null_mean, unit=False)} points are more than the null."
         )
     return f"{told} ({interval}{null}{chance})." + _describe_shadow(finding)
-
-
-def _subject(label_set: str) -> str:
-    if label_set == SYNTAX:
-        return "the part of speech of a token"
-    names = name_label_set(label_set)
-    return f"the {names.long} of a document"
 
 
 def _describe_shadow(finding: Finding) -> str:

@@ -16,25 +16,38 @@ from specialize.errors import SpecializeError
 from specialize.plot.style import check_formats, render_figure
 from specialize.plot.text import name_label_set
 from specialize.report import tables
+from specialize.report.answers import Answer, answer_runs
+from specialize.report.controls import control_tables
+from specialize.report.differences import compare_in_words, difference_tables
+from specialize.report.downloads import collect_downloads, pack_table
 from specialize.report.explorer import collect_explorer, dump_json
 from specialize.report.figures import DrawnFigure, draw_figure, make_folder, provenance_of
 from specialize.report.findings import Record, describe, find_best, read_records
 from specialize.report.markdown import render_markdown
 from specialize.report.plan import plan_figures
 from specialize.report.rendering import read_templates
+from specialize.report.routing_tables import routing_tables
 from specialize.report.runs import TOPICS, RunResults, read_runs
 from specialize.report.svg import inline_svg
-from specialize.report.words import compare, list_caveats
+from specialize.report.words import list_caveats
 from specialize.text import clean_text
 
-SECTIONS = ("profile", "plane", "heatmap", "forest", "tokens", "load", "routing")
-_MARKDOWN_SECTIONS = {
-    "Layer by layer": ("profile", "plane"),
-    "Which experts take what": ("heatmap", "forest", "tokens"),
-    "Load and routing": ("load", "routing"),
+_SECTION_TITLES = {
+    "together": "Syntax against topics",
+    "syntax": "Syntax",
+    "topics": "Topics",
+    "routing": "Routing",
 }
-_MEASURE_SYNTAX = "specialize syntax"
-_MEASURE_TOPICS = "specialize topics"
+_KINDS = {
+    "together": ("plane",),
+    "syntax": ("profile", "heatmap", "forest", "tokens"),
+    "topics": ("profile", "heatmap", "forest"),
+    "routing": ("load", "profile", "pairs", "repeats"),
+}
+_EXPERTS_NOTE = (
+    "Each figure shows one run at the layer where its routing tells most about the label. Experts stand from most to "
+    "least specific information; labels follow their strongest expert."
+)
 
 
 def write_report(
@@ -87,40 +100,54 @@ def render_page(
     runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
 ) -> str:
     """Return the page as one HTML document."""
-    css, script = (
-        files("specialize.report").joinpath("templates", name).read_text(encoding="utf-8")
-        for name in ("report.css", "explorer.js")
-    )
     explorer = collect_explorer(runs)
-    return (
-        read_templates(autoescape=True)
-        .get_template("report.html.j2")
-        .render(
-            _collect_parts(runs, records, command),
-            css=Markup(css),  # the package's own files
-            script=Markup(script),
-            # the policy of the page names the one script that may run: none that a corpus brings can
-            script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            explorer=None if explorer is None else Markup(dump_json(explorer)),
-            figures={
-                section: [_show_figure(figure) for figure in drawn if figure.spec.section == section]
-                for section in SECTIONS
-            },
-            missing=[hint for run in runs for hint in _missing(run)],
-            load_tables=[table for run in runs if (table := tables.load_table(run))],
-            models=[_model(run) for run in runs],
-        )
+    scripts = [_read_asset(name) for name in ("downloads.js", *(["explorer.js"] if explorer else []))]
+    template = read_templates(autoescape=True).get_template("report.html.j2")
+    return template.render(
+        _collect_parts(runs, records, command),
+        css=Markup(_read_asset("report.css")),  # the package's own files
+        scripts=list(map(Markup, scripts)),
+        # the policy of the page names the scripts that may run: none that a corpus brings can
+        script_sources=" ".join(map(_hash_source, scripts)),
+        explorer=None if explorer is None else Markup(dump_json(explorer)),
+        figures=_group_figures(drawn),
+        experts_note=_EXPERTS_NOTE,
+        missing=[hint for run in runs for hint in _missing(run)],
+        routing_missing=[
+            _hint(run, "repeats, co-activation and flow", "routing") for run in runs if run.routing is None
+        ],
+        downloads=collect_downloads(runs),
+        models=[_model(run) for run in runs],
     )
+
+
+def _read_asset(name: str) -> str:
+    return files("specialize.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash_source(script: str) -> str:
+    """A script as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _render_markdown(
     runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
 ) -> str:
     figures = [
-        (title, [_link_figure(figure) for figure in drawn if figure.spec.section in sections])
-        for title, sections in _MARKDOWN_SECTIONS.items()
+        (title, [_link_figure(figure) for figure in drawn if figure.spec.section == section])
+        for section, title in _SECTION_TITLES.items()
     ]
     return render_markdown(_collect_parts(runs, records, command) | {"figures": figures})
+
+
+def _group_figures(drawn: Sequence[DrawnFigure]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return the figures as the page shows them, by section and kind."""
+    figures: dict[str, dict[str, list[dict[str, Any]]]] = {
+        section: {kind: [] for kind in kinds} for section, kinds in _KINDS.items()
+    }
+    for figure in drawn:
+        figures[figure.spec.section][figure.spec.kind].append(_show_figure(figure))
+    return figures
 
 
 def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
@@ -131,26 +158,31 @@ def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
 
 def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
     """What pages of every kind say."""
+    answers = answer_runs(runs, records)
     return {
         "version": __version__,
         "command": clean_text(command),
         "names": [run.label for run in runs],
         "non_causal": [run.name for run in runs if not run.is_causal],
-        "summaries": [_summarise(run, records) for run in runs],
-        "comparisons": compare(runs, records),
+        "summaries": [_summarise(run, records, answers[run.name]) for run in runs],
+        "comparisons": compare_in_words(runs, records),
         "caveats": list_caveats(runs, records),
         "comparison": tables.compare_runs(runs, records),
+        "differences": difference_tables(runs),
+        "routing_tables": [table for run in runs for table in routing_tables(run)],
+        "controls": [table for run in runs for table in control_tables(run, records)],
         "layer_tables": [_part(run, tables.layer_table(run, records), _missing(run)) for run in runs],
         "topics": _topics(runs),
         "provenance": [_provenance(run) for run in runs],
     }
 
 
-def _summarise(run: RunResults, records: Sequence[Record]) -> dict[str, Any]:
+def _summarise(run: RunResults, records: Sequence[Record], answers: Sequence[Answer]) -> dict[str, Any]:
     findings = [find_best(records, run.name, name) for name in run.label_sets]
     return {
         "name": run.label,
         "unit": run.routing_unit,
+        "answers": answers,
         "sentences": [describe(finding) for finding in findings if finding is not None],
         "missing": _missing(run),
     }
@@ -158,13 +190,12 @@ def _summarise(run: RunResults, records: Sequence[Record]) -> dict[str, Any]:
 
 def _missing(run: RunResults) -> list[dict[str, str]]:
     """Return what was not measured on `run`, with the command that measures it."""
-    hints = []
-    folder = shlex.quote(clean_text(run.path))
-    if not run.syntax:
-        hints.append({"run": run.label, "what": "part of speech", "command": f"{_MEASURE_SYNTAX} {folder}"})
-    if not run.topics:
-        hints.append({"run": run.label, "what": "topics", "command": f"{_MEASURE_TOPICS} {folder}"})
-    return hints
+    hints = [] if run.syntax else [_hint(run, "part of speech", "syntax")]
+    return hints + ([] if run.topics else [_hint(run, "topics", "topics")])
+
+
+def _hint(run: RunResults, what: str, command: str) -> dict[str, str]:
+    return {"run": run.label, "what": what, "command": f"specialize {command} {shlex.quote(clean_text(run.path))}"}
 
 
 def _part(run: RunResults, table: tables.Table | None, missing: list[dict[str, str]]) -> dict[str, Any]:
@@ -185,8 +216,9 @@ def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
             "names": [run.label],
             "table": tables.topic_table(run),
             "quality": tables.quality_table(run),
+            "taken": TOPICS in run.topics,
             "known": known,
-            "command": f"{_MEASURE_TOPICS} {shlex.quote(clean_text(run.path))}",
+            "command": _hint(run, "topics", "topics")["command"],
         }
     return list(fits.values())
 
@@ -198,7 +230,8 @@ def _show_figure(figure: DrawnFigure) -> dict[str, Any]:
         "svg": Markup(inline_svg(svg, name=spec.name, title=spec.caption, width=width)),
         "caption": spec.caption,
         "wide": width > 4.2,
-        "files": [{"href": f"figures/{name}", "kind": name.rsplit(".", 1)[1].upper()} for name in figure.files],
+        "data": pack_table(spec.frame),
+        "file": f"{spec.name}.csv",
     }
 
 

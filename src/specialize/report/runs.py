@@ -84,6 +84,17 @@ class RunResults:
         return list(self.frames)
 
 
+def sorted_label_sets(runs: Sequence[RunResults]) -> list[str]:
+    """Return the label sets of all runs: part of speech, fitted topics, then others as they come."""
+    names = list(dict.fromkeys(name for run in runs for name in run.label_sets))
+    return sorted(names, key=lambda name: (name != SYNTAX, name != GOLD, name != TOPICS))
+
+
+def section_of(label_set: str, runs: Sequence[RunResults]) -> str:
+    """Return ``topics`` for labels of documents and topics of windows, ``syntax`` for all other labels of tokens."""
+    return "topics" if label_set.startswith(TOPICS) or any(label_set in run.topics for run in runs) else "syntax"
+
+
 def read_runs(paths: Sequence[Path]) -> list[RunResults]:
     """Read the manifests and results of the run folders `paths`.
 

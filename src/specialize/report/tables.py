@@ -9,7 +9,7 @@ import pandas as pd
 
 from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set, shorten
 from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best, format_p
-from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
+from specialize.report.runs import RunResults, sorted_label_sets
 from specialize.text import clean_text
 
 _TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
@@ -230,35 +230,3 @@ def _show(value: Any) -> str:
     if isinstance(value, list):
         return shorten(", ".join(_show(item) for item in value), width=300)
     return shorten(value, width=300)
-
-
-def sorted_label_sets(runs: Sequence[RunResults]) -> list[str]:
-    """Return the label sets of all runs: part of speech, fitted topics, then others as they come."""
-    names = list(dict.fromkeys(name for run in runs for name in run.label_sets))
-    return sorted(names, key=lambda name: (name != SYNTAX, name != GOLD, name != TOPICS))
-
-
-def load_table(run: RunResults) -> Table | None:
-    """Return load figures of each layer: entropy, its even value, the largest share over an even one, dead experts."""
-    for frame in run.frames.values():
-        rows = frame[(frame["routing"] == "learned") & frame["layer"].notna()]
-        load = rows[rows["metric"] == "load"]
-        if load.empty:
-            continue
-        entropy = rows[rows["metric"] == "load_entropy"].set_index("layer")["value"]
-        body = []
-        for layer, part in load.groupby("layer"):
-            num_experts = len(part)
-            bits = float(entropy.get(layer, math.nan))
-            body.append([
-                Cell(f"{layer:g}", "text"),
-                Cell(str(num_experts), "number"),
-                Cell(f"{bits:.3f} of {math.log2(num_experts):.3f}" if math.isfinite(bits) else NO_VALUE, "number"),
-                Cell(f"{part['value'].max() * num_experts:.2f}", "number strong"),
-                Cell(f"{part['value'].min() * num_experts:.2f}", "number"),
-                Cell(str(int((part["value"] <= 0).sum())), "number"),
-            ])  # fmt: skip
-        names = ("layer", "experts", "entropy, bits (even)", "largest ÷ even", "smallest ÷ even", "unused")
-        head = [[Cell(name, "number" if place else "text") for place, name in enumerate(names)]]
-        return Table(f"{run.label}: load of each layer", head, body)
-    return None

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from specialize.plot.text import NO_VALUE, name_label_set
 from specialize.report.findings import METRIC, Record, read_records
-from specialize.report.runs import read_runs
-from specialize.report.tables import estimate_cells, sorted_label_sets
+from specialize.report.runs import read_runs, sorted_label_sets
+from specialize.report.tables import estimate_cells
 
 _MOST_COLUMNS = 4
 
@@ -77,10 +77,8 @@ def _estimate(record: Record | None) -> Text:
 def summary_records(runs: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the same numbers for ``--json``: one mapping a run, router, label set and layer.
 
-    The keys are those of `specialize.report.findings.Record`: run, routing_unit, causal, routing, label_set, layer,
-    metric, value, ci_low, ci_high, null_mean, null_low, null_high, p_value, n_tokens, n_documents. Values are shares
-    (0.2 for 20 %), missing ones None. A record without a layer is the largest value over the layers, with the p-value
-    of the maximum.
+    The keys are those of `specialize.report.findings.Record`. Values are shares (0.2 for 20 %), missing ones None. A
+    record without a layer is the largest value over the layers, with the p-value of the maximum.
 
     Args:
         runs: run folders.

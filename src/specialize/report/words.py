@@ -1,44 +1,16 @@
-"""What can be said about several runs together, and what the numbers leave open."""
+"""What the numbers of a report leave open, in words."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from specialize.plot.text import NBSP, name_label_set
 from specialize.report.controls import find_word_control
-from specialize.report.findings import Finding, Record, find_best, format_p, percent
-from specialize.report.runs import SYNTAX, TOPICS, RunResults
-from specialize.report.tables import sorted_label_sets
+from specialize.report.findings import Record, find_best, format_p, percent
+from specialize.report.runs import TOPICS, RunResults
 from specialize.text import clean_text
 
 _UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are said to move
-
-
-def compare(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
-    """Return one sentence a label set on which run tells most and which least, where several were measured."""
-    labels = {run.name: run.label for run in runs}
-    sentences = []
-    for label_set in sorted_label_sets(runs):
-        found = [find_best(records, run.name, label_set) for run in runs]
-        findings = sorted((f for f in found if f is not None), key=lambda finding: -finding.best.value)
-        if len(findings) < 2:
-            continue
-        most, least = findings[0], findings[-1]
-        noun = "Part of speech" if label_set == SYNTAX else name_label_set(label_set).long.capitalize()
-        sentences.append(
-            f"{noun}: most in {labels[most.best.run]} ({percent(most.best.value)}), least in "
-            f"{labels[least.best.run]} ({percent(least.best.value)}); {_compare_intervals(most, least)}."
-        )
-    return sentences
-
-
-def _compare_intervals(most: Finding, least: Finding) -> str:
-    if not (math.isfinite(most.best.ci_low) and math.isfinite(least.best.ci_high)):
-        return "without intervals the difference cannot be judged"
-    if most.best.ci_low > least.best.ci_high:
-        return f"their 95{NBSP}% intervals do not overlap"
-    return f"their 95{NBSP}% intervals overlap, so the order is not settled"
 
 
 def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:

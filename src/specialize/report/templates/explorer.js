@@ -5,8 +5,9 @@
   const pick = (name) => section.querySelector(`[name="${name}"]`);
   const [runs, layers, experts, colour] = ["run", "layer", "expert", "colour"].map(pick);
   const labels = section.querySelector(".labels tbody");
-  const [note, list, over] = [".tokens", ".passages", ".over"].map((name) => section.querySelector(name));
+  const [note, list, over, told] = [".tokens", ".passages", ".over", ".told"].map((name) => section.querySelector(name));
   const hues = 7;
+  const lines = ["none", "solid", "dashed", "dotted", "double", "wavy"];
 
   const make = (tag, text, kind) => {
     const node = document.createElement(tag);
@@ -27,6 +28,8 @@
   };
   const paint = (node, expert, strength) => {
     node.style.background = `color-mix(in srgb, var(--series-${expert % hues + 1}) ${Math.round(strength)}%, transparent)`;
+    const line = lines[Math.floor(expert / hues) % lines.length];
+    if (line !== "none") node.style.textDecoration = `underline ${line} 1px`;
   };
   const slotsOf = (layer, row) => {
     const slots = [];
@@ -54,15 +57,44 @@
     }));
     section.querySelector(".labels").hidden = !rows.length;
     const tokens = expert < 0 ? [] : layer.tokens[expert] || [];
-    note.textContent = expert < 0 ? "Choose an expert to see its labels, and the passages that use it most."
-      : tokens.length ? "Takes most of the tokens: " + tokens.join(" · ") : rows.length ? "" : "Nothing was measured of this expert.";
+    const load = layer.load[expert];
+    const takes = load === undefined || load === null ? "" : ` takes ${percent(load)} % of the routing, an even share is ${percent(1 / layer.experts)} %`;
+    const most = tokens.length ? `. It takes most of the tokens ${tokens.join(" · ")}` : "";
+    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its labels, and the passages that use it most.`
+      : `Layer ${layer.layer}, expert ${expert}${takes}${most}.`;
   };
+  const percent = (share) => Number((100 * share).toPrecision(3));
+
+  // A token is told of below the passages: a mouse, a finger and the arrow keys all lead there.
+  const tell = (span) => {
+    for (const each of list.querySelectorAll(".current")) each.classList.remove("current");
+    told.hidden = !span;
+    if (!span) return;
+    span.classList.add("current");
+    span.scrollIntoView({ block: "nearest" });
+    told.replaceChildren(make("b", span.textContent.trim() || "·"), ` ${span.title}`);
+  };
+  list.addEventListener("click", (event) => {
+    const span = event.target.closest("span[title]");
+    if (span) tell(span);
+  });
+  list.addEventListener("keydown", (event) => {
+    const passage = event.target.closest(".passage");
+    if (!passage) return;
+    const current = passage.querySelector(".current");
+    const next = { ArrowRight: current ? current.nextElementSibling : passage.firstElementChild, ArrowLeft: current && current.previousElementSibling, Home: passage.firstElementChild, End: passage.lastElementChild }[event.key];
+    if (event.key === "Escape") tell(null);
+    if (!next) return;
+    event.preventDefault();
+    tell(next);
+  });
 
   const showPassages = (run, layer, expert) => {
     let row = 0;
     const shown = run.passages.map((passage, number) => {
       const article = make("article");
-      const text = make("p");
+      const text = make("p", "", "passage");
+      text.tabIndex = 0;
       let hits = 0;
       for (const token of passage.tokens) {
         const slots = slotsOf(layer, row++);
@@ -119,6 +151,7 @@
     showLabels(layer, expert);
     showPassages(run, layer, expert);
     over.hidden = true;
+    tell(null);
   };
   const chooseLayer = () => {
     const layer = data.runs[runs.value].layers[layers.value];

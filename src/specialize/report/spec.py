@@ -1,0 +1,40 @@
+"""What a figure of a report is, before it is drawn."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure to draw.
+
+    Attributes:
+        name: file name without suffix.
+        section: part of the report it belongs to: ``together``, ``syntax``, ``topics`` or ``routing``.
+        kind: what the figures of a section are grouped by: ``plane``, ``profile``, ``heatmap``, ``forest``,
+            ``tokens``, ``load``, ``pairs`` or ``repeats``.
+        caption: what it shows and how to read it, in one or two sentences.
+        function: the function of `specialize.plot` that draws it.
+        frame: the rows it draws.
+        arguments: the keyword arguments of `function`, JSON-serialisable.
+    """
+
+    name: str
+    section: str
+    kind: str
+    caption: str
+    function: Callable[..., Axes]
+    frame: pd.DataFrame
+    arguments: dict[str, Any]
+
+
+def slugify(text: str) -> str:
+    """Return `text` as part of a file name: ASCII letters, digits and hyphens, at most 40, never empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:40].strip("-") or "x"
