@@ -84,7 +84,7 @@ def expert_forest(
             )
         _scale(ax, np.concatenate([value, low[np.isfinite(low)], high[np.isfinite(high)]]))
         ax.set_yticks(places, [shorten(label, width=24) for label in rows["label"]], parse_math=False)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         ax.grid(axis="x")
         origin = f"{shorten(run, width=28)}, layer {layer}, expert {expert}"
         quantity = name_quantity("lift", label_set)

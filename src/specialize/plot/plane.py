@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from specialize.errors import MeasurementError
 from specialize.plot.frames import ROUTINGS, by_run, select_rows, set_plain
 from specialize.plot.profile import add_legend
-from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
+from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
 from specialize.plot.text import name_label_set, shorten
 
 _METRIC = "uncertainty_coefficient"
@@ -128,7 +128,7 @@ def _draw_path(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: 
                 xytext=(4, 4),
                 textcoords="offset points",
                 fontsize=6.5,
-                color=look.color,
+                color=INK,
                 parse_math=False,
             )
 

@@ -1,10 +1,11 @@
 """A quantity over the layers of one or several runs."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -13,6 +14,7 @@ from specialize.plot.frames import by_run, only_value, select_rows, set_plain
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
 from specialize.plot.text import name_quantity, shorten
 
+_LEGEND_ROWS = 4  # that the height of a figure has room for
 _SPREAD = 0.16  # of a layer's width, shared by the runs so that their intervals do not hide each other
 
 
@@ -69,7 +71,7 @@ def layer_profile(
 def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: SeriesLook, offset: float) -> None:
     index, run, routing = names
     shadow = routing == "shadow"
-    x = part["layer"].to_numpy() + offset
+    x = part["layer"].to_numpy() + offset + (_SPREAD / 4 if shadow else 0.0)
     ax.vlines(
         x,
         part["ci_low"],
@@ -143,9 +145,12 @@ def add_legend(ax: Axes, handles: list[Any], names: list[str], *, own_figure: bo
         return
     options: dict[str, Any] = {"handler_map": {tuple: HandlerTuple(ndivide=1)}}
     if own_figure:
+        figure = cast(Figure, ax.figure)
         longest = max(len(name) for name in names)
-        columns = max(1, min(len(names), int(ax.figure.bbox.width / ax.figure.dpi * 18 / (longest + 8))))
-        legend = ax.figure.legend(handles, names, loc="outside lower left", ncols=columns, **options)
+        columns = max(1, min(len(names), int(figure.get_figwidth() * 18 / (longest + 8))))
+        more_rows = max(0, -(-len(names) // columns) - _LEGEND_ROWS)
+        figure.set_figheight(figure.get_figheight() + 0.15 * more_rows)
+        legend = figure.legend(handles, names, loc="outside lower left", ncols=columns, **options)
     else:
         legend = ax.legend(handles, names, loc="best", **options)
     for text in legend.get_texts():

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize.errors import MeasurementError
-from specialize.plot.style import GRID, INK, MUTED, PAGE_WIDTH, new_axes, use_style
+from specialize.plot.frames import set_plain
+from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PAGE_WIDTH, new_axes, use_style
 from specialize.plot.text import NO_VALUE, shorten
 from specialize.text import clean_text
 
@@ -60,18 +61,20 @@ def expert_tokens(
     rows = rows.groupby("expert").head(most)
     longest = int(rows.groupby("expert").size().max())
     with use_style():
-        ax = new_axes(min(PAGE_WIDTH, 0.5 + 0.95 * len(chosen)), 0.55 + 0.17 * longest) if ax is None else ax
-        width = max(5, int(13 * min(1.0, 7 / len(chosen))))
+        width = float(np.clip(0.5 + 0.95 * len(chosen), COLUMN_WIDTH, PAGE_WIDTH))
+        ax = new_axes(width, 0.7 + 0.17 * longest) if ax is None else ax
+        characters = max(5, int(13 * min(1.0, 7 / len(chosen))))
         for column, expert in enumerate(chosen):
             ax.text(column, -1, f"expert {expert}", color=INK, fontweight="bold", fontsize=6.5, va="center")
             for rank, row in enumerate(rows[rows["expert"] == expert].itertuples()):
                 known = isinstance(row.text, str) and clean_text(row.text) != ""
-                name = shorten(row.text, width=width) if known else NO_VALUE
+                name = shorten(row.text, width=characters) if known else NO_VALUE
                 ax.text(column, rank, name, color=INK, fontsize=6.5, va="center", gid=f"token-{expert}-{rank}")
-                ax.text(column + 0.9, rank, f"{row.share:.0%}", color=MUTED, fontsize=5.5, va="center", ha="right")
+                share = f"{row.share:.0%}" if np.isfinite(row.share) else NO_VALUE
+                ax.text(column + 0.9, rank, share, color=MUTED, fontsize=5.5, va="center", ha="right")
         ax.hlines(np.arange(longest + 1) - 0.5, -0.05, len(chosen) - 0.1, color=GRID, linewidth=0.5, zorder=0)
         ax.set_xlim(-0.05, len(chosen) - 0.05)
         ax.set_ylim(longest - 0.5, -1.6)
         ax.set_axis_off()
-        ax.set_title(f"Layer {layer}: {token} tokens by the share of them that the expert takes", parse_math=False)
+        set_plain(ax, title=f"Layer {layer}: {token} tokens by the share of them that the expert takes")
     return ax

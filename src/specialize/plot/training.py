@@ -75,12 +75,12 @@ def training_curves(
 
 
 def _spread_ticks(times: np.ndarray) -> list[float]:
-    """Times that are far enough from each other to be labelled."""
+    """Times that are far enough from each other to be labelled, the last one among them."""
     kept: list[float] = []
-    for value in times:
-        if not kept or value >= 2.2 * kept[-1]:
+    for value in times[::-1]:
+        if not kept or value <= kept[-1] / 2.2:
             kept.append(float(value))
-    return kept
+    return kept[::-1]
 
 
 def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -109,8 +109,7 @@ def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes
         for number, variant in enumerate(variants):
             look = series_look(number)
             own = frame[frame["variant"] == variant]
-            places = np.array([designs.index(design) for design in own["design"]])
-            places = places + 0.6 * ((number + 0.5) / len(variants) - 0.5)
+            places = np.array([_place(frame, designs, design, variant) for design in own["design"]])
             ax.hlines(places, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9, gid=f"interval-{variant}")
             ax.plot(own["perplexity"], places, color=look.color, marker=look.marker, markersize=4, linestyle="none",
                     gid=f"value-{variant}")  # fmt: skip
@@ -121,3 +120,9 @@ def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes
         set_plain(ax, title="Perplexity by design choice", xlabel="held-out perplexity", ylabel="")
         add_legend(ax, handles, [shorten(variant) for variant in variants], own_figure=own_figure)
     return ax
+
+
+def _place(frame: pd.DataFrame, designs: list[str], design: str, variant: str) -> float:
+    """The height of a variant in the row of its design, which its variants share evenly."""
+    present = list(pd.unique(frame.loc[frame["design"] == design, "variant"]))
+    return designs.index(design) + 0.6 * ((present.index(variant) + 0.5) / len(present) - 0.5)
