@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import specialize.models  # noqa: F401 (registers the model type with transformers)
-from report.test_browser import CHROMIUM, run_chromium
+from browser import ask_page, needs_chromium
 from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
 from specialize.corpus import open_corpus
 from specialize.demo import checkpoint_path
@@ -79,46 +79,48 @@ def test_without_a_trace_there_is_no_explorer(pair):
     assert "explorer" not in re.sub(r"<style>.*?</style>", "", pair[1].read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+CHOOSE = """
+    const find = (selector) => page.querySelector("#explorer " + selector);
+    const choose = (name, value) => {
+      const select = find(`[name=${name}]`);
+      select.value = value;
+      select.dispatchEvent(new view.Event("change"));
+    };
+"""
+
+
+def own_rows(trace):
+    """Return the rows of the tokens of each passage, in the order of the corpus."""
+    documents = trace.tokens()["document"].to_numpy()
+    chosen = np.unique(np.linspace(0, len(TEXTS) - 1, PASSAGES).astype(int))
+    return chosen, [np.flatnonzero(documents == document)[:TOKENS] for document in chosen]
+
+
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_chromium
 def test_choosing_an_expert_changes_the_passages(run, page, tmp_path):
-    """In a frame: first everything, then one expert of one layer, then a passage over the layers."""
+    """First everything, then one expert of one layer, then a passage over the layers; as wide as a phone."""
     expert, layer = 3, 2
-    script = f"""
-    const page = frame.contentDocument, find = (s) => page.querySelector("#explorer " + s);
+    script = f"""{CHOOSE}
     const titles = () => [...page.querySelectorAll(".passages h4")].map((h) => h.firstChild.textContent);
     const count = () => page.querySelectorAll(".passages span[style]").length;
-    const choose = (name, value) => {{
-      const select = find(`[name=${{name}}]`);
-      select.value = value;
-      select.dispatchEvent(new Event("change"));
-    }};
-    const told = {{ all: titles(), hidden: find(".over").hidden, painted: count() }};
+    Object.assign(told, {{ all: titles(), hidden: find(".over").hidden, painted: count() }});
     choose("layer", {layer}); choose("expert", {expert + 1});
     told.titles = titles();
     told.shares = [...page.querySelectorAll(".passages small")].map((s) => parseInt(s.textContent));
     told.highlighted = count();
+    told.note = find(".tokens").textContent;
     find("button").click();
     const cells = (row) => [...row.cells].slice(1).map((cell) => cell.textContent);
     told.rows = [...page.querySelectorAll(".over tbody tr")].map(cells);
     told.wide = page.documentElement.scrollWidth - page.documentElement.clientWidth;
-    told.scripts = page.title;
-    document.body.textContent = "TOLD" + JSON.stringify(told) + "END";
+    told.title = page.title;
     """
-    outer = tmp_path / "outer.html"
-    outer.write_text(
-        f"<body><iframe src='{page.as_uri()}' style='width:375px;height:2000px;border:0'></iframe><script>"
-        f"const frame = document.querySelector('iframe'); frame.onload = () => {{ {script} }}</script>"
-    )
-    done = run_chromium(
-        tmp_path, "--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", outer.as_uri()
-    )
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    told = json.loads(re.search("TOLD(.*)END", done.stdout).group(1).replace("&lt;", "<").replace("&gt;", ">"))
+    told, console = ask_page(page.as_uri(), tmp_path, script, width=375)
+    assert console == []
     trace = open_trace(run)
-    documents, experts = trace.tokens()["document"].to_numpy(), trace.experts(layer)
-    chosen = np.unique(np.linspace(0, len(TEXTS) - 1, PASSAGES).astype(int))
-    own = [np.flatnonzero(documents == document)[:TOKENS] for document in chosen]
+    experts = trace.experts(layer)
+    chosen, own = own_rows(trace)
     shares = np.array([(experts[rows] == expert).any(axis=1).mean() for rows in own])
     order = np.argsort(-shares, kind="stable")
     assert told["all"] == [f"<b>{document}</b>" for document in chosen]
@@ -126,9 +128,42 @@ def test_choosing_an_expert_changes_the_passages(run, page, tmp_path):
     np.testing.assert_allclose(told["shares"], 100 * shares[order], atol=0.51)
     assert told["painted"] == sum(map(len, own))
     assert told["highlighted"] == sum((experts[rows] == expert).any(axis=1).sum() for rows in own)
+    assert told["note"].startswith(f"Layer {layer}, expert {expert}")
     assert told["hidden"]
     assert told["rows"] == [
         [str(each) for each in trace.experts(n)[own[order[0]], 0]] for n in range(len(trace.layers))
     ]
     assert told["wide"] == 0
-    assert told["scripts"].startswith("Expert specialization")
+    assert told["title"].startswith("Expert specialization")
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_a_token_is_told_of_by_click_and_by_keys(run, page, tmp_path):
+    script = f"""{CHOOSE}
+    choose("layer", 1);
+    const passage = find(".passage"), line = find(".told");
+    told.before = line.hidden;
+    told.focusable = passage.tabIndex;
+    passage.children[2].click();
+    told.click = line.textContent;
+    const press = (key) => passage.dispatchEvent(new view.KeyboardEvent("keydown", {{ key, bubbles: true }}));
+    press("ArrowRight"); told.right = line.textContent;
+    press("Home"); told.home = line.textContent;
+    press("ArrowLeft"); told.stays = line.textContent;
+    press("End"); told.end = line.textContent;
+    told.current = page.querySelectorAll(".current").length;
+    press("Escape"); told.after = line.hidden;
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script)
+    assert console == []
+    trace = open_trace(run)
+    rows = own_rows(trace)[1][0]
+    experts = trace.experts(1)[rows]
+
+    def names(text):
+        return [int(each) for each in re.findall(r"expert (\d+)", text.partition("layer 1: ")[2])]
+
+    for key, place in (("click", 2), ("right", 3), ("home", 0), ("stays", 0), ("end", len(rows) - 1)):
+        assert names(told[key]) == experts[place].tolist(), key
+    assert (told["before"], told["after"], told["current"], told["focusable"]) == (True, True, 1, 0)
