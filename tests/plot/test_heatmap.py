@@ -8,7 +8,7 @@ import pytest
 from plot.planted_frames import planted_frame
 from specialize.errors import MeasurementError
 from specialize.measure.results import as_results
-from specialize.plot import expert_label_heatmap, save_figure
+from specialize.plot import expert_label_heatmap, save_figure, style
 
 
 def cells(ax):
@@ -91,6 +91,23 @@ def test_written_values_are_lifts():
         if text.get_text():
             column, row = (int(place) for place in text.get_position())
             assert float(text.get_text()) == pytest.approx(drawn.iloc[row, column], abs=0.051)
+
+
+def test_values_can_be_read_on_their_cells_whatever_the_page_does_to_its_ink():
+    def luminance(color):
+        channels = np.array(colors.to_rgb(color))
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    ax = expert_label_heatmap(planted_frame(strengths=(0.6,)), layer=0)
+    mesh, drawn = cells(ax), table(ax)
+    written = [text for text in ax.texts if text.get_text()]
+    assert len(written) > 50
+    for text in written:
+        column, row = (int(place) for place in text.get_position())
+        low, high = sorted(map(luminance, (text.get_color(), mesh.get_cmap()(mesh.norm(drawn.iloc[row, column])))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+        assert text.get_color() not in (style.INK, style.MUTED, style.PAPER, *style.PALETTE)
 
 
 def test_512_experts_and_60_labels_stay_legible_and_are_embedded_as_an_image():

@@ -8,7 +8,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from specialize.plot.style import INK, LIFT_COLORS, NO_DATA
+from specialize.plot.style import LIFT_COLORS, NO_DATA
 
 _DENSE = 1500  # cells from which the mesh is embedded as an image
 _LIMITS = (1.0, 5.0)  # the colours span at least 1/2 to 2 and at most 1/32 to 32
@@ -57,7 +57,10 @@ def draw_cells(ax: Axes, table: pd.DataFrame, limit: float, **options: Any) -> N
 
 
 def _ink_on(color: Any) -> str:
-    """Return dark or white, whichever has more contrast with a colour (relative luminance, WCAG 2)."""
+    """Return black or white, whichever has more contrast with a colour: 4.58 at least (relative luminance, WCAG 2).
+
+    Not the style's ink, which a page turns light where it is dark; cells stay as they are.
+    """
     channels = np.asarray(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return INK if linear @ (0.2126, 0.7152, 0.0722) > 0.22 else "white"  # where both have the same
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"

@@ -8,6 +8,7 @@ from specialize.plot.text import MINUS, NBSP, name_label_set
 from specialize.report.controls import find_word_control
 from specialize.report.findings import MOSTLY_NULL, Finding, Record, find_best, format_p, percent
 from specialize.report.runs import RunResults
+from specialize.report.tables import Cell, Table
 
 _MOST_TOPICS = 2  # fitted topics and one known label
 
@@ -118,3 +119,20 @@ def _against_shadow(finding: Finding) -> str:
     if finding.exceeds_shadow:
         return ", and than a random router"
     return ", less than a random router" if finding.falls_short_of_shadow else ", not clearly more than a random router"
+
+
+def answer_table(answers: dict[str, list[Answer]], labels: dict[str, str]) -> Table:
+    """Return the answers of all runs as a table; `labels` tells how each run is called."""
+    head = [[Cell(name, "number" if name == "U" else "text") for name in ("run", "labels", "U", "95 %", "verdict")]]
+    body = [
+        [
+            Cell(labels[run], "text name"),
+            Cell(answer.about, "text"),
+            Cell(answer.value, "number"),
+            Cell(answer.interval, "text"),
+            Cell(answer.verdict, "text", below="; ".join(answer.notes)),
+        ]
+        for run, own in answers.items()
+        for answer in own
+    ]
+    return Table("In short", head, body)

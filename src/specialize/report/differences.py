@@ -78,7 +78,7 @@ def difference_tables(runs: Sequence[RunResults]) -> list[Table]:
         for name, frame in run.others.items():
             if not name.startswith(_COMPARED):
                 continue
-            body = [*_mean_rows(frame), *_saturation_rows(frame)]
+            body = [*_mean_rows(frame, sorted_label_sets(runs)), *_saturation_rows(frame)]
             if body:
                 names = ("quantity", "difference", f"95{NBSP}%", "p")
                 head = [[Cell(each, "number" if place else "text") for place, each in enumerate(names)]]
@@ -87,9 +87,10 @@ def difference_tables(runs: Sequence[RunResults]) -> list[Table]:
     return tables
 
 
-def _mean_rows(frame: pd.DataFrame) -> Iterator[list[Cell]]:
-    """Rows of the model's own routers, or of them less their shadow routers."""
+def _mean_rows(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterator[list[Cell]]:
+    """Rows of the model's own routers, or of them less their shadow routers, label sets as everywhere."""
     rows = frame[frame["metric"].isin([_MEAN + metric for metric in _NAMES]) & (frame["routing"] != "shadow")]
+    rows = rows.sort_values("label_set", key=lambda names: names.map(list(label_sets).index, na_action="ignore"))
     for row in rows.itertuples():
         share = "share" in str(row.unit)
         about = f"({name_label_set(row.label_set).long})" if isinstance(row.label_set, str) else ""

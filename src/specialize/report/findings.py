@@ -198,6 +198,8 @@ def _describe_shadow(finding: Finding) -> str:
     if shadow is None:
         return ""
     said = f" A frozen random router on the same hidden states reaches {percent(shadow.value)} (layer {shadow.layer})"
+    if finding.falls_short_of_shadow:
+        return said + ", more than the learned router: this need not have been learned."
     if not finding.exceeds_shadow:
         return said + ": the learned router tells no clearly larger share, so this need not have been learned."
     return said + f"; the learned router exceeds that by {percent(best.value - shadow.value, unit=False)} points."

@@ -16,7 +16,7 @@ from specialize.errors import SpecializeError
 from specialize.plot.style import check_formats, render_figure
 from specialize.plot.text import name_label_set
 from specialize.report import tables
-from specialize.report.answers import Answer, answer_runs
+from specialize.report.answers import Answer, answer_runs, answer_table
 from specialize.report.controls import control_tables
 from specialize.report.differences import compare_in_words, difference_tables
 from specialize.report.downloads import collect_downloads, pack_table
@@ -164,6 +164,7 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
         "command": clean_text(command),
         "names": [run.label for run in runs],
         "non_causal": [run.name for run in runs if not run.is_causal],
+        "answers": answer_table(answers, {run.name: run.label for run in runs}),
         "summaries": [_summarise(run, records, answers[run.name]) for run in runs],
         "comparisons": compare_in_words(runs, records),
         "caveats": list_caveats(runs, records),
