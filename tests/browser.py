@@ -30,7 +30,9 @@ CONTRASTS = """
   const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
   const behind = (node) => {
     const layers = [];
-    for (let each = node; each; each = each.parentElement) layers.push(read(view.getComputedStyle(each).backgroundColor));
+    for (let each = node; each; each = each.parentElement) {
+      layers.push(read(view.getComputedStyle(each).backgroundColor));
+    }
     return layers.reverse().reduce((below, layer) => over(layer, below), [1, 1, 1]);
   };
   const luminance = (rgb) => rgb.map(channel).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);

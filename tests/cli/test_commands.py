@@ -53,7 +53,8 @@ def test_syntax_and_topics_and_report_one_by_one(run_folder, call, tmp_path):
     assert code == 0
     assert "theme" in out
     code, out, _ = call("report", run_folder, "-o", tmp_path / "page")
-    assert (code, out.strip()) == (0, str(tmp_path / "page/report.html"))
+    assert (code, out.splitlines()[-1]) == (0, str(tmp_path / "page/report.html"))
+    assert out.splitlines()[1].split()[:2] == ["figures", f"{len(list((tmp_path / 'page/figures').glob('*.pdf')))},"]
 
 
 def test_trace_and_validate(checkpoint, corpus, call, tmp_path):
@@ -64,12 +65,20 @@ def test_trace_and_validate(checkpoint, corpus, call, tmp_path):
     summary = json.loads(out)
     assert (summary["documents"], summary["layers"]) == (5, 2)
     assert summary["tokens"] == specialize.open_trace(tmp_path / "run").num_tokens
-    assert call("validate", tmp_path / "run")[:2] == (0, f"{tmp_path / 'run'}: 3 files, all as the manifest says\n")
+    code, out, _ = call("validate", tmp_path / "run")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()[:-1]] == [
+        ["file", "rows", "state"],
+        ["trace/documents.arrow", "5", "ok"],
+        *([f"trace/{kind}-00000.arrow", str(summary["tokens"]), "ok"] for kind in ("tokens", "routing")),
+    ]
+    assert out.splitlines()[-1] == f"{tmp_path / 'run'}: 3 files, all as the manifest says"
     damaged = tmp_path / "run/trace/tokens-00000.arrow"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     code, out, _ = call("validate", tmp_path / "run")
     assert code == 1
-    assert "trace/tokens-00000.arrow: damaged" in out
+    assert re.search(r"trace/tokens-00000.arrow +0 +damaged: its checksum is not the manifest's", out)
+    assert out.splitlines()[-1].startswith(f"{tmp_path / 'run'}: 1 of 3 files not as the manifest says")
 
 
 def test_topics_without_anything_to_measure(checkpoint, corpus, call, tmp_path):
@@ -113,7 +122,7 @@ def test_a_damaged_shard_is_named_and_made_anew(checkpoint, corpus, call, tmp_pa
     path.write_bytes(whole[:-10])
     code, out, _ = call("validate", run)
     assert code == 1
-    assert "trace/routing-00000.arrow: damaged" in out
+    assert re.search(r"trace/routing-00000.arrow +0 +damaged", out)
     assert "--repair" in out
     assert call(*command, "--repair")[0] == 0
     assert path.read_bytes() == whole

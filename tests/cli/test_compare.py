@@ -62,7 +62,8 @@ def test_compare(runs, call):
     assert len(read_results(runs / "a" / "compare", "against-b")) == len(rows)
     code, out, _ = call("compare", runs / "a", runs / "b", "-o", runs / "elsewhere")
     assert code == 0
-    assert "differences with 95 % intervals" in out
+    assert "a − b: differences, with 95 % intervals" in out
+    assert "I(expert; label), bits" in out
     assert (runs / "elsewhere" / "against-b.csv").is_file()
 
 

@@ -94,9 +94,11 @@ def test_routing_files_agree_and_shadows_come_last(runs, call):
     assert routings == sorted(routings)
     assert set(routings) == {"learned", "shadow"}
     _, table, _ = call("routing", runs / "a", "--draws", 1)
-    lines = [line.split()[:3] for line in table.splitlines() if "layers.0" in line]
-    assert [line[:2] for line in lines] == [["0", "layers.0.up"], ["0", "layers.0.down"]] * 2
-    assert [line[2] for line in lines[2:]] == ["shadow"] * 2
+    load, repeats = table.split("\n\n")
+    for each in (load, repeats):
+        assert [line.split()[:3] for line in each.splitlines() if "layers.0" in line] == [
+            ["0", f"layers.0.{name}", routing] for routing in ("learned", "shadow") for name in ("up", "down")
+        ]
 
 
 def test_without_a_second_run_shadows_are_compared(runs, call):
@@ -114,10 +116,13 @@ def test_without_a_second_run_shadows_are_compared(runs, call):
 
 def test_the_table_tells_routers_of_one_layer_apart(runs, call):
     _, table, _ = call("compare", runs / "a", runs / "b")
-    rows = [line.split() for line in table.splitlines() if "saturation" in line]
-    assert [row[:3] for row in rows] == [
-        [routing, "0", f"layers.0.{name}"] for routing in ("learned", "shadow") for name in ("up", "down")
-    ]
+    agreement, differences = table.split("\n\n")
+    assert "saturation" in agreement
+    routers = [["0", f"layers.0.{name}", routing] for routing in ("learned", "shadow") for name in ("up", "down")]
+    assert [line.split()[:3] for line in agreement.splitlines() if "layers.0" in line] == routers
+    rows = [line.split() for line in differences.splitlines()]
+    assert [row[:3] for row in rows if row[:1] == ["0"] and "entropy," in row] == routers
+    assert [row[1] for row in rows if row[0] == "mean" and "entropy," in row] == ["learned", "shadow"]
     assert_files_agree(runs / "a" / "compare", "against-b")
 
 

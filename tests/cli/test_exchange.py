@@ -31,9 +31,13 @@ def test_import_export_and_affinity(call, dump, tmp_path):
     assert open_trace(run).manifest["command"].startswith("specialize import esft ")
     code, out, _ = call("export", run, "--to", "parquet")
     assert code == 0
-    assert [line.split(":")[0] for line in out.splitlines()] == [
-        str(run / "parquet" / name) for name in ("documents.parquet", "routing.parquet", "tokens.parquet")
+    assert [line.split()[:2] for line in out.splitlines()[:-1]] == [
+        ["file", "rows"],
+        ["documents.parquet", "3"],
+        ["routing.parquet", str(10 * 3 * TOP_K)],
+        ["tokens.parquet", "10"],
     ]
+    assert out.splitlines()[-1] == str(run / "parquet")
     code, out, _ = call("export", run, "-o", tmp_path / "out", "--json")
     assert json.loads(out)["files"].keys() == {"documents.parquet", "routing.parquet", "tokens.parquet"}
     code, out, _ = call("affinity", run, "--top-p", "0.5", "--by", "gate")
@@ -47,7 +51,9 @@ def test_routing_without_weights_or_texts(call, tmp_path):
     run = tmp_path / "run"
     code, out, _ = call("import", "vllm", tmp_path / "a.npy", "-o", run)
     assert code == 0
-    assert "beside the experts: nothing" in out
+    facts = dict(re.split(r"  +", line.rstrip()) for line in out.splitlines()[:-1])
+    assert (facts["documents"], facts["tokens"], facts["beside the experts"]) == ("1", "5", "nothing")
+    assert out.splitlines()[-1] == str(run)
     code, out, _ = call("affinity", run, "--json")
     assert json.loads(out)["layers"]["2"]["gate_scores"] is None
     expect_one_line(call("affinity", run, "--by", "gate"), "expected gate weights of the chosen experts")

@@ -37,8 +37,10 @@ def test_every_figure_with_its_numbers(tmp_path, call, run):
 
 def test_only_what_is_named(tmp_path, call, run):
     options = ["--only", "load-*", "--only", "profile-case", "--format", "png"]
-    code, _, err = call("figures", run, "-o", tmp_path / "some", *options)
+    code, out, err = call("figures", run, "-o", tmp_path / "some", *options)
     assert code == 0, err
+    assert [line.split()[:2] for line in out.splitlines()[1:-1]] == [["profile-case", "png"], ["load-1-run", "png"]]
+    assert out.splitlines()[-1] == str(tmp_path / "some")
     assert {path.stem for path in (tmp_path / "some").glob("*.png")} == {"load-1-run", "profile-case"}
     assert not list((tmp_path / "some").glob("*.pdf"))
 

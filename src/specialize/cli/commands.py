@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specialize.cli.app import app, command_line
-from specialize.cli.console import in_bytes, out, print_json, say
+from specialize.cli.console import out, print_json, print_line, say
 from specialize.cli.options import (
     CaptureOptions,
     Cluster,
@@ -53,9 +53,12 @@ from specialize.cli.steps import (
     measure,
     trace,
 )
+from specialize.cli.tables import number, print_table, text, word
+from specialize.cli.written import bytes_stored, print_report, print_trace, stamps
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
+    from specialize.trace.validate import Check
 
 
 def _show_runs(runs: list[Path], as_json: bool) -> None:
@@ -83,29 +86,30 @@ def inspect(model: Model, loading: ModelOptions, as_json: Json = False) -> None:
     if as_json:
         print_json([spec.as_dict() for spec in specs])
         return
-    from rich.table import Table
-
     columns = {
-        "layer": [str(spec.layer) for spec in specs],
-        "module": [spec.name for spec in specs],
-        "E": [str(spec.num_experts) for spec in specs],
-        "k": [str(spec.top_k) for spec in specs],
-        "score function": [spec.score_function for spec in specs],
-        "weights sum to 1": ["yes" if spec.normalized else "no" for spec in specs],
-        "unit": [spec.unit for spec in specs],
-        "found by": [spec.found_by for spec in specs],
+        number("layer"): [spec.layer for spec in specs],
+        text("module"): [spec.name for spec in specs],
+        number("E"): [spec.num_experts for spec in specs],
+        number("k"): [spec.top_k for spec in specs],
+        word("score\nfunction"): [spec.score_function for spec in specs],
+        word("weights\nsum to 1"): [_yes_or_no(spec.normalized) for spec in specs],
+        word("unit"): [spec.unit for spec in specs],
     }
     if any(spec.stack == "encoder" for spec in specs):
-        columns["stack"] = [spec.stack for spec in specs]
+        columns[word("stack")] = [spec.stack for spec in specs]
     if any(spec.static for spec in specs):
-        columns["by token id"] = ["yes" if spec.static else "no" for spec in specs]
+        columns[word("by\ntoken id")] = [_yes_or_no(spec.static) for spec in specs]
     if any(spec.identity_experts for spec in specs):
-        columns["identity experts"] = [str(spec.identity_experts) for spec in specs]
-    table = Table(*columns, box=None)
-    table.columns[1].overflow = "fold"
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    out.print(table)
+        columns[number("identity\nexperts")] = [spec.identity_experts for spec in specs]
+    ways = sorted({spec.found_by for spec in specs})
+    if len(ways) > 1:
+        columns[text("found by")] = [spec.found_by for spec in specs]
+    title = f"{len(specs)} routers, found by: {', '.join(ways)}"
+    print_table(title, list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 @app.command("trace")
@@ -125,22 +129,18 @@ def trace_command(
     An interrupted trace goes on where it was when the same command is given again.
     """
     opened = _trace(model, corpus, output, reading, loading, capture, seed)
-    size = sum(path.stat().st_size for path in (output / "trace").glob("*.arrow"))
-    summary = {
-        "run": str(output),
-        "documents": opened.num_documents,
-        "tokens": opened.num_tokens,
-        "layers": len(opened.layers),
-        "bytes": size,
-    }
     if as_json:
-        print_json(summary)
+        print_json(
+            {
+                "run": str(output),
+                "documents": opened.num_documents,
+                "tokens": opened.num_tokens,
+                "layers": len(opened.layers),
+                "bytes": bytes_stored(opened),
+            }
+        )
     else:
-        out.print(
-            f"{output}: {summary['documents']:,} documents, {summary['tokens']:,} tokens, {summary['layers']} layers, "
-            f"{in_bytes(size)}",
-            highlight=False, markup=False,
-        )  # fmt: skip
+        print_trace(opened)
 
 
 def _trace(
@@ -286,11 +286,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Draw the figures (PDF and PNG) and write report.html, or report.md."""
+    before = stamps(output / "figures")
     page = _report(runs, output, page_format)
     if as_json:
         print_json({"report": str(page)})
     else:
-        out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+        print_report(page, [path for path, _ in stamps(output / "figures") - before])
 
 
 def _report(runs: list[Path], output: Path, page_format: str = "html") -> Path:
@@ -360,14 +361,21 @@ def validate(run: Run, as_json: Json = False) -> None:
     if as_json:
         print_json([{"file": check.file, "problem": check.problem, "rows": check.rows} for check in checks])
     else:
-        for check in wrong:
-            out.print(f"{check.file}: {check.problem}", highlight=False, markup=False, soft_wrap=True)
-        if any(check.file != "manifest.json" for check in wrong):
-            out.print(
-                "its `specialize trace` command, given again with --repair, makes these anew",
-                highlight=False, markup=False, soft_wrap=True,
-            )  # fmt: skip
-        if not wrong:
-            out.print(f"{run}: {len(checks)} files, all as the manifest says", highlight=False, markup=False)
+        print_table(
+            None,
+            [text("file"), number("rows"), text("state")],
+            [[check.file, f"{check.rows:,}", check.problem or "ok"] for check in checks],
+        )
+        print_line(f"{run}: {_summarise(checks)}")
     if wrong:
         raise typer.Exit(1)
+
+
+def _summarise(checks: "list[Check]") -> str:
+    wrong = [check.file for check in checks if check.problem]
+    if not wrong:
+        return f"{len(checks)} files, all as the manifest says"
+    summary = f"{len(wrong)} of {len(checks)} files not as the manifest says"
+    if wrong == ["manifest.json"]:
+        return summary
+    return f"{summary}; its `specialize trace` command, given again with --repair, makes them anew"

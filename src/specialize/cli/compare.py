@@ -8,23 +8,39 @@ import typer
 from specialize.cli.app import app
 from specialize.cli.console import out, print_json, progress, say
 from specialize.cli.options import Json, Rule, Run, Seed, SlotRule
+from specialize.cli.tables import (
+    format_estimate,
+    format_number,
+    format_p,
+    frame_records,
+    number,
+    print_table,
+    router_columns,
+    text,
+    word,
+)
 from specialize.errors import MeasurementError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
     from specialize.annotate.annotation import Annotation
     from specialize.trace import RoutingTrace
 
 _PAIRS = ("coactivation", "transition")
-_COLUMNS = {
-    "load_entropy": "load entropy, bits",
-    "load_peak": "max/mean",
+_LOAD = {
+    "load_entropy": "load entropy,\nbits",
+    "load_peak": "largest load\nover mean",
     "dead_experts": "dead",
-    "first_expert_repeats": "same first expert",
-    "any_expert_repeats": "any expert shared",
-    "flow_uncertainty_coefficient": "U(next | this)",
+    "flow_uncertainty_coefficient": "U(next layer\n| this one)",
+}
+_REPEATS = {"first_expert_repeats": "same first\nexpert", "any_expert_repeats": "any same\nexpert"}
+_COMPARED = {
+    "mutual_information": "I(expert; label), bits",
+    "uncertainty_coefficient": "U, share of H(label)",
+    "load_entropy": "load entropy, bits",
+    "first_expert_repeats": "same first expert, share",
+    "any_expert_repeats": "any same expert, share",
 }
 
 
@@ -58,9 +74,9 @@ def routing(
     csv, _ = write_results(frame, run / "routing", "routing")
     say(f"results: {csv}")
     if as_json:
-        print_json(_records(frame[~frame["metric"].isin(_PAIRS)]))
+        print_json(frame_records(frame[~frame["metric"].isin(_PAIRS)]))
     else:
-        out.print(_routing_table(frame))
+        _show_routing(frame)
 
 
 @app.command()
@@ -107,9 +123,9 @@ def compare(
     csv, _ = write_results(frame, output or run / "compare", name)
     say(f"results: {csv}")
     if as_json:
-        print_json(_records(frame))
+        print_json(frame_records(frame))
     else:
-        out.print(_difference_table(frame))
+        _show_differences(frame, margin)
 
 
 def known_annotations(trace: "RoutingTrace") -> "dict[str, Annotation]":
@@ -141,73 +157,63 @@ def _common_annotations(first: "RoutingTrace", second: "RoutingTrace") -> "list[
     return common
 
 
-def _records(frame: "pd.DataFrame") -> list[dict[str, object]]:
-    """Rows as JSON-serialisable mappings, missing values None."""
-    records: list[dict[str, object]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return records
-
-
-def _routing_table(frame: "pd.DataFrame") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        title="Routing, with 95 % intervals; below repeats: in random order, and p",
-        title_justify="left", box=None, pad_edge=False, header_style="bold",
-    )  # fmt: skip
-    table.add_column("layer", justify="right", no_wrap=True)
-    for column in _COLUMNS.values():
-        table.add_column(column, justify="right", overflow="fold")
+def _show_routing(frame: "pd.DataFrame") -> None:
+    where = router_columns(frame)
     whole = frame[frame["expert"].isna() & (frame["label_set"].isna() | (frame["label_set"] == "next_router"))]
-    several = whole.groupby(["routing", "layer"])["router"].nunique().max() > 1
-    for (routing, layer, router), rows in whole.groupby(["routing", "layer", "router"], sort=False):
-        named = f"{layer} {router}" if several else str(layer)
-        cells = rows.set_index("metric")
-        table.add_row(
-            escape(named) + (" shadow" if routing == "shadow" else ""), *(_cell(cells, metric) for metric in _COLUMNS)
+    load, repeats = [], []
+    for _, rows in whole.groupby(["routing", "layer", "router"], sort=False):
+        router = rows[list(where)].iloc[0].tolist()
+        found = rows.set_index("metric").reindex([*_LOAD, *_REPEATS])
+        load.append([*router, *(format_estimate(found.loc[metric]) for metric in _LOAD)])
+        repeats.append([*router, *(cell for metric in _REPEATS for cell in _beside_null(found.loc[metric]))])
+    print_table("Load and flow, with 95 % intervals", [*where.values(), *map(number, _LOAD.values())], load)
+    out.print()
+    print_table(
+        "Neighbouring tokens, with 95 % intervals; null: the same tokens in random order",
+        [*where.values(), *(number(head) for name in _REPEATS.values() for head in (name, "null", "p"))],
+        repeats,
+    )
+
+
+def _beside_null(row: "pd.Series") -> list[str]:
+    return [format_estimate(row), format_number(row["null_mean"]), format_p(row["p_value"])]
+
+
+def _show_differences(frame: "pd.DataFrame", margin: float | None) -> None:
+    where = router_columns(frame)
+    title, routing = frame["run"].iloc[0], frame["routing"].iloc[0]
+    if frame["routing"].nunique() == 1 and routing != "learned":
+        title = f"{title}, {routing}"
+    agreement = frame[frame["metric"] == "saturation"]
+    if len(agreement):
+        print_table(
+            f"{title}: saturation, the share of slots that agree, with 95 % intervals",
+            [*where.values(), number("saturation"), number("by chance")],
+            [
+                [*_place(row[list(where)]), format_estimate(row), format_number(row["null_mean"])]
+                for _, row in agreement.iterrows()
+            ],
         )
-    return table
+        out.print()
+    columns = [*where.values(), text("labels"), word("quantity"), number("difference"), number("p")]
+    rows = [
+        [*_place(row[list(where)]), *_difference(row)]
+        for _, row in frame[frame["metric"].str.contains("difference of")].iterrows()
+    ]
+    if margin is not None:  # a row for each difference, in their order
+        columns.append(number(f"p within\n±{margin:g}"))
+        inside = frame.loc[frame["metric"].str.contains("equivalence of"), "p_value"]
+        rows = [[*row, format_p(p_value)] for row, p_value in zip(rows, inside, strict=True)]
+    print_table(f"{title}: differences, with 95 % intervals", columns, rows)
 
 
-def _cell(rows: "pd.DataFrame", metric: str) -> str:
-    if metric not in rows.index or rows.loc[metric, "value"] != rows.loc[metric, "value"]:
-        return "–"
-    row = rows.loc[metric]
-    if row["unit"] == "count":
-        return f"{row['value']:.0f}"
-    text = _interval(row)
-    if metric.endswith("repeats") and row["p_value"] == row["p_value"]:
-        text += f"\n{row['null_mean']:.3f}, p = {row['p_value']:.3g}"
-    return text
+def _place(cells: "pd.Series") -> list[str]:
+    """Layer, router and routing of a row; what belongs to no layer is the mean over all."""
+    known = cells.notna()
+    return [str(cell) if known[name] else "mean" if name == "layer" else "" for name, cell in cells.items()]
 
 
-def _interval(row: "pd.Series") -> str:
-    if row["ci_low"] != row["ci_low"]:
-        return f"{row['value']:.3f}"
-    return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]".replace("-", "−")
-
-
-def _difference_table(frame: "pd.DataFrame") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        title=escape(f"{frame['run'].iloc[0]}: differences with 95 % intervals (equivalence: 90 %)"),
-        title_justify="left", box=None, pad_edge=False, header_style="bold",
-    )  # fmt: skip
-    for column in ("routing", "layer", "labels", "metric"):
-        table.add_column(column, overflow="fold")
-    for column in ("value", "unit", "p"):
-        table.add_column(column, justify="right", overflow="fold")
-    several = frame.groupby(["routing", "layer"])["router"].nunique().max() > 1
-    for _, row in frame.iterrows():
-        p_value = "–" if row["p_value"] != row["p_value"] else f"{row['p_value']:.3g}"
-        if row["metric"].startswith("saturation"):
-            p_value = f"chance {row['null_mean']:.3f}"
-        labels = "" if row["label_set"] != row["label_set"] else str(row["label_set"])
-        layer = "all" if row["layer"] is None or str(row["layer"]) == "<NA>" else str(row["layer"])
-        named = f"{layer} {row['router']}" if several and layer != "all" else layer
-        table.add_row(
-            row["routing"], escape(named), escape(labels), row["metric"], escape(_interval(row)), row["unit"], p_value
-        )
-    return table
+def _difference(row: "pd.Series") -> list[str]:
+    metric = row["metric"].rsplit(" of ", maxsplit=1)[1]
+    labels = "" if row["label_set"] != row["label_set"] else row["label_set"]
+    return [labels, _COMPARED.get(metric, metric), format_estimate(row), format_p(row["p_value"])]

@@ -1,6 +1,11 @@
-"""What the command line shows: results on stdout, everything else on stderr."""
+"""What the command line shows: results on stdout, everything else on stderr.
+
+Much of it comes from a corpus, a model or a path. A terminal obeys escape sequences, Rich obeys markup: neither is
+let through.
+"""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,21 +14,34 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from specialize.rate import Rate
+from specialize.text import strip_controls
 
 # a pipe has no width: give tables room instead of cutting them at 80 columns
-out = Console(width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True)
+out = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 Update = Callable[..., None]
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_OF_RATE = 30.0
 
 
+def print_line(text: object) -> None:
+    """Print a result that is one line, such as a path, which is not broken and can be copied."""
+    out.print(Text(strip_controls(str(text))), soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
-    """Print a result for a program to read."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print a result for a program to read; what a terminal would obey is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    escaped = re.sub(r"[^\n -~]", lambda match: match[0] if match[0].isprintable() else _escape(match[0]), text)
+    sys.stdout.write(escaped + "\n")
+
+
+def _escape(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 def in_bytes(size: float) -> str:
@@ -36,8 +54,8 @@ def in_bytes(size: float) -> str:
 
 
 def say(message: str) -> None:
-    """Tell the user what happens, on stderr; brackets are text, not markup."""
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    """Tell the user what happens, on stderr, in one line."""
+    err.print(Text(strip_controls(message)), soft_wrap=True)
 
 
 @contextmanager
@@ -49,14 +67,14 @@ def progress(title: str, unit: str) -> Iterator[Update]:
     """
     if err.is_terminal:
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<12}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=err) as bars:
-            task = bars.add_task(title, total=None, rate="")
+            task = bars.add_task(strip_controls(title), total=None, rate="")
             clock = _Clock(unit)
 
             def update(done: int, total: int, rate: str | None = None) -> None:

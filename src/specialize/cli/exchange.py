@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from specialize.cli.app import app, command_line
-from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.console import in_bytes, print_json, print_line, progress, say
 from specialize.cli.options import Json, Output, Run
+from specialize.cli.tables import format_number, number, print_table, text
+from specialize.cli.written import print_trace
 from specialize.errors import TraceError
 from specialize.rate import Rate
 
@@ -98,12 +100,7 @@ def import_command(
     if as_json:
         print_json(summary)
     else:
-        first = trace.layers[0]
-        out.print(
-            f"{output}: {trace.num_documents:,} documents, {trace.num_tokens:,} tokens, {len(trace.layers)} layers, "
-            f"E = {first.num_experts}, k = {first.top_k}; beside the experts: {', '.join(trace.contents) or 'nothing'}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        print_trace(trace)
 
 
 def read_layers(text: str | None) -> tuple[int, ...] | None:
@@ -141,12 +138,18 @@ def export_command(
     trace = open_trace(run)
     with progress("exporting", "tokens") as update:
         folder = export_parquet(trace, output or run / to.value, on_progress=update)
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    files = sorted(folder.iterdir())
     if as_json:
-        print_json({"folder": str(folder), "files": files})
-    else:
-        for name, size in files.items():
-            out.print(f"{folder / name}: {size / 1e6:,.1f} MB", highlight=False, markup=False, soft_wrap=True)
+        print_json({"folder": str(folder), "files": {path.name: path.stat().st_size for path in files}})
+        return
+    from pyarrow.parquet import read_metadata
+
+    print_table(
+        None,
+        [text("file"), number("rows"), number("size")],
+        [[path.name, f"{read_metadata(path).num_rows:,}", in_bytes(path.stat().st_size)] for path in files],
+    )
+    print_line(folder)
 
 
 @app.command()
@@ -168,16 +171,20 @@ def affinity(
     if as_json:
         print_json({"top_p": top_p, "by": by.value, "layers": {each.layer: each.as_dict() for each in measured}})
         return
-    from rich.table import Table
-
-    what = "share of slots" if by is AffinityScore.token else "mean gate weight"
-    table = Table(title=f"Experts that reach {top_p:g} by {what}", title_justify="left", box=None, pad_edge=False)
-    for name in ("layer", "selected", "of", "together"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("experts (score), the highest first", overflow="fold")
+    rows = []
     for each in measured:
         scores = each.token_scores if by is AffinityScore.token or each.gate_scores is None else each.gate_scores
         chosen = ", ".join(f"{expert} ({scores[expert]:.3f})" for expert in each.selected)
-        together = f"{scores[list(each.selected)].sum():.3f}"
-        table.add_row(each.layer, str(len(each.selected)), str(len(scores)), together, chosen)
-    out.print(table)
+        together = format_number(scores[list(each.selected)].sum())
+        rows.append([each.layer, len(each.selected), len(scores), together, chosen])
+    what = "share of slots" if by is AffinityScore.token else "mean gate weight"
+    is_numbered = all(each.layer.isdigit() for each in measured)
+    print_table(
+        f"Experts that reach {top_p:g} by {what}",
+        [
+            (number if is_numbered else text)("layer"),
+            *map(number, ("selected", "of", "together")),
+            text("experts (score), the highest first"),
+        ],
+        rows,
+    )

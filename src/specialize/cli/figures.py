@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from specialize.cli.app import app, command_line
-from specialize.cli.console import out, print_json, say
+from specialize.cli.console import print_json, say
 from specialize.cli.options import Json
+from specialize.cli.written import print_figures
 
 
 @app.command()
@@ -30,5 +31,4 @@ def figures(
     if as_json:
         print_json([str(path) for path in written])
     else:
-        for path in written:
-            out.print(str(path), highlight=False, markup=False, soft_wrap=True)
+        print_figures(written, output)

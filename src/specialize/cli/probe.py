@@ -1,12 +1,13 @@
 """The command that predicts labels from the experts of all layers together."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specialize.cli.app import app
-from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.console import print_json, progress, say
 from specialize.cli.options import Json, Rule, Run, SlotRule
+from specialize.cli.tables import format_estimate, format_number, frame_records, number, print_table, text, word
 from specialize.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -59,32 +60,21 @@ def probe(
     say(f"results: {run / 'probe'}")
     frame = pd.concat(frames, ignore_index=True)
     if as_json:
-        print_json(_records(frame))
+        print_json(frame_records(frame[list(_SHOWN)]))
     else:
         _show(frame)
 
 
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """The columns that tell something, a missing number as null."""
-    shown = frame[list(_SHOWN)].astype(object)
-    return [
-        {str(name): value for name, value in row.items()} for row in shown.where(shown.notna(), None).to_dict("records")
-    ]
-
-
 def _show(frame: "pd.DataFrame") -> None:
-    from rich.table import Table
-
-    table = Table(title="Labels told right on documents held out", title_justify="left", box=None, pad_edge=False)
-    for name in ("labels", "routing", "what", "by"):
-        table.add_column(name, overflow="fold")
-    for name in ("share", "95 % interval", "permuted labels"):
-        table.add_column(name, justify="right")
-    for row in frame.itertuples():
-        missing = row.ci_low != row.ci_low
-        table.add_row(
-            row.label_set, row.routing, row.metric.replace("_", " "), row.label, f"{row.value:.3f}",
-            "" if missing else f"{row.ci_low:.3f} to {row.ci_high:.3f}",
-            "" if row.null_mean != row.null_mean else f"{row.null_mean:.3f}",
-        )  # fmt: skip
-    out.print(table)
+    where = {"label_set": text("labels")}
+    if frame["routing"].nunique() > 1:
+        where["routing"] = word("routing")
+    print_table(
+        "Share of labels told right on documents held out, with 95 % intervals",
+        [*where.values(), word("what"), word("by"), number("share"), number("permuted\nlabels")],
+        [
+            [*row[list(where)], row["metric"].replace("_", " "), row["label"],
+             format_estimate(row), format_number(row["null_mean"])]
+            for _, row in frame.iterrows()
+        ],
+    )  # fmt: skip

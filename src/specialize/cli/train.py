@@ -1,13 +1,15 @@
 """The command that trains a model of one's own."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from specialize.cli.app import app
-from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.console import out, print_json, print_line, progress, say
 from specialize.cli.options import Json
+from specialize.cli.tables import format_number, number, print_facts, print_table
 
 
 @app.command()
@@ -34,10 +36,22 @@ def train(
         result = train(settings, output, on_step=show)
     if as_json:
         print_json(result.as_dict())
-    else:
-        note = "" if result.is_causal else " (non-causal: not comparable)"
-        out.print(
-            f"{output / 'model'}: held-out perplexity {result.perplexity:.1f}{note}, "
-            f"unigrams {result.unigram_perplexity:.1f}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        return
+    print_facts(
+        {
+            "held-out perplexity": f"{result.perplexity:.1f}"
+            + ("" if result.is_causal else ", not causal: not comparable"),
+            "unigram perplexity": f"{result.unigram_perplexity:.1f}",
+            "tokens evaluated": f"{result.tokens:,}",
+        }
+    )
+    out.print()
+    print_table(
+        "Load on held-out text: its entropy, and the experts' shares of slots",
+        [number(head) for head in ("layer", "entropy,\nbits", "even:\nlog2 E", "least\nused", "most\nused")],
+        [
+            [layer, *map(format_number, (entropy, math.log2(len(load)), min(load), max(load)))]
+            for layer, (entropy, load) in enumerate(zip(result.load_entropy, result.load, strict=True))
+        ],
+    )
+    print_line(output / "model")

@@ -1,12 +1,22 @@
 """The command that measures how the experts divide the vocabulary."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specialize.cli.app import app
-from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.console import print_json, progress, say
 from specialize.cli.options import Json, Run
+from specialize.cli.tables import (
+    format_estimate,
+    format_number,
+    format_p,
+    frame_records,
+    number,
+    print_table,
+    router_columns,
+    word,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,32 +48,22 @@ def vocabulary(
     say(f"results: {run / 'vocabulary'}")
     layers = frame[frame["expert"].isna()]
     if as_json:
-        print_json(_records(layers))
+        print_json(frame_records(layers[list(_SHOWN)]))
     else:
         _show(layers)
 
 
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    shown = frame[list(_SHOWN)].astype(object)
-    return [
-        {str(name): value for name, value in row.items()} for row in shown.where(shown.notna(), None).to_dict("records")
-    ]
-
-
 def _show(frame: "pd.DataFrame") -> None:
-    from rich.table import Table
-
-    table = Table(title="Share of a token id's tokens that go where one of them went", title_justify="left", box=None)
-    for name in ("layer", "routing", "token"):
-        table.add_column(name)
-    for name in ("share [95 %]", "above the load alone [95 %]", "null", "p"):
-        table.add_column(name, justify="right", overflow="fold")
-    keys = ["routing", "layer", "label"]
-    above = frame[frame["metric"] == "vocabulary_specialization_above_load"]
+    where = router_columns(frame)
     whole = frame[frame["metric"] == "vocabulary_specialization"]
-    # a layer may have several routers: rows go together by their order, not by the layer's number
-    for (_, first), (_, second) in zip(whole.iterrows(), above.iterrows(), strict=True):
-        routing, layer, kind = (str(first[key]) for key in keys)
-        cells = [f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" for row in (first, second)]
-        table.add_row(layer, routing, kind, *cells, f"{first['null_mean']:.3f}", f"{first['p_value']:.3f}")
-    out.print(table)
+    above = frame[frame["metric"] == "vocabulary_specialization_above_load"]
+    print_table(
+        "Share of a token id's tokens that go where one of them went, with 95 % intervals",
+        [*where.values(), word("token"), *map(number, ("share", "above the\nload alone", "null", "p"))],
+        # a layer may have several routers: rows go together by their order, not by the layer's number
+        [
+            [*first[list(where)], first["label"], format_estimate(first), format_estimate(second),
+             format_number(first["null_mean"]), format_p(first["p_value"])]
+            for (_, first), (_, second) in zip(whole.iterrows(), above.iterrows(), strict=True)
+        ],
+    )  # fmt: skip

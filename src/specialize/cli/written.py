@@ -1,0 +1,81 @@
+"""What commands tell of what they wrote: a trace, figures. The path comes last, to be copied."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specialize.cli.console import in_bytes, print_line
+from specialize.cli.tables import number, print_facts, print_table, text
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+
+def bytes_stored(trace: "RoutingTrace", pattern: str = "*.arrow") -> int:
+    """Return the bytes of the trace's files whose names match a pattern."""
+    return sum(path.stat().st_size for path in (trace.path / "trace").glob(pattern))
+
+
+def print_trace(trace: "RoutingTrace") -> None:
+    """Print what a trace holds and how large it is, then the path of the run."""
+    layers = {router.layer for router in trace.layers}
+    routers = f"{len(trace.layers)}, and {len(trace.shadows)} shadow routers" if trace.shadows else len(trace.layers)
+    routing = bytes_stored(trace, "routing-*.arrow")
+    each = routing / max(1, trace.num_tokens * (len(trace.layers) + len(trace.shadows)))
+    facts = {
+        "documents": f"{trace.num_documents:,}",
+        "tokens": f"{trace.num_tokens:,}",
+        "layers": f"{len(layers)}, {_range(layers)}",
+        "routers": routers,
+        "experts of a router, E": _range(router.num_experts for router in trace.layers),
+        "slots of a token, k": _range(router.top_k for router in trace.layers),
+        "beside the experts": ", ".join(trace.contents) or "nothing",
+        "size": in_bytes(bytes_stored(trace)),
+        "routing": f"{in_bytes(routing)}, {each:.1f} bytes a token and router",
+    }
+    print_facts(facts)
+    print_line(trace.path)
+
+
+def _range(numbers: Iterable[int]) -> str:
+    ordered = sorted(numbers)
+    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def print_figures(files: Sequence[Path], folder: Path) -> None:
+    """Print the figures that were written, a line each with the formats, then the path of their folder."""
+    figures = defaultdict(list)
+    for path in files:
+        figures[path.stem].append(path)
+    print_table(
+        None,
+        [text("figure"), text("formats"), number("size")],
+        [[name, _suffixes(paths), _size(paths)] for name, paths in figures.items()],
+    )
+    print_line(folder)
+
+
+def print_report(page: Path, figures: Sequence[Path]) -> None:
+    """Print how much a report's page and the files of its figures are, then the path of the page."""
+    names = {path.stem for path in figures}
+    print_facts(
+        {
+            "page": in_bytes(page.stat().st_size),
+            "figures": f"{len(names)}, each as {_suffixes(figures)}; {_size(figures)}" if names else "none",
+        }
+    )
+    print_line(page)
+
+
+def stamps(folder: Path) -> set[tuple[Path, int]]:
+    """Return the files of a folder, each with its time: what is new in a second look was written in between."""
+    return {(path, path.stat().st_mtime_ns) for path in folder.glob("*") if path.is_file()}
+
+
+def _suffixes(paths: Iterable[Path]) -> str:
+    return ", ".join(sorted({path.suffix.removeprefix(".") for path in paths}))
+
+
+def _size(paths: Iterable[Path]) -> str:
+    return in_bytes(sum(path.stat().st_size for path in paths))

@@ -1,0 +1,50 @@
+"""`specialize train` as a user gives it."""
+
+import json
+
+from specialize.trace import open_trace
+
+CONFIG = """
+[model]
+hidden_size = 32
+intermediate_size = 32
+num_hidden_layers = 2
+num_attention_heads = 2
+num_experts = 4
+num_experts_per_tok = 1
+routing_prefix = 4
+[tokenizer]
+vocab_size = 300
+[data]
+corpus = "own.jsonl"
+text_column = "body"
+validation_share = 0.2
+[training]
+steps = 3
+batch_size = 4
+context_length = 16
+dtype = "float32"
+saved_dtype = "float32"
+"""
+
+
+def test_the_model_and_how_good_it_is(call, corpus, tmp_path):
+    config = tmp_path / "own.toml"
+    config.write_text(CONFIG.replace("own.jsonl", str(corpus)))
+    code, out, err = call("train", config, "-o", tmp_path / "out")
+    assert code == 0, err
+    told = json.loads(call("train", config, "-o", tmp_path / "out", "--json")[1])  # trained before: only evaluated
+    facts, table = out.split("\n\n")
+    assert f"held-out perplexity  {told['perplexity']:.1f}" in facts
+    assert f"unigram perplexity   {told['unigram_perplexity']:.1f}" in facts
+    assert f"{told['tokens']:,}" in facts
+    *_, first, second, path = table.splitlines()
+    expected = [
+        [str(layer), f"{entropy:.3f}", "2.000", f"{min(load):.3f}", f"{max(load):.3f}"]
+        for layer, (entropy, load) in enumerate(zip(told["load_entropy"], told["load"], strict=True))
+    ]
+    assert [first.split(), second.split()] == expected
+    assert path == str(tmp_path / "out" / "model")
+    code, out, _ = call("trace", path, corpus, "-o", tmp_path / "run", "--text-column", "body")
+    assert (code, out.splitlines()[-1]) == (0, str(tmp_path / "run"))
+    assert len(open_trace(tmp_path / "run").layers) == 2
