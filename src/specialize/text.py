@@ -1,6 +1,11 @@
-"""Text from corpora, models and paths made safe to show, wherever it is shown."""
+"""Text from corpora, models and paths made safe to show, and signs and numbers written one way everywhere."""
 
+import math
 import unicodedata
+
+NO_VALUE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+NBSP = "\N{NO-BREAK SPACE}"
 
 # Embedding, override and isolate marks reorder the text around them (U+202A-E, U+2066-9, and the plain marks).
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -29,3 +34,16 @@ def _clean_character(character: str) -> str:
     if category == "Cs" or ord(character) & 0xFFFE == 0xFFFE:
         return "\ufffd"
     return character
+
+
+def format_p(p_value: float) -> str:
+    """Return a p-value with three decimals, a dash where it is missing."""
+    if not math.isfinite(p_value):
+        return NO_VALUE
+    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
+
+
+def equate_p(p_value: float) -> str:
+    """Return a p-value as a text tells it: p = 0.005, p < 0.001."""
+    number = format_p(p_value)
+    return f"p{NBSP}{number}" if number.startswith("<") else f"p{NBSP}={NBSP}{number}"

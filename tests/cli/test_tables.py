@@ -9,6 +9,7 @@ from rich.console import Console
 
 from specialize.cli import tables
 from specialize.cli.tables import number, print_table, text, word
+from specialize.text import format_p
 
 NUMBERS = ["−0.844 [−0.846, −0.842]", "0.157 [0.123, 0.190]"]
 LABELS = "a label [of some length] that a corpus brought"
@@ -67,7 +68,7 @@ def test_numbers_are_written_one_way():
     assert tables.format_estimate(row) == "−0.844"
     assert tables.format_estimate(pd.Series({"value": 1234.0, "unit": "count"})) == "1,234"
     assert tables.format_number(-0.0001) == "0.000"
-    assert [tables.format_p(p) for p in (0.0004, 0.0005, 0.04, np.nan)] == ["<0.001", "0.001", "0.040", "–"]
+    assert [format_p(p) for p in (0.0004, 0.0005, 0.04, np.nan)] == ["< 0.001", "0.001", "0.040", "–"]
 
 
 def test_records_hold_no_missing_numbers():

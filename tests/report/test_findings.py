@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from specialize.report.findings import Finding, Record, describe, find_best, format_p, percent
+from specialize.report.findings import Finding, Record, describe, find_best, percent
+from specialize.text import format_p
 
 NBSP = "\N{NO-BREAK SPACE}"
 BASE = Record(

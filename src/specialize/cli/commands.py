@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specialize.cli.app import app, command_line
-from specialize.cli.console import out, print_json, print_line, say
+from specialize.cli.console import print_json, print_line, say
+from specialize.cli.measuring import do_routing, do_vocabulary
 from specialize.cli.options import (
     CaptureOptions,
     Cluster,
@@ -53,22 +54,14 @@ from specialize.cli.steps import (
     measure,
     trace,
 )
+from specialize.cli.summary import print_summary
 from specialize.cli.tables import number, print_table, text, word
 from specialize.cli.written import bytes_stored, print_report, print_trace, stamps
+from specialize.errors import MeasurementError
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
     from specialize.trace.validate import Check
-
-
-def _show_runs(runs: list[Path], as_json: bool) -> None:
-    from specialize.report import summary_records, summary_tables
-
-    if as_json:
-        print_json(summary_records(runs))
-    else:
-        for table in summary_tables(runs):
-            out.print(table)
 
 
 @app.command()
@@ -194,7 +187,7 @@ def syntax(
         labels=SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes),
     )
     say(f"results: {run / 'syntax'}")
-    _show_runs([run], as_json)
+    print_summary([run], as_json=as_json)
 
 
 @app.command()
@@ -242,7 +235,7 @@ def topics(
         fit=fit,
     )
     say(f"results: {run / 'topics'}")
-    _show_runs([run], as_json)
+    print_summary([run], as_json=as_json)
 
 
 @app.command()
@@ -275,7 +268,7 @@ def annotate(
     for annotation in annotations:
         folder = "syntax" if annotation.level == "token" else "topics"
         measure(opened, annotation, folder=folder, options=MeasureOptions(rule, draws, seed, skip_positions))
-    _show_runs([run], as_json)
+    print_summary([run], as_json=as_json)
 
 
 @app.command()
@@ -323,15 +316,20 @@ def run_command(
     processes: Processes = 1,
     as_json: Json = False,
 ) -> None:
-    """Do all of it: trace, syntax, topics, report. The report is RUN/report/report.html."""
+    """Do all of it: trace, syntax, topics, routing, vocabulary, report. The report is RUN/report/report.html."""
     opened = _trace(model, corpus, output, reading, loading, capture, seed)
     options = MeasureOptions(rule, draws, seed, skip_positions)
     labels = SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)
     do_syntax(opened, options=options, labels=labels)
     topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
     do_topics(opened, options=options, topics=topics, must_fit=False)
+    do_routing(opened, rule=rule.value, seed=seed)
+    try:
+        do_vocabulary(opened, seed=seed)
+    except MeasurementError as error:  # a short corpus: no token id comes often enough
+        say(f"vocabulary is left out: {error}")
     page = _report([output], output / "report")
-    _show_runs([output], as_json)
+    print_summary([output], as_json=as_json)
     say(f"report: {page}")
 
 
@@ -347,7 +345,7 @@ def demo(
     from specialize.cli.demo import run_demo
 
     runs, page = run_demo(output, limit=limit, command=command_line())
-    _show_runs(runs, as_json)
+    print_summary(runs, as_json=as_json)
     say(f"report: {page}")
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specialize.cli.app import app
-from specialize.cli.console import out, print_json, progress, say
+from specialize.cli.console import out, print_json
+from specialize.cli.measuring import DRAWS, do_compare, do_routing
 from specialize.cli.options import Json, Rule, Run, Seed, SlotRule
 from specialize.cli.tables import (
     format_estimate,
     format_number,
-    format_p,
     frame_records,
     number,
     print_table,
@@ -20,12 +20,11 @@ from specialize.cli.tables import (
     word,
 )
 from specialize.errors import MeasurementError
+from specialize.text import format_p
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from specialize.annotate.annotation import Annotation
-    from specialize.trace import RoutingTrace
 
 _PAIRS = ("coactivation", "transition")
 _LOAD = {
@@ -48,7 +47,7 @@ _COMPARED = {
 def routing(
     run: Run,
     rule: SlotRule = Rule.selection,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the nulls.")] = 200,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of the nulls.")] = DRAWS,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -57,22 +56,9 @@ def routing(
     Repeats are also given for each value of the labels that the corpus knows. Results: RUN/routing/routing.csv and
     .parquet, a row a quantity.
     """
-    from specialize.measure.results import write_results
-    from specialize.measure.routing import routing as measure_routing
     from specialize.trace import open_trace
 
-    trace = open_trace(run)
-    with progress("routing", "routers") as update:
-        frame = measure_routing(
-            trace,
-            [each for each in known_annotations(trace).values() if each.level == "document"],
-            rule=rule.value,
-            draws=draws,
-            seed=seed,
-            progress=update,
-        )
-    csv, _ = write_results(frame, run / "routing", "routing")
-    say(f"results: {csv}")
+    frame = do_routing(open_trace(run), rule=rule.value, draws=draws, seed=seed)
     if as_json:
         print_json(frame_records(frame[~frame["metric"].isin(_PAIRS)]))
     else:
@@ -107,54 +93,14 @@ def compare(
         raise MeasurementError("expected RUN_B or --against-shadow, got both: leave one out")
     if margin is not None and not 0 < margin < float("inf"):
         raise MeasurementError(f"--margin: expected a number above 0, got {margin:g}")
-    from specialize.measure.compare import compare as measure_difference
-    from specialize.measure.matching import check_same_corpus
-    from specialize.measure.results import write_results
     from specialize.trace import open_trace
 
-    first = open_trace(run)
     second = None if other is None else open_trace(other)
-    if second is not None:
-        check_same_corpus(first, second)
-    annotations = list(known_annotations(first).values()) if second is None else _common_annotations(first, second)
-    with progress("comparing", "pairs of routers") as update:
-        frame = measure_difference(first, second, annotations, rule=rule.value, margin=margin, progress=update)
-    name = "against-shadow" if other is None else f"against-{other.resolve().name}"
-    csv, _ = write_results(frame, output or run / "compare", name)
-    say(f"results: {csv}")
+    frame = do_compare(open_trace(run), second, output=output, rule=rule.value, margin=margin)
     if as_json:
         print_json(frame_records(frame))
     else:
         _show_differences(frame, margin)
-
-
-def known_annotations(trace: "RoutingTrace") -> "dict[str, Annotation]":
-    """The annotations stored in a run, and the usable label columns of its corpus, by name."""
-    from specialize.annotate.columns import annotate_column, label_columns
-    from specialize.annotate.store import list_annotations, load_annotation
-
-    documents = trace.documents()
-    known = {name: annotate_column(documents, name) for name in label_columns(documents)}
-    return known | {name: load_annotation(trace, name) for name in list_annotations(trace)}
-
-
-def _common_annotations(first: "RoutingTrace", second: "RoutingTrace") -> "list[Annotation]":
-    """Annotations that are the same in both runs; says which differ."""
-    import numpy as np
-
-    from specialize.measure.matching import same_tokens
-
-    one, two = known_annotations(first), known_annotations(second)
-    alike = same_tokens(first, second)
-    common = []
-    for name in sorted(one.keys() & two.keys()):
-        if not alike and "token" in (one[name].level, two[name].level):
-            say(f"{name} is left out: the runs have different tokens")
-        elif one[name].labels != two[name].labels or not np.array_equal(one[name].codes, two[name].codes):
-            say(f"{name} is left out: the runs label it differently; copy the annotations of one to the other")
-        else:
-            common.append(one[name])
-    return common
 
 
 def _show_routing(frame: "pd.DataFrame") -> None:

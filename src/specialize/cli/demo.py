@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from specialize.cli.console import say
+from specialize.cli.measuring import do_compare, do_routing, do_vocabulary
 from specialize.cli.steps import (
     MeasureOptions,
     SyntaxOptions,
@@ -18,7 +19,7 @@ from specialize.cli.steps import (
 
 
 def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Path], Path]:
-    """Trace both demo checkpoints and measure them with the same labels.
+    """Trace both demo checkpoints, each with a random router beside its own, and measure them with the same labels.
 
     Args:
         output: folder for the corpus, a run folder for each checkpoint, and the report.
@@ -38,7 +39,8 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
     traces = []
     for name in CHECKPOINTS:
         checkpoint = load_model(str(checkpoint_path(name)))
-        traces.append(trace(checkpoint, corpus, output / name, options=TraceOptions(), command=command))
+        options = TraceOptions(control="random-router")
+        traces.append(trace(checkpoint, corpus, output / name, options=options, command=command))
     # both checkpoints read the same text with the same tokenizer: one annotation serves both
     annotations = [("syntax", tag(traces[0], SyntaxOptions())[0]), ("topics", find_topics(traces[0], TopicOptions()))]
     annotations += [("topics", column) for column in take_columns(traces[0])]
@@ -50,5 +52,8 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
         for folder, annotation in annotations:
             save_annotation(opened, annotation)
             measure(opened, annotation, folder=folder, options=MeasureOptions())
+        do_routing(opened)
+        do_vocabulary(opened)
+    do_compare(*traces)
     runs = [opened.path for opened in traces]
     return runs, write_report(runs, output, command=command)

@@ -9,12 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from specialize.cli.console import out
-from specialize.text import strip_controls
+from specialize.text import MINUS, NO_VALUE, strip_controls
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NO_VALUE = "–"
 _GAP = 2  # between columns
 _NARROWEST = 8  # a column that folds
 
@@ -117,7 +116,7 @@ def router_columns(frame: "pd.DataFrame") -> dict[str, Column]:
 
 def format_number(value: float) -> str:
     """Write a number with three decimals; a dash where it is missing."""
-    return _NO_VALUE if value != value else f"{value:z.3f}".replace("-", "−")
+    return NO_VALUE if value != value else f"{value:z.3f}".replace("-", MINUS)
 
 
 def format_estimate(row: "pd.Series") -> str:
@@ -128,11 +127,6 @@ def format_estimate(row: "pd.Series") -> str:
     if row["ci_low"] != row["ci_low"]:
         return value
     return f"{value} [{format_number(row['ci_low'])}, {format_number(row['ci_high'])}]"
-
-
-def format_p(p_value: float) -> str:
-    """Write a p-value with three decimals; a dash where it is missing."""
-    return "<0.001" if p_value < 0.0005 else format_number(p_value)
 
 
 def frame_records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specialize.cli.app import app
-from specialize.cli.console import print_json, progress, say
+from specialize.cli.console import print_json
+from specialize.cli.measuring import DRAWS, do_vocabulary
 from specialize.cli.options import Json, Run
 from specialize.cli.tables import (
     format_estimate,
     format_number,
-    format_p,
     frame_records,
     number,
     print_table,
     router_columns,
     word,
 )
+from specialize.text import format_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,23 +30,14 @@ def vocabulary(
     run: Run,
     min_count: Annotated[int, typer.Option(min=2, help="Fewest tokens of a token id.")] = 10,
     top: Annotated[int, typer.Option(min=1, help="Token ids an expert in top_tokens.csv.")] = 10,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the null.")] = 200,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of the null.")] = DRAWS,
     seed: Annotated[int, typer.Option(help="Seed of the null.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure how far experts divide the vocabulary: input, next and, where recorded, predicted tokens."""
-    from specialize.measure.results import write_results, write_table
-    from specialize.measure.vocabulary_rows import vocabulary_specialization
     from specialize.trace import open_trace
 
-    trace = open_trace(run)
-    with progress("vocabulary", "routers") as update:
-        frame, table = vocabulary_specialization(
-            trace, min_count=min_count, most=top, draws=draws, seed=seed, progress=update
-        )
-    write_results(frame, run / "vocabulary", "vocabulary")
-    write_table(table, run / "vocabulary" / "top_tokens.csv", text_columns=("run", "router", "text"))
-    say(f"results: {run / 'vocabulary'}")
+    frame = do_vocabulary(open_trace(run), min_count=min_count, top=top, draws=draws, seed=seed)
     layers = frame[frame["expert"].isna()]
     if as_json:
         print_json(frame_records(layers[list(_SHOWN)]))

@@ -4,10 +4,6 @@ from dataclasses import dataclass
 
 from specialize.text import clean_text
 
-NO_VALUE = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
-NBSP = "\N{NO-BREAK SPACE}"
-
 
 def shorten(text: object, *, width: int = 32) -> str:
     """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""

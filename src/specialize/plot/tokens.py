@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from specialize.errors import MeasurementError
 from specialize.plot.frames import set_plain
 from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PAGE_WIDTH, new_axes, use_style
-from specialize.plot.text import NO_VALUE, shorten
-from specialize.text import clean_text
+from specialize.plot.text import shorten
+from specialize.text import NO_VALUE, clean_text
 
 _NEEDED = ("layer", "token", "expert", "rank", "text", "share")
 

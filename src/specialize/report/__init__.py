@@ -1,6 +1,6 @@
-"""The report of a run: an HTML page with its figures, and the same numbers for the terminal."""
+"""The report of a run: a page with its figures, and the same numbers for programs."""
 
 from specialize.report.page import write_report
-from specialize.report.terminal import summary_records, summary_table, summary_tables
+from specialize.report.summary import Summary, summarise
 
-__all__ = ["summary_records", "summary_table", "summary_tables", "write_report"]
+__all__ = ["Summary", "summarise", "write_report"]

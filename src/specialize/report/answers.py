@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from specialize.plot.text import MINUS, NBSP, name_label_set
+from specialize.plot.text import name_label_set
 from specialize.report.controls import find_word_control
-from specialize.report.findings import MOSTLY_NULL, Finding, Record, find_best, format_p, percent
+from specialize.report.findings import MOSTLY_NULL, Finding, Record, find_best, percent
 from specialize.report.runs import RunResults
 from specialize.report.tables import Cell, Table
+from specialize.text import MINUS, NBSP, equate_p
 
 _MOST_TOPICS = 2  # fitted topics and one known label
 
@@ -95,7 +96,7 @@ def judge(run: RunResults, finding: Finding) -> tuple[str, list[str]]:
     chance = f"chance {percent(best.null_mean)}" if math.isfinite(best.null_mean) else "chance not measured"
     if not math.isfinite(finding.p_value):
         return "not tested against chance", [chance]
-    p_value = f"p{NBSP}={NBSP}{format_p(finding.p_value)}".replace(f"={NBSP}<", "<")
+    p_value = equate_p(finding.p_value)
     notes = [f"layer {best.layer}; {chance}, {p_value}"]
     if not finding.exceeds_null:
         return "no more than chance", notes

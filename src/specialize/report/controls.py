@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set
-from specialize.report.findings import Finding, Record, find_best, format_p
+from specialize.plot.text import name_label_set
+from specialize.report.findings import Finding, Record, find_best
 from specialize.report.runs import RunResults
 from specialize.report.tables import Cell, Table, format_interval, format_share
-from specialize.text import clean_text
+from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_p
 
 
 @dataclass(frozen=True)

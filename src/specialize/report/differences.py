@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set
-from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best, format_p, percent
+from specialize.plot.text import name_label_set
+from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best, percent
 from specialize.report.runs import SYNTAX, RunResults, sorted_label_sets
 from specialize.report.tables import Cell, Table
-from specialize.text import clean_text
+from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, equate_p, format_p
 
 _COMPARED = "compare-against-"
 _MEAN = "mean difference of "
@@ -54,7 +54,7 @@ def _tell_difference(first: RunResults, last: RunResults, label_set: str) -> str
         if len(rows):
             row = rows.iloc[0]
             low, high = sorted(sign * row[name] for name in ("ci_low", "ci_high"))
-            p_value = f"p{NBSP}={NBSP}{format_p(row['p_value'])}".replace(f"={NBSP}<", "<")
+            p_value = equate_p(row["p_value"])
             return (
                 f"paired by documents, the former tells {percent(sign * row['value'], unit=False)} points more on "
                 f"average over the layers (95{NBSP}% interval {percent(low, unit=False)} to "

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set
+from specialize.plot.text import name_label_set
 from specialize.report.runs import RunResults
+from specialize.text import MINUS, NBSP, NO_VALUE, equate_p
 
 METRIC = "uncertainty_coefficient"
 MAXIMUM = "max_uncertainty_coefficient"
@@ -155,13 +156,6 @@ def percent(share: float, *, unit: bool = True) -> str:
     return text.replace("-", MINUS) + (f"{NBSP}%" if unit else "")
 
 
-def format_p(p_value: float) -> str:
-    """Return a p-value with three decimals."""
-    if not math.isfinite(p_value):
-        return NO_VALUE
-    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
-
-
 def describe(finding: Finding) -> str:
     """Return the finding in one or two plain sentences."""
     best = finding.best
@@ -177,7 +171,7 @@ def describe(finding: Finding) -> str:
             f"({(interval + null).rstrip('; ')}), but no p-value was computed, so chance is not ruled out."
         ).replace(" (), but", ", but")
         return told + _describe_shadow(finding)
-    chance = f"p{NBSP}={NBSP}{format_p(finding.p_value)}".replace(f"={NBSP}<", "<")
+    chance = equate_p(finding.p_value)
     chance += "" if finding.corrected else f", not corrected for choosing among {finding.num_layers} layers"
     if not finding.exceeds_null:
         return (

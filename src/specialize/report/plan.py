@@ -6,11 +6,12 @@ import pandas as pd
 
 from specialize import plot
 from specialize.plot.frames import select_rows
-from specialize.plot.text import NBSP, name_label_set
+from specialize.plot.text import name_label_set
 from specialize.report.findings import METRIC, Record, find_best
 from specialize.report.plan_routing import plan_routing
 from specialize.report.runs import SYNTAX, RunResults, section_of, sorted_label_sets
 from specialize.report.spec import FigureSpec, slugify
+from specialize.text import NBSP
 
 
 def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[FigureSpec]:

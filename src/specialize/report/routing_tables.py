@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from specialize.plot.text import NO_VALUE
 from specialize.report.runs import RunResults
 from specialize.report.tables import Cell, Table, format_interval, format_share
+from specialize.text import NO_VALUE
 
 _LOAD = ("layer", "experts", "entropy, bits (even)", "largest ÷ even", "smallest ÷ even", "unused")
 _MORE = {

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.plot.text import MINUS, NBSP, NO_VALUE, name_label_set, shorten
-from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best, format_p
+from specialize.plot.text import name_label_set, shorten
+from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best
 from specialize.report.runs import RunResults, sorted_label_sets
-from specialize.text import clean_text
+from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_p
 
 _TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
 _TOPIC_COLUMNS = {

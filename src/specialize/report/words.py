@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specialize.plot.text import NBSP, name_label_set
+from specialize.plot.text import name_label_set
 from specialize.report.controls import find_word_control
-from specialize.report.findings import Record, find_best, format_p, percent
+from specialize.report.findings import Record, find_best, percent
 from specialize.report.runs import TOPICS, RunResults
-from specialize.text import clean_text
+from specialize.text import clean_text, equate_p
 
 _UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are said to move
 
@@ -68,7 +68,7 @@ def _word_caveats(run: RunResults, records: Sequence[Record]) -> list[str]:
         caveats.append(
             f"{run.label}: where the token's id leaves the {noun} open, layer {finding.best.layer} tells "
             f"{control.whole:.3f} bits of it, and {control.within:.3f} bits among tokens of one id "
-            f"(chance {control.chance:.3f}, p{NBSP}={NBSP}{format_p(control.p_value)}){verdict}."
+            f"(chance {control.chance:.3f}, {equate_p(control.p_value)}){verdict}."
         )
     for tag, frame in run.taggers.items():
         rows = frame[frame["metric"] == "tagger_accuracy"]
