@@ -33,3 +33,15 @@ def test_points_are_the_labels_shares_and_ticks_are_chance(tmp_path):
 
 def test_chosen_layers():
     assert set(lines(repeats_by_label(planted_repeats(), layers=(1,)))) == {"value-1", "chance-1"}
+
+
+def test_of_many_labels_the_first_and_the_last_are_kept():
+    rows = planted_repeats()
+    many = [rows[rows["label"] == "code"].assign(label=f"label {n}", value=n / 100) for n in range(40)]
+    ax = repeats_by_label(pd.concat(many, ignore_index=True), most=3)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["label 39", "label 38", "label 0"]
+    np.testing.assert_allclose(lines(ax)["value-4"], [0.39, 0.38, 0.0])
+
+
+def test_a_layer_that_was_not_measured_has_no_points():
+    assert np.isnan(lines(repeats_by_label(planted_repeats(), layers=(9,)))["value-9"]).all()

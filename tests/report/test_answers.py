@@ -7,7 +7,7 @@ from plot.planted_frames import planted_frame
 from report.planted_runs import make_run
 from specialize.report.answers import answer_runs
 from specialize.report.findings import read_records
-from specialize.report.runs import read_runs
+from specialize.report.reading import read_runs
 
 
 def answers_of(folder, *, words=None, **planted):

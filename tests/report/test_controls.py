@@ -8,8 +8,8 @@ from specialize.measure.results import write_results
 from specialize.report.controls import control_tables
 from specialize.report.differences import compare_in_words, difference_tables
 from specialize.report.findings import read_records
+from specialize.report.reading import read_runs
 from specialize.report.routing_tables import routing_tables
-from specialize.report.runs import read_runs
 
 
 def texts(table):

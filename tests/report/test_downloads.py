@@ -12,7 +12,7 @@ from plot.planted_frames import planted_frame
 from report.planted_runs import make_run
 from specialize.report import downloads
 from specialize.report.downloads import collect_downloads, pack_table
-from specialize.report.runs import read_runs
+from specialize.report.reading import read_runs
 
 
 def unpack(href):

@@ -15,7 +15,7 @@ from specialize.corpus import open_corpus
 from specialize.demo import checkpoint_path
 from specialize.report import write_report
 from specialize.report.explorer import PASSAGES, TOKENS, collect_explorer, dump_json
-from specialize.report.runs import read_runs
+from specialize.report.reading import read_runs
 from specialize.trace import open_trace
 
 MARKUP = "</script><script>document.title='in'</script> <img src=x onerror=alert(1)>"

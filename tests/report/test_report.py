@@ -14,7 +14,7 @@ from specialize import __version__
 from specialize.errors import MeasurementError, SpecializeError, TraceError
 from specialize.report import write_report
 from specialize.report.findings import read_records
-from specialize.report.runs import read_runs
+from specialize.report.reading import read_runs
 from specialize.report.words import list_caveats
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}

@@ -20,6 +20,7 @@ def repeats_by_label(
     metric: str = "first_expert_repeats",
     run: str | None = None,
     layers: tuple[int, ...] | None = None,
+    most: int = 24,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the share of neighbouring tokens that share an expert, a row a label, with chance beside it.
@@ -32,6 +33,7 @@ def repeats_by_label(
         metric: ``first_expert_repeats`` or ``any_expert_repeats``.
         run: needed where the frame holds several.
         layers: which; the first, the middle and the last unless given.
+        most: labels at most; two thirds of them those that repeat most in the last layer drawn, one third least.
         ax: axes to draw on; a new column-wide figure without.
 
     Returns:
@@ -45,14 +47,14 @@ def repeats_by_label(
     label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
     present = np.unique(rows["layer"].dropna()).astype(int)
     chosen = layers or tuple(dict.fromkeys(int(present[place]) for place in (0, len(present) // 2, -1)))
-    names = [str(name) for name in pd.unique(rows["label"])]
+    names = _choose_labels(rows, chosen[-1], most)
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 1.2 + 0.22 * max(len(names), 3)) if ax is None else ax
         handles = []
         for number, layer in enumerate(chosen):
             look = series_look(number)
-            own = select_rows(rows, metric=metric, layer=layer).set_index("label").reindex(names)
+            own = rows[rows["layer"] == layer].set_index("label").reindex(names)
             places = np.arange(len(names)) + 0.5 * ((number + 0.5) / len(chosen) - 0.5)
             ax.hlines(places, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9)
             ax.plot(own["value"], places, color=look.color, marker=look.marker, markersize=3.5, linestyle="none",
@@ -75,3 +77,13 @@ def repeats_by_label(
         handles.append(Line2D([], [], color=MUTED, marker="|", markersize=6, linestyle="none"))
         add_legend(ax, handles, [*(f"layer {layer}" for layer in chosen), "in random order"], own_figure=own_figure)
     return ax
+
+
+def _choose_labels(rows: pd.DataFrame, layer: int, most: int) -> list[str]:
+    """All labels in the frame's order, or the first and the last of them by what `layer` repeats."""
+    names = [str(name) for name in pd.unique(rows["label"])]
+    if len(names) <= most:
+        return names
+    own = rows[rows["layer"] == layer].set_index("label")["value"].reindex(names)
+    ordered = own.sort_values(ascending=False, kind="stable", na_position="last").index.tolist()
+    return ordered[: most - most // 3] + ordered[len(ordered) - most // 3 :]

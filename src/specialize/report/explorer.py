@@ -46,10 +46,11 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     rows, passages = _choose_passages(tokens, documents)
     if not passages:
         return None
+    named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
     return {
         "name": run.label,
         "passages": passages,
-        "layers": [_view_layer(run, trace, router, rows) for router in trace.layers],
+        "layers": [_view_layer(run, trace, router, rows) for router in trace.layers if router.name in named],
     }
 
 

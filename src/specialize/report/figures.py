@@ -19,7 +19,8 @@ from specialize.plot.style import check_formats, save_figure
 from specialize.report.downloads import text_columns
 from specialize.report.findings import read_records
 from specialize.report.plan import plan_figures
-from specialize.report.runs import RunResults, read_runs
+from specialize.report.reading import read_runs
+from specialize.report.runs import RunResults
 from specialize.report.spec import FigureSpec
 
 

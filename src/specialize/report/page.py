@@ -25,9 +25,10 @@ from specialize.report.figures import DrawnFigure, draw_figure, make_folder, pro
 from specialize.report.findings import Record, describe, find_best, read_records
 from specialize.report.markdown import render_markdown
 from specialize.report.plan import plan_figures
+from specialize.report.reading import read_runs
 from specialize.report.rendering import read_templates
 from specialize.report.routing_tables import routing_tables
-from specialize.report.runs import TOPICS, RunResults, read_runs
+from specialize.report.runs import TOPICS, RunResults
 from specialize.report.svg import inline_svg
 from specialize.report.words import list_caveats
 from specialize.text import clean_text

@@ -7,7 +7,8 @@ from typing import Any
 
 from specialize.report.answers import Answer, answer_runs
 from specialize.report.findings import METRIC, Record, read_records
-from specialize.report.runs import read_runs, sorted_label_sets
+from specialize.report.reading import read_runs
+from specialize.report.runs import sorted_label_sets
 
 
 @dataclass(frozen=True)
