@@ -1,12 +1,17 @@
-"""What a corpus, a model or a path says is shown as it is: a terminal and Rich obey none of it."""
+"""What a corpus, a model or a path says is shown as it is: terminal, browser and spreadsheet obey none of it."""
 
+import csv
 import io
 import json
+import re
 import unicodedata
+from importlib.resources import files
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
+from browser import ask_page, needs_chromium
 from specialize.cli import console
 from specialize.trace import open_trace
 
@@ -50,6 +55,7 @@ def corpus(tmp_path):
             "text": f"{SENTENCES[i % 2]} {LABEL}",
             "theme": f"{LABEL}{i % 2}",
             NAME: f"{LABEL}{i % 2}",
+            "sum": f"=1+{i % 2}",
         }
         for i in range(30)
     ]
@@ -183,3 +189,65 @@ def test_spaces_in_a_path_stay_what_they_are(call, run):
     code, out, _ = call("export", place)
     assert (code, out.splitlines()[-1]) == (0, str(place / "parquet"))
     assert open_trace(place).num_documents == 30
+
+
+@pytest.fixture
+def page(tmp_path, say_all, run):
+    """The report of everything that needs no tagger and no topic model."""
+    say_all(
+        ("topics", run, "--labels-only", "--draws", 9),
+        ("syntax", run, "--tags", "case", "--draws", 9),
+        ("routing", run, "--draws", 2),
+        ("vocabulary", run, "--draws", 2, "--min-count", 4),
+        ("compare", run, "--against-shadow"),
+        ("report", run, "-o", tmp_path / "report"),
+        ("figures", run, "-o", tmp_path / "figures", "--format", "svg"),
+    )
+    return tmp_path / "report" / "report.html"
+
+
+def test_no_file_holds_what_a_reader_would_obey(tmp_path, page, run):
+    own = [
+        files("specialize.report").joinpath("templates", name).read_text() for name in ("downloads.js", "explorer.js")
+    ]
+    html = page.read_text(encoding="utf-8")
+    assert re.findall("<script>(.*?)</script>", html, flags=re.DOTALL) == own
+    assert html.count("<script") == len(own) + 1  # and the explorer's data, which is no script
+    for source in (html, *(path.read_text(encoding="utf-8") for path in tmp_path.glob("figures/*.svg"))):
+        assert not {
+            c for c in source if c != "\n" and (unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in DIRECTIONS)
+        }
+    drawn = ""
+    for path in (tmp_path / "figures").glob("*.svg"):
+        root = ElementTree.parse(path).getroot()
+        drawn += "".join(root.itertext())
+        for element in root.iter():
+            assert element.tag.rpartition("}")[2] not in ("script", "foreignObject", "a"), path
+            assert not [name for name in element.attrib if name.rpartition("}")[2].startswith("on")], path
+            links = [value for name, value in element.attrib.items() if name.endswith("href")]
+            assert all(link.startswith(("#", "data:image/png;base64,")) for link in links), path
+    assert "[red]x[bold] [link=http" in drawn
+    tables = [path for folder in (run, tmp_path / "report", tmp_path / "figures") for path in folder.rglob("*.csv")]
+    assert len(tables) > 10
+    assert any("'=1+0" in path.read_text(encoding="utf-8") for path in tables)
+    for path in tables:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.reader(file):
+                for cell in row:
+                    assert not re.match(r"\s*[=+@]|\s*-(?![\d.]|inf)", cell), (path, cell)
+                    assert_harmless(cell)
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_a_browser_shows_the_text_and_runs_none_of_it(tmp_path, page):
+    script = """
+    told.alerts = view.pwned;
+    told.text = page.body.textContent;
+    told.elements = page.querySelectorAll("main b[onclick], img, iframe, [onerror], [onload]").length;
+    """
+    told, console_lines = ask_page(page.as_uri(), tmp_path, script)
+    assert console_lines == []
+    assert "alerts" not in told
+    assert told["elements"] == 0
+    assert "[red]x[bold] [link=http:evil]y =HYPERLINK(1) :smile: \"q\" 'q' <script>" in told["text"]
