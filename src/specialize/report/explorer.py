@@ -2,7 +2,9 @@
 
 import base64
 import json
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ PASSAGES = 12
 TOKENS = 160
 LABELS = 5
 _MOST_TOKENS = 8
+
+_ByExpert = defaultdict[float, dict[str, Any]]  # by layer, then by the expert's number as text
 
 
 def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
@@ -46,11 +50,16 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     rows, passages = _choose_passages(tokens, documents)
     if not passages:
         return None
+    told = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": _top_tokens(run)}
     named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
     return {
         "name": run.label,
         "passages": passages,
-        "layers": [_view_layer(run, trace, router, rows) for router in trace.layers if router.name in named],
+        "layers": [
+            _view_layer(trace, router, rows) | {name: found[router.layer] for name, found in told.items()}
+            for router in trace.layers
+            if router.name in named
+        ],
     }
 
 
@@ -88,71 +97,66 @@ def _keep_space(piece: str) -> str:
     return f"{before}{cleaned}{after}" if cleaned else before
 
 
-def _view_layer(run: RunResults, trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> dict[str, Any]:
-    name = router.name
-    experts = trace.experts(name)[rows]
+def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> dict[str, Any]:
+    experts = trace.experts(router.name)[rows]
     wide = router.num_experts > 255
     packed = experts.astype("<u2" if wide else "u1")  # -1 becomes the largest number
     view = {
         "layer": router.layer,
-        "router": clean_text(name),
         "experts": router.num_experts,
         "k": int(experts.shape[1]),
         "wide": wide,
         "chosen": base64.b64encode(packed.tobytes()).decode(),
-        "load": _loads(run, router.layer, name),
-        "labels": _strongest_labels(run, router.layer, name),
-        "tokens": _top_tokens(run, router.layer, name),
     }
     if "weights" in trace.contents:
-        weights = np.nan_to_num(trace.weights(name)[rows]).clip(0, 1)
+        weights = np.nan_to_num(trace.weights(router.name)[rows]).clip(0, 1)
         view["weights"] = base64.b64encode(np.rint(weights * 255).astype(np.uint8).tobytes()).decode()
     return view
 
 
-def _loads(run: RunResults, layer: int, router: str) -> dict[str, float | None]:
-    """For each expert its share of the routing."""
+def _loads(run: RunResults) -> _ByExpert:
+    """The share of the routing that each expert takes."""
     frames = ([] if run.routing is None else [run.routing]) + list(run.frames.values())
-    for frame in frames:
-        rows = _rows_of(frame, "load", layer, router)
-        if len(rows):
-            return {str(int(row.expert)): _round(row.value) for row in rows.itertuples()}
-    return {}
-
-
-def _rows_of(frame: pd.DataFrame, metric: str, layer: int, router: str) -> pd.DataFrame:
-    rows = frame[(frame["metric"] == metric) & (frame["layer"] == layer) & (frame["routing"] == "learned")]
-    if "router" in rows and rows["router"].notna().any():
-        rows = rows[rows["router"] == router]
-    return rows
-
-
-def _strongest_labels(run: RunResults, layer: int, router: str) -> dict[str, list[list[Any]]]:
-    """For each expert the labels of the largest lift: label set, label, lift, interval, q."""
-    found: dict[str, list[list[Any]]] = {}
-    for label_set, frame in run.frames.items():
-        rows = _rows_of(frame, "lift", layer, router)
-        rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
-        for expert, own in rows.groupby("expert"):
-            short = name_label_set(label_set).short
-            found.setdefault(str(int(expert)), []).extend(
-                [short, shorten(row.label, width=48), *map(_round, (row.value, row.ci_low, row.ci_high, row.q_value))]
-                for row in own.head(LABELS).itertuples()
-            )
+    frame = next((each for each in frames if (each["metric"] == "load").any()), None)
+    found: _ByExpert = defaultdict(dict)
+    if frame is not None:
+        rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned")]
+        for layer, expert, value in _zip(rows, "layer", "expert", "value"):
+            found[layer][str(int(expert))] = _round(value)
     return found
 
 
-def _round(value: float) -> float | None:
-    return float(f"{value:.3g}") if np.isfinite(value) else None
+def _strongest_labels(run: RunResults) -> _ByExpert:
+    """The labels of the largest lift of each expert: label set, label, lift, interval, q."""
+    found: _ByExpert = defaultdict(dict)
+    numbers = ("value", "ci_low", "ci_high", "q_value")
+    for label_set, frame in run.frames.items():
+        short = name_label_set(label_set).short
+        rows = frame[(frame["metric"] == "lift") & (frame["routing"] == "learned")]
+        rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
+        rows = rows.groupby(["layer", "expert"]).head(LABELS)
+        labels = {label: shorten(label, width=48) for label in rows["label"].unique()}
+        for layer, expert, label, *estimate in _zip(rows, "layer", "expert", "label", *numbers):
+            own = found[layer].setdefault(str(int(expert)), [])
+            own.append([short, labels[label], *map(_round, estimate)])
+    return found
 
 
-def _top_tokens(run: RunResults, layer: int, router: str) -> dict[str, list[str]]:
+def _top_tokens(run: RunResults) -> _ByExpert:
+    """The tokens of which each expert takes the largest share."""
+    found: _ByExpert = defaultdict(dict)
     table = run.top_tokens
-    if table is None:
-        return {}
-    rows = table[(table["layer"] == layer) & (table["router"] == router)]
-    rows = rows[(rows["token"] == "input") & (rows["routing"] == "learned") & rows["text"].notna()]
-    return {
-        str(int(expert)): [shorten(text, width=20) for text in own.sort_values("rank")["text"].head(_MOST_TOKENS)]
-        for expert, own in rows.groupby("expert")
-    }
+    if table is not None:
+        rows = table[(table["token"] == "input") & (table["routing"] == "learned") & table["text"].notna()]
+        rows = rows.sort_values("rank", kind="stable").groupby(["layer", "expert"]).head(_MOST_TOKENS)
+        for layer, expert, text in _zip(rows, "layer", "expert", "text"):
+            found[layer].setdefault(str(int(expert)), []).append(shorten(text, width=20))
+    return found
+
+
+def _zip(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(rows[column].tolist() for column in columns), strict=True)
+
+
+def _round(value: float) -> float | None:
+    return float(f"{value:.3g}") if math.isfinite(value) else None

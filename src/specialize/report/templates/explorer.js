@@ -162,8 +162,7 @@
   };
   const chooseRun = () => {
     const run = data.runs[runs.value];
-    const several = new Set(run.layers.map((layer) => layer.layer)).size < run.layers.length;
-    fill(layers, run.layers.map((layer) => several ? `${layer.layer} ${layer.router}` : layer.layer));
+    fill(layers, run.layers.map((layer) => layer.layer));
     chooseLayer();
   };
 
