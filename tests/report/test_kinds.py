@@ -71,6 +71,10 @@ def test_the_report_draws_them_apart(run, tmp_path):
     assert profile.groupby("run")["layer"].apply(list).to_dict() == {"run, attention": [0, 1], "run, mlp": [0, 1]}
 
 
-def test_one_router_a_layer_is_one_run(tmp_path):
-    (only,) = read_runs([make_run(tmp_path / "run", syntax=planted_frame("run"))])
+def test_one_router_a_layer_is_one_run_with_shadows_beside_them_too(tmp_path):
+    folder = make_run(tmp_path / "run", syntax=planted_frame("run", shadow=0.5))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["routers"] += [router | {"routing": "shadow"} for router in manifest["routers"]]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (only,) = read_runs([folder])
     assert only.name == "run"

@@ -18,11 +18,12 @@ def split_kinds(run: RunResults) -> list[RunResults]:
     has those two. What was measured over all layers together belongs to no kind and is left out.
     """
     routers = [router for router in run.manifest.get("routers") or [] if isinstance(router, dict) and "name" in router]
-    if max(Counter(router.get("layer") for router in routers).values(), default=1) == 1:
+    own = [router for router in routers if router.get("routing", "learned") == "learned"]  # shadows have their names
+    if max(Counter(router.get("layer") for router in own).values(), default=1) == 1:
         return [run]
-    kinds = name_kinds([(router.get("layer"), str(router["name"])) for router in routers])
+    kinds = name_kinds([(router.get("layer"), str(router["name"])) for router in own])
     return [
-        _take_kind(run, kind, [router for router in routers if kinds[str(router["name"])] == kind], first=not place)
+        _take_kind(run, kind, [router for router in routers if kinds.get(str(router["name"])) == kind], first=not place)
         for place, kind in enumerate(dict.fromkeys(kinds.values()))
     ]
 

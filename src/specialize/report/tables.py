@@ -193,10 +193,11 @@ def _format_quality(value: float) -> str:
 
 
 def router_table(run: RunResults) -> Table | None:
-    """Return the routers that the manifest lists, or None; like layers are not merged."""
+    """Return the model's own routers as the manifest lists them, or None; like layers are not merged."""
     routers = run.manifest.get("routers") or run.manifest.get("layers")
     if not isinstance(routers, list) or not routers or not all(isinstance(router, dict) for router in routers):
         return None
+    routers = [router for router in routers if router.get("routing") != "shadow"]
     columns = [name for name in _ROUTER_COLUMNS if any(name in router for router in routers)]
     if not columns:
         return None
