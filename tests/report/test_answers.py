@@ -10,11 +10,11 @@ from specialize.report.findings import read_records
 from specialize.report.reading import read_runs
 
 
-def answers_of(folder, *, words=None, **planted):
+def answers_of(folder, *, words=None, p_within=0.01, **planted):
     frame = planted_frame("run", **planted)
     if words is not None:
         best = frame[(frame["metric"] == "uncertainty_coefficient") & (frame["routing"] == "learned")]
-        row = best.loc[[best["value"].idxmax()]].assign(p_value=0.01, null_mean=0.001)
+        row = best.loc[[best["value"].idxmax()]].assign(p_value=p_within, null_mean=0.001)
         within, whole = (
             row.assign(metric=name, value=value)
             for name, value in zip(("conditional_information", "ambiguous_mutual_information"), words, strict=True)
@@ -37,6 +37,7 @@ def answers_of(folder, *, words=None, **planted):
         ({"p_value": float("nan")}, "not tested against chance"),
         ({"words": (0.01, 0.5)}, "more than chance; mostly the word itself"),
         ({"words": (0.4, 0.5)}, "more than chance"),
+        ({"words": (0.4, 0.5), "p_within": 0.3}, "more than chance; mostly the word itself"),
     ],
 )
 def test_verdicts(tmp_path, planted, verdict):

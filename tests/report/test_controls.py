@@ -1,10 +1,13 @@
 """Tables of what the numbers are held against, how runs differ, and how tokens are routed."""
 
 import pandas as pd
+import pytest
 
 from plot.planted_frames import planted_frame
 from report.planted_runs import make_run
+from specialize.errors import MeasurementError, SpecializeError
 from specialize.measure.results import write_results
+from specialize.report import write_report
 from specialize.report.controls import control_tables
 from specialize.report.differences import compare_in_words, difference_tables
 from specialize.report.findings import read_records
@@ -50,7 +53,7 @@ def test_controls_are_the_numbers_of_the_frames(tmp_path):
     assert texts(chance) == [
         ["part of speech", "1", f"{100 * best:.2f}", "0.20", "0.005", f"{100 * shadow:.2f}", "7.00", "19.00"]
     ]
-    assert texts(word) == [["part of speech", "1", "0.500", "0.020", "0.003", "0.020", "4\u00a0%"]]
+    assert texts(word) == [["part of speech", "1", "0.500", "0.020", "0.003", "0.020", "3\u00a0%"]]
     assert texts(tagger) == [
         ["tokens tagged as in gold", "93.10", "[92.00, 94.00]"],
         ["U by predicted less U by gold tags, layer 1", "0.52", "[0.40, 0.60]"],
@@ -107,3 +110,22 @@ def test_routing_has_load_and_where_measured_repeats_and_flow(tmp_path):
     _, more = routing_tables(read_runs([run])[0])
     assert texts(more) == [["0", "30.00", "20.00", "15.00", "0.10"], ["1", "40.00", "20.00", "–", "–"]]
     assert more.body[0][1].below == "[28.00, 42.00]"
+
+
+def test_gold_tags_stand_for_syntax_where_there_are_any(tmp_path):
+    run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2, 0.5)))
+    write_results(planted_frame("run", label_set="gold_upos", strengths=(0.2, 0.5)), run / "syntax", "gold_upos")
+    (read,) = read_runs([run])
+    assert read.main_syntax == ["gold_upos"]
+    assert read.label_sets == ["upos", "gold_upos"]
+
+
+def test_mistakes_are_told(tmp_path):
+    run = make_run(tmp_path / "run", syntax=planted_frame("run"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecializeError, match="folder that can be made"):
+        write_report([run], tmp_path / "file" / "below", formats=())
+    (run / "vocabulary").mkdir()
+    (run / "vocabulary" / "top_tokens.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(MeasurementError, match="got no 'routing'; run `specialize vocabulary` again"):
+        read_runs([run])

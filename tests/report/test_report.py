@@ -217,7 +217,7 @@ def test_only_a_known_label(tmp_path):
 def test_nothing_measured_yet(tmp_path):
     run = make_run(tmp_path / "fresh")
     _, page = read(write_report([run], tmp_path / "out"))
-    assert "Nothing was measured on this run yet." in page.text
+    assert "No label was measured on this run yet." in page.text
     assert "specialize syntax" in page.text
     assert "specialize topics" in page.text
     assert page.tags.count("svg") == 0

@@ -7,7 +7,7 @@ import typer
 
 from specialize.cli.app import app, command_line
 from specialize.cli.console import print_json, print_line, say
-from specialize.cli.measuring import do_routing, do_vocabulary
+from specialize.cli.measuring import DRAWS, do_routing, do_vocabulary
 from specialize.cli.options import (
     CaptureOptions,
     Cluster,
@@ -57,7 +57,7 @@ from specialize.cli.steps import (
 from specialize.cli.summary import print_summary
 from specialize.cli.tables import number, print_table, text, word
 from specialize.cli.written import bytes_stored, print_report, print_trace, stamps
-from specialize.errors import MeasurementError
+from specialize.errors import AnnotationError, MeasurementError
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -320,12 +320,17 @@ def run_command(
     opened = _trace(model, corpus, output, reading, loading, capture, seed)
     options = MeasureOptions(rule, draws, seed, skip_positions)
     labels = SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)
-    do_syntax(opened, options=options, labels=labels)
+    try:
+        do_syntax(opened, options=options, labels=labels)
+    except AnnotationError as error:
+        if pipeline is not None:
+            raise
+        say(f"syntax is left out: {error}")
     topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
     do_topics(opened, options=options, topics=topics, must_fit=False)
-    do_routing(opened, rule=rule.value, seed=seed)
+    do_routing(opened, rule=rule.value, draws=draws or DRAWS, seed=seed)
     try:
-        do_vocabulary(opened, seed=seed)
+        do_vocabulary(opened, draws=draws or DRAWS, seed=seed)
     except MeasurementError as error:  # a short corpus: no token id comes often enough
         say(f"vocabulary is left out: {error}")
     page = _report([output], output / "report")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.profile import mark_layers
 from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PALETTE, new_axes, use_style
-from specialize.plot.text import name_quantity
+from specialize.plot.text import name_quantity, shorten
 
 _COLUMN = 0.72  # of a layer's width that its experts take
 _LOWEST = 2.0**-6  # shares below 1/64 of an even one, dead experts among them, are drawn at the foot
@@ -41,8 +41,8 @@ def expert_load(
     """
     rows = select_rows(frame, metric="load", run=run, layer=layer, label_set=label_set, routing="learned")
     rows = rows[rows["layer"].notna() & rows["value"].notna()]
-    for column in ("run", "label_set"):
-        only_value(rows, column)
+    only_value(rows, "label_set")
+    run = only_value(rows, "run")
     with use_style():
         ax = new_axes(COLUMN_WIDTH, 2.4) if ax is None else ax
         layers = np.unique(rows["layer"])
@@ -60,7 +60,7 @@ def expert_load(
         name = name_quantity("load", None)
         set_plain(
             ax,
-            title=f"{name.title}\nby layer, from most to least used expert",
+            title=f"{name.title}\n{shorten(run, width=30)}, by layer, from most to least used expert",
             xlabel="layer",
             ylabel=name.axis,
         )

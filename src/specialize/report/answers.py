@@ -55,7 +55,7 @@ def answer_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> dict[s
 
 
 def _find_main(run: RunResults, records: Sequence[Record]) -> Iterator[Finding]:
-    for label_set in [*list(run.syntax)[:1], *list(run.topics)[:_MOST_TOPICS]]:
+    for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]:
         finding = find_best(records, run.name, label_set)
         if finding is not None:
             yield finding
@@ -110,7 +110,7 @@ def judge(run: RunResults, finding: Finding) -> tuple[str, list[str]]:
         verdict += _against_shadow(finding)
     if words is not None:
         left = f"{words.within:.3f} of {words.whole:.3f}{NBSP}bits".replace("-", MINUS)
-        notes.append(f"among tokens of one id {left}")
+        notes.append(f"among tokens of one id {left}, chance {words.chance:.3f}".replace("-", MINUS))
         if words.mostly_word:
             verdict += "; mostly the word itself"
     return verdict, notes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from specialize.plot.text import name_label_set
-from specialize.report.findings import Finding, Record, find_best
+from specialize.report.findings import LEVEL, Finding, Record, find_best
 from specialize.report.runs import RunResults
 from specialize.report.tables import Cell, Table, format_interval, format_share
 from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_p
@@ -31,8 +31,8 @@ class WordControl:
 
     @property
     def mostly_word(self) -> bool:
-        """Whether less than half of the information is left within an id."""
-        return self.within < self.whole / 2
+        """Whether what is left within an id is no more than chance, or less than half of the information."""
+        return not self.p_value <= LEVEL or self.within - self.chance < self.whole / 2
 
 
 def find_word_control(run: RunResults, label_set: str, layer: int | None) -> WordControl | None:
@@ -93,19 +93,19 @@ def _word_table(run: RunResults, findings: Sequence[Finding]) -> Table | None:
         control = find_word_control(run, label_set, layer)
         if control is None:
             continue
-        share = control.within / control.whole if control.whole > 0 else math.nan
+        share = (control.within - control.chance) / control.whole if control.whole > 0 else math.nan
         numbers = [
             str(layer),
             _bits(control.whole),
             _bits(control.within),
             _bits(control.chance),
             format_p(control.p_value),
-            f"{100 * share:.0f}{NBSP}%".replace("-", MINUS) if math.isfinite(share) else NO_VALUE,
+            f"{100 * share:.0f}{NBSP}%" if 0 <= share <= 1 else NO_VALUE,
         ]
         body.append([Cell(name_label_set(label_set).long, "text name"), *(Cell(each, "number") for each in numbers)])
     if not body:
         return None
-    names = ("layer", "I(E;Y)", "I(E;Y | token id)", "null", "p", "left within an id")
+    names = ("layer", "I(E;Y)", "I(E;Y | token id)", "null", "p", "left within an id, less null")
     head = [[Cell("labels", "text"), *(Cell(name, "number") for name in names)]]
     return Table(f"{run.label}: label or word? Bits, over token ids whose label is open", head, body)
 

@@ -77,7 +77,12 @@ def make_folder(path: Path, purpose: str) -> Path:
     """
     if path.exists() and not path.is_dir():
         raise SpecializeError(f"{path}: expected a folder {purpose}, got a file; name another")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecializeError(
+            f"{path}: expected a folder that can be made {purpose}, got: {error.strerror}; name another"
+        ) from None
     return path
 
 

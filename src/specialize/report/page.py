@@ -165,6 +165,7 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
         "command": clean_text(command),
         "names": [run.label for run in runs],
         "non_causal": [run.name for run in runs if not run.is_causal],
+        "any_shadow": any(answer.bar.shadow is not None for own in answers.values() for answer in own),
         "answers": answer_table(answers, {run.name: run.label for run in runs}),
         "summaries": [_summarise(run, records, answers[run.name]) for run in runs],
         "comparisons": compare_in_words(runs, records),

@@ -32,7 +32,7 @@ def _plan_planes(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
         rows = pd.concat([_rows(runs, SYNTAX), _rows(runs, label_set)], ignore_index=True)
         if rows.empty:
             continue
-        both = rows.dropna(subset=["layer"]).groupby(["run", "routing", "layer"])["label_set"].nunique()
+        both = rows.dropna(subset=["layer", "value"]).groupby(["run", "routing", "layer"])["label_set"].nunique()
         if (both == 2).any():
             yield FigureSpec(
                 f"plane-{slugify(label_set)}",
@@ -49,7 +49,7 @@ def _plan_planes(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
 def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
     for label_set in sorted_label_sets(runs):
         rows = _rows(runs, label_set)
-        if len(rows) and rows["layer"].notna().any():
+        if len(rows) and rows.loc[rows["layer"].notna(), "value"].notna().any():
             names = name_label_set(label_set)
             yield FigureSpec(
                 f"profile-{slugify(label_set)}",
@@ -111,7 +111,7 @@ def _find_telling_expert(frame: pd.DataFrame, layer: int) -> int | None:
 
 def _clearest_layers(run: RunResults, records: Sequence[Record]) -> Iterator[tuple[str, int, pd.DataFrame]]:
     """Yield the first label set of tokens and of documents, the layer that tells most of it, and what it takes."""
-    for label_set in [*list(run.syntax)[:1], *list(run.topics)[:1]]:
+    for label_set in [*run.main_syntax, *list(run.topics)[:1]]:
         finding = find_best(records, run.name, label_set)
         if finding is None or finding.best.layer is None:
             continue

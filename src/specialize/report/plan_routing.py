@@ -65,7 +65,7 @@ def _plan_pairs(run: RunResults, number: int) -> Iterable[FigureSpec]:
     flow = own[(own["metric"] == "flow_uncertainty_coefficient") & own["value"].notna()]
     layer = int(flow.loc[flow["value"].idxmax(), "layer"]) if len(flow) else None
     together = own[own["metric"] == "coactivation"]
-    if len(together):
+    if together["value"].fillna(0.0).ne(0.0).any():  # a router of one slot never chooses two
         shown = layer if layer in set(together["layer"]) else int(together["layer"].min())
         yield FigureSpec(
             f"coactivation-{number}-{slugify(run.name)}",

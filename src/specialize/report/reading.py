@@ -15,6 +15,7 @@ from specialize.report.runs import GOLD, SYNTAX, TOPICS, RunResults
 from specialize.text import clean_text
 
 _TABLES = ("topic_info", "topic_quality", "top_tokens")  # not in the result schema
+_TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", "share")
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunResults]:
@@ -63,7 +64,7 @@ def _read_run(path: Path) -> RunResults:
         topic_info=_read_table(path / "topics" / "topic_info.csv", text=True),
         topic_quality=_read_quality(path / "topics" / "topic_quality.csv"),
         routing=_read_folder(path / "routing").get("routing"),
-        top_tokens=_read_table(path / "vocabulary" / "top_tokens.csv", text=False),
+        top_tokens=_read_top_tokens(path / "vocabulary" / "top_tokens.csv"),
         others={
             folder if folder == stem else f"{folder}-{stem}": frame
             for folder in ("vocabulary", "probe", "compare")
@@ -108,6 +109,15 @@ def _read_table(path: Path, *, text: bool) -> pd.DataFrame | None:
         raise MeasurementError(
             f"{path}: expected a CSV table, got: {clean_text(error)}; measure the run again"
         ) from None
+
+
+def _read_top_tokens(path: Path) -> pd.DataFrame | None:
+    table = _read_table(path, text=False)
+    missing = [] if table is None else [name for name in _TOP_TOKENS if name not in table]
+    if missing:
+        raise MeasurementError(f"{path}: expected the columns {', '.join(_TOP_TOKENS)}, got no {missing[0]!r}; "
+                               "run `specialize vocabulary` again")  # fmt: skip
+    return table
 
 
 def _read_quality(path: Path) -> pd.DataFrame | None:

@@ -72,6 +72,11 @@ class RunResults:
         return self.syntax | self.topics
 
     @property
+    def main_syntax(self) -> list[str]:
+        """The label set of tokens that stands for syntax, if any: gold parts of speech, else the first."""
+        return [GOLD] if GOLD in self.syntax else list(self.syntax)[:1]
+
+    @property
     def label_sets(self) -> list[str]:
         """Names of the label sets measured, those of tokens first."""
         return list(self.frames)

@@ -54,7 +54,7 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
 def _word_caveats(run: RunResults, records: Sequence[Record]) -> list[str]:
     """Say how much of the part of speech is the word, and how often the tagger errs."""
     caveats = []
-    for label_set in list(run.syntax)[:1]:
+    for label_set in run.main_syntax:
         noun = name_label_set(label_set).long
         finding = find_best(records, run.name, label_set)
         control = find_word_control(run, label_set, finding.best.layer) if finding else None
