@@ -14,8 +14,8 @@ from analyses.design_choices.grid import NUM_EXPERTS
 from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, over_seeds
 
 from specialize.atomic import replacing
-from specialize.cli.measuring import known_annotations
 from specialize.cli.console import progress
+from specialize.cli.measuring import known_annotations
 from specialize.measure.compare import compare
 from specialize.measure.results import read_results
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
