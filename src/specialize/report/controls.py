@@ -37,9 +37,7 @@ class WordControl:
 
 def find_word_control(run: RunResults, label_set: str, layer: int | None) -> WordControl | None:
     """Return the control of the model's own router at `layer`, or None where it was not measured."""
-    frame = run.frames[label_set]
-    rows = frame[(frame["routing"] == "learned") & (frame["layer"] == (-1 if layer is None else layer))]
-    rows = rows.drop_duplicates("metric").set_index("metric")
+    rows = _layer_rows(run, label_set, layer)
     needed = ["conditional_information", "ambiguous_mutual_information"]
     if not set(needed) <= set(rows.index) or rows.loc[needed, "value"].isna().any():
         return None

@@ -116,8 +116,7 @@ def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> di
 
 def _loads(run: RunResults) -> _ByExpert:
     """The share of the routing that each expert takes."""
-    frames = ([] if run.routing is None else [run.routing]) + list(run.frames.values())
-    frame = next((each for each in frames if (each["metric"] == "load").any()), None)
+    frame = run.load_frame
     found: _ByExpert = defaultdict(dict)
     if frame is not None:
         rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned")]

@@ -68,7 +68,8 @@ def _take_kind(run: RunResults, kind: str, routers: list[dict[str, Any]], *, fir
         taken = {name: take(frame) for name, frame in frames.items()}
         return {name: frame for name, frame in taken.items() if frame is not None and len(frame)}
 
-    others = {name: frame for name, frame in run.others.items() if first or not name.startswith("compare-")}
+    compared = {name: frame for name, frame in run.others.items() if name.startswith("compare-")}
+    single = {name: frame for name, frame in run.others.items() if name not in compared}
     return replace(
         run,
         name=clean_text(f"{run.name}, {kind}"),
@@ -78,5 +79,5 @@ def _take_kind(run: RunResults, kind: str, routers: list[dict[str, Any]], *, fir
         taggers=run.taggers if first else {},
         routing=take(run.routing),
         top_tokens=take(run.top_tokens),
-        others={name: frame if name.startswith("compare-") else take(frame) for name, frame in others.items()},
+        others=take_all(single) | (compared if first else {}),
     )

@@ -164,7 +164,6 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
         "version": __version__,
         "command": clean_text(command),
         "names": [run.label for run in runs],
-        "non_causal": [run.name for run in runs if not run.is_causal],
         "any_shadow": any(answer.bar.shadow is not None for own in answers.values() for answer in own),
         "answers": answer_table(answers, {run.name: run.label for run in runs}),
         "summaries": [_summarise(run, records, answers[run.name]) for run in runs],
@@ -174,7 +173,7 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
         "differences": difference_tables(runs),
         "routing_tables": [table for run in runs for table in routing_tables(run)],
         "controls": [table for run in runs for table in control_tables(run, records)],
-        "layer_tables": [_part(run, tables.layer_table(run, records), _missing(run)) for run in runs],
+        "layer_tables": [{"name": run.label, "table": tables.layer_table(run, records)} for run in runs],
         "topics": _topics(runs),
         "provenance": [_provenance(run) for run in runs],
     }
@@ -199,10 +198,6 @@ def _missing(run: RunResults) -> list[dict[str, str]]:
 
 def _hint(run: RunResults, what: str, command: str) -> dict[str, str]:
     return {"run": run.label, "what": what, "command": f"specialize {command} {shlex.quote(clean_text(run.path))}"}
-
-
-def _part(run: RunResults, table: tables.Table | None, missing: list[dict[str, str]]) -> dict[str, Any]:
-    return {"name": run.label, "table": table, "missing": missing}
 
 
 def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:

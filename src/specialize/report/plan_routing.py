@@ -22,20 +22,21 @@ def plan_routing(runs: Sequence[RunResults]) -> list[FigureSpec]:
 
 
 def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
-    for frame in ([] if run.routing is None else [run.routing]) + list(run.frames.values()):
-        rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned") & frame["value"].notna()]
-        if not rows.empty:
-            yield FigureSpec(
-                f"load-{number}-{slugify(run.name)}",
-                "routing",
-                "load",
-                f"{run.label}: the share of the routed mass that each expert gets, divided by an even share. The "
-                "dashed line is an even spread; crosses at the foot mark experts that get almost nothing.",
-                plot.expert_load,
-                rows,
-                {},
-            )
-            return
+    frame = run.load_frame
+    if frame is None:
+        return
+    rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned") & frame["value"].notna()]
+    if not rows.empty:
+        yield FigureSpec(
+            f"load-{number}-{slugify(run.name)}",
+            "routing",
+            "load",
+            f"{run.label}: the share of the routed mass that each expert gets, divided by an even share. The dashed "
+            "line is an even spread; crosses at the foot mark experts that get almost nothing.",
+            plot.expert_load,
+            rows,
+            {},
+        )
 
 
 def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:

@@ -22,8 +22,7 @@ def routing_tables(run: RunResults) -> list[Table]:
 
     Loads are those of `specialize routing`, else those that came with the first label set.
     """
-    frames = ([] if run.routing is None else [run.routing]) + list(run.frames.values())
-    frame = next((each for each in frames if (each["metric"] == "load").any()), None)
+    frame = run.load_frame
     if frame is None:
         return []
     own = frame[(frame["routing"] == "learned") & frame["layer"].notna()]

@@ -77,6 +77,12 @@ class RunResults:
         return [GOLD] if GOLD in self.syntax else list(self.syntax)[:1]
 
     @property
+    def load_frame(self) -> pd.DataFrame | None:
+        """The frame that has the load of each expert: of the routing, else of the first label set, or None."""
+        frames = ([] if self.routing is None else [self.routing]) + list(self.frames.values())
+        return next((frame for frame in frames if (frame["metric"] == "load").any()), None)
+
+    @property
     def label_sets(self) -> list[str]:
         """Names of the label sets measured, those of tokens first."""
         return list(self.frames)
