@@ -3,9 +3,10 @@
 Importing this package is instant: every public name is loaded on first use.
 """
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
     from specialize.capture import LayerRouting, Recorder, attach, register_router
@@ -35,10 +36,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'specialize' has no attribute {name!r}")
+__getattr__ = load_on_use(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

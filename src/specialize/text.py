@@ -36,11 +36,14 @@ def _clean_character(character: str) -> str:
     return character
 
 
+def format_number(value: float, *, digits: int = 3) -> str:
+    """Return a number with so many decimals, a true minus sign and no negative zero; a dash where it is missing."""
+    return f"{value:z.{digits}f}".replace("-", MINUS) if math.isfinite(value) else NO_VALUE
+
+
 def format_p(p_value: float) -> str:
     """Return a p-value with three decimals, a dash where it is missing."""
-    if not math.isfinite(p_value):
-        return NO_VALUE
-    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
+    return "< 0.001" if p_value < 0.0005 else format_number(p_value)
 
 
 def equate_p(p_value: float) -> str:

@@ -3,8 +3,9 @@
 Every public name is loaded on first use: a trace is measured without spaCy and BERTopic.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
     from specialize.annotate.annotation import Annotation
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from specialize.annotate.topics import annotate_topics
 
 _HOME = {
-    "Annotation": "annotation",
-    "annotate_classes": "token_classes",
-    "annotate_column": "columns",
-    "annotate_gold": "gold",
-    "annotate_syntax": "syntax",
-    "annotate_topics": "topics",
-    "label_columns": "columns",
-    "list_annotations": "store",
-    "load_annotation": "store",
-    "read_labels": "brought",
-    "save_annotation": "store",
+    "Annotation": "specialize.annotate.annotation",
+    "annotate_classes": "specialize.annotate.token_classes",
+    "annotate_column": "specialize.annotate.columns",
+    "annotate_gold": "specialize.annotate.gold",
+    "annotate_syntax": "specialize.annotate.syntax",
+    "annotate_topics": "specialize.annotate.topics",
+    "label_columns": "specialize.annotate.columns",
+    "list_annotations": "specialize.annotate.store",
+    "load_annotation": "specialize.annotate.store",
+    "read_labels": "specialize.annotate.brought",
+    "save_annotation": "specialize.annotate.store",
 }
 
 __all__ = [
@@ -45,10 +46,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"specialize.annotate.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'specialize.annotate' has no attribute {name!r}")
+__getattr__ = load_on_use(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

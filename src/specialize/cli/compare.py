@@ -11,7 +11,6 @@ from specialize.cli.measuring import DRAWS, do_compare, do_routing
 from specialize.cli.options import Json, Rule, Run, Seed, SlotRule
 from specialize.cli.tables import (
     format_estimate,
-    format_number,
     frame_records,
     number,
     print_table,
@@ -20,7 +19,7 @@ from specialize.cli.tables import (
     word,
 )
 from specialize.errors import MeasurementError
-from specialize.text import format_p
+from specialize.text import format_number, format_p
 
 if TYPE_CHECKING:
     import pandas as pd

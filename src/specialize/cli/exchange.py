@@ -10,10 +10,11 @@ import typer
 from specialize.cli.app import app, command_line
 from specialize.cli.console import in_bytes, print_json, print_line, progress, say
 from specialize.cli.options import Json, Output, Run
-from specialize.cli.tables import format_number, number, print_table, text
+from specialize.cli.tables import number, print_table, text
 from specialize.cli.written import print_trace
 from specialize.errors import TraceError
 from specialize.rate import Rate
+from specialize.text import format_number
 
 _SECONDS_OF_RATE = 30.0
 

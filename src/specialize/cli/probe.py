@@ -7,8 +7,9 @@ import typer
 from specialize.cli.app import app
 from specialize.cli.console import print_json, progress, say
 from specialize.cli.options import Json, Rule, Run, SlotRule
-from specialize.cli.tables import format_estimate, format_number, frame_records, number, print_table, text, word
+from specialize.cli.tables import format_estimate, frame_records, number, print_table, text, word
 from specialize.errors import AnnotationError
+from specialize.text import format_number
 
 if TYPE_CHECKING:
     import pandas as pd

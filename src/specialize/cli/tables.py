@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specialize.cli.console import out
-from specialize.text import MINUS, NO_VALUE, strip_controls
+from specialize.text import format_number, strip_controls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,11 +112,6 @@ def router_columns(frame: "pd.DataFrame") -> dict[str, Column]:
     if frame["routing"].nunique() > 1:
         columns["routing"] = word("routing")
     return columns
-
-
-def format_number(value: float) -> str:
-    """Write a number with three decimals; a dash where it is missing."""
-    return NO_VALUE if value != value else f"{value:z.3f}".replace("-", MINUS)
 
 
 def format_estimate(row: "pd.Series") -> str:

@@ -9,7 +9,8 @@ import typer
 from specialize.cli.app import app
 from specialize.cli.console import out, print_json, print_line, progress, say
 from specialize.cli.options import Json
-from specialize.cli.tables import format_number, number, print_facts, print_table
+from specialize.cli.tables import number, print_facts, print_table
+from specialize.text import format_number
 
 
 @app.command()

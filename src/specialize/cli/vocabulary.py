@@ -10,14 +10,13 @@ from specialize.cli.measuring import DRAWS, do_vocabulary
 from specialize.cli.options import Json, Run
 from specialize.cli.tables import (
     format_estimate,
-    format_number,
     frame_records,
     number,
     print_table,
     router_columns,
     word,
 )
-from specialize.text import format_p
+from specialize.text import format_number, format_p
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from specialize.plot.text import name_label_set
 from specialize.report.findings import LEVEL, Finding, Record, find_best
 from specialize.report.runs import RunResults
 from specialize.report.tables import Cell, Table, format_interval, format_share
-from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_p
+from specialize.text import NBSP, NO_VALUE, clean_text, format_number, format_p
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def _word_table(run: RunResults, findings: Sequence[Finding]) -> Table | None:
         share = (control.within - control.chance) / control.whole if control.whole > 0 else math.nan
         numbers = [
             str(layer),
-            _bits(control.whole),
-            _bits(control.within),
-            _bits(control.chance),
+            format_number(control.whole),
+            format_number(control.within),
+            format_number(control.chance),
             format_p(control.p_value),
             f"{100 * share:.0f}{NBSP}%" if 0 <= share <= 1 else NO_VALUE,
         ]
@@ -106,10 +106,6 @@ def _word_table(run: RunResults, findings: Sequence[Finding]) -> Table | None:
     names = ("layer", "I(E;Y)", "I(E;Y | token id)", "null", "p", "left within an id, less null")
     head = [[Cell("labels", "text"), *(Cell(name, "number") for name in names)]]
     return Table(f"{run.label}: label or word? Bits, over token ids whose label is open", head, body)
-
-
-def _bits(value: float) -> str:
-    return f"{value:.3f}".replace("-", MINUS) if math.isfinite(value) else NO_VALUE
 
 
 def _tagger_tables(run: RunResults) -> list[Table]:

@@ -10,7 +10,7 @@ from specialize.plot.text import name_label_set
 from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best, percent
 from specialize.report.runs import SYNTAX, RunResults, sorted_label_sets
 from specialize.report.tables import Cell, Table
-from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, equate_p, format_p
+from specialize.text import NBSP, NO_VALUE, clean_text, equate_p, format_number, format_p
 
 _COMPARED = "compare-against-"
 _MEAN = "mean difference of "
@@ -103,20 +103,17 @@ def _saturation_rows(frame: pd.DataFrame) -> Iterator[list[Cell]]:
     """The share of slots that agree, which is no difference: against chance instead of with p."""
     rows = frame[(frame["metric"] == "saturation") & (frame["routing"] == "learned")]
     for row in rows.head(_MOST_LAYERS).itertuples():
-        chance = f"chance {_fixed(100 * float(row.null_mean))}"
+        chance = f"chance {format_number(100 * float(row.null_mean), digits=2)}"
         yield _row(f"slots that agree at layer {row.layer:g}, %", row, 100.0, chance)
 
 
 def _row(quantity: str, row: Any, scale: float, last: str) -> list[Cell]:
     value, low, high = (scale * float(getattr(row, name)) for name in ("value", "ci_low", "ci_high"))
     settled = row.p_value <= LEVEL
+    ends = ", ".join(format_number(end, digits=2) for end in (low, high))
     return [
         Cell(quantity, "text"),
-        Cell(_fixed(value), "number strong" if settled else "number"),
-        Cell(f"[{_fixed(low)}, {_fixed(high)}]" if math.isfinite(low) else NO_VALUE, "number faint"),
+        Cell(format_number(value, digits=2), "number strong" if settled else "number"),
+        Cell(f"[{ends}]" if math.isfinite(low) else NO_VALUE, "number faint"),
         Cell(last, "number"),
     ]
-
-
-def _fixed(value: float) -> str:
-    return f"{value:.2f}".replace("-", MINUS) if math.isfinite(value) else NO_VALUE

@@ -10,7 +10,7 @@ import pandas as pd
 from specialize.plot.text import name_label_set, shorten
 from specialize.report.findings import LEVEL, METRIC, Finding, Record, find_best
 from specialize.report.runs import RunResults, sorted_label_sets
-from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_p
+from specialize.text import NBSP, NO_VALUE, clean_text, format_number, format_p
 
 _TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
 _TOPIC_COLUMNS = {
@@ -72,10 +72,7 @@ def format_interval(low: float, high: float) -> str:
 
 def format_share(share: float) -> str:
     """Return a share in %, with two decimals and without the sign; a dash for NaN."""
-    if not math.isfinite(share):
-        return NO_VALUE
-    text = f"{100 * share:.2f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+    return format_number(100 * share, digits=2)
 
 
 def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[Table]:
