@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from specialize import __version__
 from specialize.plot import use_style
-from specialize.report.figures import write_figure
+from specialize.reporting.figures import write_figure
 
 FORMATS = ("pdf", "png")
 

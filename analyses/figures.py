@@ -15,7 +15,7 @@ from analyses.calibration import draw as calibration
 from analyses.design_choices import figures as design_choices
 from analyses.drawing import FORMATS, StudyFigure, draw_planned
 
-from specialize.report.figures import draw_figures
+from specialize.reporting.figures import draw_figures
 
 COMMAND = "make figures"
 HERE = Path(__file__).parent

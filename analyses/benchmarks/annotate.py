@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from specialize.annotate.syntax import annotate_syntax
-from specialize.annotate.tagging import load_pipeline
-from specialize.annotate.topics import annotate_topics
+from specialize.annotators.syntax import annotate_syntax
+from specialize.annotators.tagging import load_pipeline
+from specialize.annotators.topics import annotate_topics
 from specialize.demo import write_corpus
 from specialize.manifest import versions, write_json
 

@@ -19,7 +19,7 @@ def plan_figures(results: Path) -> Iterator[StudyFigure]:
     yield StudyFigure(
         "measure-cost",
         f"Time to measure a layer ({about['labels']} labels, {about['experts']} experts, {about['top_k']} slots, "
-        f"intervals and {about['draws']} shifts) by tokens traced.",
+        f"intervals and {about['permutations']} shifts) by tokens traced.",
         draw_cost,
         rows[rows["layers"] == rows["layers"].min()].sort_values("tokens"),
         {"study": about},

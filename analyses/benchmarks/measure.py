@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from specialize.annotate.annotation import Annotation
-from specialize.annotate.store import load_annotation, save_annotation
+from specialize.annotation import Annotation
+from specialize.annotators.store import load_annotation, save_annotation
 from specialize.manifest import versions, write_json
 from specialize.trace import open_trace
 from specialize.trace.export import export_parquet
@@ -37,7 +37,7 @@ from specialize.trace.writer import Shard, TraceWriter
 
 LAYERS, EXPERTS, TOP_K, LABELS, LENGTH = 16, 64, 8, 17, 500
 SHARD = 500 * LENGTH
-DRAWS = 200
+PERMUTATIONS = 200
 FIGURE_LAYERS = 4
 
 
@@ -92,15 +92,15 @@ def export(run: Path) -> None:
 
 def count_ours(run: Path) -> NDArray[np.int64]:
     """Tables [layer, label, expert] of slots, counted by block of documents as `syntax` counts them."""
-    from specialize.measure import contingency_tables
+    from specialize.measure import count_contingency_tables
 
     trace = open_trace(run)
-    tables = contingency_tables(trace, load_annotation(trace, "upos"))
+    tables = count_contingency_tables(trace, load_annotation(trace, "upos"))
     return np.rint(np.stack([table.sum(axis=0) for table in tables.values()]) * TOP_K).astype(np.int64)
 
 
 def read_ours(run: Path) -> None:
-    """Reading and decompressing alone, as `contingency_tables` does it."""
+    """Reading and decompressing alone, as `count_contingency_tables` does it."""
     trace = open_trace(run)
 
     def read(router: RouterSpec) -> None:
@@ -138,11 +138,13 @@ def count_pandas(run: Path) -> NDArray[np.int64]:
 
 def measure(run: Path) -> Any:
     """All that `syntax` measures, once tokens are tagged."""
-    from specialize.measure import specialization, specialization_details
+    from specialize.measure import measure_details, measure_specialization
 
     trace = open_trace(run)
     labels = load_annotation(trace, "upos")
-    return specialization(trace, labels, draws=DRAWS), specialization_details(trace, labels, draws=DRAWS)
+    return measure_specialization(trace, labels, permutations=PERMUTATIONS), measure_details(
+        trace, labels, permutations=PERMUTATIONS
+    )
 
 
 TASKS: dict[str, Callable[[Path], Any]] = {
@@ -228,7 +230,7 @@ def main() -> None:
     measured = pd.DataFrame(rows)
     about = {
         "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "rounds": given.rounds,
-        "experts": EXPERTS, "top_k": TOP_K, "labels": LABELS, "document_length": LENGTH, "draws": DRAWS,
+        "experts": EXPERTS, "top_k": TOP_K, "labels": LABELS, "document_length": LENGTH, "permutations": PERMUTATIONS,
         "versions": versions(),
     }  # fmt: skip
     given.output.mkdir(parents=True, exist_ok=True)

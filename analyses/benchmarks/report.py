@@ -19,21 +19,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.manifest import versions, write_json
-from specialize.measure.results import write_results, write_table
-from specialize.measure.routing import routing
-from specialize.measure.specialization import specialization
-from specialize.measure.vocabulary_rows import vocabulary_specialization
-from specialize.report import write_report
-from specialize.report.figures import draw_figures
-from specialize.report.reading import read_runs
+from specialize.measure.results.files import write_results, write_table
+from specialize.measure.runs.routing import measure_routing
+from specialize.measure.runs.specialization import measure_specialization
+from specialize.measure.runs.vocabulary import measure_vocabulary_specialization
+from specialize.reporting import write_report
+from specialize.reporting.figures import draw_figures
+from specialize.reporting.reading import read_runs
 from specialize.trace import RouterSpec, RoutingTrace, Shard, TraceWriter, open_trace
 
 LAYERS, EXPERTS, TOP_K = 94, 128, 8
 DOCUMENTS, WORDS = 60, 200
 LABELS = {"upos": ("token", 17), "bertopic": ("document", 12)}
-DRAWS = 9
+PERMUTATIONS = 9
 
 
 def write_trace(run: Path, rng: np.random.Generator) -> RoutingTrace:
@@ -68,12 +68,12 @@ def measure(trace: RoutingTrace, rng: np.random.Generator) -> int:
     for name, (level, number) in LABELS.items():
         labels = tuple(f"{name} {label}" for label in range(number))
         codes = rng.integers(0, number, sizes[level]).astype(np.int32)
-        frame = specialization(trace, Annotation(name, level, labels, codes), draws=DRAWS)
+        frame = measure_specialization(trace, Annotation(name, level, labels, codes), permutations=PERMUTATIONS)
         write_results(frame, trace.path / ("syntax" if level == "token" else "topics"), name)
         rows += len(frame)
-    frame = routing(trace, draws=DRAWS)
+    frame = measure_routing(trace, permutations=PERMUTATIONS)
     write_results(frame, trace.path / "routing", "routing")
-    words, tokens = vocabulary_specialization(trace, draws=DRAWS)
+    words, tokens = measure_vocabulary_specialization(trace, permutations=PERMUTATIONS)
     write_results(words, trace.path / "vocabulary", "vocabulary")
     write_table(tokens, trace.path / "vocabulary" / "top_tokens.csv", text_columns=("run", "router", "text"))
     return rows + len(frame) + len(words)

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from planted import PlantedRouting, plant_channel, plant_document_labels, plant_noise
 from specialize.manifest import versions, write_json
 from specialize.measure import assign_blocks, count_blocks, jackknife, measure_layer, mutual_information, p_values
-from specialize.measure.estimate import jackknife_values
-from specialize.measure.nulls import Observations, permuted_tables
-from specialize.measure.results import write_table
+from specialize.measure.base.estimate import jackknife_values
+from specialize.measure.base.nulls import Observations, permuted_tables
+from specialize.measure.results.files import write_table
 
-DRAWS, RESAMPLES = 199, 400
+PERMUTATIONS, RESAMPLES = 199, 400
 FIRST_SEED, SEED_OF_NULL, SEED_OF_BOOTSTRAP = 10_000, 1_000_000, 2_000_000
 
 # Seventeen labels as parts of speech are shared out, sixteen experts of uneven load.
@@ -97,7 +97,7 @@ def own_p_value(planted: PlantedRouting, level: str, seed: int) -> float:
     """The p-value that `specialize` reports, from shifts (tokens) or permutations (documents)."""
     measured = measure_layer(
         planted.codes, planted.experts, planted.documents, level=level, num_labels=planted.num_labels,
-        num_experts=planted.num_experts, draws=DRAWS, seed=seed,
+        num_experts=planted.num_experts, permutations=PERMUTATIONS, seed=seed,
     )  # fmt: skip
     return measured.mutual_information.p_value
 
@@ -118,8 +118,8 @@ def naive_p_value(planted: PlantedRouting, level: str, seed: int) -> float:
     observed = count_blocks(
         codes, planted.experts, blocks=seen.unit_blocks, num_labels=shape[1], num_experts=shape[2], num_blocks=shape[0]
     )
-    null = np.empty(DRAWS)
-    for batch, tables in permuted_tables(seen, shape=shape, draws=DRAWS, seed=seed):
+    null = np.empty(PERMUTATIONS)
+    for batch, tables in permuted_tables(seen, shape=shape, permutations=PERMUTATIONS, seed=seed):
         null[batch], _ = jackknife_values(tables, mutual_information)
     return float(p_values(jackknife_values(observed, mutual_information)[0], null))
 
@@ -128,8 +128,8 @@ def sample_p_values(design: Design, p_value: Callable[[PlantedRouting, str, int]
     """How often each p-value came up."""
     seeds = range(FIRST_SEED, FIRST_SEED + count)
     values = [p_value(design.plant(40, seed), design.level, seed + SEED_OF_NULL) for seed in seeds]
-    p, times = np.unique(np.round(np.array(values) * (DRAWS + 1)).astype(int), return_counts=True)
-    return pd.DataFrame({"p_value": p / (DRAWS + 1), "times": times})
+    p, times = np.unique(np.round(np.array(values) * (PERMUTATIONS + 1)).astype(int), return_counts=True)
+    return pd.DataFrame({"p_value": p / (PERMUTATIONS + 1), "times": times})
 
 
 def count_documents(planted: PlantedRouting, level: str) -> NDArray[np.float64]:
@@ -199,7 +199,7 @@ def check_against_package(planted: PlantedRouting, level: str) -> None:
     """The tables counted here give what `measure_layer` gives."""
     measured = measure_layer(
         planted.codes, planted.experts, planted.documents, level=level, num_labels=planted.num_labels,
-        num_experts=planted.num_experts, draws=0,
+        num_experts=planted.num_experts, permutations=0,
     ).mutual_information  # fmt: skip
     own = jackknife(pool(count_documents(planted, level), 50), mutual_information)
     np.testing.assert_allclose(
@@ -245,7 +245,7 @@ def main() -> None:
                 {"design": name, "documents": size}, lambda d=design, n=size: sample_intervals(d, n, given.coverages)
             )
     about = {
-        "draws": DRAWS, "resamples": RESAMPLES, "first_seed": FIRST_SEED, "nulls": given.nulls,
+        "permutations": PERMUTATIONS, "resamples": RESAMPLES, "first_seed": FIRST_SEED, "nulls": given.nulls,
         "coverages": given.coverages, "versions": versions(),
     }  # fmt: skip
     write_json(given.output / "about.json", about)

@@ -11,14 +11,13 @@ import torch
 from analyses.design_choices.data import Shared
 from analyses.design_choices.grid import Cell, Preset
 
-from specialize.annotate.store import list_annotations, load_annotation, save_annotation
+from specialize.annotators.store import list_annotations, load_annotation, save_annotation
 from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
 from specialize.corpus import open_corpus
 from specialize.manifest import write_json
-from specialize.measure.compare import compare
-from specialize.measure.details import specialization_details
-from specialize.measure.results import write_results
-from specialize.measure.specialization import specialization
+from specialize.measure.results.files import write_results
+from specialize.measure.runs.comparison import compare_traces
+from specialize.measure.runs.details import measure_details
 from specialize.models.settings import TrainConfig
 from specialize.models.training import train
 from specialize.trace import RoutingTrace
@@ -39,7 +38,7 @@ class Job:
     cell: Cell
     seed: int
     config: TrainConfig
-    draws: int
+    permutations: int
     shared: Shared
     folder: Path
 
@@ -48,7 +47,9 @@ class Job:
         """Describe the job of one cell and seed in the study's folder."""
         config = cell.config(preset, seed, data)
         shared = Shared.of(output, cell.corpus)
-        return cls(cell, seed, config, preset.analysis.draws, shared, output / "cells" / f"{cell.name}-seed{seed}")
+        return cls(
+            cell, seed, config, preset.analysis.permutations, shared, output / "cells" / f"{cell.name}-seed{seed}"
+        )
 
     @property
     def is_done(self) -> bool:
@@ -70,7 +71,7 @@ def run_job(job: Job, on_step: Callable[[int], None]) -> None:
         final = _measure(job, job.folder / "model", job.folder / "run")
         for step in job.config.training.snapshots:
             opened = _measure(job, job.folder / "snapshots" / f"step-{step}", job.folder / "snapshots" / f"run-{step}")
-            write_results(compare(opened, final), opened.path, "compare")
+            write_results(compare_traces(opened, final), opened.path, "compare")
     (job.folder / "checkpoint.safetensors").unlink(missing_ok=True)
     about = {"config_digest": job.config.digest, "seed": job.seed, **job.cell.describe(), **result.as_dict()}
     write_json(job.folder / "cell.json", about)
@@ -93,7 +94,7 @@ def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
     for name in list_annotations(labels):
         annotation = load_annotation(labels, name)
         save_annotation(opened, annotation)
-        for measure in (specialization, specialization_details):
-            frames.append(measure(opened, annotation, run=job.folder.name, draws=job.draws))
+        for measure in (specialization, measure_details):
+            frames.append(measure(opened, annotation, run=job.folder.name, permutations=job.permutations))
     write_results(pd.concat(frames, ignore_index=True), run, "measured")
     return opened

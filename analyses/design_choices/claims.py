@@ -115,14 +115,14 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
     def null(unit: str, label_set: str, **other: str) -> pd.Series:
         return take(unit, label_set, column="null_mean", **other)
 
-    def shadow(unit: str, label_set: str) -> pd.Series:
-        return take(unit, label_set, routing="shadow")
+    def control(unit: str, label_set: str) -> pd.Series:
+        return take(unit, label_set, routing="random")
 
     syntax, conditional = take("token", "upos"), {"metric": "conditional_information"}
     bits = take("token", "upos", **conditional)
     tests = [
         ("3 syntax", "U(POS), token: more than the null", syntax, null("token", "upos")),
-        ("3 syntax", "U(POS), token: more than the shadow router", syntax, shadow("token", "upos")),
+        ("3 syntax", "U(POS), token: more than the random router", syntax, control("token", "upos")),
         ("3 syntax", "U(POS): token more than sequence routing", syntax, take("sequence", "upos")),
         (
             "3 syntax",
@@ -135,7 +135,7 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         topics = take("sequence", label_set)
         tests += [
             ("3 topics", f"U({short}), sequence: more than the null", topics, null("sequence", label_set)),
-            ("3 topics", f"U({short}), sequence: more than the shadow router", topics, shadow("sequence", label_set)),
+            ("3 topics", f"U({short}), sequence: more than the random router", topics, control("sequence", label_set)),
             ("3 topics", f"U({short}): sequence more than token routing", topics, take("token", label_set)),
             ("3 topics", f"weak: U({short}) of sequence less than U(POS) of token routing", syntax, topics),
         ]
@@ -143,7 +143,7 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
     guided = take("sequence", "lang", router="guided")
     tests += [
         ("3 language", "U(language), sequence: more than the null", languages, null("sequence", "lang")),
-        ("3 language", "U(language), sequence: more than the shadow router", languages, shadow("sequence", "lang")),
+        ("3 language", "U(language), sequence: more than the random router", languages, control("sequence", "lang")),
         ("3 language", "U(language): sequence more than token routing", languages, take("token", "lang")),
         ("3 language", "U(language), sequence: guided more than learned", guided, languages),
     ]

@@ -40,7 +40,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     yield StudyFigure(
         "design-layers",
         "What one routing decision tells about part of speech and domain, layer by layer, for learned and frozen "
-        f"routers (top-2, layer-wise). {seeds}; dashed: the shadow router; band and dots: the null.",
+        f"routers (top-2, layer-wise). {seeds}; dashed: the random router; band and dots: the null.",
         draw_layers,
         profiles[profiles["router"].isin(["learned", "frozen"]) & profiles["label_set"].isin(["upos", "domain"])],
         about,
@@ -48,7 +48,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     yield StudyFigure(
         "design-plane",
         "Syntax against topics, every cell of four experts on English text: U averaged over layers and seeds. Hollow: "
-        "the shadow router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
+        "the random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
         draw_plane,
         english[english["layer"].isna() & english["label_set"].isin(["upos", "domain"])],
         about,
@@ -126,7 +126,7 @@ def draw_plane(frame: pd.DataFrame) -> Figure:
     keys = ["cell", "unit", "top_k", "router", "routing"]
     values = frame.pivot(index=keys, columns="label_set", values=["value", "null_mean"]).reset_index()
     for _, row in values.iterrows():
-        color, shadow = UNITS[row[("unit", "")]], row[("routing", "")] == "shadow"
+        color, control = UNITS[row[("unit", "")]], row[("routing", "")] == "random"
         x, y = row[("value", "upos")], row[("value", "domain")]
         ax.plot(
             x,
@@ -135,10 +135,10 @@ def draw_plane(frame: pd.DataFrame) -> Figure:
             color=color,
             linestyle="none",
             markersize=4 if row[("top_k", "")] == 1 else 6,
-            markerfacecolor=PAPER if shadow else color,
+            markerfacecolor=PAPER if control else color,
             markeredgewidth=0.7,
-            alpha=0.55 if shadow else 0.9,
-            zorder=2 if shadow else 3,
+            alpha=0.55 if control else 0.9,
+            zorder=2 if control else 3,
             gid=f"{row[('cell', '')]}-{row[('routing', '')]}",
         )
     for unit, color in UNITS.items():
@@ -163,7 +163,7 @@ def draw_plane(frame: pd.DataFrame) -> Figure:
     handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="none", markersize=6))
     handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
     figure.legend(
-        handles, [*names, "shadow router", "larger: top-2", "null, mean over cells"], loc="outside lower left", ncols=2
+        handles, [*names, "random router", "larger: top-2", "null, mean over cells"], loc="outside lower left", ncols=2
     )
     return figure
 

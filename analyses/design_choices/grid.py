@@ -49,7 +49,7 @@ class Analysis(BaseModel):
     """How routing is measured."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    draws: int = Field(ge=1)
+    permutations: int = Field(ge=1)
 
 
 class Preset(BaseModel):

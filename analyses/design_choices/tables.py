@@ -16,8 +16,8 @@ from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence
 from specialize.atomic import replacing
 from specialize.cli.console import progress
 from specialize.cli.measuring import known_annotations
-from specialize.measure.compare import compare
-from specialize.measure.results import read_results
+from specialize.measure.results.files import read_results
+from specialize.measure.runs.comparison import compare_traces
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.trace import open_trace
 
@@ -205,7 +205,7 @@ def _compare_runs(jobs: Sequence[Job]) -> pd.DataFrame:
             update(done, len(pairs))
             first, second = open_trace(frozen.folder / "run"), open_trace(other.folder / "run")
             name = f"{frozen.folder.name} − {other.folder.name}"
-            frame = compare(first, second, list(known_annotations(first).values()), run=name)
+            frame = compare_traces(first, second, list(known_annotations(first).values()), run=name)
             frames.append(frame[frame["layer"].isna() & (frame["routing"] == "learned")])
     table = pd.concat(frames, ignore_index=True)
     return table.drop(columns=["layer", "router", "expert", "label", "null_low", "null_high"])

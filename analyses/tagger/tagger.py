@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from specialize.annotate.tagging import describe_pipeline, load_pipeline
+from specialize.annotators.tagging import describe_pipeline, load_pipeline
 from specialize.demo import checkpoint_path
 from specialize.measure import read_results
 

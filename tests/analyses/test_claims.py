@@ -34,11 +34,11 @@ def plant_runs(**effects: float) -> pd.DataFrame:
 
 
 def plant_measured(**levels: float) -> pd.DataFrame:
-    """U of learned routers: `levels` by unit and label set, shadow at half, null at zero."""
+    """U of learned routers: `levels` by unit and label set, control at half, null at zero."""
     rows = [
         (unit, label_set, "learned", routing, "uncertainty_coefficient", "layer", 4, seed, layer, value, 0.0)
         for unit, label_set, routing, seed, layer in product(
-            ("token", "sequence"), ("upos", "domain"), ("learned", "shadow"), range(3), range(2)
+            ("token", "sequence"), ("upos", "domain"), ("learned", "random"), range(3), range(2)
         )
         for value in [levels[f"{unit}_{label_set}"] * (1 if routing == "learned" else 0.5) + 0.001 * seed]
     ]
@@ -72,7 +72,7 @@ def test_planted_effects_are_found_and_absent_ones_refuted() -> None:
     assert told["en, token: frozen as good as learned, within 2%"] == "supported"
     assert told["en, sequence: drawn anew at every step worse than learned"] == "supported"
     assert told["U(POS): token more than sequence routing"] == "supported"
-    assert told["U(POS), token: more than the shadow router"] == "supported"
+    assert told["U(POS), token: more than the random router"] == "supported"
     assert told["U(domain): sequence more than token routing"] == "supported"
     assert told["weak: U(domain) of sequence less than U(POS) of token routing"] == "supported"
 

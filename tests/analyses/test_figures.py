@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from plot.planted_frames import planted_frame
-from report.planted_runs import make_run
+from reporting.planted_runs import make_run
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "figures"
@@ -218,7 +218,7 @@ def test_layers_are_those_of_the_sidecar():
     for ax, (label_set, unit) in zip(figure.axes, panels, strict=True):
         rows = select(numbers, label_set=label_set, unit=unit)
         for index, router in enumerate(("learned", "frozen")):
-            for routing in ("learned", "shadow"):
+            for routing in ("learned", "random"):
                 own = select(rows, router=router, routing=routing).sort_values("layer")
                 assert_array_equal(find(ax, f"value-{routing}-{index}").get_ydata(), own["value"])
                 intervals = segment_ends(find(ax, f"interval-{routing}-{index}"), 1)

@@ -74,7 +74,7 @@ def check_tables(folder: Path) -> None:
     labels = tables["specialization"].groupby("corpus")["label_set"].unique()
     assert set(labels["en"]) == {"upos", "domain", "bertopic"}
     assert set(labels["multilingual"]) == {"lang"}
-    assert set(tables["specialization"]["routing"]) == {"learned", "shadow"}
+    assert set(tables["specialization"]["routing"]) == {"learned", "random"}
     assert set(tables["curves"]["step"]) == {4, 8, 12}
     assert set(tables["claims"]["verdict"].dropna()) <= {"supported", "not supported", "undecided"}
     assert set(tables["languages"]["router"]) == {"learned", "frozen", "rerandomized", "guided"}

@@ -21,7 +21,7 @@ from sklearn.metrics import mutual_info_score
 
 import specialize
 from specialize import measure
-from specialize.annotate.store import load_annotation
+from specialize.annotators.store import load_annotation
 
 NOTEBOOK = Path(__file__).parents[2] / "analyses" / "walkthrough.ipynb"
 FIGURES = ("profile", "profile-topics", "heatmap", "forest")
@@ -121,7 +121,7 @@ def test_report_is_written(walkthrough: Walkthrough) -> None:
     assert {"profile-upos.png", "profile-gold-topic.png", "heatmap-1-token-upos.png"} <= set(figures)
     text = page.read_text(encoding="utf-8")
     assert "gold_topic" in text
-    assert "shadow" in text
+    assert "random" in text
 
 
 @pytest.mark.slow
@@ -140,16 +140,16 @@ def test_numbers_are_those_of_other_ways(walkthrough: Walkthrough) -> None:
 
     written = measure.read_results(trace.path / "syntax", "upos")
     rows = written[written["metric"] == "uncertainty_coefficient"].set_index(["routing", "layer"])
-    learned, shadow = rows.loc["learned"], rows.loc["shadow"]
+    learned, control = rows.loc["learned"], rows.loc["random"]
     assert walkthrough.values("tables") == pytest.approx(learned["value"].tolist(), abs=1e-9)
     columns = ["value", "ci_low", "ci_high", "null_mean", "null_high", "p_value"]
     shown = walkthrough.table("measure")
     assert list(shown) == [0, 1, 2, 3]
     for layer, numbers in shown.items():
         assert numbers == pytest.approx(learned.loc[layer, columns].tolist(), abs=6e-5)
-    beside = walkthrough.table("shadow")
+    beside = walkthrough.table("random")
     for layer, (own, random, gain, low, high) in beside.items():
-        assert [own, random] == pytest.approx([learned["value"][layer], shadow["value"][layer]], abs=6e-5)
+        assert [own, random] == pytest.approx([learned["value"][layer], control["value"][layer]], abs=6e-5)
         assert gain == pytest.approx(own - random, abs=2e-4)
         assert low < gain < high
     assert list(beside) == [0, 1, 2, 3]
@@ -170,11 +170,11 @@ def test_the_prose_is_so(walkthrough: Walkthrough) -> None:
     # a random router is far above its null, and training adds to it
     of_syntax = syntax[syntax["metric"] == "uncertainty_coefficient"].set_index(["routing", "layer"])
     assert (of_syntax["value"] > 50 * of_syntax["null_high"]).all()
-    assert all(low > 0 for _, _, _, low, _ in walkthrough.table("shadow").values())
+    assert all(low > 0 for _, _, _, low, _ in walkthrough.table("random").values())
     # every p is as small as it can be, and the value of the random router is the larger one in most layers
     of_topics = topics[topics["metric"] == "uncertainty_coefficient"].set_index(["routing", "layer"])
     assert of_topics["p_value"].tolist() == pytest.approx([1 / 1001] * 8)
-    assert (of_topics.loc["shadow", "value"] > of_topics.loc["learned", "value"]).sum() == 3
+    assert (of_topics.loc["random", "value"] > of_topics.loc["learned", "value"]).sum() == 3
     # a few hundredths are left within a word, and about half of that its null has, too
     own = syntax[syntax["routing"] == "learned"].set_index(["metric", "layer"])
     within, whole = own.loc["conditional_information"], own.loc["ambiguous_mutual_information", "value"]

@@ -92,7 +92,7 @@ def test_attached_before_compile_it_records_the_same():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_shadow_is_a_fixed_random_projection_of_what_the_router_saw(seed):
+def test_a_random_router_is_a_fixed_random_projection_of_what_the_router_saw(seed):
     model = build("qwen3_moe")
     ids, mask = batch()
     seen: list[torch.Tensor] = []
@@ -103,36 +103,36 @@ def test_a_shadow_is_a_fixed_random_projection_of_what_the_router_saw(seed):
         model(input_ids=ids, attention_mask=mask)
         again = recorder.take()
     handle.remove()
-    learned, shadow = first[:3], first[3:]
-    assert [layer.spec.routing for layer in first] == ["learned"] * 3 + ["shadow"] * 3
-    for one, other in zip(shadow, again[3:], strict=True):
+    learned, control = first[:3], first[3:]
+    assert [layer.spec.routing for layer in first] == ["learned"] * 3 + ["random"] * 3
+    for one, other in zip(control, again[3:], strict=True):
         np.testing.assert_array_equal(one.experts, other.experts)
-    for own, control in zip(learned, shadow, strict=True):
-        assert control.experts.shape == own.experts.shape
-        assert (np.sort(own.experts) != np.sort(control.experts)).any()
-        np.testing.assert_allclose(control.weights.sum(axis=1), 1, rtol=1e-5)  # as the model's own
-    # chosen linearly: what the shadow chooses first maximises a linear map, so it is not changed by a larger scale
+    for own, beside in zip(learned, control, strict=True):
+        assert beside.experts.shape == own.experts.shape
+        assert (np.sort(own.experts) != np.sort(beside.experts)).any()
+        np.testing.assert_allclose(beside.weights.sum(axis=1), 1, rtol=1e-5)  # as the model's own
+    # chosen linearly: what the control chooses first maximises a linear map, so it is not changed by a larger scale
     hidden = seen[-1].reshape(-1, 32)[mask.flatten().bool()]
-    from specialize.capture.controls import ShadowRouter
+    from specialize.capture.controls import RandomRouter
 
-    router = ShadowRouter(learned[1].spec, order=1, seed=seed)
-    np.testing.assert_array_equal(router.choose(hidden)[0], shadow[1].experts)
-    np.testing.assert_array_equal(router.choose(hidden * 7)[0], shadow[1].experts)
+    router = RandomRouter(learned[1].spec, order=1, seed=seed)
+    np.testing.assert_array_equal(router.choose(hidden)[0], control[1].experts)
+    np.testing.assert_array_equal(router.choose(hidden * 7)[0], control[1].experts)
 
 
-def test_shadows_of_other_seeds_and_layers_choose_otherwise():
+def test_random_routers_of_other_seeds_and_layers_choose_otherwise():
     model = build("olmoe")
     ids, _ = batch()
     choices = {}
     for seed in (0, 1):
         with specialize.attach(model, control="random-router", seed=seed) as recorder, torch.no_grad():
             model(input_ids=ids)
-        choices |= {(seed, layer.layer): layer.experts for layer in recorder.take() if layer.spec.routing == "shadow"}
+        choices |= {(seed, layer.layer): layer.experts for layer in recorder.take() if layer.spec.routing == "random"}
     assert (choices[0, 0] != choices[1, 0]).mean() > 0.5
     assert (choices[0, 0] != choices[0, 1]).mean() > 0.5
 
 
-def test_a_shadow_of_a_sequence_router_decides_once_a_sequence_from_what_that_router_reads():
+def test_a_random_router_of_a_sequence_router_decides_once_a_sequence_from_what_that_router_reads():
     model = build("own, by sequence")
     ids, mask = batch()
     summaries: list[torch.Tensor] = []
@@ -141,12 +141,12 @@ def test_a_shadow_of_a_sequence_router_decides_once_a_sequence_from_what_that_ro
     router._summary = lambda *given: summaries.append(original(*given)) or summaries[-1]
     with specialize.attach(model, control="random-router") as recorder, torch.no_grad():
         model(input_ids=ids, attention_mask=mask)
-    shadow = next(layer for layer in recorder.take() if layer.spec.routing == "shadow")
-    first = [shadow.experts[shadow.sequence == row] for row in range(3)]
+    control = next(layer for layer in recorder.take() if layer.spec.routing == "random")
+    first = [control.experts[control.sequence == row] for row in range(3)]
     assert all((experts == experts[:1]).all() for experts in first)
-    from specialize.capture.controls import ShadowRouter
+    from specialize.capture.controls import RandomRouter
 
-    expected = ShadowRouter(shadow.spec, order=0, seed=0).choose(summaries[-1][:, 0])[0]
+    expected = RandomRouter(control.spec, order=0, seed=0).choose(summaries[-1][:, 0])[0]
     np.testing.assert_array_equal([experts[0] for experts in first], expected)
 
 

@@ -241,7 +241,7 @@ def test_ids_alone(checkpoint, corpus_path, tmp_path):
 def test_all_extras_and_a_control_are_what_the_model_says(checkpoint, corpus_path, tmp_path):
     options = replace(SMALL, logits=True, norms=True, predictions=True, control="random-router", seed=3)
     trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
-    assert [spec.layer for spec in trace.shadows] == [spec.layer for spec in trace.layers]
+    assert [spec.layer for spec in trace.random_routers] == [spec.layer for spec in trace.layers]
     tokens = trace.tokens()
     how = {"control": "random-router", "seed": 3, "extras": ("logits", "norms")}
     with specialize.attach(checkpoint.model, **how) as recorder, torch.no_grad():

@@ -19,7 +19,7 @@ def run_folder(checkpoint, corpus, tmp_path_factory) -> Path:
     done = subprocess.run(
         [
             sys.executable, "-c", "from specialize.cli import main; main()", "run", str(checkpoint), str(corpus),
-            "-o", str(run), "--text-column", "body", "--id-column", "name", "--draws", "19", "--embedding", "tfidf",
+            "-o", str(run), "--text-column", "body", "--id-column", "name", "--permutations", "19", "--embedding", "tfidf",
         ],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
@@ -44,12 +44,12 @@ def test_run_does_all_of_it(run_folder):
 
 @pytest.mark.slow
 def test_syntax_and_topics_and_report_one_by_one(run_folder, call, tmp_path):
-    code, out, _ = call("syntax", run_folder, "--draws", "9", "--json")
+    code, out, _ = call("syntax", run_folder, "--permutations", "9", "--json")
     assert code == 0
     records = [record for record in json.loads(out) if record["label_set"] == "upos" and record["layer"] is not None]
     assert [record["layer"] for record in records] == [0, 1]
     assert all(0 <= record["p_value"] <= 1 and record["ci_low"] <= record["ci_high"] for record in records)
-    code, out, _ = call("topics", run_folder, "--labels-only", "--draws", "9")
+    code, out, _ = call("topics", run_folder, "--labels-only", "--permutations", "9")
     assert code == 0
     assert "theme" in out
     code, out, _ = call("report", run_folder, "-o", tmp_path / "page")
@@ -109,7 +109,7 @@ def test_everything_that_can_be_recorded(checkpoint, corpus, call, tmp_path):
     trace = specialize.open_trace(tmp_path / "run")
     assert (told["layers"], told["tokens"]) == (2, trace.num_tokens)
     assert trace.contents == ("weights", "logits", "norms", "predictions")
-    assert [spec.found_by for spec in trace.shadows] == ["random router, seed 4"] * 2
+    assert [spec.found_by for spec in trace.random_routers] == ["random router, seed 4"] * 2
     assert re.search(r"about [\d,]+ tokens of 40 documents, 4 routers: about [\d.]+ kB to write, [\d.]+ \w+ free", err)
 
 

@@ -37,7 +37,7 @@ def strict(text):
 
 
 def test_routing(runs, call):
-    code, out, err = call("routing", runs / "a", "--draws", 9, "--json")
+    code, out, err = call("routing", runs / "a", "--permutations", 9, "--json")
     assert code == 0, err
     rows = strict(out)
     assert {"load", "dead_experts", "first_expert_repeats", "flow_uncertainty_coefficient"} <= {
@@ -46,7 +46,7 @@ def test_routing(runs, call):
     assert not {"coactivation", "transition"} & {row["metric"] for row in rows}  # many: they are in the files
     assert {row["label"] for row in rows if row["metric"] == "any_expert_repeats"} == {None, *LABELS}
     assert "transition" in set(read_results(runs / "a" / "routing", "routing")["metric"])
-    code, out, _ = call("routing", runs / "a", "--draws", 2)
+    code, out, _ = call("routing", runs / "a", "--permutations", 2)
     assert code == 0
     assert "load entropy" in out
 
@@ -73,8 +73,8 @@ def test_compare(runs, call):
         (["routing", "nowhere"], "expected a run folder, found none"),
         (["compare", "a", "nowhere"], "expected a run folder, found none"),
         (["compare", "a", "other"], "traces of one corpus, got 60 and 50 documents"),
-        (["compare", "a", "b", "--against-shadow"], "expected RUN_B or --against-shadow, got both"),
-        (["compare", "a", "--against-shadow"], "expected shadow routers to compare with, got none"),
+        (["compare", "a", "b", "--against-random"], "expected RUN_B or --against-random, got both"),
+        (["compare", "a", "--against-random"], "expected random routers to compare with, got none"),
         (["compare", "a", "b", "--margin", "0"], "--margin: expected a number above 0, got 0"),
         (["compare", "a", "b", "--margin", "nan"], "--margin: expected a number above 0, got nan"),
     ],

@@ -1,4 +1,4 @@
-"""What `routing` and `compare` write and say where runs have shadow routers, two tokenizers or labels of their own."""
+"""What `routing` and `compare` write and say where runs have random routers, two tokenizers or labels of their own."""
 
 import json
 
@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from planted import plant_document_labels
-from specialize.annotate.annotation import Annotation
-from specialize.annotate.store import save_annotation
+from specialize.annotation import Annotation
+from specialize.annotators.store import save_annotation
 from specialize.measure import RESULT_COLUMNS, read_results
 from specialize.trace import open_trace
 from specialize.trace.schema import UNKNOWN, RouterSpec
@@ -19,10 +19,10 @@ SHARES = np.full(3, 1 / 3)
 CHANNEL = np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]])
 
 
-def store(run, *, tokens=10, shadows=True, seed=0):
-    """Write a trace without text: layer 0 has two routers, each with a shadow beside it."""
+def store(run, *, tokens=10, random_routers=True, seed=0):
+    """Write a trace without text: layer 0 has two routers, each with a control beside it."""
     planted = plant_document_labels(SHARES, CHANNEL, num_documents=45, tokens_per_document=tokens, seed=seed)
-    routings = ("learned", "shadow") if shadows else ("learned",)
+    routings = ("learned", "random") if random_routers else ("learned",)
     routers = [
         RouterSpec(0, f"layers.0.{name}", 4, 1, routing=routing) for routing in routings for name in ("up", "down")
     ]
@@ -62,7 +62,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     store(folder / "a")
     store(folder / "b", seed=1)
-    store(folder / "finer", tokens=14, shadows=False)
+    store(folder / "finer", tokens=14, random_routers=False)
     for run in ("a", "b", "finer"):
         label(folder / run, "upos", ("noun", "verb"))
     label(folder / "a", "mine", ("x", "y"))
@@ -87,42 +87,42 @@ def assert_files_agree(folder, name):
 
 
 def test_routing_files_agree_and_shadows_come_last(runs, call):
-    code, out, err = call("routing", runs / "a", "--draws", 5, "--json")
+    code, out, err = call("routing", runs / "a", "--permutations", 5, "--json")
     assert code == 0, err
     assert_files_agree(runs / "a" / "routing", "routing")
     routings = [row["routing"] for row in strict(out)]
     assert routings == sorted(routings)
-    assert set(routings) == {"learned", "shadow"}
-    _, table, _ = call("routing", runs / "a", "--draws", 1)
+    assert set(routings) == {"learned", "random"}
+    _, table, _ = call("routing", runs / "a", "--permutations", 1)
     load, repeats = table.split("\n\n")
     for each in (load, repeats):
         assert [line.split()[:3] for line in each.splitlines() if "layers.0" in line] == [
-            ["0", f"layers.0.{name}", routing] for routing in ("learned", "shadow") for name in ("up", "down")
+            ["0", f"layers.0.{name}", routing] for routing in ("learned", "random") for name in ("up", "down")
         ]
 
 
 def test_without_a_second_run_shadows_are_compared(runs, call):
     """Naming the option changes nothing."""
-    answers = [call("compare", runs / "a", *option, "--json") for option in ([], ["--against-shadow"])]
+    answers = [call("compare", runs / "a", *option, "--json") for option in ([], ["--against-random"])]
     assert answers[0][:2] == answers[1][:2]
     code, out, _ = answers[0]
     rows = strict(out)
     assert code == 0
-    assert {(row["routing"], row["run"]) for row in rows} == {("learned − shadow", "a")}
+    assert {(row["routing"], row["run"]) for row in rows} == {("learned − random", "a")}
     assert {row["label_set"] for row in rows} == {None, "genre", "mine", "upos"}
     assert "saturation" not in {row["metric"] for row in rows}
-    assert_files_agree(runs / "a" / "compare", "against-shadow")
+    assert_files_agree(runs / "a" / "compare", "against-random")
 
 
 def test_the_table_tells_routers_of_one_layer_apart(runs, call):
     _, table, _ = call("compare", runs / "a", runs / "b")
     agreement, differences = table.split("\n\n")
     assert "saturation" in agreement
-    routers = [["0", f"layers.0.{name}", routing] for routing in ("learned", "shadow") for name in ("up", "down")]
+    routers = [["0", f"layers.0.{name}", routing] for routing in ("learned", "random") for name in ("up", "down")]
     assert [line.split()[:3] for line in agreement.splitlines() if "layers.0" in line] == routers
     rows = [line.split() for line in differences.splitlines()]
     assert [row[:3] for row in rows if row[:1] == ["0"] and "entropy," in row] == routers
-    assert [row[1] for row in rows if row[0] == "mean" and "entropy," in row] == ["learned", "shadow"]
+    assert [row[1] for row in rows if row[0] == "mean" and "entropy," in row] == ["learned", "random"]
     assert_files_agree(runs / "a" / "compare", "against-b")
 
 
@@ -164,7 +164,7 @@ def test_results_that_cannot_be_written_are_one_line(runs, call, monkeypatch, tm
 def test_runs_with_nothing_in_common_are_one_line(runs, call, tmp_path):
     """Two tokenizers, and labels of which no document has any."""
     for name, tokens in (("one", 10), ("two", 12)):
-        store(tmp_path / name, tokens=tokens, shadows=False)
+        store(tmp_path / name, tokens=tokens, random_routers=False)
         trace = open_trace(tmp_path / name)
         save_annotation(trace, Annotation("genre", "document", ("x",), np.full(45, -1, dtype=np.int32)))
     code, out, err = call("compare", tmp_path / "one", tmp_path / "two")

@@ -28,7 +28,7 @@ def test_the_demo_leads_to_a_report(demo):
     labelled = {key: frame for key, frame in frames.items() if key[1] in ("upos", "bertopic", "gold_topic")}
     for frame in labelled.values():
         u = frame[frame["metric"] == "uncertainty_coefficient"]
-        for routing in ("learned", "shadow"):
+        for routing in ("learned", "random"):
             assert u.loc[u["routing"] == routing, "layer"].tolist() == [0, 1, 2, 3]
         assert u[["value", "ci_low", "ci_high", "null_mean", "p_value"]].notna().all(axis=None)
     best = {

@@ -10,10 +10,10 @@ import pytest
 def run(traced, call, checkpoint, corpus):
     folder = traced(checkpoint, corpus, "--text-column", "body")
     for command in (
-        ["syntax", folder, "--tags", "case,class", "--draws", 9],
-        ["topics", folder, "--labels-only", "--draws", 9],
-        ["routing", folder, "--draws", 9],
-        ["vocabulary", folder, "--draws", 9, "--min-count", 4],
+        ["syntax", folder, "--tags", "case,class", "--permutations", 9],
+        ["topics", folder, "--labels-only", "--permutations", 9],
+        ["routing", folder, "--permutations", 9],
+        ["vocabulary", folder, "--permutations", 9, "--min-count", 4],
     ):
         code, _, err = call(*command)
         assert code == 0, err

@@ -92,13 +92,13 @@ def edit_manifest(folder, edit_router, files=None):
 
 def test_every_command_that_prints(tmp_path, say_all, call, run, labels):
     say_all(
-        ("topics", run, "--labels-only", "--draws", 9),
-        ("annotate", run, "--from", labels, "--draws", 9),
-        ("syntax", run, "--tags", "case", "--draws", 9),
-        ("routing", run, "--draws", 2),
-        ("vocabulary", run, "--draws", 2, "--min-count", 4),
-        ("compare", run, "--against-shadow"),
-        ("probe", run, "--draws", 2, "--no-mlp"),
+        ("topics", run, "--labels-only", "--permutations", 9),
+        ("annotate", run, "--from", labels, "--permutations", 9),
+        ("syntax", run, "--tags", "case", "--permutations", 9),
+        ("routing", run, "--permutations", 2),
+        ("vocabulary", run, "--permutations", 2, "--min-count", 4),
+        ("compare", run, "--against-random"),
+        ("probe", run, "--permutations", 2, "--no-mlp"),
         ("affinity", run),
         ("validate", run),
         ("export", run),
@@ -115,16 +115,16 @@ def test_every_command_that_prints(tmp_path, say_all, call, run, labels):
 def test_routers_that_only_their_names_tell_apart(say_all, run):
     edit_manifest(run, lambda router: router | {"layer": 0})
     for out, _ in say_all(
-        ("routing", run, "--draws", 2),
-        ("vocabulary", run, "--draws", 2, "--min-count", 4),
-        ("compare", run, "--against-shadow"),
+        ("routing", run, "--permutations", 2),
+        ("vocabulary", run, "--permutations", 2, "--min-count", 4),
+        ("compare", run, "--against-random"),
         ("affinity", run),
     ):
         assert "[red]x" in out
 
 
 def test_what_a_program_reads_says_the_same(say_all, run):
-    for command in (("validate", run), ("affinity", run), ("routing", run, "--draws", 2), ("export", run)):
+    for command in (("validate", run), ("affinity", run), ("routing", run, "--permutations", 2), ("export", run)):
         [(out, _)] = say_all((*command, "--json"))
         read = json.loads(out)
     assert read["folder"] == str(run / "parquet")
@@ -195,11 +195,11 @@ def test_spaces_in_a_path_stay_what_they_are(call, run):
 def page(tmp_path, say_all, run):
     """The report of everything that needs no tagger and no topic model."""
     say_all(
-        ("topics", run, "--labels-only", "--draws", 9),
-        ("syntax", run, "--tags", "case", "--draws", 9),
-        ("routing", run, "--draws", 2),
-        ("vocabulary", run, "--draws", 2, "--min-count", 4),
-        ("compare", run, "--against-shadow"),
+        ("topics", run, "--labels-only", "--permutations", 9),
+        ("syntax", run, "--tags", "case", "--permutations", 9),
+        ("routing", run, "--permutations", 2),
+        ("vocabulary", run, "--permutations", 2, "--min-count", 4),
+        ("compare", run, "--against-random"),
         ("report", run, "-o", tmp_path / "report"),
         ("figures", run, "-o", tmp_path / "figures", "--format", "svg"),
     )
@@ -208,7 +208,8 @@ def page(tmp_path, say_all, run):
 
 def test_no_file_holds_what_a_reader_would_obey(tmp_path, page, run):
     own = [
-        files("specialize.report").joinpath("templates", name).read_text() for name in ("downloads.js", "explorer.js")
+        files("specialize.reporting").joinpath("templates", name).read_text()
+        for name in ("downloads.js", "explorer.js")
     ]
     html = page.read_text(encoding="utf-8")
     assert re.findall("<script>(.*?)</script>", html, flags=re.DOTALL) == own

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from specialize.annotate.store import load_annotation
+from specialize.annotators.store import load_annotation
 from specialize.demo import checkpoint_path
 from specialize.measure import read_results
 from specialize.trace import open_trace
@@ -20,14 +20,14 @@ def test_syntax_and_topics_of_a_treebank(call, traced, language):
     treebank = PUD / f"{language}_pud-ud-test.conllu"
     run = traced(checkpoint_path("token"), treebank)
     shift = "note: words are cut into"  # the checkpoint's tokenizer is of English
-    code, _, err = call("syntax", run, "--gold", treebank, "--language", language, "--draws", 9)
+    code, _, err = call("syntax", run, "--gold", treebank, "--language", language, "--permutations", 9)
     assert code == 0, err
     assert (shift in err) == (language != "en")
     rows = read_results(run / "syntax", "gold_upos")
     assert (rows.loc[rows["metric"] == "uncertainty_coefficient", "ci_low"] > 0.05).all()
     code, _, err = call(
         "topics", run, "--language", language, "--embedding", "tfidf", "--clustering", "kmeans", "--num-topics", 8,
-        "--draws", 9,
+        "--permutations", 9,
     )  # fmt: skip
     assert code == 0, err
     assert (shift in err) == (language != "en")

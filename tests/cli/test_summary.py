@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from plot.planted_frames import planted_frame
-from report.planted_runs import make_pair, make_run
+from reporting.planted_runs import make_pair, make_run
 from specialize.cli import summary, tables
 from specialize.errors import TraceError
-from specialize.report import summarise
+from specialize.reporting import summarise
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def show(monkeypatch):
 def test_a_row_for_each_run_layer_and_router(pair_runs, show):
     lines = show(pair_runs)
     layers = [line for line in lines if "[" in line and "%" not in line and "more" not in line and "chance" not in line]
-    assert len(layers) == 3 * (4 + 4) + 2 * 4  # learned routers of three label sets, shadow routers of two
+    assert len(layers) == 3 * (4 + 4) + 2 * 4  # learned routers of three label sets, random routers of two
     (best,) = [line for line in lines if "19.08 [17.88, 20.28]" in line]
     assert best.split() == ["toy-token", "1", "learned", "19.08", "[17.88,", "20.28]", "0.20", "0.005"]
     assert any(line.startswith("U(known label “topic” | expert)") for line in lines)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specialize.annotate.store import list_annotations, load_annotation
+from specialize.annotators.store import list_annotations, load_annotation
 from specialize.measure import read_results
 from specialize.trace import open_trace
 
@@ -46,7 +46,17 @@ def run(traced, checkpoint, treebank):
 
 def test_gold_tags_beside_the_taggers(call, run, treebank, pipeline):
     code, out, err = call(
-        "syntax", run, "--gold", treebank, "--pipeline", pipeline, "--tags", "upos,dep,case", "--draws", 9, "--json"
+        "syntax",
+        run,
+        "--gold",
+        treebank,
+        "--pipeline",
+        pipeline,
+        "--tags",
+        "upos,dep,case",
+        "--permutations",
+        9,
+        "--json",
     )
     assert code == 0, err
     assert {row["label_set"] for row in json.loads(out)} == {"upos", "gold_upos", "dep", "gold_dep", "case"}
@@ -59,16 +69,16 @@ def test_gold_tags_beside_the_taggers(call, run, treebank, pipeline):
     assert "dep: not compared with the gold tags, whose label set is another" in err
     assert not (run / "syntax" / "tagger" / "dep.csv").exists()
     # nothing is tagged twice; another pipeline, or another tag, is
-    _, _, err = call("syntax", run, "--pipeline", pipeline, "--draws", 9)
+    _, _, err = call("syntax", run, "--pipeline", pipeline, "--permutations", 9)
     assert "upos: tagged before" in err
-    _, _, err = call("syntax", run, "--pipeline", pipeline, "--pieces", "last", "--draws", 9)
+    _, _, err = call("syntax", run, "--pipeline", pipeline, "--pieces", "last", "--permutations", 9)
     assert "tagged before" not in err
 
 
 def test_a_language_without_a_pipeline_has_its_gold_tags(call, run, treebank):
     other = treebank.with_name("xx_own-ud-test.conllu")
     other.write_bytes(treebank.read_bytes())
-    code, _, err = call("syntax", run, "--gold", other, "--draws", 9)
+    code, _, err = call("syntax", run, "--gold", other, "--permutations", 9)
     assert code == 0, err
     assert "gold tags alone: expected a spaCy pipeline for 'xx', none is installed" in err
     assert list_annotations(open_trace(run)) == ("gold_upos",)
@@ -79,7 +89,7 @@ def test_a_language_without_a_pipeline_has_its_gold_tags(call, run, treebank):
 
 def test_classes_alone_need_no_tagger(call, run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "spacy", None)
-    code, _, err = call("syntax", run, "--tags", "class,position,word_part", "--draws", 9)
+    code, _, err = call("syntax", run, "--tags", "class,position,word_part", "--permutations", 9)
     assert code == 0, err
     assert "spaCy" not in err
     assert set(load_annotation(open_trace(run), "class").labels) >= {"letters", "punctuation"}

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from specialize.annotate.store import load_annotation
+from specialize.annotators.store import load_annotation
 from specialize.measure import read_results
 from specialize.trace import open_trace
 
@@ -39,9 +39,9 @@ def run(traced, checkpoint, table):
 
 
 def test_a_csv_with_a_label_column(call, run):
-    code, _, err = call("syntax", run, "--tags", "case,position", "--draws", 9)
+    code, _, err = call("syntax", run, "--tags", "case,position", "--permutations", 9)
     assert code == 0, err
-    code, _, err = call("topics", run, "--embedding", "tfidf", "--draws", 9, "--min-topic-size", 8)
+    code, _, err = call("topics", run, "--embedding", "tfidf", "--permutations", 9, "--min-topic-size", 8)
     assert code == 0, err
     assert "note: words are cut into" in err
     assert {path.stem for path in (run / "topics").glob("*.parquet")} == {"bertopic", "theme"}
@@ -50,7 +50,7 @@ def test_a_csv_with_a_label_column(call, run):
 
 
 def test_topics_of_windows_are_labels_of_tokens_and_another_run_takes_them(tmp_path, call, run, checkpoint, table):
-    options = ["--window", 30, "--embedding", "tfidf", "--min-topic-size", 8, "--draws", 9, "--language", "de"]
+    options = ["--window", 30, "--embedding", "tfidf", "--min-topic-size", 8, "--permutations", 9, "--language", "de"]
     code, _, err = call("topics", run, *options)
     assert code == 0, err
     opened = open_trace(run)
@@ -68,7 +68,7 @@ def test_topics_of_windows_are_labels_of_tokens_and_another_run_takes_them(tmp_p
     assert code == 0, err
     assert "topics: fitted before" in err
     call("trace", checkpoint, table, "-o", tmp_path / "second")
-    code, _, err = call("topics", tmp_path / "second", "--window", 30, "--topics-from", run, "--draws", 9)
+    code, _, err = call("topics", tmp_path / "second", "--window", 30, "--topics-from", run, "--permutations", 9)
     assert code == 0, err
     assert "as fitted, 0 by the nearest topic" in err
     np.testing.assert_array_equal(

@@ -3,7 +3,7 @@ import pytest
 
 from planted import PlantedTrace
 from specialize.errors import MeasurementError
-from specialize.measure.affinity import affinity_set, gate_scores, measure_affinity, token_scores
+from specialize.measure.runs.affinity import affinity_set, gate_scores, measure_affinity, token_scores
 
 EXPERTS = np.array([[0, 2], [2, 1], [2, -1]])
 WEIGHTS = np.array([[0.5, 0.25], [0.75, 0.125], [1.0, 9.0]])

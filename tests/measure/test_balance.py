@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from planted.streams import SetDistribution, plant_sets
 from specialize.errors import MeasurementError
 from specialize.measure import measure_balance
-from specialize.measure.balance import load_peak, load_variation
+from specialize.measure.estimators.balance import load_peak, load_variation
 
 SETS = SetDistribution(np.array([[0, 1], [2, 0], [3, 2], [1, 3]], dtype=np.int16), np.array([0.4, 0.3, 0.2, 0.1]), 6)
 

@@ -3,7 +3,7 @@ import pytest
 
 from specialize.errors import MeasurementError
 from specialize.measure import jackknife, mutual_information
-from specialize.measure.blocks import block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
 
 
 def test_documents_without_tokens_are_passed_over():

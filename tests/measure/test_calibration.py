@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from planted import plant_channel, plant_document_labels, plant_noise
-from specialize.measure import information, measure_layer
+from specialize.measure import measure_layer
+from specialize.measure.base import information
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 LOAD = np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.05])
@@ -49,7 +50,7 @@ def test_shift_null_rejects_five_percent_of_clustered_noise():
     def plant(seed):
         return plant_noise(SHARES, LOAD, num_documents=10, tokens_per_document=40, seed=seed)
 
-    assert_calibrated(list(simulate(plant, "token", NULLS, draws=99)))
+    assert_calibrated(list(simulate(plant, "token", NULLS, permutations=99)))
 
 
 @pytest.mark.parametrize("by_sequence", [False, True])
@@ -60,7 +61,7 @@ def test_permutation_null_rejects_five_percent_of_noise(by_sequence):
             SHARES, channel, num_documents=20, tokens_per_document=8, by_sequence=by_sequence, seed=seed
         )
 
-    assert_calibrated(list(simulate(plant, "document", NULLS, draws=99, num_blocks=10)))
+    assert_calibrated(list(simulate(plant, "document", NULLS, permutations=99, num_blocks=10)))
 
 
 def covered(estimate, truth):
@@ -77,7 +78,7 @@ def test_jackknife_intervals_cover(num_documents, level):
             SHARES, MIXED, num_documents=num_documents, tokens_per_document=30, concentration=10, seed=seed
         )
 
-    measured = list(simulate(plant, level, COVERAGES, draws=0))
+    measured = list(simulate(plant, level, COVERAGES, permutations=0))
     joint = SHARES[:, None] * MIXED
     truth, share = information.mutual_information(joint), information.uncertainty_coefficient(joint)
     assert 0.90 <= np.mean([covered(layer.mutual_information, truth) for layer in measured]) <= 0.99

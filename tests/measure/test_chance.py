@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planted.streams import SetDistribution
-from specialize.measure.chance import pair_chance, repeat_chance, sharing_chance
+from specialize.measure.base.chance import pair_chance, repeat_chance, sharing_chance
 
 
 def conditional_poisson(odds, sizes):

@@ -4,7 +4,7 @@ import pytest
 from planted.streams import SetDistribution, plant_sets
 from specialize.errors import MeasurementError
 from specialize.measure import measure_coactivation
-from specialize.measure.coactivation import coactivation, count_pairs
+from specialize.measure.estimators.coactivation import coactivation, count_pairs
 
 SETS = SetDistribution(
     np.array([[0, 1], [1, 2], [2, 0], [3, 2], [4, 0]], dtype=np.int16), np.array([0.35, 0.25, 0.2, 0.1, 0.1]), 5

@@ -4,16 +4,16 @@ import pytest
 
 from planted import PlantedTrace, plant_channel, plant_document_labels, plant_noise
 from planted.words import PlantedText, plant_words
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
 from specialize.measure import (
     RESULT_COLUMNS,
-    conditional_information,
-    domain_specialization,
     drop_positions,
+    measure_conditional_information,
+    measure_details,
+    measure_domain_specialization,
     measure_layer,
     next_codes,
-    specialization_details,
     top_shares,
 )
 
@@ -24,7 +24,7 @@ CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05,
 def compose(planted, **options):
     return measure_layer(
         planted.codes, planted.experts, planted.documents, level="token", num_labels=planted.num_labels,
-        num_experts=planted.num_experts, **{"draws": 99, **options},
+        num_experts=planted.num_experts, **{"permutations": 99, **options},
     ).composition  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_noise_is_rejected_no_more_often_than_it_should():
     found = []
     for seed in range(300):
         noise = plant_noise(SHARES, CHANNEL[1], num_documents=10, tokens_per_document=40, seed=seed)
-        found.append(compose(noise, draws=39, seed=seed).above_load.p_value[-1])
+        found.append(compose(noise, permutations=39, seed=seed).above_load.p_value[-1])
     assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.085
 
 
@@ -99,8 +99,8 @@ def test_too_many_top_experts_are_refused():
 
 def test_domains_are_recovered():
     planted = plant_document_labels(SHARES, CHANNEL, num_documents=400, tokens_per_document=30, concentration=20)
-    measured = domain_specialization(
-        planted.codes, planted.experts, planted.documents, num_labels=3, num_experts=4, draws=199
+    measured = measure_domain_specialization(
+        planted.codes, planted.experts, planted.documents, num_labels=3, num_experts=4, permutations=199
     )
     assert inside(measured, CHANNEL).mean() > 0.8
     np.testing.assert_allclose(measured.value, CHANNEL, atol=0.04)
@@ -112,20 +112,20 @@ def test_domains_are_recovered():
 
 def test_domains_by_hand():
     experts = np.array([[0, 1], [1, 2], [-1, -1], [0, -1], [2, 0]])
-    measured = domain_specialization(
-        [1, 0, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3, draws=9, num_blocks=2
+    measured = measure_domain_specialization(
+        [1, 0, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3, permutations=9, num_blocks=2
     )
     np.testing.assert_allclose(measured.value[:2], [[1, 0, 0], [0.5, 1, 0.5]])
     assert np.isnan(measured.value[2]).all()
     assert (measured.n_tokens, measured.n_documents) == (3, 2)
     with pytest.raises(MeasurementError, match="both a label and an expert"):
-        domain_specialization([-1, -1, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3)
+        measure_domain_specialization([-1, -1, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3)
 
 
 def test_domain_p_values_are_uniform():
     found = np.array([
-        domain_specialization(
-            planted.codes, planted.experts, planted.documents, num_labels=3, num_experts=4, draws=39, seed=seed
+        measure_domain_specialization(
+            planted.codes, planted.experts, planted.documents, num_labels=3, num_experts=4, permutations=39, seed=seed
         ).p_value[0, 0]
         for seed in range(400)
         for planted in [plant_document_labels(
@@ -171,8 +171,8 @@ def trace(planted):
         {"document": planted.documents, "sequence": planted.documents, "position": np.tile(np.arange(30), 40),
          "token_id": planted.words}
     )  # fmt: skip
-    shadow = np.random.default_rng(1).integers(0, 4, (1200, 1)).astype(np.int16)
-    return PlantedText(tokens, {2: planted.experts, 5: shadow}, num_experts=4, shadows={2: shadow, 5: shadow})
+    control = np.random.default_rng(1).integers(0, 4, (1200, 1)).astype(np.int16)
+    return PlantedText(tokens, {2: planted.experts, 5: control}, num_experts=4, random_routers={2: control, 5: control})
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def annotation(planted):
 
 @pytest.fixture(scope="module")
 def frame(trace, annotation):
-    return specialization_details(trace, annotation, draws=39)
+    return measure_details(trace, annotation, permutations=39)
 
 
 def test_rows_of_labels_of_tokens(frame):
@@ -190,7 +190,7 @@ def test_rows_of_labels_of_tokens(frame):
     assert set(frame["run"]) == {"words"}
     assert set(frame["label_set"]) == {"upos"}
     assert not frame.duplicated(["routing", "layer", "expert", "label", "metric"]).any()
-    own = frame[(frame["layer"] == 2) & (frame["routing"] == "shadow")]
+    own = frame[(frame["layer"] == 2) & (frame["routing"] == "random")]
     assert own.groupby("metric").size().to_dict() == {
         "conditional_information": 1,
         "ambiguous_mutual_information": 1,
@@ -206,19 +206,21 @@ def test_rows_of_labels_of_tokens(frame):
 
 def test_rows_hold_what_the_arrays_gave(frame, planted, trace, annotation):
     rows = frame[(frame["layer"] == 2) & (frame["routing"] == "learned") & frame["label"].isna()].set_index("metric")
-    beyond = conditional_information(*planted.arrays, level="token", draws=39, num_labels=4, num_experts=4)
+    beyond = measure_conditional_information(
+        *planted.arrays, level="token", permutations=39, num_labels=4, num_experts=4
+    )
     for column in ("value", "ci_low", "ci_high", "null_mean", "p_value", "n_tokens"):
         assert rows.loc["conditional_information", column] == getattr(beyond.conditional_information, column)
         assert rows.loc["ambiguous_mutual_information", column] == getattr(beyond.mutual_information, column)
     following = next_codes(planted.codes, trace.tokens())
     after = measure_layer(
-        following, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, draws=39
+        following, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, permutations=39
     )
     assert rows.loc["next_token_uncertainty_coefficient", "value"] == after.uncertainty_coefficient.value
     assert rows.loc["next_token_mutual_information", "n_tokens"] == 1160
     later = np.where(trace.tokens()["position"] == 0, -1, planted.codes)
     without = measure_layer(
-        later, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, draws=0
+        later, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, permutations=0
     )
     assert rows.loc["uncertainty_coefficient_without_first", "value"] == without.uncertainty_coefficient.value
     assert rows.loc["conditional_information", "ci_low"] < planted.conditional
@@ -230,14 +232,14 @@ def test_rows_hold_what_the_arrays_gave(frame, planted, trace, annotation):
 
 
 def test_skipped_positions_are_told(trace, annotation):
-    skipped = specialization_details(trace, drop_positions(annotation, trace.tokens(), 2), draws=9)
+    skipped = measure_details(trace, drop_positions(annotation, trace.tokens(), 2), permutations=9)
     assert skipped.loc[skipped["metric"] == "skipped_positions", "value"].tolist() == [2]
     assert (skipped.loc[skipped["metric"] == "next_token_mutual_information", "n_tokens"] == 1120).all()
 
 
 def test_rows_of_labels_of_documents(trace):
     codes = np.random.default_rng(0).integers(0, 2, 40).astype(np.int32)
-    frame = specialization_details(trace, Annotation("theme", "document", ("a", "b", "c"), codes), draws=39)
+    frame = measure_details(trace, Annotation("theme", "document", ("a", "b", "c"), codes), permutations=39)
     own = frame[(frame["layer"] == 5) & (frame["routing"] == "learned")]
     assert own.groupby("metric").size().to_dict() == {
         "conditional_information": 1,
@@ -251,15 +253,15 @@ def test_rows_of_labels_of_documents(trace):
 
 def test_a_trace_without_token_ids_has_the_other_rows(planted, annotation):
     bare = PlantedTrace(planted.documents, {2: planted.experts}, num_experts=4)
-    frame = specialization_details(bare, annotation, draws=9)
+    frame = measure_details(bare, annotation, permutations=9)
     assert not frame["metric"].str.contains("conditional|ambiguous|first").any()
     assert "next_token_mutual_information" in set(frame["metric"])
     unknown = PlantedText(
         pd.DataFrame({"document": planted.documents, "token_id": -1}), {2: planted.experts}, num_experts=4
     )
-    pd.testing.assert_frame_equal(specialization_details(unknown, annotation, draws=9, run="planted"), frame)
+    pd.testing.assert_frame_equal(measure_details(unknown, annotation, permutations=9, run="planted"), frame)
 
 
 def test_an_annotation_that_does_not_fit(trace):
     with pytest.raises(MeasurementError, match="should label 1200 tokens of the trace, got 3"):
-        specialization_details(trace, Annotation("upos", "token", ("a",), np.zeros(3, np.int32)))
+        measure_details(trace, Annotation("upos", "token", ("a",), np.zeros(3, np.int32)))

@@ -10,10 +10,10 @@ from sklearn.metrics import mutual_info_score
 
 from planted.words import information_of, plant_topic_words, plant_word_noise, plant_words
 from specialize.errors import MeasurementError
-from specialize.measure import assign_blocks, conditional_information, p_values, spread_mass
-from specialize.measure.conditional import find_ambiguous
-from specialize.measure.nulls import Observations
-from specialize.measure.type_runs import sort_by_type
+from specialize.measure import assign_blocks, measure_conditional_information, p_values, spread_mass
+from specialize.measure.base.nulls import Observations
+from specialize.measure.estimators.conditional import find_ambiguous
+from specialize.measure.estimators.type_runs import sort_by_type
 
 RNG = np.random.default_rng(5)
 WORDS = np.array([0.3, 0.25, 0.2, 0.15, 0.1])
@@ -24,7 +24,9 @@ CONTEXTUAL = 0.6 * LEXICAL + 0.4 * np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 
 
 
 def measure(planted, **options):
-    return conditional_information(*planted.arrays, **{"level": "token", "draws": 39, **planted.sizes, **options})
+    return measure_conditional_information(
+        *planted.arrays, **{"level": "token", "permutations": 39, **planted.sizes, **options}
+    )
 
 
 def scattered(seed=0, tokens=600, slots=2):
@@ -69,9 +71,9 @@ def by_hand(codes, words, experts, documents, weights, rule, *, num_blocks=7, mi
 @pytest.mark.parametrize("rule", ["selection", "gate", "first"])
 def test_values_and_intervals_are_those_of_dense_tables(rule):
     codes, words, experts, documents, weights = scattered()
-    measured = conditional_information(
+    measured = measure_conditional_information(
         codes, words, experts, documents, level="token", num_labels=3, num_experts=5, rule=rule, weights=weights,
-        num_blocks=7, draws=0,
+        num_blocks=7, permutations=0,
     )  # fmt: skip
     value, reach = by_hand(codes, words, experts, documents, weights, rule)
     three = (measured.conditional_information, measured.mutual_information, measured.word_information)
@@ -83,7 +85,7 @@ def test_values_and_intervals_are_those_of_dense_tables(rule):
 
 def test_it_is_the_mean_of_scikit_learns_information_within_words():
     planted = plant_words(WORDS, LABELS, CONTEXTUAL, num_documents=20, tokens_per_document=50)
-    plain = measure(planted, num_blocks=1, draws=0).conditional_information
+    plain = measure(planted, num_blocks=1, permutations=0).conditional_information
     expected = 0.0
     for word in range(5):
         own = planted.words == word
@@ -96,7 +98,7 @@ def test_it_is_the_mean_of_scikit_learns_information_within_words():
 def test_a_lexical_router_has_no_information_beyond_the_word():
     planted = plant_words(WORDS, LABELS, LEXICAL, num_documents=150, tokens_per_document=60, seed=3)
     assert planted.conditional == pytest.approx(0, abs=1e-12)
-    measured = measure(planted, draws=99)
+    measured = measure(planted, permutations=99)
     alone, beyond = measured.mutual_information, measured.conditional_information
     assert alone.ci_low > 0.1
     assert alone.p_value == pytest.approx(1 / 100)
@@ -110,7 +112,7 @@ def test_a_lexical_router_has_no_information_beyond_the_word():
 
 def test_nor_has_one_in_documents_that_differ():
     planted = plant_word_noise(num_documents=200, tokens_per_document=60, seed=4)
-    measured = measure(planted, draws=99)
+    measured = measure(planted, permutations=99)
     assert measured.mutual_information.ci_low > 0
     assert measured.conditional_information.p_value > 0.05
     assert measured.conditional_information.null_mean < 0.002
@@ -121,7 +123,7 @@ def test_a_contextual_router_is_above_both_nulls(concentration):
     planted = plant_words(
         WORDS, LABELS, CONTEXTUAL, num_documents=150, tokens_per_document=60, concentration=concentration, seed=3
     )
-    measured = measure(planted, draws=99)
+    measured = measure(planted, permutations=99)
     for estimate, truth in (
         (measured.conditional_information, planted.conditional),
         (measured.mutual_information, planted.marginal),
@@ -140,7 +142,7 @@ def test_intervals_cover_the_planted_truth():
         planted = plant_words(
             WORDS, LABELS, CONTEXTUAL, num_documents=60, tokens_per_document=40, concentration=15, seed=seed
         )
-        beyond = measure(planted, draws=0).conditional_information
+        beyond = measure(planted, permutations=0).conditional_information
         covered.append(beyond.ci_low < planted.conditional < beyond.ci_high)
     assert 0.90 <= np.mean(covered) <= 0.99
 
@@ -153,12 +155,14 @@ def one_thread():
     numba.set_num_threads(before)
 
 
-def rejections(plant, level, count, *, draws=39):
+def rejections(plant, level, count, *, permutations=39):
     found = []
     for seed in range(count):
         planted = plant(seed)
         found.append(
-            measure(planted, level=level, draws=draws, num_blocks=10, seed=seed).conditional_information.p_value
+            measure(
+                planted, level=level, permutations=permutations, num_blocks=10, seed=seed
+            ).conditional_information.p_value
         )
     return np.array(found)
 
@@ -212,7 +216,7 @@ def runs_of(planted):
 def test_exchange_moves_whole_documents_and_keeps_each_words_labels():
     planted = plant_word_noise(num_documents=30, tokens_per_document=40, seed=1)
     tokens = runs_of(planted)
-    ((_, drawn),) = tokens.exchange(draws=20, seed=0)
+    ((_, drawn),) = tokens.exchange(permutations=20, seed=0)
     cells = list(pairwise(tokens.cells))
     word_of = np.searchsorted(tokens.starts, tokens.cells[:-1], side="right")
     moved = 0
@@ -248,9 +252,9 @@ def test_renaming_changes_nothing(seed):
     codes, words, experts, documents, _ = scattered(seed)
     rng = np.random.default_rng(seed)
     label_names, word_names, names = rng.permutation(3), rng.permutation(25), rng.permutation(5)
-    options = {"level": "token", "num_labels": 3, "num_experts": 5, "draws": 0}
-    one = conditional_information(codes, words, experts, documents, **options)
-    other = conditional_information(
+    options = {"level": "token", "num_labels": 3, "num_experts": 5, "permutations": 0}
+    one = measure_conditional_information(codes, words, experts, documents, **options)
+    other = measure_conditional_information(
         np.where(codes < 0, -1, label_names[codes]), np.where(words < 0, -1, word_names[words]),
         np.where(experts < 0, -1, names[experts]), documents, **options,
     )  # fmt: skip
@@ -262,8 +266,8 @@ def test_renaming_changes_nothing(seed):
 def test_all_informations_agree_by_the_chain_rule():
     """I(E;W) + I(E;Y|W) is what word and label tell together: a type for each pair of them tells the same."""
     codes, words, experts, documents, _ = scattered(4)
-    options = {"level": "token", "num_labels": 3, "num_experts": 5, "draws": 0, "num_blocks": 1}
-    one = conditional_information(codes, words, experts, documents, **options)
+    options = {"level": "token", "num_labels": 3, "num_experts": 5, "permutations": 0, "num_blocks": 1}
+    one = measure_conditional_information(codes, words, experts, documents, **options)
     kept = find_ambiguous(words, codes)
     pairs = np.where(kept, 3 * words + codes, -1)
     chosen, masses = spread_mass(experts)
@@ -278,15 +282,15 @@ def test_all_informations_agree_by_the_chain_rule():
 
 def test_documents_that_carry_the_label():
     planted = plant_topic_words(num_documents=200, tokens_per_document=40, contextual=1.0, seed=2)
-    measured = measure(planted, level="document", draws=99)
+    measured = measure(planted, level="document", permutations=99)
     assert measured.conditional_information.p_value == pytest.approx(1 / 100)
     lexical = plant_topic_words(num_documents=200, tokens_per_document=40, effect=0.0, seed=2)
-    measured = measure(lexical, level="document", draws=99)
+    measured = measure(lexical, level="document", permutations=99)
     assert measured.mutual_information.p_value == pytest.approx(1 / 100)
     assert measured.conditional_information.p_value > 0.05
-    tokens = measure(lexical, draws=0, level="document").conditional_information
-    spread = conditional_information(
-        lexical.codes[lexical.documents], *lexical.arrays[1:], level="token", draws=0, **lexical.sizes
+    tokens = measure(lexical, permutations=0, level="document").conditional_information
+    spread = measure_conditional_information(
+        lexical.codes[lexical.documents], *lexical.arrays[1:], level="token", permutations=0, **lexical.sizes
     )
     assert (spread.conditional_information.value, spread.conditional_information.ci_low) == (
         tokens.value,
@@ -306,12 +310,12 @@ def test_misfits_are_named():
     codes, words, experts, documents, _ = scattered()
     options = {"level": "token", "num_labels": 3, "num_experts": 5}
     with pytest.raises(MeasurementError, match="of one length, got 600, 599, 600 and 600"):
-        conditional_information(codes, words[1:], experts, documents, **options)
+        measure_conditional_information(codes, words[1:], experts, documents, **options)
     with pytest.raises(MeasurementError, match="whose type occurs 1000 times with 2 labels, got none"):
-        conditional_information(codes, words, experts, documents, min_count=1000, **options)
+        measure_conditional_information(codes, words, experts, documents, min_count=1000, **options)
     with pytest.raises(MeasurementError, match="codes must be below 2"):
-        conditional_information(codes, words, experts, documents, **{**options, "num_labels": 2})
+        measure_conditional_information(codes, words, experts, documents, **{**options, "num_labels": 2})
     with pytest.raises(MeasurementError, match="level must be token or document, got 'word'"):
-        conditional_information(codes, words, experts, documents, **{**options, "level": "word"})
+        measure_conditional_information(codes, words, experts, documents, **{**options, "level": "word"})
     with pytest.raises(MeasurementError, match="in document order"):
-        conditional_information(codes, words, experts, documents[::-1], **options)
+        measure_conditional_information(codes, words, experts, documents[::-1], **options)

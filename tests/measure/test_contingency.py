@@ -3,9 +3,9 @@ import pytest
 
 from planted import plant_channel
 from planted.stored import store_trace
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure import assign_blocks, contingency_tables, count_blocks
+from specialize.measure import assign_blocks, count_blocks, count_contingency_tables
 from specialize.trace import open_trace
 
 
@@ -25,7 +25,7 @@ def stored(tmp_path, request):
 def test_tables_are_those_of_the_arrays(stored):
     trace, planted, experts = stored
     codes = np.where(np.arange(len(planted.codes)) % 5 == 0, -1, planted.codes).astype(np.int32)
-    tables = contingency_tables(trace, Annotation("upos", "token", ("a", "b", "c"), codes))
+    tables = count_contingency_tables(trace, Annotation("upos", "token", ("a", "b", "c"), codes))
     assert list(tables) == [router.name for router in trace.layers]
     blocks = assign_blocks(70)
     for table, chosen in zip(tables.values(), (experts, experts[::-1]), strict=True):
@@ -40,11 +40,11 @@ def test_tables_are_those_of_the_arrays(stored):
 def test_a_label_of_a_document_is_given_to_its_tokens(stored):
     trace, planted, experts = stored
     codes = (np.arange(70) % 2).astype(np.int32)
-    (table, _) = contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes)).values()
+    (table, _) = count_contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes)).values()
     routed = (experts >= 0).any(axis=1)
     np.testing.assert_allclose(table.sum(axis=(0, 2)), np.bincount(codes[planted.documents[routed]]))
     with pytest.raises(MeasurementError, match="should label 70 documents of the trace, got 69"):
-        contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes[1:]))
+        count_contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes[1:]))
 
 
 def test_experts_that_the_layer_has_not_are_refused(tmp_path):
@@ -52,4 +52,4 @@ def test_experts_that_the_layer_has_not_are_refused(tmp_path):
     store_trace(tmp_path / "run", documents, {0: np.full((12, 2), 6)}, num_experts=4)
     labels = Annotation("upos", "token", ("a",), np.zeros(12, dtype=np.int32))
     with pytest.raises(MeasurementError, match=r"expected experts below 4 in layers\.0, got others"):
-        contingency_tables(open_trace(tmp_path / "run"), labels)
+        count_contingency_tables(open_trace(tmp_path / "run"), labels)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from specialize.errors import MeasurementError
 from specialize.measure import assign_blocks, count_blocks, spread_mass
-from specialize.measure.counting import count_permuted, count_shifted
+from specialize.measure.base.counting import count_permuted, count_shifted
 
 LABELS, EXPERTS, BLOCKS = 4, 5, 3
 

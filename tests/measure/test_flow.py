@@ -22,7 +22,7 @@ def test_a_planted_channel_is_recovered():
     share = truth / -(following @ np.log2(following))
     held = np.zeros(3)
     for seed in range(40):
-        flow = measure_flow(*plant_flow(seed), num_experts=3, num_following=4, draws=9)
+        flow = measure_flow(*plant_flow(seed), num_experts=3, num_following=4, permutations=9)
         held += [
             flow.mutual_information.ci_low < truth < flow.mutual_information.ci_high,
             flow.uncertainty_coefficient.ci_low < share < flow.uncertainty_coefficient.ci_high,
@@ -36,7 +36,7 @@ def test_a_planted_channel_is_recovered():
 
 def test_the_same_choices_in_two_layers_share_all_they_have():
     experts = np.stack([np.arange(600) % 4, (np.arange(600) + 1) % 4], axis=1)
-    flow = measure_flow(experts, experts, np.arange(600) // 10, num_experts=4, num_following=4, draws=9)
+    flow = measure_flow(experts, experts, np.arange(600) // 10, num_experts=4, num_following=4, permutations=9)
     assert flow.uncertainty_coefficient.value == pytest.approx(1)
     assert flow.mutual_information.value == pytest.approx(2)
     np.testing.assert_allclose(flow.transitions.value, np.eye(4))
@@ -45,7 +45,7 @@ def test_the_same_choices_in_two_layers_share_all_they_have():
 def test_layers_without_relation_are_within_their_null():
     planted = plant_noise(SHARES, CHANNEL[1], num_documents=60, tokens_per_document=50, seed=3)
     flow = measure_flow(
-        planted.codes[:, None], planted.experts, planted.documents, num_experts=3, num_following=4, draws=99
+        planted.codes[:, None], planted.experts, planted.documents, num_experts=3, num_following=4, permutations=99
     )
     assert flow.mutual_information.p_value > 0.05
     assert flow.mutual_information.ci_low < 0 < flow.mutual_information.ci_high

@@ -3,14 +3,16 @@ import pytest
 
 from planted import plant_channel, plant_document_labels, plant_noise
 from specialize.errors import MeasurementError
-from specialize.measure import count_blocks, information, layer, measure_layer
+from specialize.measure import count_blocks, measure_layer
+from specialize.measure.base import information
+from specialize.measure.estimators import layer
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.0, 0.1, 0.2, 0.7]])
 
 
 def measure(planted, level="token", **options):
-    options = {"draws": 39, **options}
+    options = {"permutations": 39, **options}
     return measure_layer(
         planted.codes,
         planted.experts,
@@ -69,7 +71,7 @@ def test_a_planted_document_channel_is_recovered(by_sequence):
 
 def test_clustered_noise_is_no_information():
     planted = plant_noise(SHARES, CHANNEL[0], num_documents=100, tokens_per_document=100, seed=1)
-    measured = measure(planted, draws=99)
+    measured = measure(planted, permutations=99)
     estimate = measured.mutual_information
     assert estimate.ci_low < 0 < estimate.ci_high
     assert estimate.value < information.mutual_information(measured.table)
@@ -82,7 +84,7 @@ def test_constant_routing_within_documents_is_as_extreme_as_every_shift():
     documents = np.repeat(np.arange(40), 30)
     experts = rng.permuted(np.tile(np.arange(6), (40, 1)), axis=1)[documents, :3]
     measured = measure_layer(
-        rng.integers(0, 4, 1200), experts, documents, level="token", num_labels=4, num_experts=6, draws=50
+        rng.integers(0, 4, 1200), experts, documents, level="token", num_labels=4, num_experts=6, permutations=50
     )
     assert measured.mutual_information.p_value == 1.0
     assert measured.uncertainty_coefficient.p_value == 1.0
@@ -110,7 +112,7 @@ def test_observed_table_is_the_counted_one():
 def test_document_usage_is_the_mean_of_its_tokens():
     experts = np.array([[0, 1], [0, -1], [2, 0], [-1, -1], [1, 2], [1, 2]])
     measured = measure_layer(
-        [0, 1, 1, -1], experts, [0, 0, 1, 1, 2, 3], level="document", num_labels=2, num_experts=3, draws=0
+        [0, 1, 1, -1], experts, [0, 0, 1, 1, 2, 3], level="document", num_labels=2, num_experts=3, permutations=0
     )
     np.testing.assert_allclose(measured.table, [[0.75, 0.25, 0.0], [0.5, 0.5, 1.0]])
     assert (measured.load.n_tokens, measured.load.n_documents) == (4, 3)
@@ -124,7 +126,7 @@ def test_unlabelled_tokens_play_no_part():
     codes[:20] = -1  # a whole document
     kept = codes >= 0
     whole = measure_layer(
-        codes, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, draws=20
+        codes, planted.experts, planted.documents, level="token", num_labels=4, num_experts=4, permutations=20
     )
     alone = measure_layer(
         codes[kept],
@@ -133,7 +135,7 @@ def test_unlabelled_tokens_play_no_part():
         level="token",
         num_labels=4,
         num_experts=4,
-        draws=20,
+        permutations=20,
     )
     assert whole.mutual_information == alone.mutual_information
     assert whole.mutual_information.n_documents == 29
@@ -159,7 +161,7 @@ def test_too_few_documents_leave_intervals_open(level, num_documents):
         level=level,
         num_labels=2,
         num_experts=3,
-        draws=5,
+        permutations=5,
     )
     estimate = measured.mutual_information
     assert np.isfinite(estimate.value)
@@ -177,7 +179,7 @@ def test_a_single_label_holds_no_information():
         level="token",
         num_labels=4,
         num_experts=4,
-        draws=9,
+        permutations=9,
     )
     assert measured.mutual_information.value == pytest.approx(0.0, abs=1e-9)
     assert measured.mutual_information.p_value == 1.0
@@ -190,9 +192,9 @@ def test_a_single_label_holds_no_information():
 def test_a_dead_expert_is_undefined_and_harms_nothing():
     planted = plant_channel(SHARES, CHANNEL, num_documents=20, tokens_per_document=50)
     wider = measure_layer(
-        planted.codes, planted.experts, planted.documents, level="token", num_labels=4, num_experts=5, draws=9
+        planted.codes, planted.experts, planted.documents, level="token", num_labels=4, num_experts=5, permutations=9
     )
-    assert wider.mutual_information == measure(planted, draws=9).mutual_information
+    assert wider.mutual_information == measure(planted, permutations=9).mutual_information
     assert wider.load.value[4] == 0
     assert np.isnan(wider.specific_information[4].value)
     assert np.isnan(wider.specific_information[4].p_value)
@@ -224,4 +226,4 @@ def test_misfits_are_named(change, message):
     }
     codes, experts, documents = (np.array(arguments.pop(name)) for name in ("codes", "experts", "documents"))
     with pytest.raises(MeasurementError, match=message):
-        measure_layer(codes, experts, documents, num_labels=2, num_experts=2, draws=3, **arguments)
+        measure_layer(codes, experts, documents, num_labels=2, num_experts=2, permutations=3, **arguments)

@@ -4,7 +4,7 @@ import pytest
 from planted.stacks import StackedRun, StackRouter
 from planted.streams import PlantedRun
 from specialize.errors import MeasurementError
-from specialize.measure.matching import check_same_corpus, pair_routers, same_tokens
+from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
 
 DOCUMENTS = np.array([0, 0, 1], dtype=np.int32)
 EXPERTS = np.zeros((3, 1), dtype=np.int16)
@@ -65,19 +65,19 @@ def test_routers_are_paired_by_stack_number_and_order_not_by_name():
     ]
 
 
-def test_shadows_are_paired_with_shadows_where_both_traces_have_them():
-    one = stacked(router(0, "a"), router(0, "a", routing="shadow"))
-    other = stacked(router(0, "b"), router(0, "b", routing="shadow"))
-    assert pairs(one, other) == [("learned", "a", "b"), ("shadow", "a", "b")]
+def test_random_routers_are_paired_with_shadows_where_both_traces_have_them():
+    one = stacked(router(0, "a"), router(0, "a", routing="random"))
+    other = stacked(router(0, "b"), router(0, "b", routing="random"))
+    assert pairs(one, other) == [("learned", "a", "b"), ("random", "a", "b")]
     assert pairs(one, stacked(router(0, "b"))) == [("learned", "a", "b")]
 
 
-def test_in_one_trace_each_router_has_its_own_shadow():
-    shadows = [router(0, name, routing="shadow") for name in ("down", "up")]
-    own = stacked(router(0, "up"), router(0, "down"), router(1, "none"), *shadows)
-    assert pairs(own, None) == [("learned − shadow", "up", "up"), ("learned − shadow", "down", "down")]
+def test_in_one_trace_each_router_has_its_own_control():
+    random_routers = [router(0, name, routing="random") for name in ("down", "up")]
+    own = stacked(router(0, "up"), router(0, "down"), router(1, "none"), *random_routers)
+    assert pairs(own, None) == [("learned − random", "up", "up"), ("learned − random", "down", "down")]
 
 
-def test_shadows_beside_no_router_are_none():
-    with pytest.raises(MeasurementError, match="expected shadow routers to compare with, got none"):
-        pairs(stacked(router(0, "a"), router(7, "b", routing="shadow")), None)
+def test_random_routers_beside_no_router_are_none():
+    with pytest.raises(MeasurementError, match="expected random routers to compare with, got none"):
+        pairs(stacked(router(0, "a"), router(7, "b", routing="random")), None)

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from specialize.errors import MeasurementError
-from specialize.measure import draw_permutations, draw_shifts, nulls, p_values
+from specialize.measure import draw_permutations, draw_shifts, p_values
+from specialize.measure.base import nulls
 
 
 def test_shifts_are_uniform_and_hold_the_identity():
-    shifts = draw_shifts([1, 4, 10], draws=6000, seed=0)
+    shifts = draw_shifts([1, 4, 10], permutations=6000, seed=0)
     assert shifts.dtype == np.int32
     assert not shifts[:, 0].any()
     for document, length in ((1, 4), (2, 10)):
@@ -16,7 +17,7 @@ def test_shifts_are_uniform_and_hold_the_identity():
 
 
 def test_permutations_are_permutations():
-    drawn = draw_permutations(7, draws=50, seed=0)
+    drawn = draw_permutations(7, permutations=50, seed=0)
     assert drawn.shape == (50, 7)
     np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(7), (50, 1)))
     assert len(np.unique(drawn, axis=0)) > 40
@@ -25,8 +26,8 @@ def test_permutations_are_permutations():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda seed: draw_shifts([5] * 9, draws=3, seed=seed),
-        lambda seed: draw_permutations(9, draws=3, seed=seed),
+        lambda seed: draw_shifts([5] * 9, permutations=3, seed=seed),
+        lambda seed: draw_permutations(9, permutations=3, seed=seed),
     ],
 )
 def test_seeds_repeat(draw):
@@ -58,14 +59,14 @@ def test_batches_hold_every_draw_once(monkeypatch):
         starts=np.arange(5, dtype=np.int64),
         blocks=np.arange(4, dtype=np.int32),
     )
-    batches = list(nulls.permuted_tables(observations, shape=(4, 2, 3), draws=10, seed=0))
+    batches = list(nulls.permuted_tables(observations, shape=(4, 2, 3), permutations=10, seed=0))
     assert [len(tables) for _, tables in batches] == [4, 4, 2]
     assert [batch.start for batch, _ in batches] == [0, 4, 8]
     monkeypatch.undo()
-    ((_, at_once),) = nulls.permuted_tables(observations, shape=(4, 2, 3), draws=10, seed=0)
+    ((_, at_once),) = nulls.permuted_tables(observations, shape=(4, 2, 3), permutations=10, seed=0)
     np.testing.assert_array_equal(np.concatenate([tables for _, tables in batches]), at_once)
 
 
 def test_draws_cannot_be_negative():
-    with pytest.raises(MeasurementError, match="draws must be at least 0, got -1"):
-        draw_shifts([3], draws=-1, seed=0)
+    with pytest.raises(MeasurementError, match="permutations must be at least 0, got -1"):
+        draw_shifts([3], permutations=-1, seed=0)

@@ -75,7 +75,9 @@ def test_counting_as_scikit_learn_counts_tokens(seed, top_k, labels, experts):
 
 def measure(codes, experts, **options):
     documents = np.arange(len(codes)) // 20
-    return measure_layer(codes, experts, documents, level="token", num_labels=5, num_experts=7, draws=9, **options)
+    return measure_layer(
+        codes, experts, documents, level="token", num_labels=5, num_experts=7, permutations=9, **options
+    )
 
 
 @given(seeds)

@@ -7,12 +7,12 @@ from sklearn.metrics import accuracy_score
 from planted import PlantedTrace, plant_document_labels
 from planted.paths import PlantedPaths, WordTrace, plant_paths
 from planted.stored import store_trace
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure.cross_validation import Baseline, probe_paths
-from specialize.measure.probe import path_features, probe
-from specialize.measure.schema import RESULT_COLUMNS
-from specialize.measure.word_forms import read_word_forms
+from specialize.measure.estimators.probes import Baseline, probe_paths
+from specialize.measure.results.schema import RESULT_COLUMNS
+from specialize.measure.runs.probes import path_features, probe_trace
+from specialize.measure.runs.word_forms import read_word_forms
 
 LABELS = ("A", "B", "C", "D")
 
@@ -34,8 +34,8 @@ def covers(found, truth):
 def test_planted_accuracies_are_recovered():
     planted = plant_paths(num_documents=60, tokens_per_document=60, noise=0.2, ambiguity=0.4)
     rng = np.random.default_rng(1)
-    shadows = {layer: rng.integers(0, 4, (3600, 1)).astype(np.int16) for layer in range(3)}
-    frame = probe(WordTrace(planted, shadows=shadows), annotate(planted), run="r", draws=1)
+    random_routers = {layer: rng.integers(0, 4, (3600, 1)).astype(np.int16) for layer in range(3)}
+    frame = probe_trace(WordTrace(planted, random_routers=random_routers), annotate(planted), run="r", permutations=1)
     assert list(frame.columns) == list(RESULT_COLUMNS)
     assert set(frame["unit"]) == {"share of tokens"}
     assert set(frame["n_tokens"]) == {3600}
@@ -45,8 +45,8 @@ def test_planted_accuracies_are_recovered():
     assert covers(row(frame, "baseline_accuracy", "word form"), by_word)
     assert covers(row(frame, "probe_beyond_word_form", "linear"), by_path - by_word)
     assert row(frame, "baseline_accuracy", "majority")["value"] == pytest.approx(0.25, abs=0.02)
-    assert row(frame, "probe_accuracy", "linear", "shadow")["value"] == pytest.approx(0.25, abs=0.03)
-    assert row(frame, "selectivity", "linear", "shadow")["value"] < 0.1
+    assert row(frame, "probe_accuracy", "linear", "random")["value"] == pytest.approx(0.25, abs=0.03)
+    assert row(frame, "selectivity", "linear", "random")["value"] < 0.1
     linear, control = row(frame, "probe_accuracy", "linear"), row(frame, "control_accuracy", "linear")
     selectivity = row(frame, "selectivity", "linear")
     assert selectivity["value"] == pytest.approx(linear["value"] - control["value"])
@@ -58,7 +58,7 @@ def test_a_path_that_tells_only_the_word_has_no_selectivity():
     planted = plant_paths(num_documents=40, tokens_per_document=60, noise=0.0, ambiguity=0.0)
     of_words = {0: planted.words[:, None].astype(np.int16)}
     planted = PlantedPaths(planted.codes, planted.words, of_words, planted.documents, 40)
-    frame = probe(WordTrace(planted), annotate(planted), mlp=False)
+    frame = probe_trace(WordTrace(planted), annotate(planted), mlp=False)
     for metric, label in [
         ("probe_accuracy", "linear"),
         ("baseline_accuracy", "word form"),
@@ -109,11 +109,11 @@ def test_word_forms_of_text_and_of_token_ids():
     kind, ids = read_word_forms(WordTrace(planted, with_text=False))
     assert kind == "token id"
     np.testing.assert_array_equal(ids, planted.words)
-    frame = probe(WordTrace(planted, with_text=False), annotate(planted), mlp=False)
+    frame = probe_trace(WordTrace(planted, with_text=False), annotate(planted), mlp=False)
     assert "token id" in set(frame["label"])
     unknown = PlantedTrace(planted.documents, planted.routings, num_experts=4)
     assert read_word_forms(unknown) == (None, None)
-    metrics = set(probe(unknown, annotate(planted), mlp=False)["metric"])
+    metrics = set(probe_trace(unknown, annotate(planted), mlp=False)["metric"])
     assert metrics == {"probe_accuracy", "baseline_accuracy"}
 
 
@@ -132,11 +132,13 @@ def test_dropped_slots_and_rules():
 def test_the_sample_is_capped_and_seeded():
     planted = plant_paths(num_documents=30, tokens_per_document=40, noise=0.2, ambiguity=0.3)
     trace, annotation = WordTrace(planted), annotate(planted)
-    frame = probe(trace, annotation, max_tokens=500, mlp=False, seed=3)
+    frame = probe_trace(trace, annotation, max_tokens=500, mlp=False, seed=3)
     assert set(frame["n_tokens"]) == {500}
-    again = probe(trace, annotation, max_tokens=500, mlp=False, seed=3)
+    again = probe_trace(trace, annotation, max_tokens=500, mlp=False, seed=3)
     np.testing.assert_array_equal(frame["value"], again["value"])
-    assert not np.array_equal(frame["value"], probe(trace, annotation, max_tokens=500, mlp=False, seed=4)["value"])
+    assert not np.array_equal(
+        frame["value"], probe_trace(trace, annotation, max_tokens=500, mlp=False, seed=4)["value"]
+    )
 
 
 SHARES = np.full(4, 0.25)
@@ -150,7 +152,7 @@ def documents_of(strength, seed=0, num_documents=80):
 
 
 def test_labels_of_documents_are_tested_against_permuted_ones():
-    frame = probe(*documents_of(0.7), draws=19, mlp=False)
+    frame = probe_trace(*documents_of(0.7), permutations=19, mlp=False)
     assert set(frame["unit"]) == {"share of documents"}
     linear = row(frame, "probe_accuracy", "linear")
     assert linear["p_value"] == pytest.approx(1 / 20)
@@ -163,7 +165,7 @@ def test_the_permuted_labels_reject_five_percent_of_noise():
     p_values = []
     for seed in range(60):
         trace, annotation = documents_of(0.0, seed, num_documents=30)
-        frame = probe(trace, annotation, draws=19, folds=2, mlp=False, seed=seed)
+        frame = probe_trace(trace, annotation, permutations=19, folds=2, mlp=False, seed=seed)
         p_values.append(row(frame, "probe_accuracy", "linear")["p_value"])
     assert np.mean(np.array(p_values) <= 0.05) <= 0.15
     assert 0.3 <= np.mean(np.array(p_values) <= 0.5) <= 0.7
@@ -180,7 +182,7 @@ def test_mistakes_are_named():
     with pytest.raises(MeasurementError, match="folds must be at least 2, got 1"):
         probe_paths(planted.codes, features, planted.documents, folds=1)
     with pytest.raises(MeasurementError, match="cannot be permuted freely"):
-        probe_paths(planted.codes, features, planted.documents, draws=5)
+        probe_paths(planted.codes, features, planted.documents, permutations=5)
     with pytest.raises(MeasurementError, match="got 19, 20 and 20"):
         probe_paths(planted.codes[1:], features, planted.documents)
     with pytest.raises(MeasurementError, match="experts must be below 2, got 3"):
@@ -188,10 +190,10 @@ def test_mistakes_are_named():
     with pytest.raises(MeasurementError, match="layers with the same tokens, got lengths 20, 19"):
         path_features([planted.routings[0], planted.routings[1][1:]], [4, 4])
     with pytest.raises(MeasurementError, match="should label 20 tokens"):
-        probe(WordTrace(planted), Annotation("upos", "token", LABELS, planted.codes[1:]))
+        probe_trace(WordTrace(planted), Annotation("upos", "token", LABELS, planted.codes[1:]))
     none = Annotation("upos", "token", LABELS, np.full(20, -1, dtype=np.int32))
     with pytest.raises(MeasurementError, match="got 0 and 0"):
-        probe(WordTrace(planted), none)
+        probe_trace(WordTrace(planted), none)
 
 
 @pytest.fixture
@@ -205,14 +207,13 @@ def labels_alone(tmp_path):
 
 
 def test_labels_of_documents_are_measured_without_text(call, labels_alone):
-    from specialize.measure import read_results
-    from specialize.measure.specialization import specialization
+    from specialize.measure import measure_specialization, read_results
 
     run, trace, annotation = labels_alone
-    code, _, err = call("topics", run, "--labels-only", "--draws", 99)
+    code, _, err = call("topics", run, "--labels-only", "--permutations", 99)
     assert code == 0, err
     frame = read_results(run / "topics", "genre")
-    expected = specialization(trace, annotation, run="run", draws=99)
+    expected = measure_specialization(trace, annotation, run="run", permutations=99)
     frame = frame[frame["metric"].isin(expected["metric"])]
     for column in ("value", "ci_low", "null_mean", "p_value"):
         np.testing.assert_allclose(frame[column].astype(float), expected[column].astype(float), rtol=1e-9)
@@ -225,14 +226,14 @@ def test_the_command(call, labels_alone):
     assert (code, out) == (2, "")
     assert "expected labels to predict, found none" in err.splitlines()[-1]
     assert not (run / "probe").exists()
-    assert call("topics", run, "--labels-only", "--draws", 9)[0] == 0
-    code, out, err = call("probe", run, "--draws", 9, "--no-mlp", "--json")
+    assert call("topics", run, "--labels-only", "--permutations", 9)[0] == 0
+    code, out, err = call("probe", run, "--permutations", 9, "--no-mlp", "--json")
     assert code == 0, err
     first = json.loads(out)[0]
     assert (first["metric"], first["label"], first["label_set"]) == ("probe_accuracy", "linear", "genre")
     assert first["p_value"] == pytest.approx(0.1)
     assert {path.name for path in (run / "probe").iterdir()} == {"genre.csv", "genre.parquet"}
-    code, out, _ = call("probe", run, "--label-set", "genre", "--draws", 2, "--no-mlp")
+    code, out, _ = call("probe", run, "--label-set", "genre", "--permutations", 2, "--no-mlp")
     assert code == 0
     assert "probe accuracy" in out
     code, out, err = call("probe", run, "--label-set", "gerne")

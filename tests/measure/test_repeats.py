@@ -8,7 +8,7 @@ from planted import plant_noise
 from planted.streams import SetDistribution, plant_sets
 from specialize.errors import MeasurementError
 from specialize.measure import measure_repeats
-from specialize.measure.repeats import count_repeats, find_runs, repeat_shares
+from specialize.measure.estimators.repeats import count_repeats, find_runs, repeat_shares
 
 SETS = SetDistribution(
     np.array([[0, 1], [1, 0], [2, 0], [3, 2], [1, 3], [4, 5]], dtype=np.int16),
@@ -45,11 +45,11 @@ def test_shares_are_what_a_loop_finds(data):
     experts = np.stack([rng.choice(num_experts, 3, replace=False) for _ in range(tokens)])
     experts[rng.random(experts.shape) < 0.2] = -1
     documents = np.sort(rng.integers(0, 4, tokens))
-    (got,) = measure_repeats(experts, documents, num_experts=num_experts, draws=3, num_blocks=4)
+    (got,) = measure_repeats(experts, documents, num_experts=num_experts, permutations=3, num_blocks=4)
     np.testing.assert_allclose([got.first.value, got.shared.value], shares_by_loop(experts, documents), atol=1e-12)
     names = rng.permutation(num_experts)
     (renamed,) = measure_repeats(
-        np.where(experts >= 0, names[experts], -1), documents, num_experts=num_experts, draws=3, num_blocks=4
+        np.where(experts >= 0, names[experts], -1), documents, num_experts=num_experts, permutations=3, num_blocks=4
     )
     for one, two in [(got.first, renamed.first), (got.shared, renamed.shared)]:
         np.testing.assert_equal(vars(one), vars(two))
@@ -70,7 +70,7 @@ def test_even_routing_repeats_as_mixtrals_chance_says():
     rng = np.random.default_rng(0)
     experts = rng.random((200_000, 8)).argsort(axis=1)[:, :2]
     documents = np.repeat(np.arange(400), 500)
-    (got,) = measure_repeats(experts, documents, num_experts=8, draws=40)
+    (got,) = measure_repeats(experts, documents, num_experts=8, permutations=40)
     for estimate, chance in [(got.first, 0.125), (got.shared, 13 / 28)]:
         assert estimate.value == pytest.approx(chance, abs=0.005)
         assert estimate.null_mean == pytest.approx(chance, abs=0.002)
@@ -82,7 +82,7 @@ def test_even_routing_repeats_as_mixtrals_chance_says():
 @pytest.mark.parametrize("persistence", [0.0, 0.3])
 def test_planted_repeats_are_recovered(persistence):
     experts, documents = plant_sets(SETS, num_documents=300, tokens_per_document=60, persistence=persistence)
-    (got,) = measure_repeats(experts, documents, num_experts=6, draws=49)
+    (got,) = measure_repeats(experts, documents, num_experts=6, permutations=49)
     for estimate, chance in [(got.first, SETS.first_repeat), (got.shared, SETS.any_repeat)]:
         assert estimate.ci_low < persistence + (1 - persistence) * chance < estimate.ci_high
         if persistence:
@@ -94,7 +94,7 @@ def test_planted_repeats_are_recovered(persistence):
 
 def test_documents_of_their_own_mix_are_no_repeats():
     experts, documents = plant_sets(SETS, num_documents=300, tokens_per_document=40, concentration=2, seed=1)
-    (got,) = measure_repeats(experts, documents, num_experts=6, draws=99)
+    (got,) = measure_repeats(experts, documents, num_experts=6, permutations=99)
     assert got.first.value > got.first_chance.ci_high + 0.05  # the load alone would call this repetition
     assert got.first.null_low < got.first.value < got.first.null_high
 
@@ -108,7 +108,7 @@ def test_p_values_are_uniform_when_order_means_nothing():
             np.ones(1), np.full(4, 0.25), num_documents=8, tokens_per_document=25, concentration=2, persistence=0,
             seed=seed,
         )  # fmt: skip
-        (got,) = measure_repeats(planted.experts, planted.documents, num_experts=4, draws=39, seed=seed)
+        (got,) = measure_repeats(planted.experts, planted.documents, num_experts=4, permutations=39, seed=seed)
         p_values.append(got.first.p_value)
     numba.set_num_threads(before)
     assert 0.03 <= np.mean(np.array(p_values) <= 0.05) <= 0.07
@@ -120,7 +120,7 @@ def test_sequences_routed_as_a_whole():
     sequences = np.repeat(np.arange(400), 20)
     documents = sequences // 4
     experts = rng.integers(0, 4, 400)[sequences][:, None]
-    (got,) = measure_repeats(experts, documents, num_experts=4, sequences=sequences, draws=19)
+    (got,) = measure_repeats(experts, documents, num_experts=4, sequences=sequences, permutations=19)
     assert (got.first.value, got.first.null_mean, got.first.p_value) == (1.0, 1.0, 1.0)
     assert got.first_chance.value == pytest.approx(0.25, abs=0.02)
 
@@ -128,10 +128,10 @@ def test_sequences_routed_as_a_whole():
 def test_groups_are_measured_as_if_alone():
     experts, documents = plant_sets(SETS, num_documents=60, tokens_per_document=20, persistence=0.4, seed=2)
     groups = [np.ones(60, bool), np.arange(60) % 3 == 0, np.arange(60) < 10, np.zeros(60, bool)]
-    whole, third, start, nothing = measure_repeats(experts, documents, num_experts=6, groups=groups, draws=29)
-    assert_same(whole, measure_repeats(experts, documents, num_experts=6, draws=29)[0])
+    whole, third, start, nothing = measure_repeats(experts, documents, num_experts=6, groups=groups, permutations=29)
+    assert_same(whole, measure_repeats(experts, documents, num_experts=6, permutations=29)[0])
     own = np.isin(documents, np.flatnonzero(groups[1]))
-    (alone,) = measure_repeats(experts[own], documents[own], num_experts=6, draws=29)
+    (alone,) = measure_repeats(experts[own], documents[own], num_experts=6, permutations=29)
     for name in ("value", "ci_low", "ci_high", "n_tokens", "n_documents"):
         assert getattr(third.shared, name) == getattr(alone.shared, name)
     assert third.shared_chance.ci_low == alone.shared_chance.ci_low
@@ -146,10 +146,10 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_threads():
     before = numba.get_num_threads()
     for threads in {1, before}:
         numba.set_num_threads(threads)
-        measured.append(measure_repeats(experts, documents, num_experts=6, draws=20, seed=3)[0])
+        measured.append(measure_repeats(experts, documents, num_experts=6, permutations=20, seed=3)[0])
     for each in measured:
         assert_same(each, measured[0])
-    (other,) = measure_repeats(experts, documents, num_experts=6, draws=20, seed=4)
+    (other,) = measure_repeats(experts, documents, num_experts=6, permutations=20, seed=4)
     assert other.first.null_mean != measured[0].first.null_mean
 
 

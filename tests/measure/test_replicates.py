@@ -7,9 +7,9 @@ from scipy.stats import entropy, false_discovery_control, ttest_1samp
 from planted import channel_information, plant_document_labels
 from planted.stacks import StackedRun, StackRouter
 from planted.streams import PlantedRun, SetDistribution, plant_sets
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure import compare, estimate_difference, mutual_information, pseudo_values
+from specialize.measure import compare_traces, estimate_difference, mutual_information, pseudo_values
 
 SHARES = np.array([0.5, 0.3, 0.2])
 CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05, 0.1, 0.8]])
@@ -87,7 +87,7 @@ def test_planted_differences_are_covered_layer_by_layer_and_in_the_mean():
             )
             for at, (sets, keep) in enumerate([(ONE, kept[0]), (TWO, kept[1]), (ONE, kept[0])])
         )
-        frame = compare(two_layers(one, third, documents), two_layers(other, third, documents))
+        frame = compare_traces(two_layers(one, third, documents), two_layers(other, third, documents))
         for metric, value in truth.items():
             row, mean = cell(frame, metric), cell(frame, f"mean {metric}", None)
             held[metric] += row["ci_low"] < value < row["ci_high"]
@@ -110,16 +110,16 @@ def test_a_planted_difference_of_information_is_covered():
         labels = Annotation("theme", "document", ("a", "b", "c"), one.codes)
         assert np.array_equal(one.codes, other.codes)
         sides = (PlantedRun(each.documents, {0: each.experts}, num_experts=4) for each in (one, other))
-        row = cell(compare(*sides, [labels]), "difference of mutual_information", 0, "theme")
+        row = cell(compare_traces(*sides, [labels]), "difference of mutual_information", 0, "theme")
         held += row["ci_low"] < truth < row["ci_high"]
     assert held >= 52
 
 
 def test_q_values_are_those_of_one_metric_and_routing(theme, themes):
-    one = two_layers(theme.experts, theme.experts[::-1], theme.documents, shadows={0: theme.experts})
-    two = two_layers(theme.experts[::-1], theme.experts // 2, theme.documents, shadows={0: theme.experts[::-1]})
-    frame = compare(one, two, [themes], margin=0.2)
-    assert set(frame["routing"]) == {"learned", "shadow"}
+    one = two_layers(theme.experts, theme.experts[::-1], theme.documents, random_routers={0: theme.experts})
+    two = two_layers(theme.experts[::-1], theme.experts // 2, theme.documents, random_routers={0: theme.experts[::-1]})
+    frame = compare_traces(one, two, [themes], margin=0.2)
+    assert set(frame["routing"]) == {"learned", "random"}
     for _, rows in frame[frame["p_value"].notna()].groupby(["metric", "routing"]):
         np.testing.assert_allclose(rows["q_value"], false_discovery_control(rows["p_value"].to_numpy()))
 
@@ -129,7 +129,7 @@ def test_the_slot_rule_reaches_both_sides():
     documents = np.repeat(np.arange(20, dtype=np.int32), 12)
     one = np.stack([np.arange(240) % 4, (np.arange(240) + 1) % 4], axis=1).astype(np.int16)
     other = np.stack([np.zeros(240), 1 + np.arange(240) % 3], axis=1).astype(np.int16)
-    frame = compare(two_layers(one, one, documents), two_layers(other, other, documents), rule="first")
+    frame = compare_traces(two_layers(one, one, documents), two_layers(other, other, documents), rule="first")
     assert cell(frame, "difference of load_entropy")["value"] == pytest.approx(2)
 
 
@@ -140,7 +140,7 @@ def test_renaming_experts_is_no_difference():
         "upos", "token", ("a", "b", "c"), np.random.default_rng(0).integers(0, 3, len(experts), np.int32)
     )
     renamed = np.array([2, 0, 3, 1], dtype=np.int16)[experts]
-    frame = compare(
+    frame = compare_traces(
         two_layers(experts, experts, documents), two_layers(renamed, renamed, documents), [labels], margin=0.01
     )
     tested = frame[frame["p_value"].notna()]
@@ -173,7 +173,7 @@ def test_layers_that_dropped_documents_share_their_blocks(theme, themes):
     dropped = np.where(kept[theme.documents][:, None], theme.experts, -1).astype(np.int16)
     back = theme.experts[::-1]
     sides = two_layers(theme.experts, dropped, theme.documents), two_layers(back, back, theme.documents)
-    frame = compare(*sides, [themes], num_blocks=24)
+    frame = compare_traces(*sides, [themes], num_blocks=24)
     rows = [cell(frame, "difference of mutual_information", layer, "theme") for layer in (0, 1)]
     assert [row["n_documents"] for row in rows] == [24, 21]
     assert [row["n_tokens"] for row in rows] == [240, 210]
@@ -211,7 +211,7 @@ def encoder_and_decoder(theme, seed):
 
 
 def test_tokens_that_a_router_never_saw_are_not_counted(theme):
-    frame = compare(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2))
+    frame = compare_traces(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2))
     for name in ("encoder.0", "decoder.0"):
         rows = frame[frame["router"] == name]
         assert len(rows) == 4  # saturation, load entropy, and two repeats
@@ -223,7 +223,7 @@ def test_labels_that_only_one_stack_saw_leave_no_empty_rows(theme):
     where = np.arange(len(theme.documents)) % 10 < 5
     codes = np.where(where, np.arange(len(where)) % 3, -1).astype(np.int32)
     upos = Annotation("upos", "token", ("a", "b", "c"), codes)
-    frame = compare(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2), [upos])
+    frame = compare_traces(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2), [upos])
     labelled = frame[frame["label_set"] == "upos"]
     assert set(labelled["router"]) == {"encoder.0"}
     assert frame["value"].notna().all()
@@ -234,7 +234,7 @@ def test_several_routers_of_one_layer_number_are_compared_each_with_its_own(them
     routers = [StackRouter(3, name, 4, 1) for name in ("up", "down")]
     one = StackedRun(theme.documents, list(zip(routers, (theme.experts, theme.experts // 2), strict=True)))
     other = StackedRun(theme.documents, list(zip(routers, (theme.experts, theme.experts[::-1]), strict=True)))
-    frame = compare(one, other)
+    frame = compare_traces(one, other)
     rows = frame[frame["metric"] == "saturation"].set_index("router")
     assert rows.loc["up", "value"] == 1
     assert rows.loc["down", "value"] == pytest.approx((theme.experts // 2 == theme.experts[::-1]).mean())
@@ -246,8 +246,8 @@ def test_saturation_needs_as_many_experts_and_slots(theme, num_experts, top_k):
     wide = np.concatenate([theme.experts, (theme.experts + 1) % 4], axis=1)[:, :top_k]
     one = StackedRun(theme.documents, [(StackRouter(0, "a", 4, 1), theme.experts)])
     other = StackedRun(theme.documents, [(StackRouter(0, "a", num_experts, top_k), wide)])
-    assert "saturation" not in set(compare(one, other)["metric"])
-    assert "saturation" in set(compare(one, one)["metric"])
+    assert "saturation" not in set(compare_traces(one, other)["metric"])
+    assert "saturation" in set(compare_traces(one, one)["metric"])
 
 
 def test_nothing_left_to_compare_is_said(theme, themes):
@@ -255,7 +255,7 @@ def test_nothing_left_to_compare_is_said(theme, themes):
     sides = [PlantedRun(each.documents, {0: each.experts}, num_experts=4) for each in (theme, other)]
     unlabelled = Annotation("theme", "document", themes.labels, np.full(24, -1, dtype=np.int32))
     with pytest.raises(MeasurementError, match="expected labels of documents that both sides routed, got none"):
-        compare(*sides, [unlabelled])
+        compare_traces(*sides, [unlabelled])
     empty = PlantedRun(theme.documents[:0], {0: theme.experts[:0]}, num_experts=4)
     with pytest.raises(MeasurementError, match="expected tokens in both, got none"):
-        compare(empty, empty)
+        compare_traces(empty, empty)

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from specialize.errors import MeasurementError, OutputError
-from specialize.measure import RESULT_COLUMNS, read_results, results, write_results
+from specialize.measure import RESULT_COLUMNS, read_results, write_results
+from specialize.measure.results import files
 
 
 @pytest.fixture
 def frame():
-    return results.as_results(
+    return files.as_results(
         pd.DataFrame(
             {
                 "run": ["demo", "demo", "demo"],
@@ -39,7 +40,7 @@ def test_frames_come_back_whole(tmp_path, frame):
 
 
 def test_an_empty_frame_comes_back(tmp_path):
-    empty = results.as_results(pd.DataFrame())
+    empty = files.as_results(pd.DataFrame())
     write_results(empty, tmp_path, "none")
     pd.testing.assert_frame_equal(read_results(tmp_path, "none"), empty)
 

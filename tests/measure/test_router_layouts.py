@@ -6,7 +6,7 @@ from scipy.stats import entropy, t
 
 from planted.stacks import StackedRun, StackRouter
 from planted.streams import PlantedRun
-from specialize.measure import measure_coactivation, measure_flow, routing
+from specialize.measure import measure_coactivation, measure_flow, measure_routing
 
 DOCUMENTS = np.repeat(np.arange(30, dtype=np.int32), 12)
 PLACES = np.arange(len(DOCUMENTS))
@@ -24,8 +24,8 @@ def flow_rows(frame):
 def test_a_next_layer_that_merges_experts_is_told_wholly_and_tells_its_part():
     """Every document holds four experts alike; 0, 1 and 2 go on to expert 0, and 3 to expert 1."""
     one, other = column(PLACES % 4), column(PLACES % 4 == 3)
-    onward = measure_flow(one, other, DOCUMENTS, num_experts=4, num_following=2, draws=0)
-    back = measure_flow(other, one, DOCUMENTS, num_experts=2, num_following=4, draws=0)
+    onward = measure_flow(one, other, DOCUMENTS, num_experts=4, num_following=2, permutations=0)
+    back = measure_flow(other, one, DOCUMENTS, num_experts=2, num_following=4, permutations=0)
     merged = entropy([0.75, 0.25], base=2)
     for flow, share in [(onward, 1), (back, merged / 2)]:
         assert flow.mutual_information.value == pytest.approx(merged)
@@ -43,7 +43,12 @@ def test_layers_routed_by_document_leave_the_order_of_tokens_nothing_to_tell(rel
     choice = rng.integers(0, 3, 30)
     following = (choice + 1) % 3 if related else rng.integers(0, 3, 30)
     flow = measure_flow(
-        column(choice[DOCUMENTS]), column(following[DOCUMENTS]), DOCUMENTS, num_experts=3, num_following=3, draws=19
+        column(choice[DOCUMENTS]),
+        column(following[DOCUMENTS]),
+        DOCUMENTS,
+        num_experts=3,
+        num_following=3,
+        permutations=19,
     )
     assert flow.mutual_information.p_value == 1
     assert flow.mutual_information.null_mean == pytest.approx(flow.mutual_information.value)
@@ -52,7 +57,9 @@ def test_layers_routed_by_document_leave_the_order_of_tokens_nothing_to_tell(rel
 
 
 def test_a_next_layer_of_one_expert_has_nothing_to_be_told():
-    flow = measure_flow(column(PLACES % 4), column(np.zeros(360)), DOCUMENTS, num_experts=4, num_following=1, draws=5)
+    flow = measure_flow(
+        column(PLACES % 4), column(np.zeros(360)), DOCUMENTS, num_experts=4, num_following=1, permutations=5
+    )
     assert flow.mutual_information.value == pytest.approx(0, abs=1e-12)
     assert np.isnan(flow.uncertainty_coefficient.value)
 
@@ -60,7 +67,7 @@ def test_a_next_layer_of_one_expert_has_nothing_to_be_told():
 def test_one_decision_for_all_layers_is_one_routing():
     """A model that routes once: every layer has the same rows, and each tells the next all."""
     experts = np.stack([PLACES % 5, (PLACES + 2) % 5], axis=1).astype(np.int16)
-    frame = routing(PlantedRun(DOCUMENTS, {0: experts, 1: experts, 2: experts}, num_experts=5), draws=5)
+    frame = measure_routing(PlantedRun(DOCUMENTS, {0: experts, 1: experts, 2: experts}, num_experts=5), permutations=5)
     first, second = (frame[frame["layer"] == layer].reset_index(drop=True) for layer in (0, 1))
     for name in ("metric", "expert", "value", "ci_low", "ci_high", "null_mean", "p_value"):
         assert first[name].equals(second[name])
@@ -71,7 +78,7 @@ def test_one_decision_for_all_layers_is_one_routing():
 def test_two_routers_of_one_layer_number_are_told_apart_and_follow_each_other():
     routers = [StackRouter(layer, f"{layer}.{name}", 3, 1) for layer in (0, 1) for name in ("up", "down")]
     experts = [column((PLACES + step) % 3) for step in range(4)]
-    frame = routing(StackedRun(DOCUMENTS, list(zip(routers, experts, strict=True))), draws=3)
+    frame = measure_routing(StackedRun(DOCUMENTS, list(zip(routers, experts, strict=True))), permutations=3)
     assert flow_rows(frame) == [
         ("learned", "0.up", "0.down"),
         ("learned", "0.down", "1.up"),
@@ -82,17 +89,17 @@ def test_two_routers_of_one_layer_number_are_told_apart_and_follow_each_other():
 
 
 def test_flow_stays_in_its_stack_and_counts_its_tokens():
-    """Encoder and decoder read tokens of their own; a shadow router follows no router of the model."""
+    """Encoder and decoder read tokens of their own; a random router follows no router of the model."""
     read = (PLACES % 12 < 4)[:, None]
     routers = []
-    for kind in ("learned", "shadow"):
+    for kind in ("learned", "random"):
         for stack, own in (("encoder", read), ("decoder", ~read)):
             for layer in (0, 1):
                 experts = np.where(own, column((PLACES + layer) % 3), -1).astype(np.int16)
                 routers.append((StackRouter(layer, f"{stack}.{layer}", 3, 1, kind, stack), experts))
-    frame = routing(StackedRun(DOCUMENTS, routers), draws=3)
+    frame = measure_routing(StackedRun(DOCUMENTS, routers), permutations=3)
     assert flow_rows(frame) == [
-        (kind, f"{stack}.0", f"{stack}.1") for kind in ("learned", "shadow") for stack in ("encoder", "decoder")
+        (kind, f"{stack}.0", f"{stack}.1") for kind in ("learned", "random") for stack in ("encoder", "decoder")
     ]
     for stack, tokens in (("encoder", 120), ("decoder", 240)):
         rows = frame[frame["router"].str.startswith(stack)]
@@ -107,7 +114,7 @@ def test_of_many_experts_the_most_frequent_partners_are_kept():
         odds = rng.dirichlet(np.ones(num_experts))
         pairs = [rng.choice(num_experts, 2, replace=False, p=odds) for _ in range(360)]
         experts = np.array(pairs, dtype=np.int16)
-        frame = routing(PlantedRun(DOCUMENTS, {0: experts}, num_experts=num_experts), draws=1)
+        frame = measure_routing(PlantedRun(DOCUMENTS, {0: experts}, num_experts=num_experts), permutations=1)
         rows = frame[frame["metric"] == "coactivation"]
         together = np.zeros((num_experts, num_experts))
         for left, right in pairs:

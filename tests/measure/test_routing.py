@@ -4,7 +4,7 @@ from scipy.stats import false_discovery_control
 
 from planted import PlantedTrace, plant_noise
 from planted.streams import PlantedRun, SetDistribution, plant_sets
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
 from specialize.measure import (
     RESULT_COLUMNS,
@@ -12,7 +12,7 @@ from specialize.measure import (
     measure_coactivation,
     measure_flow,
     measure_repeats,
-    routing,
+    measure_routing,
 )
 
 SETS = SetDistribution(np.array([[0, 1], [1, 2], [2, 0], [3, 2]], dtype=np.int16), np.array([0.4, 0.3, 0.2, 0.1]), 4)
@@ -22,8 +22,8 @@ SETS = SetDistribution(np.array([[0, 1], [1, 2], [2, 0], [3, 2]], dtype=np.int16
 def planted():
     layers = [plant_sets(SETS, num_documents=30, tokens_per_document=20, persistence=0.5, seed=s) for s in (0, 1, 2)]
     documents = layers[0][1]
-    one, two, shadow = (experts for experts, _ in layers)
-    return PlantedRun(documents, {2: one, 4: two}, num_experts=4, shadows={2: shadow, 4: shadow})
+    one, two, control = (experts for experts, _ in layers)
+    return PlantedRun(documents, {2: one, 4: two}, num_experts=4, random_routers={2: control, 4: control})
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def theme():
 
 @pytest.fixture(scope="module")
 def frame(planted, theme):
-    return routing(planted, [theme], draws=39)
+    return measure_routing(planted, [theme], permutations=39)
 
 
 def test_rows_of_a_layer(frame):
     assert list(frame.columns) == list(RESULT_COLUMNS)
-    assert frame["routing"].drop_duplicates().tolist() == ["learned", "shadow"]
+    assert frame["routing"].drop_duplicates().tolist() == ["learned", "random"]
     rows = frame[(frame["routing"] == "learned") & (frame["layer"] == 2)]
     repeats = {f"{which}_expert_repeats{end}": 3 for which in ("first", "any") for end in ("", "_chance")}
     assert rows.groupby("metric").size().to_dict() == {
@@ -65,7 +65,7 @@ def test_rows_hold_what_the_arrays_gave(frame, planted):
     rows = frame[(frame["routing"] == "learned") & (frame["layer"] == 2)].set_index("metric")
     balance = measure_balance(one, documents, num_experts=4)
     assert rows.loc["load_peak", "value"] == balance.peak.value
-    (repeats,) = measure_repeats(one, documents, num_experts=4, draws=39)
+    (repeats,) = measure_repeats(one, documents, num_experts=4, permutations=39)
     whole = rows.loc["any_expert_repeats"]
     whole = whole[whole["label"].isna()].iloc[0]
     assert (whole["value"], whole["ci_low"], whole["p_value"]) == (
@@ -77,7 +77,7 @@ def test_rows_hold_what_the_arrays_gave(frame, planted):
     own = pairs[(pairs["expert"] == 1) & (pairs["label"] == "2")].iloc[0]
     expected = measure_coactivation(one, documents, num_experts=4)
     assert (own["value"], own["null_mean"]) == (expected.value[1, 2], expected.null_mean[1, 2])
-    flow = measure_flow(one, two, documents, num_experts=4, num_following=4, draws=39)
+    flow = measure_flow(one, two, documents, num_experts=4, num_following=4, permutations=39)
     steps = rows.loc["transition"]
     step = steps[(steps["expert"] == 3) & (steps["label"] == "0")].iloc[0]
     assert step["value"] == flow.transitions.value[0, 3]
@@ -97,7 +97,7 @@ def test_persistence_is_found_and_shadows_are_apart(frame):
 def test_many_experts_keep_their_most_frequent_partners():
     noise = plant_noise(np.ones(1), np.full(100, 0.01), num_documents=20, tokens_per_document=400)
     trace = PlantedTrace(noise.documents, {0: noise.experts, 1: noise.experts}, num_experts=noise.num_experts)
-    frame = routing(trace, draws=3)
+    frame = measure_routing(trace, permutations=3)
     steps = frame[frame["metric"] == "transition"]
     assert steps.groupby("expert").size().max() <= 64
     assert (steps.loc[steps["value"] == 1].groupby("expert").size() == 1).all()
@@ -105,10 +105,10 @@ def test_many_experts_keep_their_most_frequent_partners():
 
 def test_a_trace_without_tokens_or_layers_is_refused():
     with pytest.raises(MeasurementError, match="expected a trace with tokens and a routed layer"):
-        routing(PlantedTrace(np.zeros(3, np.int32), {}, num_experts=2))
+        measure_routing(PlantedTrace(np.zeros(3, np.int32), {}, num_experts=2))
 
 
 def test_labels_that_do_not_fit_are_refused(planted, theme):
     short = Annotation("theme", "document", theme.labels, theme.codes[1:])
     with pytest.raises(MeasurementError, match="should label 30 documents of the trace, got 29"):
-        routing(planted, [short])
+        measure_routing(planted, [short])

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from planted import PlantedTrace, plant_channel, plant_document_labels, plant_noise
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure import RESULT_COLUMNS, measure_layer, specialization
+from specialize.measure import RESULT_COLUMNS, measure_layer, measure_specialization
 
 SHARES = np.array([0.5, 0.3, 0.2])
 CHANNEL = np.array([[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]])
@@ -34,7 +34,7 @@ def annotation(planted):
 
 @pytest.fixture(scope="module")
 def frame(trace, annotation):
-    return specialization(trace, annotation, draws=49)
+    return measure_specialization(trace, annotation, permutations=49)
 
 
 def test_frame_has_the_schema(frame):
@@ -75,7 +75,7 @@ def test_rows_hold_what_the_layer_measured(frame, planted):
         level="token",
         num_labels=4,
         num_experts=3,
-        draws=49,
+        permutations=49,
     )
     layer = frame[frame["layer"] == 7].set_index("metric")
     row = layer.loc["mutual_information"]
@@ -109,17 +109,19 @@ def test_the_largest_over_layers_is_one_row(frame):
     assert pd.isna(largest["ci_kind"])
 
 
-def test_shadow_routers_are_measured_beside_the_models_own(planted, annotation, frame):
+def test_random_router_routers_are_measured_beside_the_models_own(planted, annotation, frame):
     noise = plant_noise(SHARES, CHANNEL[0], num_documents=40, tokens_per_document=30)
     own = {3: noise.experts, 7: planted.experts}
     swapped = {3: planted.experts, 7: noise.experts}
-    both = specialization(PlantedTrace(planted.documents, own, num_experts=3, shadows=swapped), annotation, draws=49)
-    learned, shadow = (both[both["routing"] == routing].reset_index(drop=True) for routing in ("learned", "shadow"))
+    both = measure_specialization(
+        PlantedTrace(planted.documents, own, num_experts=3, random_routers=swapped), annotation, permutations=49
+    )
+    learned, control = (both[both["routing"] == routing].reset_index(drop=True) for routing in ("learned", "random"))
     pd.testing.assert_frame_equal(learned, frame)
-    turned = shadow.assign(
+    turned = control.assign(
         routing="learned",
-        layer=shadow["layer"].replace({3: 7, 7: 3}),
-        router=shadow["router"].replace({"layers.3": "layers.7", "layers.7": "layers.3"}),
+        layer=control["layer"].replace({3: 7, 7: 3}),
+        router=control["router"].replace({"layers.3": "layers.7", "layers.7": "layers.3"}),
     )
     keys = ["layer", "metric", "expert", "label"]
     pd.testing.assert_frame_equal(
@@ -143,7 +145,7 @@ def test_documents_and_sequences_are_measured_alike():
     np.testing.assert_array_equal(planted.codes, by_sequence.codes)
     trace = PlantedTrace(planted.documents, {0: planted.experts, 1: by_sequence.experts}, num_experts=3)
     annotation = Annotation("topic", "document", ("a", "b", "c"), planted.codes)
-    frame = specialization(trace, annotation, run="mine", draws=49)
+    frame = measure_specialization(trace, annotation, run="mine", permutations=49)
     rows = frame[frame["metric"] == "mutual_information"]
     assert ((rows["ci_low"] < planted.information) & (planted.information < rows["ci_high"])).all()
     assert (rows["p_value"] == 1 / 50).all()
@@ -152,25 +154,27 @@ def test_documents_and_sequences_are_measured_alike():
 
 
 def test_the_same_seed_gives_the_same_frame(trace, annotation, frame):
-    pd.testing.assert_frame_equal(specialization(trace, annotation, draws=49), frame)
-    other = specialization(trace, annotation, draws=49, seed=1)
+    pd.testing.assert_frame_equal(measure_specialization(trace, annotation, permutations=49), frame)
+    other = measure_specialization(trace, annotation, permutations=49, seed=1)
     assert not other["null_mean"].equals(frame["null_mean"])
     pd.testing.assert_series_equal(other["value"], frame["value"])
 
 
 def test_equal_gate_weights_are_the_selection_rule(trace, annotation, frame):
-    gate = specialization(trace, annotation, draws=49, rule="gate")
+    gate = measure_specialization(trace, annotation, permutations=49, rule="gate")
     pd.testing.assert_frame_equal(gate, frame)
 
 
 def test_progress_counts_layers(trace, annotation):
     calls = []
-    specialization(trace, annotation, draws=0, progress=lambda done, total: calls.append((done, total)))
+    measure_specialization(trace, annotation, permutations=0, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_a_single_label_is_no_error(trace, planted):
-    frame = specialization(trace, Annotation("one", "token", ("a",), np.zeros_like(planted.codes)), draws=9)
+    frame = measure_specialization(
+        trace, Annotation("one", "token", ("a",), np.zeros_like(planted.codes)), permutations=9
+    )
     coefficients = frame[frame["metric"].str.endswith("uncertainty_coefficient")]
     assert len(coefficients) == 3
     assert coefficients[["value", "p_value", "q_value"]].isna().all().all()
@@ -188,12 +192,12 @@ def test_a_single_label_is_no_error(trace, planted):
 )
 def test_annotations_that_do_not_fit(trace, level, codes, message):
     with pytest.raises(MeasurementError, match=message):
-        specialization(trace, Annotation("upos", level, ("a", "b"), codes))
+        measure_specialization(trace, Annotation("upos", level, ("a", "b"), codes))
 
 
 def test_a_trace_without_layers(planted, annotation):
     with pytest.raises(MeasurementError, match="with a routed layer"):
-        specialization(PlantedTrace(planted.documents, {}, num_experts=3), annotation)
+        measure_specialization(PlantedTrace(planted.documents, {}, num_experts=3), annotation)
 
 
 @pytest.mark.parametrize(

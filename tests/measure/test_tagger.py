@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from planted import PlantedTrace, plant_channel
-from specialize.annotate.annotation import Annotation
+from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure import measure_layer, tagger_error
-from specialize.measure.tagger import share_labels
+from specialize.measure import measure_layer, measure_tagger_error
+from specialize.measure.runs.tagger import share_labels
 
 SHARES = np.array([0.5, 0.3, 0.2])
 CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05, 0.1, 0.8]])
@@ -28,12 +28,14 @@ def test_a_known_error_is_recovered(planted):
     gold = Annotation("gold_upos", "token", ("a", "b", "c"), planted.codes)
     told = mistake(planted.codes, 0.2)
     predicted = Annotation("upos", "token", ("c", "b", "a"), (2 - told).astype(np.int32))
-    frame = tagger_error(trace, predicted, gold)
+    frame = measure_tagger_error(trace, predicted, gold)
     assert set(frame["label_set"]) == {"upos against gold_upos"}
     accuracy = frame[frame["metric"] == "tagger_accuracy"].iloc[0]
     assert accuracy["value"] == (told == planted.codes).mean()
     sides = [
-        measure_layer(codes, planted.experts, planted.documents, level="token", num_labels=3, num_experts=4, draws=0)
+        measure_layer(
+            codes, planted.experts, planted.documents, level="token", num_labels=3, num_experts=4, permutations=0
+        )
         for codes in (told, planted.codes)
     ]
     difference = frame[frame["metric"] == "difference of uncertainty_coefficient"].iloc[0]
@@ -54,7 +56,7 @@ def test_accuracy_by_tag_is_covered():
             Annotation("upos", "token", ("a", "b", "c"), codes)
             for codes in (drawn.codes, mistake(drawn.codes, 0.2, seed=1000 + seed))
         )
-        frame = tagger_error(trace, told, gold)
+        frame = measure_tagger_error(trace, told, gold)
         rows = frame.assign(label=frame["label"].fillna("all")).set_index(["metric", "label"])
         held += [rows.loc[key, "ci_low"] < share < rows.loc[key, "ci_high"] for key, share in truth.items()]
     assert 0.90 <= np.mean(held) <= 0.98
@@ -64,7 +66,7 @@ def test_a_perfect_tagger_changes_nothing(planted):
     trace = PlantedTrace(planted.documents, {0: planted.experts}, num_experts=4)
     gold = Annotation("gold_upos", "token", ("a", "b", "c"), planted.codes)
     some = np.where(np.arange(len(planted.codes)) % 3 == 0, -1, planted.codes).astype(np.int32)
-    frame = tagger_error(trace, Annotation("upos", "token", ("a", "b", "c"), some), gold)
+    frame = measure_tagger_error(trace, Annotation("upos", "token", ("a", "b", "c"), some), gold)
     assert (frame.loc[frame["metric"].str.startswith("tagger"), "value"] == 1).all()
     assert (frame.loc[frame["metric"].str.startswith("difference"), "value"] == 0).all()
     assert (frame["n_tokens"] == (some >= 0).sum()).all()
@@ -77,7 +79,7 @@ def test_other_label_sets_are_told_apart(planted):
     assert not share_labels(Annotation("dep", "token", ("a",), np.full(10, -1, np.int32)), gold)
     trace = PlantedTrace(planted.documents, {0: planted.experts}, num_experts=4)
     with pytest.raises(MeasurementError, match="should label the 8000 tokens"):
-        tagger_error(trace, gold, gold)
+        measure_tagger_error(trace, gold, gold)
     nothing = Annotation("upos", "token", ("a",), np.full(8000, -1, np.int32))
     with pytest.raises(MeasurementError, match="expected tokens with a label of upos and of upos, got none"):
-        tagger_error(trace, nothing, nothing)
+        measure_tagger_error(trace, nothing, nothing)

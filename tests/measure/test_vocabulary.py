@@ -5,7 +5,13 @@ from scipy.stats import t as student_t
 
 from planted.words import PlantedText, plant_word_noise
 from specialize.errors import MeasurementError
-from specialize.measure import RESULT_COLUMNS, assign_blocks, measure_vocabulary, top_tokens, vocabulary_specialization
+from specialize.measure import (
+    RESULT_COLUMNS,
+    assign_blocks,
+    measure_vocabulary,
+    measure_vocabulary_specialization,
+    top_tokens,
+)
 
 
 def scattered(tokens=900, seed=0):
@@ -40,7 +46,7 @@ def test_values_and_intervals_are_those_of_a_table():
     kept = (types >= 0) & (experts >= 0).any(axis=1)
     counts = pd.Series(types[kept]).value_counts()
     kept &= np.isin(types, counts[counts >= 12].index)
-    measured = measure_vocabulary(types, experts, documents, num_experts=6, min_count=12, num_blocks=5, draws=0)
+    measured = measure_vocabulary(types, experts, documents, num_experts=6, min_count=12, num_blocks=5, permutations=0)
     present = np.unique(documents[kept])
     block = dict(zip(present, assign_blocks(len(present), num_blocks=5), strict=True))
     blocks = np.array([block.get(document, -1) for document in documents])
@@ -65,7 +71,7 @@ def test_the_load_alone_is_the_mean_over_all_ways_to_deal_the_experts():
     types, experts, documents = scattered(200)
     kept = (types >= 0) & (experts >= 0).any(axis=1)
     types, experts, documents = types[kept], experts[kept], np.zeros(kept.sum(), int)
-    measured = measure_vocabulary(types, experts, documents, num_experts=6, min_count=1, draws=0)
+    measured = measure_vocabulary(types, experts, documents, num_experts=6, min_count=1, permutations=0)
     rng = np.random.default_rng(0)
     dealt = [by_hand(types, rng.permutation(experts), np.ones(len(types), bool))[0] for _ in range(400)]
     expected = measured.specialization.value - measured.above_load.value
@@ -76,7 +82,7 @@ def test_the_load_alone_is_the_mean_over_all_ways_to_deal_the_experts():
 def test_a_router_of_words_alone():
     rng = np.random.default_rng(0)
     types, documents = rng.integers(0, 40, 4000), np.repeat(np.arange(40), 100)
-    measured = measure_vocabulary(types, (types % 4)[:, None], documents, num_experts=5, draws=99)
+    measured = measure_vocabulary(types, (types % 4)[:, None], documents, num_experts=5, permutations=99)
     assert measured.specialization.value == pytest.approx(1)
     assert measured.above_load.value == pytest.approx(0.75 * (1 - 39 / 3999), abs=0.01)
     assert measured.specialization.p_value == pytest.approx(1 / 100)
@@ -89,7 +95,7 @@ def test_planted_shares_are_recovered():
     rng = np.random.default_rng(1)
     types, documents = rng.integers(0, 8, 60_000), np.repeat(np.arange(200), 300)
     experts = np.where(rng.random(60_000) < 0.5, types % 4, rng.integers(0, 4, 60_000))
-    measured = measure_vocabulary(types, experts[:, None], documents, num_experts=4, draws=0)
+    measured = measure_vocabulary(types, experts[:, None], documents, num_experts=4, permutations=0)
     assert measured.specialization.ci_low < 0.625**2 + 3 * 0.125**2 < measured.specialization.ci_high
     assert measured.above_load.ci_low < 0.625**2 + 3 * 0.125**2 - 0.25 < measured.above_load.ci_high
 
@@ -100,7 +106,7 @@ def test_rotated_words_are_rejected_no_more_often_than_they_should():
         planted = plant_word_noise(num_documents=15, tokens_per_document=40, effect=1.0, seed=seed)
         elsewhere = np.roll(planted.experts, 40, axis=0)  # routing of the document before: no word has a part in it
         measured = measure_vocabulary(
-            planted.words, elsewhere, planted.documents, num_experts=6, draws=39, seed=seed, min_count=3
+            planted.words, elsewhere, planted.documents, num_experts=6, permutations=39, seed=seed, min_count=3
         )
         found.append(measured.specialization.p_value)
     assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.085
@@ -110,13 +116,13 @@ def test_renaming_types_and_experts_changes_nothing():
     types, experts, documents = scattered()
     rng = np.random.default_rng(3)
     ids, names = rng.permutation(60), rng.permutation(6)
-    one = measure_vocabulary(types, experts, documents, num_experts=6, draws=0)
+    one = measure_vocabulary(types, experts, documents, num_experts=6, permutations=0)
     other = measure_vocabulary(
         np.where(types < 0, -1, ids[types]),
         np.where(experts < 0, -1, names[experts]),
         documents,
         num_experts=6,
-        draws=0,
+        permutations=0,
     )
     assert other.above_load.value == pytest.approx(one.above_load.value, abs=1e-12)
     np.testing.assert_allclose(other.expert_specialization.value[names], one.expert_specialization.value, rtol=1e-12)
@@ -145,11 +151,13 @@ def test_rows_of_a_trace():
         tokens,
         {0: experts, 3: 2 - experts},
         num_experts=3,
-        shadows={0: experts, 3: experts},
+        random_routers={0: experts, 3: experts},
         texts=["a=c=a=c=a=c="] * 20,
     )
     done = []
-    frame, table = vocabulary_specialization(trace, draws=9, progress=lambda *counts: done.append(counts))
+    frame, table = measure_vocabulary_specialization(
+        trace, permutations=9, progress=lambda *counts: done.append(counts)
+    )
     assert list(frame.columns) == list(RESULT_COLUMNS)
     assert not frame.duplicated(["routing", "layer", "expert", "label", "metric"]).any()
     assert set(frame["label"]) == {"input", "next", "predicted"}
@@ -178,4 +186,4 @@ def test_misfits_are_named():
         pd.DataFrame({"document": [0, 0], "token_id": -1}), {0: np.zeros((2, 1), np.int16)}, num_experts=1
     )
     with pytest.raises(MeasurementError, match="a trace with token ids, got none"):
-        vocabulary_specialization(bare)
+        measure_vocabulary_specialization(bare)

@@ -58,13 +58,19 @@ class WordTrace(PlantedTrace):
     Args:
         planted: the paths.
         with_text: documents are texts of words, one a token; otherwise there are token ids alone.
-        shadows: routing of random routers, int16 [tokens, k] by layer number.
+        random_routers: routing of random routers, int16 [tokens, k] by layer number.
     """
 
     def __init__(
-        self, planted: PlantedPaths, *, with_text: bool = True, shadows: dict[int, NDArray[np.int16]] | None = None
+        self,
+        planted: PlantedPaths,
+        *,
+        with_text: bool = True,
+        random_routers: dict[int, NDArray[np.int16]] | None = None,
     ) -> None:
-        super().__init__(planted.documents, planted.routings, num_experts=planted.num_experts, shadows=shadows)
+        super().__init__(
+            planted.documents, planted.routings, num_experts=planted.num_experts, random_routers=random_routers
+        )
         self._words, self._with_text = planted.words, with_text
 
     def tokens(self) -> pd.DataFrame:

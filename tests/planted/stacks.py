@@ -28,7 +28,7 @@ class StackedRun(PlantedRun):
     ) -> None:
         super().__init__(documents, {}, num_experts=1, **options)
         self.layers = tuple(router for router, _ in routers if router.routing == "learned")
-        self.shadows = tuple(router for router, _ in routers if router.routing == "shadow")
+        self.random_routers = tuple(router for router, _ in routers if router.routing == "random")
         self._experts = {(router.routing, router.name): experts for router, experts in routers}
 
     def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:

@@ -28,7 +28,7 @@ class PlantedTrace:
         routings: int16 [tokens, k] by layer number.
         num_experts: experts of every layer.
         weights: float32 [tokens, k] by layer number; equal shares unless given.
-        shadows: routing of random routers beside them, int16 [tokens, k] by layer number.
+        random_routers: routing of random routers beside them, int16 [tokens, k] by layer number.
         name: the run's name.
     """
 
@@ -39,16 +39,16 @@ class PlantedTrace:
         *,
         num_experts: int,
         weights: dict[int, NDArray[np.float32]] | None = None,
-        shadows: dict[int, NDArray[np.int16]] | None = None,
+        random_routers: dict[int, NDArray[np.int16]] | None = None,
         name: str = "planted",
     ) -> None:
         self.path = Path("runs") / name
         self.num_tokens = len(documents)
         self.num_documents = int(documents.max()) + 1 if len(documents) else 0
         self.layers = _routers(routings, num_experts, "learned")
-        self.shadows = _routers(shadows or {}, num_experts, "shadow")
+        self.random_routers = _routers(random_routers or {}, num_experts, "random")
         self._documents, self._weights = documents, weights
-        self._routings = {"learned": routings, "shadow": shadows or {}}
+        self._routings = {"learned": routings, "random": random_routers or {}}
 
     def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
         """Return the chosen experts [tokens, k] of a layer, by number or by name."""

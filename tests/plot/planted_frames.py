@@ -34,14 +34,14 @@ def planted_frame(
     num_experts: int = 8,
     strengths: Sequence[float] = (0.1, 0.35, 0.3, 0.2),
     null: float = 0.002,
-    shadow: float | None = None,
+    control: float | None = None,
     p_value: float | None = None,
     cells: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return a result frame with one layer a strength; `shadow` adds a shadow router of that share of the strength."""
+    """Return a result frame with one layer a strength; `control` adds a random router of that share of the strength."""
     rows: list[dict[str, object]] = []
-    kinds = [("learned", 1.0)] + ([("shadow", shadow)] if shadow is not None else [])
+    kinds = [("learned", 1.0)] + ([("random", control)] if control is not None else [])
     for routing, share in kinds:
         best = 0.0
         for layer, strength in enumerate(strengths):

@@ -22,7 +22,7 @@ def name_labels(count: int) -> list[str]:
 def measured(num_experts: int, num_labels: int) -> pd.DataFrame:
     labels = name_labels(num_labels)
     frames = [
-        planted_frame("run", label_set=name, labels=labels, num_experts=num_experts, strengths=(0.3, 0.4), shadow=0.5)
+        planted_frame("run", label_set=name, labels=labels, num_experts=num_experts, strengths=(0.3, 0.4), control=0.5)
         for name in ("upos", "bertopic")
     ]
     return pd.concat(frames, ignore_index=True)

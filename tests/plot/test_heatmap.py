@@ -7,7 +7,7 @@ import pytest
 
 from plot.planted_frames import planted_frame
 from specialize.errors import MeasurementError
-from specialize.measure.results import as_results
+from specialize.measure.results.files import as_results
 from specialize.plot import expert_label_heatmap, save_figure, style
 
 

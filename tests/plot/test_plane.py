@@ -12,8 +12,8 @@ METRIC = "uncertainty_coefficient"
 @pytest.fixture
 def frame():
     parts = [
-        planted_frame("a", cells=False, shadow=0.5),
-        planted_frame("a", label_set="bertopic", labels=["x", "y", "z"], cells=False, shadow=0.5, seed=4, null=0.01),
+        planted_frame("a", cells=False, control=0.5),
+        planted_frame("a", label_set="bertopic", labels=["x", "y", "z"], cells=False, control=0.5, seed=4, null=0.01),
         planted_frame("b", cells=False, seed=7),
         planted_frame("b", label_set="bertopic", labels=["x", "y", "z"], cells=False, seed=8),
     ]
@@ -37,9 +37,9 @@ def test_each_point_is_a_layer_of_a_run_in_layer_order(frame):
         np.testing.assert_array_equal(line.get_xdata(), values(frame, run, "upos"))
         np.testing.assert_array_equal(line.get_ydata(), values(frame, run, "bertopic"))
         assert line.get_label() == run
-    shadow = artist(ax, "value-shadow-0")
-    assert shadow.get_linestyle() == "--"
-    np.testing.assert_array_equal(shadow.get_xdata(), values(frame, "a", "upos", "shadow"))
+    control = artist(ax, "value-random-0")
+    assert control.get_linestyle() == "--"
+    np.testing.assert_array_equal(control.get_xdata(), values(frame, "a", "upos", "random"))
 
 
 def test_crosses_are_the_intervals(frame):

@@ -52,16 +52,16 @@ def test_runs_differ_in_colour_and_in_marker():
         np.testing.assert_array_equal(np.round(line.get_xdata()), range(4))
 
 
-def test_shadow_is_dashed_in_the_colour_of_its_run():
-    frame = planted_frame(shadow=0.5)
+def test_random_router_is_dashed_in_the_colour_of_its_run():
+    frame = planted_frame(control=0.5)
     ax = layer_profile(frame)
-    learned, shadow = artist(ax, "value-learned-0"), artist(ax, "value-shadow-0")
+    learned, control = artist(ax, "value-learned-0"), artist(ax, "value-random-0")
     assert learned.get_linestyle() == "-"
-    assert shadow.get_linestyle() == "--"
-    assert shadow.get_color() == learned.get_color()
-    assert shadow.get_markerfacecolor() != learned.get_markerfacecolor()
-    np.testing.assert_array_equal(shadow.get_ydata(), rows(frame, "shadow")["value"])
-    assert any("shadow" in text.get_text() for text in ax.figure.legends[0].get_texts())
+    assert control.get_linestyle() == "--"
+    assert control.get_color() == learned.get_color()
+    assert control.get_markerfacecolor() != learned.get_markerfacecolor()
+    np.testing.assert_array_equal(control.get_ydata(), rows(frame, "random")["value"])
+    assert any("random" in text.get_text() for text in ax.figure.legends[0].get_texts())
 
 
 def test_title_and_axis_say_quantity_unit_and_normaliser():
@@ -76,7 +76,9 @@ def test_title_and_axis_say_quantity_unit_and_normaliser():
 
 @pytest.mark.parametrize("label_set", ["upos", "bertopic", "genre", "a very long column name, longer than any"])
 def test_nothing_is_cut_off_at_column_width(label_set):
-    frame = planted_frame("a run with a name that is longer than any run name should be", label_set=label_set, shadow=1)
+    frame = planted_frame(
+        "a run with a name that is longer than any run name should be", label_set=label_set, control=1
+    )
     ax = layer_profile(frame)
     figure = ax.figure
     figure.draw_without_rendering()

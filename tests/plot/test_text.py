@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specialize.plot.text import name_label_set, name_quantity, shorten
+from specialize.names import name_label_set, name_quantity, shorten
 from specialize.text import clean_text
 
 

@@ -14,7 +14,7 @@ from specialize.trace.export import export_parquet
 ROUTERS = (
     RouterSpec(layer=1, name="layers.1.experts", num_experts=8, top_k=2),
     RouterSpec(layer=3, name="layers.3.experts", num_experts=300, top_k=3),
-    RouterSpec(layer=3, name="layers.3.shadow", num_experts=300, top_k=3, routing="shadow", found_by="control"),
+    RouterSpec(layer=3, name="layers.3.control", num_experts=300, top_k=3, routing="random", found_by="control"),
 )
 WORDS = np.array(["río", "sea", "the", "violin", "a"])
 DOCUMENTS, WORDS_EACH = 1100, 4  # more documents than are read at once
@@ -102,7 +102,7 @@ def test_every_slot_is_there(trace, folder):
         np.testing.assert_array_equal(part["slot"], np.tile(np.arange(router.top_k), trace.num_tokens))
         np.testing.assert_array_equal(part["expert"].fillna(NO_EXPERT), experts)
         np.testing.assert_array_equal(part["weight"], np.where(experts == NO_EXPERT, np.nan, weights))
-        assert part["norm"].isna().all() == (router.routing == "shadow")
+        assert part["norm"].isna().all() == (router.routing == "random")
     groups = pq.read_metadata(folder / "routing.parquet").num_row_groups
     assert groups == len(ROUTERS) * len(trace.manifest["shards"])
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.extras import predictions
-from specialize.capture.probe import encoder_of
 from specialize.capture.recorder import Recorder
 from specialize.capture.transfer import Transfer
+from specialize.capture.verification import encoder_of
 from specialize.capture.windows import Window, plan_batches
 from specialize.errors import CaptureError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard

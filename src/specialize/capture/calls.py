@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from specialize.capture.probe import encoder_of
+from specialize.capture.verification import encoder_of
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Shadow routers: what a frozen random router would have chosen from the same hidden states.
+"""Random routers: what a frozen random router would have chosen from the same hidden states.
 
 Fan, Messmer & Jaggi (2024, arXiv 2402.13089) train models with frozen, randomly initialized routers. A trained
-checkpoint cannot be trained again, but a random router can be run beside each of its own: what the shadow shows of
+checkpoint cannot be trained again, but a random router can be run beside each of its own: what the control shows of
 syntax or topics is what any random projection of these hidden states shows.
 """
 
@@ -27,7 +27,7 @@ def check_control(name: str | None) -> None:
         raise CaptureError(f"control: expected {' or '.join(CONTROLS)}, got {name!r}.{did_you_mean(name, CONTROLS)}")
 
 
-class ShadowRouter:
+class RandomRouter:
     """A frozen random linear router with the E and k of a real one.
 
     Its weight is drawn from a normal distribution of variance 1 / hidden size, as at initialization: logits of a
@@ -43,7 +43,7 @@ class ShadowRouter:
     def __init__(self, spec: RouterSpec, *, order: int, seed: int) -> None:
         self.spec = replace(
             spec,
-            routing="shadow",
+            routing="random",
             score_function="softmax",
             static=False,
             identity_experts=0,

@@ -32,7 +32,7 @@ class TraceOptions:
         batch_tokens: padded tokens of a forward pass; halved for as long as memory does not suffice.
         shard_tokens: tokens of a shard on disk; so many are held in memory, and lost at worst when a run is killed.
             Default: 131,072, or what 256 MiB hold.
-        control: ``random-router`` records a shadow router beside each of the model's.
+        control: ``random-router`` records a random router beside each of the model's.
         seed: of the control.
         weights: record gate weights.
         logits: record router logits, half precision.
@@ -86,7 +86,7 @@ class TracePlan:
     Attributes:
         documents: of the corpus.
         tokens: estimated from a sample of the documents.
-        layers: routers that are recorded, shadows included.
+        layers: routers that are recorded, random routers included.
         size: estimated bytes on disk.
         free: bytes free there.
         warnings: what a user must know of how this family routes.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.calls import Call, CallWatcher, kept_positions
-from specialize.capture.controls import ShadowRouter, check_control, sequence_summary
+from specialize.capture.controls import RandomRouter, check_control, sequence_summary
 from specialize.capture.extras import watch_norms
 from specialize.capture.generation import follow_generation
 from specialize.capture.points import Choice, RoutingPoint
@@ -72,13 +72,13 @@ class Recorder:
     Args:
         model: the model that will be called.
         points: where it routes.
-        control: ``random-router`` runs a shadow router beside each.
+        control: ``random-router`` runs a random router beside each.
         seed: of the control.
         extras: what to record beside experts and weights: logits, norms.
 
     Attributes:
         points: where the model routes.
-        specs: the routers in the order in which they are taken: the model's own, then the shadows.
+        specs: the routers in the order in which they are taken: the model's own, then the random routers.
 
     Raises:
         CaptureError: an unknown control or extra, or one that this model does not allow.
@@ -97,11 +97,11 @@ class Recorder:
         _check_extras(points, extras)
         self.points = tuple(points)
         self.extras = tuple(extras)
-        self._shadows = [
-            ShadowRouter(point.spec, order=order, seed=seed)
+        self._random_routers = [
+            RandomRouter(point.spec, order=order, seed=seed)
             for order, point in enumerate(points if control is not None else ())
         ]
-        self.specs = (*(point.spec for point in points), *(shadow.spec for shadow in self._shadows))
+        self.specs = (*(point.spec for point in points), *(control.spec for control in self._random_routers))
         self._tapes: list[dict[str, list[Tensor]]] = [{} for _ in self.specs]
         self._model = model
         self._prefix = getattr(getattr(model, "config", None), "routing_prefix", None)
@@ -135,7 +135,7 @@ class Recorder:
         self.stop()
 
     def take(self, *, keep_padding: bool = False) -> list[LayerRouting]:
-        """Return what was recorded, the model's routers in layer order and then the shadows, and empty the recorder.
+        """Return what was recorded, the model's routers in layer order and then the random routers, and empty the recorder.
 
         Args:
             keep_padding: keep the tokens that the attention mask hides, too.
@@ -223,8 +223,8 @@ class Recorder:
 
     def _receive(self, index: int) -> Callable[[Choice], None]:
         tape = self._tapes[index]
-        shadow = self._shadows[index] if self._shadows else None
-        beside = self._tapes[len(self.points) + index] if self._shadows else {}
+        control = self._random_routers[index] if self._random_routers else None
+        beside = self._tapes[len(self.points) + index] if self._random_routers else {}
 
         def receive(choice: Choice) -> None:
             call = self._calls.current
@@ -235,8 +235,8 @@ class Recorder:
             tape.setdefault("weights", []).append(choice.weights.detach().clone())
             if "logits" in self.extras and choice.logits is not None:
                 tape.setdefault("logits", []).append(choice.logits.detach().clone())
-            if shadow is not None:
-                experts, weights = shadow.choose(self._seen_by_router(shadow.spec, choice, call))
+            if control is not None:
+                experts, weights = control.choose(self._seen_by_router(control.spec, choice, call))
                 beside.setdefault("experts", []).append(experts.to(torch.int16))
                 beside.setdefault("weights", []).append(weights)
 

@@ -14,7 +14,9 @@ from torch import nn
 from specialize.capture.adapters import BUILT_IN
 from specialize.capture.convention import CONVENTION, count_experts
 from specialize.capture.points import Adapter, Choice, LogitsSource, RoutingPoint
-from specialize.capture.probe import (
+from specialize.capture.registry import registered
+from specialize.capture.scores import UNKNOWN, find_score_function, sums_to_one
+from specialize.capture.verification import (
     Candidate,
     Inputs,
     Neighbour,
@@ -23,8 +25,6 @@ from specialize.capture.probe import (
     probe,
     refuse_what_cannot_be_seen,
 )
-from specialize.capture.registry import registered
-from specialize.capture.scores import UNKNOWN, find_score_function, sums_to_one
 from specialize.errors import CaptureError
 from specialize.trace import RouterSpec
 

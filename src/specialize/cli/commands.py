@@ -7,7 +7,7 @@ import typer
 
 from specialize.cli.app import app, command_line
 from specialize.cli.console import print_json, print_line, say
-from specialize.cli.measuring import DRAWS, do_routing, do_vocabulary
+from specialize.cli.measuring import PERMUTATIONS, do_routing, do_vocabulary
 from specialize.cli.options import (
     CaptureOptions,
     Cluster,
@@ -183,7 +183,7 @@ def syntax(
 
     do_syntax(
         open_trace(run),
-        options=MeasureOptions(rule, draws, seed, skip_positions),
+        options=MeasureOptions(rule, permutations, seed, skip_positions),
         labels=SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes),
     )
     say(f"results: {run / 'syntax'}")
@@ -218,7 +218,7 @@ def topics(
 
     do_topics(
         open_trace(run),
-        options=MeasureOptions(rule, draws, seed),
+        options=MeasureOptions(rule, permutations, seed),
         columns=label,
         topics=TopicOptions(
             embedding=embedding,
@@ -256,8 +256,8 @@ def annotate(
     as_json: Json = False,
 ) -> None:
     """Take labels of your own, for documents or for tokens, and measure how far routing goes with them."""
-    from specialize.annotate.brought import read_labels
-    from specialize.annotate.store import save_annotation
+    from specialize.annotators.store import save_annotation
+    from specialize.annotators.user_labels import read_labels
     from specialize.trace import open_trace
 
     opened = open_trace(run)
@@ -267,7 +267,7 @@ def annotate(
         say(f"{annotation.name}: {annotation.share_labelled:.1%} of the {annotation.level}s have a label")
     for annotation in annotations:
         folder = "syntax" if annotation.level == "token" else "topics"
-        measure(opened, annotation, folder=folder, options=MeasureOptions(rule, draws, seed, skip_positions))
+        measure(opened, annotation, folder=folder, options=MeasureOptions(rule, permutations, seed, skip_positions))
     print_summary([run], as_json=as_json)
 
 
@@ -289,7 +289,7 @@ def report(
 
 def _report(runs: list[Path], output: Path, page_format: str = "html") -> Path:
     say("drawing …")
-    from specialize.report import write_report
+    from specialize.reporting import write_report
 
     return write_report(runs, output, page_format=page_format, command=command_line())
 
@@ -318,7 +318,7 @@ def run_command(
 ) -> None:
     """Do all of it: trace, syntax, topics, routing, vocabulary, report. The report is RUN/report/report.html."""
     opened = _trace(model, corpus, output, reading, loading, capture, seed)
-    options = MeasureOptions(rule, draws, seed, skip_positions)
+    options = MeasureOptions(rule, permutations, seed, skip_positions)
     labels = SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)
     try:
         do_syntax(opened, options=options, labels=labels)
@@ -328,9 +328,9 @@ def run_command(
         say(f"syntax is left out: {error}")
     topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
     do_topics(opened, options=options, topics=topics, must_fit=False)
-    do_routing(opened, rule=rule.value, draws=draws or DRAWS, seed=seed)
+    do_routing(opened, rule=rule.value, permutations=draws or PERMUTATIONS, seed=seed)
     try:
-        do_vocabulary(opened, draws=draws or DRAWS, seed=seed)
+        do_vocabulary(opened, permutations=draws or PERMUTATIONS, seed=seed)
     except MeasurementError as error:  # a short corpus: no token id comes often enough
         say(f"vocabulary is left out: {error}")
     page = _report([output], output / "report")

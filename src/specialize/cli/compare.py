@@ -7,7 +7,7 @@ import typer
 
 from specialize.cli.app import app
 from specialize.cli.console import out, print_json
-from specialize.cli.measuring import DRAWS, do_compare, do_routing
+from specialize.cli.measuring import PERMUTATIONS, do_compare, do_routing
 from specialize.cli.options import Json, Rule, Run, Seed, SlotRule
 from specialize.cli.tables import (
     format_estimate,
@@ -46,7 +46,7 @@ _COMPARED = {
 def routing(
     run: Run,
     rule: SlotRule = Rule.selection,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the nulls.")] = DRAWS,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of the nulls.")] = PERMUTATIONS,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +57,7 @@ def routing(
     """
     from specialize.trace import open_trace
 
-    frame = do_routing(open_trace(run), rule=rule.value, draws=draws, seed=seed)
+    frame = do_routing(open_trace(run), rule=rule.value, permutations=permutations, seed=seed)
     if as_json:
         print_json(frame_records(frame[~frame["metric"].isin(_PAIRS)]))
     else:
@@ -68,10 +68,10 @@ def routing(
 def compare(
     run: Run,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[RUN_B]", help="A run of the same corpus. Default: --against-shadow.")
+        Path | None, typer.Argument(metavar="[RUN_B]", help="A run of the same corpus. Default: --against-random.")
     ] = None,
-    against_shadow: Annotated[
-        bool, typer.Option("--against-shadow", help="Compare RUN's routers with the shadow routers beside them.")
+    against_random: Annotated[
+        bool, typer.Option("--against-random", help="Compare RUN's routers with the random routers beside them.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write. Default: RUN/compare.")
@@ -86,10 +86,10 @@ def compare(
     """Measure how the routing of two runs of one corpus differs, RUN minus RUN_B, paired by blocks of documents.
 
     Compared are information and U of every annotation that both runs hold, load entropy, repeats, and saturation: the
-    share of slots that agree. Without RUN_B, a model's routers are compared with the shadow routers beside them.
+    share of slots that agree. Without RUN_B, a model's routers are compared with the random routers beside them.
     """
-    if against_shadow and other is not None:
-        raise MeasurementError("expected RUN_B or --against-shadow, got both: leave one out")
+    if against_random and other is not None:
+        raise MeasurementError("expected RUN_B or --against-random, got both: leave one out")
     if margin is not None and not 0 < margin < float("inf"):
         raise MeasurementError(f"--margin: expected a number above 0, got {margin:g}")
     from specialize.trace import open_trace

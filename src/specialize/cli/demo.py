@@ -29,11 +29,11 @@ def run_demo(output: Path, *, limit: int | None, command: str) -> tuple[list[Pat
     Returns:
         The run folders, and the report.
     """
-    from specialize.annotate.store import save_annotation
+    from specialize.annotators.store import save_annotation
     from specialize.capture import TraceOptions
     from specialize.corpus import open_corpus
     from specialize.demo import CHECKPOINTS, DOCUMENTS, checkpoint_path, write_corpus
-    from specialize.report import write_report
+    from specialize.reporting import write_report
 
     corpus = open_corpus(write_corpus(output / "corpus.jsonl", limit=limit or DOCUMENTS))
     traces = []

@@ -163,7 +163,7 @@ def affinity(
     as_json: Json = False,
 ) -> None:
     """Show which experts of each layer a corpus needs most, as ESFT scores them (Wang et al. 2024)."""
-    from specialize.measure.affinity import measure_affinity
+    from specialize.measure.runs.affinity import measure_affinity
     from specialize.trace import open_trace
 
     trace = open_trace(run)

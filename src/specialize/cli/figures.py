@@ -24,7 +24,7 @@ def figures(
 ) -> None:
     """Draw the figures of what was measured, each with its data (CSV) and how it came about (JSON)."""
     say("drawing …")
-    from specialize.report.figures import draw_figures
+    from specialize.reporting.figures import draw_figures
 
     kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
     written = draw_figures(runs, output, only=only or (), formats=kinds, command=command_line())

@@ -37,9 +37,9 @@ def probe(
     """Predict labels from the experts of all layers, on documents held out, beside baselines and a control task."""
     import pandas as pd
 
-    from specialize.annotate.store import list_annotations, load_annotation
-    from specialize.measure.probe import probe as probe_trace
-    from specialize.measure.results import write_results
+    from specialize.annotators.store import list_annotations, load_annotation
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.probes import probe as probe_trace
     from specialize.trace import open_trace
 
     trace = open_trace(run)
@@ -53,7 +53,7 @@ def probe(
     for annotation in annotations:
         with progress(f"probing {annotation.name}", "fits") as update:
             frame = probe_trace(
-                trace, annotation, rule=rule.value, folds=folds, max_tokens=max_tokens, mlp=mlp, draws=draws, seed=seed,
+                trace, annotation, rule=rule.value, folds=folds, max_tokens=max_tokens, mlp=mlp, permutations=permutations, seed=seed,
                 progress=update,
             )  # fmt: skip
         write_results(frame, run / "probe", annotation.name)

@@ -12,7 +12,7 @@ from specialize.errors import AnnotationError, did_you_mean
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from specialize.annotate.annotation import Annotation
+    from specialize.annotation import Annotation
     from specialize.capture import Checkpoint, TraceOptions
     from specialize.corpus import Corpus
     from specialize.trace import RoutingTrace
@@ -31,13 +31,13 @@ class MeasureOptions:
 
     Attributes:
         rule: how a token's mass is spread over its slots: selection, gate or first.
-        draws: draws of the null; by default those of `DEFAULT_DRAWS`.
+        permutations: number of permutations under the null; by default those of `DEFAULT_DRAWS`.
         seed: of the null, and of the topic model.
         skip_positions: first positions of each sequence whose labels of tokens are left out.
     """
 
     rule: str = "selection"
-    draws: int | None = None
+    permutations: int | None = None
     seed: int = 0
     skip_positions: int = 0
 
@@ -118,10 +118,10 @@ class SyntaxOptions:
 
 def tag(opened: "RoutingTrace", options: SyntaxOptions) -> "list[Annotation]":
     """Annotate tokens with tags, gold tags where there are any, and classes, and store the annotations."""
-    from specialize.annotate.gold import annotate_gold, language_of_treebank
-    from specialize.annotate.store import save_annotation
-    from specialize.annotate.tagging import TAGS
-    from specialize.annotate.token_classes import CLASSES, annotate_classes
+    from specialize.annotators.gold import annotate_gold, language_of_treebank
+    from specialize.annotators.store import save_annotation
+    from specialize.annotators.tagging import TAGS
+    from specialize.annotators.token_classes import CLASSES, annotate_classes
 
     unknown = [name for name in options.tags if name not in (*TAGS, *CLASSES)]
     if unknown:
@@ -169,8 +169,8 @@ def _tag_words(
     opened: "RoutingTrace", tags: Sequence[str], options: SyntaxOptions, language: str | None
 ) -> "list[Annotation]":
     """Tag with spaCy, unless the very same was done before."""
-    from specialize.annotate.store import find_annotation
-    from specialize.annotate.syntax import annotate_syntax, identify_pipelines
+    from specialize.annotators.store import find_annotation
+    from specialize.annotators.syntax import annotate_syntax, identify_pipelines
 
     made_by = {
         "pipelines": identify_pipelines(opened.documents(), pipeline=options.pipeline, language=language),
@@ -221,8 +221,8 @@ class TopicOptions:
 
 def find_topics(opened: "RoutingTrace", options: TopicOptions) -> "Annotation":
     """Fit topics, store the annotation, and leave what they are and how far to trust them; or take saved ones."""
-    from specialize.annotate.store import find_annotation, save_annotation
-    from specialize.annotate.windows import WINDOW_TOPICS, cut_windows, spread_windows
+    from specialize.annotators.store import find_annotation, save_annotation
+    from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
 
     made_by = {**asdict(options), "saved": None, "specialize": version("specialize")}
     name = "bertopic" if options.window is None else WINDOW_TOPICS
@@ -252,9 +252,9 @@ def _topic_folder(run: Path, options: TopicOptions) -> Path:
 
 def _fit_topics(opened: "RoutingTrace", units: "DataFrame", options: TopicOptions) -> "Annotation":
     say("loading BERTopic …")
-    from specialize.annotate.topic_store import save_topics
-    from specialize.annotate.topics import annotate_topics
-    from specialize.measure.results import write_table
+    from specialize.annotators.topic_store import save_topics
+    from specialize.annotators.topics import annotate_topics
+    from specialize.measure.results.files import write_table
 
     given: dict[str, Any] = asdict(options)  # what is chosen by name is checked by what takes it
     fitting = {key: value for key, value in given.items() if key not in ("window", "saved")}
@@ -274,7 +274,7 @@ def _fit_topics(opened: "RoutingTrace", units: "DataFrame", options: TopicOption
 
 
 def _take_topics(opened: "RoutingTrace", units: "DataFrame", options: TopicOptions) -> "Annotation":
-    from specialize.annotate.topic_store import apply_topics
+    from specialize.annotators.topic_store import apply_topics
 
     assert options.saved is not None
     own = _topic_folder(options.saved, options) / "model"
@@ -289,8 +289,8 @@ def _take_topics(opened: "RoutingTrace", units: "DataFrame", options: TopicOptio
 
 def take_columns(opened: "RoutingTrace", columns: Sequence[str] | None = None) -> "list[Annotation]":
     """Annotate documents with columns of the corpus; all usable ones unless named."""
-    from specialize.annotate.columns import annotate_column, label_columns
-    from specialize.annotate.store import save_annotation
+    from specialize.annotators.columns import annotate_column, label_columns
+    from specialize.annotators.store import save_annotation
 
     documents = opened.documents()
     annotations = [annotate_column(documents, name) for name in columns or label_columns(documents)]
@@ -303,26 +303,29 @@ def measure(opened: "RoutingTrace", annotation: "Annotation", *, folder: str, op
     """Measure how far routing goes with an annotation, and with what else, into RUN/folder/NAME.{csv,parquet}."""
     import pandas as pd
 
-    from specialize.measure.context import drop_positions
-    from specialize.measure.details import specialization_details
-    from specialize.measure.results import write_results
-    from specialize.measure.specialization import specialization
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.context import drop_positions
+    from specialize.measure.runs.details import measure_details
 
     if annotation.level == "token":
         annotation = drop_positions(annotation, opened.tokens(), options.skip_positions)
-    draws = options.draws or DEFAULT_DRAWS[annotation.level]
+    draws = options.permutations or DEFAULT_DRAWS[annotation.level]
     rule: Any = options.rule  # checked when the command line is read
     with progress(f"measuring {annotation.name}", "layers") as update:
-        frame = specialization(opened, annotation, rule=rule, draws=draws, seed=options.seed, progress=update)
+        frame = measure_specialization(
+            opened, annotation, rule=rule, permutations=permutations, seed=options.seed, progress=update
+        )
     with progress(f"{annotation.name}: words and context", "routers") as update:
-        details = specialization_details(opened, annotation, rule=rule, draws=draws, seed=options.seed, progress=update)
+        details = measure_details(
+            opened, annotation, rule=rule, permutations=permutations, seed=options.seed, progress=update
+        )
     write_results(pd.concat([frame, details], ignore_index=True), opened.path / folder, annotation.name)
 
 
 def do_syntax(opened: "RoutingTrace", *, options: MeasureOptions, labels: SyntaxOptions | None = None) -> None:
     """Tag and measure; where there are gold tags beside predicted ones, measure what the tagger's mistakes do."""
-    from specialize.measure.results import write_results
-    from specialize.measure.tagger import share_labels, tagger_error
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.tagger import measure_tagger_error, share_labels
 
     annotations = {each.name: each for each in tag(opened, labels or SyntaxOptions())}
     for annotation in annotations.values():
@@ -334,7 +337,7 @@ def do_syntax(opened: "RoutingTrace", *, options: MeasureOptions, labels: Syntax
         elif gold is not None:
             rule: Any = options.rule
             with progress(f"{name} against gold", "routers") as update:
-                frame = tagger_error(opened, predicted, gold, rule=rule, progress=update)
+                frame = measure_tagger_error(opened, predicted, gold, rule=rule, progress=update)
             write_results(frame, opened.path / "syntax" / "tagger", name)
             accuracy = frame.loc[frame["metric"] == "tagger_accuracy"].iloc[0]
             say(

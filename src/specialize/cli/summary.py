@@ -8,13 +8,13 @@ from specialize.cli.console import out, print_json, print_line
 from specialize.cli.tables import number, print_table, text, word
 
 if TYPE_CHECKING:
-    from specialize.report.findings import Record
+    from specialize.reporting.findings import Record
 
 
 def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
     """Print the answers of runs, then U of each label set at every layer; or the same numbers as JSON."""
-    from specialize.plot.text import name_label_set
-    from specialize.report import summarise
+    from specialize.names import name_label_set
+    from specialize.reporting import summarise
 
     summary = summarise(runs)
     if as_json:
@@ -27,9 +27,15 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
     run = [text("run")] if several else []
     for label_set in summary.label_sets:
         records = summary.layers(label_set)
-        shadows = any(record.routing == "shadow" for record in records)
+        random_routers = any(record.routing == "random" for record in records)
         names = name_label_set(label_set)
-        columns = [*run, number("layer"), *([word("router")] if shadows else []), number("U [95 %]"), number("null")]
+        columns = [
+            *run,
+            number("layer"),
+            *([word("router")] if random_routers else []),
+            number("U [95 %]"),
+            number("null"),
+        ]
         print_table(
             f"U({names.long} | expert): share of H({names.short}) that one routing decision removes, in %",
             [*columns, number("p")],
@@ -37,7 +43,7 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
                 [
                     *([summary.labels[record.run]] if several else []),
                     record.layer,
-                    *(["random" if record.routing == "shadow" else "learned"] if shadows else []),
+                    *(["random" if record.routing == "random" else "learned"] if random_routers else []),
                     *_numbers(record),
                 ]
                 for record in records
@@ -61,7 +67,7 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
 
 
 def _numbers(record: "Record") -> list[str]:
-    from specialize.report.tables import estimate_cells
+    from specialize.reporting.tables import estimate_cells
 
     value, interval, null, p_value = (cell.text for cell in estimate_cells(record))
     return [f"{value} {interval}", null, p_value]

@@ -104,7 +104,7 @@ def print_facts(facts: Mapping[str, object]) -> None:
 def router_columns(frame: "pd.DataFrame") -> dict[str, Column]:
     """Return the columns of a result frame that tell its routers apart, each with that of the table.
 
-    The layer always; the router where a layer has several; the routing where some are shadows.
+    The layer always; the router where a layer has several; the routing where some are random.
     """
     columns = {"layer": number("layer")}
     if frame.groupby(["routing", "layer"])["router"].nunique().max() > 1:

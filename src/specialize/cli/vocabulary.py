@@ -6,7 +6,7 @@ import typer
 
 from specialize.cli.app import app
 from specialize.cli.console import print_json
-from specialize.cli.measuring import DRAWS, do_vocabulary
+from specialize.cli.measuring import PERMUTATIONS, do_vocabulary
 from specialize.cli.options import Json, Run
 from specialize.cli.tables import (
     format_estimate,
@@ -29,14 +29,14 @@ def vocabulary(
     run: Run,
     min_count: Annotated[int, typer.Option(min=2, help="Fewest tokens of a token id.")] = 10,
     top: Annotated[int, typer.Option(min=1, help="Token ids an expert in top_tokens.csv.")] = 10,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the null.")] = DRAWS,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of the null.")] = PERMUTATIONS,
     seed: Annotated[int, typer.Option(help="Seed of the null.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure how far experts divide the vocabulary: input, next and, where recorded, predicted tokens."""
     from specialize.trace import open_trace
 
-    frame = do_vocabulary(open_trace(run), min_count=min_count, top=top, draws=draws, seed=seed)
+    frame = do_vocabulary(open_trace(run), min_count=min_count, top=top, permutations=permutations, seed=seed)
     layers = frame[frame["expert"].isna()]
     if as_json:
         print_json(frame_records(layers[list(_SHOWN)]))

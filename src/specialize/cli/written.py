@@ -20,9 +20,13 @@ def bytes_stored(trace: "RoutingTrace", pattern: str = "*.arrow") -> int:
 def print_trace(trace: "RoutingTrace") -> None:
     """Print what a trace holds and how large it is, then the path of the run."""
     layers = {router.layer for router in trace.layers}
-    routers = f"{len(trace.layers)}, and {len(trace.shadows)} shadow routers" if trace.shadows else len(trace.layers)
+    routers = (
+        f"{len(trace.layers)}, and {len(trace.random_routers)} random routers"
+        if trace.random_routers
+        else len(trace.layers)
+    )
     routing = bytes_stored(trace, "routing-*.arrow")
-    each = routing / max(1, trace.num_tokens * (len(trace.layers) + len(trace.shadows)))
+    each = routing / max(1, trace.num_tokens * (len(trace.layers) + len(trace.random_routers)))
     facts = {
         "documents": f"{trace.num_documents:,}",
         "tokens": f"{trace.num_tokens:,}",

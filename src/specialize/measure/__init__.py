@@ -1,39 +1,110 @@
-"""Counts into numbers: contingency tables, information, nulls and intervals. NumPy, SciPy and Numba only."""
+"""Counts into numbers: contingency tables, information, nulls and intervals.
 
-from specialize.measure.balance import measure_balance
-from specialize.measure.coactivation import measure_coactivation
-from specialize.measure.compare import compare
-from specialize.measure.composition import Composition, top_shares
-from specialize.measure.conditional import ConditionalInformation, conditional_information
-from specialize.measure.context import drop_positions, next_codes
-from specialize.measure.contingency import contingency_tables
-from specialize.measure.counting import SlotRule, assign_blocks, count_blocks, spread_mass
-from specialize.measure.details import specialization_details
-from specialize.measure.domain import domain_specialization
-from specialize.measure.estimate import Estimate, EstimateArray, jackknife
-from specialize.measure.flow import measure_flow
-from specialize.measure.information import (
-    entropy,
-    label_entropy,
-    lift,
-    load,
-    load_entropy,
-    mutual_information,
-    specific_information,
-    uncertainty_coefficient,
-)
-from specialize.measure.layer import LayerMeasurement, measure_layer
-from specialize.measure.nulls import draw_permutations, draw_shifts, p_values
-from specialize.measure.pairing import estimate_difference, pseudo_values
-from specialize.measure.repeats import measure_repeats
-from specialize.measure.results import read_results, write_results
-from specialize.measure.routing import routing
-from specialize.measure.saturation import measure_saturation
-from specialize.measure.schema import RESULT_COLUMNS
-from specialize.measure.specialization import specialization
-from specialize.measure.tagger import tagger_error
-from specialize.measure.vocabulary import VocabularyMeasurement, measure_vocabulary, top_tokens
-from specialize.measure.vocabulary_rows import vocabulary_specialization
+Arrays in, numbers out: `base` and `estimators` need NumPy, SciPy and Numba alone. `runs` takes a trace and its
+annotations and returns a tidy frame, `results` is the schema of that frame. Names are loaded on first use, so that
+the array functions work where pandas or pyarrow are not installed.
+"""
+
+from typing import TYPE_CHECKING
+
+from specialize.lazy import load_on_use
+
+if TYPE_CHECKING:
+    from specialize.measure.base.blocks import estimate_blocks
+    from specialize.measure.base.counting import (
+        SlotRule,
+        assign_blocks,
+        count_blocks,
+        spread_mass,
+    )
+    from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife
+    from specialize.measure.base.information import (
+        entropy,
+        label_entropy,
+        lift,
+        load,
+        load_entropy,
+        mutual_information,
+        specific_information,
+        uncertainty_coefficient,
+    )
+    from specialize.measure.base.nulls import draw_permutations, draw_shifts, p_values
+    from specialize.measure.base.pairing import estimate_difference, pseudo_values
+    from specialize.measure.estimators.balance import measure_balance
+    from specialize.measure.estimators.coactivation import measure_coactivation
+    from specialize.measure.estimators.composition import Composition, top_shares
+    from specialize.measure.estimators.conditional import ConditionalInformation, measure_conditional_information
+    from specialize.measure.estimators.domain import measure_domain_specialization
+    from specialize.measure.estimators.flow import measure_flow
+    from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
+    from specialize.measure.estimators.repeats import measure_repeats
+    from specialize.measure.estimators.saturation import measure_saturation
+    from specialize.measure.estimators.vocabulary import VocabularyMeasurement, measure_vocabulary, top_tokens
+    from specialize.measure.results.files import read_results, write_results
+    from specialize.measure.results.schema import RESULT_COLUMNS
+    from specialize.measure.runs.affinity import measure_affinity
+    from specialize.measure.runs.comparison import compare_traces
+    from specialize.measure.runs.context import drop_positions, next_codes
+    from specialize.measure.runs.contingency import count_contingency_tables
+    from specialize.measure.runs.details import measure_details
+    from specialize.measure.runs.probes import probe_trace
+    from specialize.measure.runs.routing import measure_routing
+    from specialize.measure.runs.specialization import measure_specialization
+    from specialize.measure.runs.tagger import measure_tagger_error
+    from specialize.measure.runs.vocabulary import measure_vocabulary_specialization
+
+_HOMES = {
+    "Composition": "specialize.measure.estimators.composition",
+    "ConditionalInformation": "specialize.measure.estimators.conditional",
+    "Estimate": "specialize.measure.base.estimate",
+    "EstimateArray": "specialize.measure.base.estimate",
+    "LayerMeasurement": "specialize.measure.estimators.layer",
+    "RESULT_COLUMNS": "specialize.measure.results.schema",
+    "SlotRule": "specialize.measure.base.counting",
+    "VocabularyMeasurement": "specialize.measure.estimators.vocabulary",
+    "assign_blocks": "specialize.measure.base.counting",
+    "compare_traces": "specialize.measure.runs.comparison",
+    "count_blocks": "specialize.measure.base.counting",
+    "count_contingency_tables": "specialize.measure.runs.contingency",
+    "draw_permutations": "specialize.measure.base.nulls",
+    "draw_shifts": "specialize.measure.base.nulls",
+    "drop_positions": "specialize.measure.runs.context",
+    "entropy": "specialize.measure.base.information",
+    "estimate_blocks": "specialize.measure.base.blocks",
+    "estimate_difference": "specialize.measure.base.pairing",
+    "jackknife": "specialize.measure.base.estimate",
+    "label_entropy": "specialize.measure.base.information",
+    "lift": "specialize.measure.base.information",
+    "load": "specialize.measure.base.information",
+    "load_entropy": "specialize.measure.base.information",
+    "measure_affinity": "specialize.measure.runs.affinity",
+    "measure_balance": "specialize.measure.estimators.balance",
+    "measure_coactivation": "specialize.measure.estimators.coactivation",
+    "measure_conditional_information": "specialize.measure.estimators.conditional",
+    "measure_details": "specialize.measure.runs.details",
+    "measure_domain_specialization": "specialize.measure.estimators.domain",
+    "measure_flow": "specialize.measure.estimators.flow",
+    "measure_layer": "specialize.measure.estimators.layer",
+    "measure_repeats": "specialize.measure.estimators.repeats",
+    "measure_routing": "specialize.measure.runs.routing",
+    "measure_saturation": "specialize.measure.estimators.saturation",
+    "measure_specialization": "specialize.measure.runs.specialization",
+    "measure_tagger_error": "specialize.measure.runs.tagger",
+    "measure_vocabulary": "specialize.measure.estimators.vocabulary",
+    "measure_vocabulary_specialization": "specialize.measure.runs.vocabulary",
+    "mutual_information": "specialize.measure.base.information",
+    "next_codes": "specialize.measure.runs.context",
+    "p_values": "specialize.measure.base.nulls",
+    "probe_trace": "specialize.measure.runs.probes",
+    "pseudo_values": "specialize.measure.base.pairing",
+    "read_results": "specialize.measure.results.files",
+    "specific_information": "specialize.measure.base.information",
+    "spread_mass": "specialize.measure.base.counting",
+    "top_shares": "specialize.measure.estimators.composition",
+    "top_tokens": "specialize.measure.estimators.vocabulary",
+    "uncertainty_coefficient": "specialize.measure.base.information",
+    "write_results": "specialize.measure.results.files",
+}
 
 __all__ = [
     "RESULT_COLUMNS",
@@ -45,42 +116,52 @@ __all__ = [
     "SlotRule",
     "VocabularyMeasurement",
     "assign_blocks",
-    "compare",
-    "conditional_information",
-    "contingency_tables",
+    "compare_traces",
     "count_blocks",
-    "domain_specialization",
+    "count_contingency_tables",
     "draw_permutations",
     "draw_shifts",
     "drop_positions",
     "entropy",
+    "estimate_blocks",
     "estimate_difference",
     "jackknife",
     "label_entropy",
     "lift",
     "load",
     "load_entropy",
+    "measure_affinity",
     "measure_balance",
     "measure_coactivation",
+    "measure_conditional_information",
+    "measure_details",
+    "measure_domain_specialization",
     "measure_flow",
     "measure_layer",
     "measure_repeats",
+    "measure_routing",
     "measure_saturation",
+    "measure_specialization",
+    "measure_tagger_error",
     "measure_vocabulary",
+    "measure_vocabulary_specialization",
     "mutual_information",
     "next_codes",
     "p_values",
+    "probe_trace",
     "pseudo_values",
     "read_results",
-    "routing",
-    "specialization",
-    "specialization_details",
     "specific_information",
     "spread_mass",
-    "tagger_error",
     "top_shares",
     "top_tokens",
     "uncertainty_coefficient",
-    "vocabulary_specialization",
     "write_results",
 ]
+
+
+__getattr__ = load_on_use(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

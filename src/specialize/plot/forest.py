@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
+from specialize.names import name_label_set, name_quantity, shorten
 from specialize.plot.cells import log2_ratio
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER, new_axes, use_style
-from specialize.plot.text import name_label_set, name_quantity, shorten
 
 _LOWEST = 2.0**-6
 
@@ -41,7 +41,7 @@ def expert_forest(
         expert: index of the expert.
         label_set: needed where the frame holds several.
         run: needed where the frame holds several.
-        routing: ``learned`` or ``shadow``.
+        routing: ``learned`` or ``random``.
         most: labels at most; two thirds of them the strongest, one third the weakest.
         level: q-value up to which a label counts as settled.
         ax: axes to draw on; a new column-wide figure without.
@@ -88,8 +88,8 @@ def expert_forest(
         ax.grid(axis="x")
         origin = f"{shorten(run, width=28)}, layer {layer}, expert {expert}"
         quantity = name_quantity("lift", label_set)
-        shadow = ", shadow router" if routing == "shadow" else ""
-        set_plain(ax, title=f"{origin}{shadow}", xlabel=quantity.axis, ylabel=name_label_set(label_set).axis)
+        control = ", random router" if routing == "random" else ""
+        set_plain(ax, title=f"{origin}{control}", xlabel=quantity.axis, ylabel=name_label_set(label_set).axis)
         if not settled.all():
             look: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4}
             handles = [Line2D([], [], **look), Line2D([], [], markerfacecolor=PAPER, **look)]

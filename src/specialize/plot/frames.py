@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.text import clean_text
 
-ROUTINGS = ("learned", "shadow")
+ROUTINGS = ("learned", "random")
 _NEEDED = ("metric", "value")
 _OPTIONAL = ("run", "routing", "layer", "expert", "label_set", "label")
 _NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "q_value")
@@ -30,7 +30,7 @@ def complete_frame(frame: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise MeasurementError(
             f"result frame: expected the columns {', '.join(_NEEDED)}, {', '.join(missing)} missing; "
-            "give a frame in the result schema (specialize.measure.schema)"
+            "give a frame in the result schema (specialize.measure.results.schema)"
         )
     frame = frame.copy()
     for name in (*_OPTIONAL, *_NUMBERS, *_COUNTS):

@@ -11,6 +11,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator
 
+from specialize.names import name_label_set, name_quantity, shorten
 from specialize.plot.cells import choose_limit, draw_cells, log2_ratio
 from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
@@ -24,7 +25,6 @@ from specialize.plot.style import (
     new_axes,
     use_style,
 )
-from specialize.plot.text import name_label_set, name_quantity, shorten
 
 _HATCH = "#a9adb3"
 
@@ -64,7 +64,7 @@ def expert_label_heatmap(
         metric: a quantity of label and expert. All but ``lift`` are drawn on a linear scale centred at 0.
         label_set: needed where the frame holds several.
         run: needed where the frame holds several.
-        routing: ``learned`` or ``shadow``.
+        routing: ``learned`` or ``random``.
         level: q-value up to which a cell counts as settled.
         ax: axes to draw on; a new figure of fitting size without.
 
@@ -104,7 +104,7 @@ def expert_label_heatmap(
             notes.append(Patch(facecolor=NO_DATA, edgecolor="none", label="no value"))
         _mark_axes(ax, values, layout)
         quantity = name_quantity(metric, label_set)
-        origin = f"{shorten(run, width=30)}, layer {layer}" + (", shadow router" if routing == "shadow" else "")
+        origin = f"{shorten(run, width=30)}, layer {layer}" + (", random router" if routing == "random" else "")
         set_plain(
             ax,
             title=f"{quantity.title}\n{origin}",

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from specialize.names import name_quantity, shorten
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.profile import mark_layers
 from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PALETTE, new_axes, use_style
-from specialize.plot.text import name_quantity, shorten
 
 _COLUMN = 0.72  # of a layer's width that its experts take
 _LOWEST = 2.0**-6  # shares below 1/64 of an even one, dead experts among them, are drawn at the foot

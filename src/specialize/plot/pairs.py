@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from specialize.names import shorten
 from specialize.plot.cells import choose_limit, draw_cells, log2_ratio
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
 from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, new_axes, use_style
-from specialize.plot.text import shorten
 
 
 def coactivation(
@@ -22,7 +22,7 @@ def coactivation(
         frame: result frame with rows of ``coactivation`` (``expert`` i, ``label`` j, ``null_mean`` chance).
         layer: layer number as the frame has it.
         run: needed where the frame holds several.
-        routing: ``learned`` or ``shadow``.
+        routing: ``learned`` or ``random``.
         ax: axes to draw on; a new figure of fitting size without.
 
     Returns:
@@ -48,7 +48,7 @@ def layer_flow(
         frame: result frame with rows of ``transition`` (``expert`` of this layer, ``label`` of the next).
         layer: the earlier layer, numbered as the frame has it.
         run: needed where the frame holds several.
-        routing: ``learned`` or ``shadow``.
+        routing: ``learned`` or ``random``.
         ax: axes to draw on; a new figure of fitting size without.
 
     Returns:

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
+from specialize.names import name_label_set, shorten
 from specialize.plot.frames import ROUTINGS, by_run, select_rows, set_plain
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
-from specialize.plot.text import name_label_set, shorten
 
 _METRIC = "uncertainty_coefficient"
 
@@ -53,10 +53,10 @@ def syntax_topic_plane(
                 _draw_null(ax, parts["learned"], index)
             handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4))
             names.append(shorten(run, width=34))
-        if (pairs["routing"] == "shadow").any():
+        if (pairs["routing"] == "random").any():
             handles.append(Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
                                   linestyle=(0, (3, 1.6)), markerfacecolor=PAPER))  # fmt: skip
-            names.append("shadow: a frozen random router")
+            names.append("random router (control)")
         if pairs["null_mean_x"].notna().any() and pairs["null_mean_y"].notna().any():
             handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
             names.append("null, mean over layers")
@@ -101,7 +101,7 @@ def _pair(rows: pd.DataFrame, syntax: str, topic: str) -> pd.DataFrame:
 
 def _draw_path(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: SeriesLook) -> None:
     index, run, routing = names
-    shadow = routing == ROUTINGS[1]
+    control = routing == ROUTINGS[1]
     x, y = part["value_x"].to_numpy(), part["value_y"].to_numpy()
     cross: dict[str, Any] = {"color": look.color, "linewidth": 0.7, "alpha": 0.55, "zorder": 2}
     ax.hlines(y, part["ci_low_x"], part["ci_high_x"], gid=f"interval-x-{routing}-{index}", **cross)
@@ -113,8 +113,8 @@ def _draw_path(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: 
         marker=look.marker,
         markersize=4,
         linewidth=0.9,
-        linestyle=(0, (3, 1.6)) if shadow else "-",
-        markerfacecolor=PAPER if shadow else look.color,
+        linestyle=(0, (3, 1.6)) if control else "-",
+        markerfacecolor=PAPER if control else look.color,
         markeredgewidth=0.8,
         zorder=3,
         gid=f"value-{routing}-{index}",

@@ -10,9 +10,9 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from specialize.names import name_quantity, shorten
 from specialize.plot.frames import by_run, only_value, select_rows, set_plain
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
-from specialize.plot.text import name_quantity, shorten
 
 _LEGEND_ROWS = 4  # that the height of a figure has room for
 _SPREAD = 0.16  # of a layer's width, shared by the runs so that their intervals do not hide each other
@@ -27,7 +27,7 @@ def layer_profile(
 ) -> Axes:
     """Draw `metric` over the layers: one line a run, its 95 % interval, and the null it is held against.
 
-    A line is drawn for the model's own router (solid) and, where the frame has one, for the shadow router (dashed,
+    A line is drawn for the model's own router (solid) and, where the frame has one, for the random router (dashed,
     hollow markers). The null is a band from its 2.5th to its 97.5th percentile with a dotted mean, in the run's colour.
 
     Args:
@@ -70,15 +70,15 @@ def layer_profile(
 
 def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: SeriesLook, offset: float) -> None:
     index, run, routing = names
-    shadow = routing == "shadow"
-    x = part["layer"].to_numpy() + offset + (_SPREAD / 4 if shadow else 0.0)
+    control = routing == "random"
+    x = part["layer"].to_numpy() + offset + (_SPREAD / 4 if control else 0.0)
     ax.vlines(
         x,
         part["ci_low"],
         part["ci_high"],
         color=look.color,
         linewidth=0.9,
-        alpha=0.6 if shadow else 1.0,
+        alpha=0.6 if control else 1.0,
         gid=f"interval-{routing}-{index}",
     )
     ax.plot(
@@ -86,10 +86,10 @@ def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: 
         part["value"].to_numpy(),
         color=look.color,
         marker=look.marker,
-        linestyle=(0, (3, 1.6)) if shadow else "-",
-        linewidth=1.0 if shadow else 1.3,
+        linestyle=(0, (3, 1.6)) if control else "-",
+        linewidth=1.0 if control else 1.3,
         markersize=4,
-        markerfacecolor=PAPER if shadow else look.color,
+        markerfacecolor=PAPER if control else look.color,
         markeredgecolor=look.color,
         markeredgewidth=0.8,
         zorder=3,
@@ -127,10 +127,10 @@ def _add_legend(ax: Axes, rows: pd.DataFrame, *, own_figure: bool) -> None:
         look = series_look(index)
         handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linewidth=1.3))
         names.append(shorten(run, width=34))
-    if (rows["routing"] == "shadow").any():
+    if (rows["routing"] == "random").any():
         handles.append(Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
                               linestyle=(0, (3, 1.6)), markerfacecolor=PAPER))  # fmt: skip
-        names.append("shadow: a frozen random router")
+        names.append("random router (control)")
     if rows["null_mean"].notna().any() or rows["null_low"].notna().any():
         handles.append(
             (Patch(color=MUTED, alpha=0.25, linewidth=0), Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))

@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from specialize.names import name_label_set, name_quantity, shorten
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
-from specialize.plot.text import name_label_set, name_quantity, shorten
 
 _ROOM = 1.9  # inches for the title beside long names of labels
 

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize.errors import MeasurementError
+from specialize.names import shorten
 from specialize.plot.frames import set_plain
 from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PAGE_WIDTH, new_axes, use_style
-from specialize.plot.text import shorten
 from specialize.text import NO_VALUE, clean_text
 
 _NEEDED = ("layer", "token", "expert", "rank", "text", "share")
@@ -30,11 +30,11 @@ def expert_tokens(
     Behind each token stands the share of its occurrences that the expert takes.
 
     Args:
-        table: top tokens as `specialize.measure.vocabulary_rows.vocabulary_specialization` gives them, of one run.
+        table: top tokens as `specialize.measure.runs.vocabulary.vocabulary_specialization` gives them, of one run.
         layer: layer number as the table has it.
         experts: which; the first eight unless given.
         token: ``input``, ``predicted`` or ``next``.
-        routing: ``learned`` or ``shadow``.
+        routing: ``learned`` or ``random``.
         most: ranks at most.
         ax: axes to draw on; a new page-wide figure without.
 

@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, NullLocator
 
 from specialize.errors import MeasurementError
+from specialize.names import name_quantity, shorten
 from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
-from specialize.plot.text import name_quantity, shorten
 
 
 def training_curves(

@@ -3,7 +3,7 @@
     documents.parquet   document, id, text, and a column for each label
     tokens.parquet      token, document, sequence, position, token_id, text (the token's own), char_start, char_end,
                         phase; and predicted_token_id and next_token_loss where the trace holds predictions
-    routing.parquet     token, layer, router, routing (learned or shadow), slot (rank, from 0), expert; and weight and
+    routing.parquet     token, layer, router, routing (learned or random), slot (rank, from 0), expert; and weight and
                         norm where the trace holds them: a row for each slot of each token
 
 ``token`` and ``document`` are row numbers from 0. What is not known, and a slot without an expert, is null. A row

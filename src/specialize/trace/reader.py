@@ -66,7 +66,7 @@ class RoutingTrace:
         path: the run folder.
         manifest: contents of manifest.json.
         layers: the model's own routers, in layer order.
-        shadows: the random routers that were run beside them, in layer order; empty when there were none.
+        random_routers: the random routers that were run beside them, in layer order; empty when there were none.
         contents: what the trace holds beside the experts: some of weights, logits, norms, predictions.
     """
 
@@ -75,7 +75,7 @@ class RoutingTrace:
         self.manifest = read_manifest(run)
         self._routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         self.layers = tuple(router for router in self._routers if router.routing == "learned")
-        self.shadows = tuple(router for router in self._routers if router.routing == "shadow")
+        self.random_routers = tuple(router for router in self._routers if router.routing == "random")
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ class RoutingTrace:
 
         Args:
             layer: number of the layer, or name of its experts module.
-            routing: learned, the model's own; or shadow, the random router beside it.
+            routing: learned, the model's own; or control, the random router beside it.
         """
         index = self._index(layer, routing)
         router = self._routers[index]
@@ -121,7 +121,7 @@ class RoutingTrace:
 
         Args:
             layer: number of the layer, or name of its experts module.
-            routing: learned or shadow.
+            routing: learned or random.
         """
         index = self._index(layer, routing)
         for path in self._paths("routing"):

@@ -59,7 +59,7 @@ class RouterSpec:
         normalized: whether a token's gate weights sum to one.
         static: whether the choice is a function of the token id alone (hash routing).
         unit: what is routed: every token by itself, or a whole sequence.
-        routing: the model's own, called learned however it came about, or a shadow: a frozen random router that
+        routing: the model's own, called learned however it came about, or a random router (control) that
             was run beside it on the same hidden states.
         stack: the side of an encoder-decoder model; decoder for all others.
         identity_experts: how many of the E experts, the last ones, return their input unchanged.
@@ -74,7 +74,7 @@ class RouterSpec:
     normalized: bool = False
     static: bool = False
     unit: Literal["token", "sequence"] = "token"
-    routing: Literal["learned", "shadow"] = "learned"
+    routing: Literal["learned", "random"] = "learned"
     stack: Literal["encoder", "decoder"] = "decoder"
     identity_experts: int = 0
     found_by: str = "experts module"
@@ -97,7 +97,7 @@ def token_schema(contents: Collection[str]) -> pa.Schema:
 def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
     """Arrow schema of a routing shard: the columns of each router, in the manifest's order.
 
-    A shadow router has experts and weights only.
+    A random router has experts and weights only.
     """
     fields = []
     for index, router in enumerate(routers):

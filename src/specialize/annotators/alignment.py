@@ -1,0 +1,121 @@
+"""Which word does each of a model's tokens belong to? Decided by character spans.
+
+A tokenizer and a tagger cut the same text in different places. Byte-level BPE makes it worse: its spans
+may include the space before a word, consist of white space alone, or name the same character several
+times where the bytes of one character went to several tokens.
+"""
+
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import AnnotationError
+
+Pieces = Literal["first", "last", "all"]
+
+NO_WORD = -1
+
+
+def align_to_words(
+    text: str, token_spans: ArrayLike, word_spans: ArrayLike, *, pieces: Pieces = "first"
+) -> NDArray[np.int32]:
+    """Find the word that holds each token's first character that is not white space.
+
+    So a token with a leading space belongs to the word after the space, and a token that reaches over two
+    words ("don't" against do + n't) to the first of them. A token has no word if it is white space alone,
+    if its span is empty or negative (special tokens), or if no word covers that character.
+
+    Args:
+        text: the document.
+        token_spans: int [n, 2], start and end (exclusive) of each token in code points of `text`, in
+            reading order.
+        word_spans: int [m, 2], the same for words: not empty, ascending, not overlapping.
+        pieces: which tokens of a word keep it: the `first` one, the `last` one or `all`. The first one is
+            the first in order, also where several tokens share one character.
+
+    Returns:
+        int32 [n], a row of `word_spans` for each token, or `NO_WORD` (-1).
+
+    Raises:
+        AnnotationError: unknown pieces, spans of another shape or outside the text, words out of order.
+    """
+    check_pieces(pieces)
+    tokens = _check_spans(token_spans, text, what="token")
+    words = _check_spans(word_spans, text, what="word")
+    starts, ends = words[:, 0], words[:, 1]
+    if (starts >= ends).any() or (ends[:-1] > starts[1:]).any() or (starts < 0).any():
+        raise AnnotationError("expected words that are not empty, ascending and apart; sort or merge the word spans")
+    aligned = np.full(len(tokens), NO_WORD, dtype=np.int32)
+    if len(tokens) == 0 or len(words) == 0:
+        return aligned
+    first_characters = _find_first_characters(text, tokens)
+    candidates = np.searchsorted(starts, first_characters, side="right") - 1
+    inside = (candidates >= 0) & (first_characters < ends[candidates])
+    inside &= (tokens[:, 0] >= 0) & (first_characters < tokens[:, 1])
+    aligned[inside] = candidates[inside]
+    return keep_pieces(aligned, pieces=pieces)
+
+
+def keep_pieces(aligned: NDArray[np.int32], *, pieces: Pieces) -> NDArray[np.int32]:
+    """Choose among tokens aligned by `all`: blank all but the first or last token of each word.
+
+    A word that comes again after another word, as in overlapping windows of a document, counts again.
+
+    Args:
+        aligned: int32 [n], word of each token or `NO_WORD`, in reading order.
+        pieces: the tokens of a word to keep.
+
+    Returns:
+        int32 [n], `NO_WORD` where the token lost its word.
+    """
+    check_pieces(pieces)
+    if pieces == "all":
+        return aligned
+    rows = np.flatnonzero(aligned != NO_WORD)
+    words = aligned[rows]
+    changes = words[1:] != words[:-1]
+    edges = np.append(True, changes) if pieces == "first" else np.append(changes, True)
+    kept_rows = rows[edges[: len(rows)]]  # without any row there is no edge either
+    kept = np.full_like(aligned, NO_WORD)
+    kept[kept_rows] = aligned[kept_rows]
+    return kept
+
+
+def check_pieces(pieces: str) -> None:
+    """Raise AnnotationError for an unknown choice of pieces."""
+    if pieces not in get_args(Pieces):
+        raise AnnotationError(f"expected pieces to be one of {', '.join(get_args(Pieces))}, got {pieces!r}")
+
+
+def _check_spans(spans: ArrayLike, text: str, *, what: str) -> NDArray[np.int64]:
+    array = np.asarray(spans)
+    if array.size == 0:
+        return np.zeros((0, 2), dtype=np.int64)
+    if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise AnnotationError(f"expected {what} spans as integers [{what}s, 2], got {array.dtype} {list(array.shape)}")
+    beyond = np.flatnonzero(array[:, 1] > len(text))
+    if beyond.size:
+        raise AnnotationError(
+            f"expected {what} spans inside the text of {len(text)} characters, got {what} {beyond[0]} "
+            f"ending at {array[beyond[0], 1]}; offsets must count characters (code points), not bytes"
+        )
+    return array.astype(np.int64)
+
+
+def _find_first_characters(text: str, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return, for each span, the first position from its start on that is not white space [n]."""
+    # Surrogates that stand alone cannot be encoded otherwise, and are not white space.
+    characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    white = _white_space()
+    is_white = white[np.minimum(characters, len(white) - 1)]
+    visible = np.append(np.flatnonzero(~is_white), len(text))
+    return visible[np.searchsorted(visible, np.maximum(spans[:, 0], 0))]
+
+
+@cache
+def _white_space() -> NDArray[np.bool_]:
+    """Table of `str.isspace` [code point]; its last entry (False) stands for all higher code points."""
+    highest = 0x3000  # the ideographic space is the last white space of Unicode
+    return np.array([chr(point).isspace() for point in range(highest + 2)])

@@ -1,0 +1,159 @@
+"""Annotations on disk: RUN/annotations/NAME.arrow, one column in Arrow IPC with zstd.
+
+The column `label` is dictionary-encoded (int32 codes, null where there is no label), so any Arrow reader
+shows the label names. What else an `Annotation` holds is in the schema's metadata.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from specialize.annotation import NO_LABEL, Annotation
+from specialize.atomic import replacing
+from specialize.errors import AnnotationError, did_you_mean
+
+FORMAT_NAME = "specialize.annotation"
+FORMAT_VERSION = 1
+
+
+class AnnotatedRun(Protocol):
+    """What is needed of a trace: its folder and its sizes."""
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens."""
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+
+    @property
+    def text_digest(self) -> str:
+        """What the annotations belong to."""
+
+
+def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
+    """Write an annotation into its run's folder, in place of an older one of the same name.
+
+    The file appears whole or not at all.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        AnnotationError: the length does not fit the trace, or the name cannot be a file's.
+    """
+    _check_length(trace, annotation)
+    path = _path_of(trace, annotation.name)
+    codes = pa.array(annotation.codes, type=pa.int32(), mask=annotation.codes == NO_LABEL)
+    labels = pa.DictionaryArray.from_arrays(codes, pa.array(annotation.labels, type=pa.string()))
+    metadata = {
+        "format": FORMAT_NAME,
+        "format_version": str(FORMAT_VERSION),
+        "name": annotation.name,
+        "level": annotation.level,
+        "text_digest": trace.text_digest,
+        "provenance": json.dumps(annotation.provenance, ensure_ascii=False),
+    }
+    table = pa.table({"label": labels}).replace_schema_metadata(metadata)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with replacing(path) as partial, pa.ipc.new_file(partial, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return path
+
+
+def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
+    """Read an annotation of a run.
+
+    Raises:
+        AnnotationError: there is none of that name (with those there are), the file is damaged or of
+            another format version, or it was made for another text.
+    """
+    path = _path_of(trace, name)
+    if not path.is_file():
+        stored = list_annotations(trace)
+        raise AnnotationError(
+            f"{trace.path}: expected an annotation {name!r}, there is {', '.join(stored) or 'none'}."
+            + did_you_mean(name, stored)
+        )
+    try:
+        table = pa.ipc.open_file(path.read_bytes()).read_all()
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise AnnotationError(f"{path}: expected an annotation, got a damaged file ({reason}); annotate anew") from None
+    if metadata.get("format") != FORMAT_NAME or metadata.get("format_version") != str(FORMAT_VERSION):
+        raise AnnotationError(
+            f"{path}: expected {FORMAT_NAME} version {FORMAT_VERSION}, "
+            f"got {metadata.get('format', 'unknown')} version {metadata.get('format_version', 'unknown')}; "
+            "annotate anew, or use the release that wrote it"
+        )
+    if metadata.get("text_digest") != trace.text_digest:
+        raise AnnotationError(f"{path}: expected labels of the text of {trace.path}, got another's; annotate anew")
+    column = table["label"].combine_chunks()
+    annotation = Annotation(
+        name=metadata["name"],
+        level="token" if metadata["level"] == "token" else "document",
+        labels=tuple(column.dictionary.to_pylist()),
+        codes=column.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32),
+        provenance=json.loads(metadata["provenance"]),
+    )
+    _check_length(trace, annotation)
+    return annotation
+
+
+def find_annotation(trace: AnnotatedRun, name: str, made_by: Mapping[str, Any]) -> Annotation | None:
+    """Return a stored annotation of this text that was made in the same way, so that it need not be made again.
+
+    Args:
+        trace: the run.
+        name: of the annotation.
+        made_by: what its provenance must say under ``made_by``.
+    """
+    if name not in list_annotations(trace):
+        return None
+    try:
+        stored = load_annotation(trace, name)
+    except AnnotationError:  # damaged, or of another text: it is made anew
+        return None
+    return stored if stored.provenance.get("made_by") == made_by else None
+
+
+def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:
+    """Return the names of the annotations stored in a run, in alphabetical order."""
+    return tuple(sorted(path.stem for path in _folder_of(trace).glob("*.arrow") if not path.name.startswith(".")))
+
+
+def is_storable(name: str) -> bool:
+    """Tell whether an annotation of this name can be stored: the name becomes a file's."""
+    return re.fullmatch(r"\w[\w .+-]*", name) is not None
+
+
+def _folder_of(trace: AnnotatedRun) -> Path:
+    return trace.path / "annotations"
+
+
+def _path_of(trace: AnnotatedRun, name: str) -> Path:
+    if not is_storable(name):
+        raise AnnotationError(
+            f"expected an annotation name of letters, digits, spaces and . _ + -, got {name!r}; rename the column"
+        )
+    return _folder_of(trace) / f"{name}.arrow"
+
+
+def _check_length(trace: AnnotatedRun, annotation: Annotation) -> None:
+    expected = trace.num_tokens if annotation.level == "token" else trace.num_documents
+    if len(annotation.codes) != expected:
+        raise AnnotationError(
+            f"annotation {annotation.name!r}: expected {expected} {annotation.level}s as in {trace.path}, "
+            f"got {len(annotation.codes)}; annotate this trace anew"
+        )

@@ -1,0 +1,136 @@
+"""Classes of tokens that need no tagger: what a token looks like, where it stands, how frequent it is."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.annotation import Annotation
+from specialize.annotators.columns import read_texts
+from specialize.annotators.labels import LabelEncoder
+from specialize.errors import AnnotationError
+from specialize.trace.schema import UNKNOWN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.annotators.carrier import TokensAndTexts
+
+CLASSES = {
+    "class": "letters, digits, punctuation, symbols, white space or mixed",
+    "word_part": "start or continuation of a word",
+    "case": "lower, capitalised, upper or mixed; no label without case",
+    "frequency": "rank of the token id in this trace",
+    "position": "place in the sequence",
+}
+_RANKS = (10, 100, 1_000, 10_000)
+_POSITIONS = (0, 3, 15, 63, 255, 1023)
+
+
+def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Annotation]:
+    """Classify every token of a trace.
+
+    Args:
+        trace: the trace to annotate.
+        names: which of `CLASSES`, an annotation each.
+
+    Returns:
+        Annotations of tokens. Special tokens carry no class of text.
+
+    Raises:
+        AnnotationError: an unknown class, or the trace does not tell what a class needs: the text and the places of
+            tokens in it, or token ids.
+    """
+    unknown = [name for name in names if name not in CLASSES]
+    if unknown:
+        raise AnnotationError(f"expected classes among {', '.join(CLASSES)}, got {unknown[0]!r}")
+    tokens = trace.tokens()
+    of_text = [name for name in names if name in _OF_TEXT]
+    made = dict(zip(of_text, _classify_texts(trace, tokens, of_text), strict=True)) if of_text else {}
+    if "frequency" in names:
+        made["frequency"] = _classify_ranks(tokens)
+    if "position" in names:
+        made["position"] = _bin("position", tokens["position"].to_numpy(), _POSITIONS)
+    return [made[name] for name in names]
+
+
+def _classify_texts(trace: "TokensAndTexts", tokens: "pd.DataFrame", names: Sequence[str]) -> list[Annotation]:
+    texts = read_texts(trace.documents())
+    if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
+        raise AnnotationError(f"{names[0]} needs the tokens' places in the text, which this trace does not tell")
+    places = zip(*(tokens[name].to_numpy().tolist() for name in ("document", "char_start", "char_end")), strict=True)
+    pieces = []
+    for document, start, end in places:
+        text = texts[document]
+        piece = text[start:end] if 0 <= start < end else ""
+        visible = start + len(piece) - len(piece.lstrip())
+        pieces.append((piece, visible > 0 and visible < len(text) and _in_word(text[visible - 1])))
+    made = []
+    for name in names:
+        encoder = LabelEncoder()
+        labels, codes = encoder.finish(encoder.encode(_OF_TEXT[name](*piece) for piece in pieces))
+        made.append(Annotation(name, "token", labels, codes, {"tool": "specialize"}))
+    return made
+
+
+@cache
+def _class_of(piece: str, _: bool) -> str:
+    if not piece:
+        return ""
+    kinds = {unicodedata.category(character)[0] for character in piece.strip()}
+    if not kinds:
+        return "white space"
+    if kinds <= {"L", "M"}:
+        return "letters"
+    only = {"N": "digits", "P": "punctuation", "S": "symbols"}
+    return only.get(kinds.pop(), "mixed") if len(kinds) == 1 else "mixed"
+
+
+@cache
+def _word_part_of(piece: str, inside: bool) -> str:
+    visible = piece.strip()
+    if not visible or not _in_word(visible[0]):
+        return ""
+    # a token that begins with white space begins a word, whatever stands before it
+    return "continuation" if inside and piece[:1] == visible[:1] else "start"
+
+
+@cache
+def _case_of(piece: str, _: bool) -> str:
+    visible = piece.strip()
+    if visible.islower():
+        return "lower"
+    if visible.isupper() and sum(character.isalpha() for character in visible) > 1:
+        return "upper"
+    if visible[:1].isupper() and (visible[1:].islower() or not any(map(str.isupper, visible[1:]))):
+        return "capitalised"
+    return "mixed" if visible.lower() != visible else ""
+
+
+_OF_TEXT: dict[str, Callable[[str, bool], str]] = {"class": _class_of, "word_part": _word_part_of, "case": _case_of}
+
+
+def _in_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _classify_ranks(tokens: "pd.DataFrame") -> Annotation:
+    ids = tokens["token_id"].to_numpy()
+    if (ids == UNKNOWN).all():
+        raise AnnotationError("frequency needs token ids, which this trace does not tell")
+    distinct, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    ranks = np.empty(len(distinct), dtype=np.int64)
+    ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(distinct) + 1)
+    return _bin("frequency", ranks[places], _RANKS, first=1)
+
+
+def _bin(name: str, values: NDArray[np.integer], ends: Sequence[int], *, first: int = 0) -> Annotation:
+    """Label whole numbers by ranges that end at `ends`, and one beyond."""
+    starts = [first, *(end + 1 for end in ends)]
+    ranges = zip(starts[:-1], ends, strict=True)
+    labels = [f"{start:,}" if start == end else f"{start:,} to {end:,}" for start, end in ranges]
+    codes = np.searchsorted(np.asarray(ends), values, side="left").astype(np.int32)
+    return Annotation(name, "token", (*labels, f"from {starts[-1]:,}"), codes, {"tool": "specialize"})

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: counting, information, estimates, blocks, nulls, pairing, chance."""

@@ -1,0 +1,1 @@
+"""Estimators of a layer: arrays in, estimates with intervals and nulls out."""

@@ -1,0 +1,115 @@
+"""How evenly a layer's load is spread over its experts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import Counted, block_tokens, estimate_blocks
+from specialize.measure.base.counting import SlotRule, count_blocks
+from specialize.measure.base.estimate import Estimate, EstimateArray
+from specialize.measure.base.information import load, load_entropy
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The load of one layer over its experts.
+
+    Attributes:
+        load: P(expert), [expert].
+        entropy: H(expert) in bits, corrected for bias; log2 E where all experts are used alike.
+        variation: coefficient of variation, see `load_variation`.
+        peak: see `load_peak`.
+        dead: number of experts without any load; without interval.
+    """
+
+    load: EstimateArray
+    entropy: Estimate
+    variation: Estimate
+    peak: Estimate
+    dead: Estimate
+
+
+def load_variation(counts: ArrayLike) -> NDArray[np.float64]:
+    """Compute the standard deviation of the experts' loads over their mean: 0 when even, sqrt(E - 1) at one expert.
+
+    Args:
+        counts: [..., label, expert].
+
+    Returns:
+        float64 [...]; NaN for an empty table.
+    """
+    shares = load(counts)
+    return shares.std(axis=-1) * shares.shape[-1]
+
+
+def load_peak(counts: ArrayLike) -> NDArray[np.float64]:
+    """Compute the largest load over the mean load: 1 when even, E when all of it is at one expert.
+
+    Args:
+        counts: [..., label, expert].
+
+    Returns:
+        float64 [...]; NaN for an empty table.
+    """
+    shares = load(counts)
+    return shares.max(axis=-1) * shares.shape[-1]
+
+
+def measure_balance(
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    num_experts: int,
+    weights: ArrayLike | None = None,
+    rule: SlotRule = "selection",
+    num_blocks: int = 50,
+) -> Balance:
+    """Measure how one layer spreads its tokens over its experts.
+
+    Args:
+        experts: integers [tokens, k]; negative where a slot holds no expert.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        num_experts: experts of the layer.
+        weights: gate weights [tokens, k], for the gate rule.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        num_blocks: the most blocks of documents.
+
+    Returns:
+        The estimates, with jackknife intervals over document blocks; NaN where no token was routed.
+
+    Raises:
+        MeasurementError: for arrays that do not fit each other.
+    """
+    cut = block_tokens(documents, num_blocks=num_blocks)
+    if not len(cut.documents):
+        raise MeasurementError("expected tokens, got none: trace a corpus first")
+    tables = count_blocks(
+        np.zeros(len(cut.documents), dtype=np.int32),
+        experts,
+        blocks=cut.token_blocks,
+        num_labels=1,
+        num_experts=num_experts,
+        num_blocks=cut.num_blocks,
+        weights=weights,
+        rule=rule,
+    )
+    present = (np.asarray(experts) >= 0).any(axis=1)
+    counts: Counted = {"n_tokens": int(present.sum()), "n_documents": len(np.unique(cut.documents[present]))}
+
+    def statistics(table: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([load_variation(table), load_peak(table)], axis=-1)
+
+    entropy = estimate_blocks(
+        tables, lambda table: load_entropy(table)[..., None], unit="bits", corrected=True, **counts
+    )
+    ratios = estimate_blocks(tables, statistics, unit="ratio", **counts)
+    dead = int((tables.sum(axis=(0, 1)) == 0).sum())
+    return Balance(
+        load=estimate_blocks(tables, load, unit="share", **counts),
+        entropy=entropy[0],
+        variation=ratios[0],
+        peak=ratios[1],
+        dead=Estimate(value=float(dead), unit="count", **counts),
+    )

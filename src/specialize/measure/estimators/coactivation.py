@@ -1,0 +1,136 @@
+"""Which experts are chosen together."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.chance import pair_chance
+from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.estimate import EstimateArray
+
+_SLAB_CELLS = 2**22  # of the tables of some experts, which the jackknife copies about five times
+
+
+def count_pairs(experts: ArrayLike, blocks: ArrayLike, *, num_experts: int, num_blocks: int) -> NDArray[np.float64]:
+    """Count how often every pair of experts is chosen by one token, over all pairs of its slots.
+
+    Args:
+        experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
+        blocks: integers [tokens], the block of each token.
+        num_experts: experts of the layer.
+        num_blocks: blocks in the table.
+
+    Returns:
+        float64 [block, i, j]: N(i, j); on the diagonal N(i), the tokens that chose expert i.
+
+    Raises:
+        MeasurementError: for shapes that do not fit, or numbers out of range.
+    """
+    chosen, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(blocks)
+    if chosen.ndim != 2 or len(chosen) != len(places):
+        raise MeasurementError(
+            f"expected experts [tokens, k] and as many blocks, got shapes {chosen.shape} and {places.shape}"
+        )
+    check_range("experts", chosen, num_experts)
+    check_range("blocks", places, num_blocks)
+    tables = np.zeros((num_blocks, num_experts, num_experts))
+    _add_pairs(tables, chosen, places)
+    return tables
+
+
+def coactivation(counts: ArrayLike) -> NDArray[np.float64]:
+    """Compute N(i, j) / N(i), the share of the tokens of expert i that also chose expert j.
+
+    Args:
+        counts: [..., i, j] of `count_pairs`.
+
+    Returns:
+        float64 [..., i, j]; NaN on the diagonal and for an expert that no token chose.
+
+    Source:
+        Muennighoff et al. (2024), OLMoE, section 5.2. Every pair of a token's experts counts, whatever their ranks.
+    """
+    table = np.array(counts, dtype=np.float64)
+    own = np.diagonal(table, axis1=-2, axis2=-1)[..., None]
+    shares = divide(table, np.broadcast_to(own, table.shape))
+    experts = np.arange(table.shape[-1])
+    shares[..., experts, experts] = np.nan
+    return shares
+
+
+def measure_coactivation(
+    experts: ArrayLike, documents: ArrayLike, *, num_experts: int, num_blocks: int = 50
+) -> EstimateArray:
+    """Measure which experts of one layer are chosen together.
+
+    Args:
+        experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        num_experts: experts of the layer.
+        num_blocks: the most blocks of documents.
+
+    Returns:
+        Estimates [i, j] of N(i, j) / N(i), as counted, with jackknife intervals over document blocks.
+        ``null_mean`` is chance at the observed load, see `specialize.measure.base.chance`; there is no p-value.
+
+    Raises:
+        MeasurementError: for arrays that do not fit each other.
+    """
+    chosen = np.asarray(experts)
+    cut = block_tokens(documents, num_blocks=num_blocks)
+    tables = count_pairs(chosen, cut.token_blocks, num_experts=num_experts, num_blocks=cut.num_blocks)
+    sizes = (chosen >= 0).sum(axis=1)
+    present = sizes > 0
+    counts: Counted = {
+        "n_tokens": int(present.sum()),
+        "n_documents": len(np.unique(cut.documents[present])),
+    }
+    chance = pair_chance(
+        np.diagonal(tables.sum(axis=0)), np.bincount(sizes, minlength=chosen.shape[1] + 1).astype(np.float64)
+    )
+    step = max(1, _SLAB_CELLS // max(1, cut.num_blocks * num_experts))
+    parts = []
+    for first in range(0, num_experts, step):
+        slab = slice(first, min(first + step, num_experts))
+        parts.append(_estimate_rows(tables, slab, chance, counts))
+    return _stack(parts)
+
+
+def _estimate_rows(
+    tables: NDArray[np.float64], slab: slice, chance: NDArray[np.float64], counts: Counted
+) -> EstimateArray:
+    """Estimate some rows at a time: blocks times pairs of several hundred experts do not fit memory five times."""
+    own = np.arange(slab.stop - slab.start)
+
+    def shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        chose = rows[..., own, slab.start + own]
+        out = divide(rows, np.broadcast_to(chose[..., None], rows.shape))
+        out[..., own, slab.start + own] = np.nan
+        return out
+
+    return estimate_blocks(tables[:, slab], shares, unit="share of the expert's tokens", chance=chance[slab], **counts)
+
+
+def _stack(parts: list[EstimateArray]) -> EstimateArray:
+    cells = ("value", "ci_low", "ci_high", "null_mean", "p_value", "null_low", "null_high")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in cells}
+    return EstimateArray(**{**vars(parts[0]), **joined})
+
+
+@njit(cache=True, nogil=True)
+def _add_pairs(tables, experts, blocks):  # type: ignore[no-untyped-def]
+    slots = experts.shape[1]
+    for row in range(experts.shape[0]):
+        block = blocks[row]
+        for left in range(slots):
+            first = experts[row, left]
+            if first < 0:
+                continue
+            tables[block, first, first] += 1.0
+            for right in range(left + 1, slots):
+                second = experts[row, right]
+                if second >= 0:
+                    tables[block, first, second] += 1.0
+                    tables[block, second, first] += 1.0

@@ -1,0 +1,240 @@
+"""What routing tells about a label beyond the word: I(E;Y|W) over words that carry several labels.
+
+A word's labels are compared with each other only, so that a router that follows the word alone scores zero.
+Types (the values of W) are many and small: `specialize.measure.estimators.type_runs` counts
+them one at a time. Everything rests on one quantity, the entropy of the expert given type and label, for all tokens and
+with each block of documents left out; the informations are differences of it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base import information
+from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
+from specialize.measure.base.counting import SlotRule, as_codes, check_range, spread_mass, tabulate
+from specialize.measure.base.estimate import Estimate, correct_bias, describe_interval, interval, jackknife_values
+from specialize.measure.base.nulls import Observations, p_values, permuted_tables, shifted_tables, summarize_null
+from specialize.measure.estimators.layer import Level
+from specialize.measure.estimators.type_runs import sort_by_type
+
+MIN_COUNT = 10
+MIN_LABELS = 2
+
+
+@dataclass(frozen=True)
+class ConditionalInformation:
+    """Information of one layer over the tokens of ambiguous types, in bits; the three are of the same tokens.
+
+    Attributes:
+        conditional_information: I(expert; label | type). Null: labels exchanged inside a type.
+        mutual_information: I(expert; label). Null: labels rotated within documents, or permuted across them.
+        word_information: I(expert; type). No null.
+        num_types: ambiguous types.
+    """
+
+    conditional_information: Estimate
+    mutual_information: Estimate
+    word_information: Estimate
+    num_types: int
+
+
+def measure_conditional_information(
+    codes: ArrayLike,
+    types: ArrayLike,
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    level: Level,
+    num_labels: int,
+    num_experts: int,
+    weights: ArrayLike | None = None,
+    rule: SlotRule = "selection",
+    min_count: int = MIN_COUNT,
+    min_labels: int = MIN_LABELS,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> ConditionalInformation:
+    """Measure what routing tells about a label among the occurrences of one word.
+
+    The unit is the token at either level; a document label is given to all tokens of the document. A type is
+    ambiguous when it has at least ``min_count`` labelled occurrences and ``min_labels`` labels among them; the
+    tokens of all other types are left out, of all three quantities.
+
+    The null exchanges labels inside a type between documents in which the type occurs equally often: a document
+    passes on the labels of all its occurrences together, rotated among themselves. Each type keeps its labels, and
+    documents stay the clusters they are on both sides, so that documents that differ in their labels and in their
+    routing are not taken for an association. Shuffling the occurrences of a type freely rejects a true null with
+    such documents up to seven times too often, rotating them in corpus order three times. A type that occurs
+    differently often in every document can only be rotated within them, which is cautious.
+
+    Read the value against its ``null_mean``: with few occurrences a type the correction of the bias is not complete.
+
+    Args:
+        codes: integers [tokens] or [documents], the labels; negative where there is none.
+        types: integers [tokens], the word or whatever is held fixed; negative where it is not known.
+        experts: integers [tokens, k]; negative where a slot holds no expert.
+        documents: integers [tokens], non-decreasing; at document level an index into ``codes``.
+        level: what carries a label, token or document.
+        num_labels: labels in the label set.
+        num_experts: experts of the layer.
+        weights: gate weights [tokens, k], for the gate rule.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        min_count: fewest labelled occurrences of a type.
+        min_labels: fewest labels of a type.
+        permutations: number of permutations under the null; 0 for none.
+        num_blocks: the most blocks of documents for the jackknife.
+        seed: seed of the nulls; layers that are measured with one seed share their draws.
+
+    Returns:
+        The estimates.
+
+    Raises:
+        MeasurementError: for arrays that do not fit each other, or when no token of an ambiguous type was routed.
+    """
+    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
+    labels, places, words = as_codes(codes), as_codes(documents), np.asarray(types)
+    check_range("codes", labels, num_labels)
+    check_range("experts", chosen, num_experts)
+    if level not in ("token", "document"):
+        raise MeasurementError(f"level must be token or document, got {level!r}")
+    if level == "document":
+        check_range("documents", places, len(labels))
+        labels = labels[places]
+    if not len(labels) == len(words) == len(places) == len(chosen):
+        raise MeasurementError(
+            "codes, types, experts and documents must be of one length, "
+            f"got {len(labels)}, {len(words)}, {len(chosen)} and {len(places)}"
+        )
+    kept = np.flatnonzero(find_ambiguous(words, labels, min_count=min_count, min_labels=min_labels))
+    labels, words, places = labels[kept], words[kept], places[kept]
+    chosen, masses = chosen[kept], masses[kept]
+    routed = ((chosen >= 0) & (masses > 0)).any(axis=1)
+    if not routed.any():
+        raise MeasurementError(
+            f"expected a routed token whose type occurs {min_count} times with {min_labels} labels, got none: "
+            "trace more text, or lower min_count"
+        )
+    cut = block_tokens(places, num_blocks=num_blocks)
+    observed = Observations(
+        codes=labels,
+        experts=chosen,
+        masses=masses,
+        starts=np.append(np.unique(cut.documents, return_index=True)[1], len(labels)).astype(np.int64),
+        blocks=cut.blocks,
+    )
+    tokens = sort_by_type(observed, words)
+    mass = np.bincount(cut.token_blocks, weights=np.where(chosen >= 0, masses, 0.0).sum(axis=1))
+    remaining = np.append(mass.sum() - mass, mass.sum())  # without each block, and of all
+    per_mass = divide(np.ones_like(remaining), remaining)
+    given_type = tokens.expert_entropy(np.zeros((1, len(labels)), np.int32), 1, num_experts) * per_mass
+    given_both = tokens.expert_entropy(tokens.codes[None], num_labels, num_experts) * per_mass
+    null = np.empty((permutations, len(per_mass)))
+    for batch, exchanged in tokens.exchange(permutations=permutations, seed=seed):
+        null[batch] = given_type - tokens.expert_entropy(exchanged, num_labels, num_experts) * per_mass
+    shape = (cut.num_blocks, num_labels, num_experts)
+    blocks = tabulate(labels, chosen, masses, cut.token_blocks, shape=shape)
+    load = blocks.sum(axis=1)
+    unconditional = information.entropy(np.vstack([load.sum(axis=0) - load, load.sum(axis=0)]))
+
+    n_documents = int(np.count_nonzero(np.bincount(cut.documents[routed])))
+    counted: dict[str, Any] = {"n_tokens": int(routed.sum()), "n_documents": n_documents}
+    return ConditionalInformation(
+        conditional_information=_estimate((given_type - given_both)[0], null, **counted),
+        mutual_information=estimate_blocks(
+            blocks,
+            information.mutual_information,
+            unit="bits",
+            corrected=True,
+            null=_null_information(observed, level=level, shape=shape, permutations=permutations, seed=seed),
+            **counted,
+        )[()],
+        word_information=_estimate(unconditional - given_type[0], null[:0], **counted),
+        num_types=len(tokens.starts) - 1,
+    )
+
+
+def find_ambiguous(
+    types: NDArray[np.integer],
+    codes: NDArray[np.integer],
+    *,
+    min_count: int = MIN_COUNT,
+    min_labels: int = MIN_LABELS,
+) -> NDArray[np.bool_]:
+    """Find the labelled tokens of types with enough occurrences and enough labels.
+
+    Args:
+        types: integers [tokens]; negative where it is not known.
+        codes: integers [tokens]; negative where there is no label.
+        min_count: fewest labelled occurrences.
+        min_labels: fewest labels.
+
+    Returns:
+        bool [tokens].
+    """
+    labelled = (types >= 0) & (codes >= 0)
+    if not labelled.any():
+        return labelled
+    _, word = np.unique(types[labelled], return_inverse=True)
+    pairs = np.unique(word.astype(np.int64) * (int(codes.max()) + 1) + codes[labelled]) // (int(codes.max()) + 1)
+    enough = (np.bincount(word) >= min_count) & (np.bincount(pairs) >= min_labels)
+    labelled[labelled] = enough[word]
+    return labelled
+
+
+def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted: Any) -> Estimate:
+    """Make an estimate of a statistic [block + 1] (each block left out, and of all) and its null [draw, block + 1]."""
+    num_blocks = len(values) - 1
+    value, error = _correct(values)
+    drawn, _ = _correct(null)
+    low, high = interval(value, error, num_blocks=num_blocks)
+    null_mean, null_low, null_high = summarize_null(drawn)
+    return Estimate(
+        value=float(value),
+        unit="bits",
+        ci_low=float(low),
+        ci_high=float(high),
+        ci_kind=describe_interval(num_blocks),
+        null_mean=float(null_mean),
+        p_value=float(p_values(value, drawn)),
+        null_low=float(null_low),
+        null_high=float(null_high),
+        **counted,
+    )
+
+
+def _correct(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    whole, without_one = values[..., -1], values[..., :-1]
+    if without_one.shape[-1] < 2:
+        return whole, np.full_like(whole, np.nan)
+    return correct_bias(whole, without_one, axis=without_one.ndim - 1)
+
+
+def _null_information(
+    observed: Observations, *, level: Level, shape: tuple[int, int, int], permutations: int, seed: int
+) -> NDArray[np.float64]:
+    """Draw the null of the information without words, [draw]: labels rotated in documents or permuted across them."""
+    if level == "token":
+        tables = shifted_tables(observed, shape=shape, permutations=permutations, seed=seed)
+    else:
+        documents = np.repeat(np.arange(len(observed.blocks), dtype=np.int32), np.diff(observed.starts))
+        one_label = np.zeros(len(documents), dtype=np.int32)
+        usage = tabulate(
+            one_label, observed.experts, observed.masses, documents, shape=(len(observed.blocks), 1, shape[2])
+        )[:, 0]
+        whole = Observations(
+            codes=observed.codes[observed.starts[:-1]],
+            experts=np.tile(np.arange(shape[2], dtype=np.int16), (len(usage), 1)),
+            masses=usage,
+            starts=np.arange(len(usage) + 1, dtype=np.int64),
+            blocks=observed.blocks,
+        )
+        tables = permuted_tables(whole, shape=shape, permutations=permutations, seed=seed)
+    null = np.empty(permutations)
+    for batch, counts in tables:
+        null[batch], _ = jackknife_values(counts, information.mutual_information)
+    return null

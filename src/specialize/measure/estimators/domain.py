@@ -1,0 +1,103 @@
+"""Domain specialization: the share of a domain's tokens that goes to each expert.
+
+Source: Muennighoff et al. 2024, "OLMoE: Open Mixture-of-Experts Language Models", https://arxiv.org/abs/2409.02060,
+N(expert, domain) / N(domain).
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import divide
+from specialize.measure.base.counting import as_codes, assign_blocks, check_range, tabulate
+from specialize.measure.base.estimate import EstimateArray, describe_interval, interval, jackknife_values
+from specialize.measure.base.nulls import Observations, p_values, permuted_tables, summarize_null
+
+UNIT = "share of the label's tokens"
+
+
+def measure_domain_specialization(
+    codes: ArrayLike,
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    num_labels: int,
+    num_experts: int,
+    permutations: int = 1000,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> EstimateArray:
+    """Measure the share of each domain's tokens that has each expert among its k choices.
+
+    The denominator is the domain's routed tokens, so that the shares of a domain sum to k where no slot is empty, and
+    an even load gives k/E. Tokens are pooled: a long document counts for more than a short one. The null permutes
+    domains across documents, so that its mean is the load; p-values are two-sided, on the distance from the load.
+
+    Args:
+        codes: integers [documents], the domain of each document; negative where there is none.
+        experts: integers [tokens, k]; negative where a slot holds no expert.
+        documents: integers [tokens], index into ``codes``.
+        num_labels: labels in the label set, whether or not they occur.
+        num_experts: E.
+        permutations: number of permutations under the null; 0 for none.
+        num_blocks: the most blocks of documents for the jackknife.
+        seed: seed of the null.
+
+    Returns:
+        Estimates [label, expert], not corrected for bias; NaN for a label that does not occur.
+
+    Raises:
+        MeasurementError: for arrays that do not fit each other, or when nothing that is labelled was routed.
+    """
+    chosen, labels, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(codes), as_codes(documents)
+    check_range("codes", labels, num_labels)
+    check_range("experts", chosen, num_experts)
+    check_range("documents", places, len(labels))
+    if chosen.ndim != 2 or len(chosen) != len(places):
+        raise MeasurementError(f"experts must be [{len(places)} tokens, k], got shape {chosen.shape}")
+    routed = (chosen >= 0).any(axis=1)
+    shape = (len(labels), 1, num_experts + 1)
+    # one more column holds the tokens, by which the others are divided
+    slots = np.hstack([chosen, np.where(routed, num_experts, -1).astype(np.int16)[:, None]])
+    usage = tabulate(np.zeros(len(slots), np.int32), slots, np.ones((len(slots), 1)), places, shape=shape)[:, 0]
+    kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
+    if not len(kept):
+        raise MeasurementError("expected a document that has both a label and an expert, got none: check the labels")
+    seen = Observations(
+        codes=labels[kept],
+        experts=np.tile(np.arange(num_experts + 1, dtype=np.int16), (len(kept), 1)),
+        masses=usage[kept],
+        starts=np.arange(len(kept) + 1, dtype=np.int64),
+        blocks=assign_blocks(len(kept), num_blocks=num_blocks),
+    )
+    blocks = tabulate(
+        seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=(seen.num_blocks, num_labels, num_experts + 1)
+    )
+    value = _shares(blocks.sum(axis=0))
+    _, error = jackknife_values(blocks, _shares)
+    low, high = interval(value, error, num_blocks=seen.num_blocks)
+    pooled = Observations(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(seen.blocks))
+    null = np.empty((permutations, num_labels, num_experts))
+    for batch, tables in permuted_tables(
+        pooled, shape=(1, num_labels, num_experts + 1), permutations=permutations, seed=seed
+    ):
+        null[batch] = _shares(tables[:, 0])
+    null_mean, null_low, null_high = summarize_null(null)
+    load = usage[kept].sum(axis=0)[:-1] / usage[kept, -1].sum()
+    return EstimateArray(
+        value=value,
+        unit=UNIT,
+        ci_low=low,
+        ci_high=high,
+        ci_kind=describe_interval(seen.num_blocks),
+        null_mean=null_mean,
+        p_value=p_values(np.abs(value - load), np.abs(null - load)),
+        n_tokens=round(float(usage[kept, -1].sum())),
+        n_documents=len(kept),
+        null_low=null_low,
+        null_high=null_high,
+    )
+
+
+def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return divide(counts[..., :-1], np.broadcast_to(counts[..., -1:], counts[..., :-1].shape))

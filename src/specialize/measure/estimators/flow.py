@@ -1,0 +1,115 @@
+"""How far the choice of one layer tells that of the next."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.counting import as_codes, assign_blocks, check_range, tabulate
+from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
+from specialize.measure.base.information import label_entropy, mutual_information
+from specialize.measure.base.nulls import Observations, shifted_tables
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the first expert of one layer tells about the first expert of the next.
+
+    Attributes:
+        mutual_information: I(E_l; E_(l+1)) in bits.
+        uncertainty_coefficient: I / H(E_(l+1)), the share of the next choice's uncertainty that is removed.
+        transitions: P(E_(l+1) = j | E_l = i) as counted, [j, i]; ``null_mean`` is P(E_(l+1) = j).
+    """
+
+    mutual_information: Estimate
+    uncertainty_coefficient: Estimate
+    transitions: EstimateArray
+
+
+def measure_flow(
+    experts: ArrayLike,
+    following: ArrayLike,
+    documents: ArrayLike,
+    *,
+    num_experts: int,
+    num_following: int,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> Flow:
+    """Measure how far the first expert of one layer tells the first expert of another.
+
+    Only slot 0 counts: two layers with the same choices then share all their information, which they would not
+    with each token's mass spread over pairs of slots. The null rotates the choices of the other layer within each
+    document. Values of information are corrected for bias by the jackknife over document blocks.
+
+    Args:
+        experts: integers [tokens, k] of the layer; negative where a slot holds no expert.
+        following: integers [tokens, k'] of the other layer.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        num_experts: experts of the layer.
+        num_following: experts of the other layer.
+        permutations: number of permutations under the null; 0 for none.
+        num_blocks: the most blocks of documents.
+        seed: seed of the null.
+
+    Returns:
+        The estimates. The uncertainty coefficient is NaN where the other layer has one expert only.
+
+    Raises:
+        MeasurementError: for arrays that do not fit each other, or when no token was routed by both layers.
+    """
+    before, after, places = np.asarray(experts)[:, 0], as_codes(np.asarray(following)[:, 0]), as_codes(documents)
+    if not len(before) == len(after) == len(places):
+        raise MeasurementError(
+            f"experts, following and documents must be of one length, got {len(before)}, {len(after)} and {len(places)}"
+        )
+    check_range("experts", before, num_experts)
+    check_range("following", after, num_following)
+    block_tokens(places)  # refuses documents out of order
+    seen = _observe(before, after, places, num_blocks=num_blocks)
+    if not len(seen.codes):
+        raise MeasurementError("expected a token that both layers routed, got none: measure layers of one stack")
+    shape = (seen.num_blocks, num_following, num_experts)
+    null = np.empty((permutations, 2))
+    for batch, tables in shifted_tables(seen, shape=shape, permutations=permutations, seed=seed):
+        null[batch], _ = jackknife_values(tables, _information)
+    tables = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
+    counts: Counted = {"n_tokens": len(seen.codes), "n_documents": len(seen.blocks)}
+    information = estimate_blocks(tables, _information, unit="bits", null=null, corrected=True, **counts)
+    coefficient = estimate_blocks(
+        tables, _information, unit="share of H(next expert)", null=null, corrected=True, **counts
+    )
+    chance = np.repeat(tables.sum(axis=(0, 2))[:, None] / tables.sum(), num_experts, axis=1)
+    return Flow(
+        information[0],
+        coefficient[1],
+        estimate_blocks(tables, _transitions, unit="share of the expert's tokens", chance=chance, **counts),
+    )
+
+
+def _observe(
+    before: NDArray[np.integer], after: NDArray[np.int32], documents: NDArray[np.int32], *, num_blocks: int
+) -> Observations:
+    """Keep tokens that both layers gave a first expert."""
+    both = (before >= 0) & (after >= 0)
+    _, first, lengths = np.unique(documents[both], return_index=True, return_counts=True)
+    return Observations(
+        codes=np.ascontiguousarray(after[both]),
+        experts=np.ascontiguousarray(before[both][:, None], dtype=np.int16),
+        masses=np.ones((int(both.sum()), 1)),
+        starts=np.append(first, lengths.sum()).astype(np.int64),
+        blocks=assign_blocks(len(first), num_blocks=num_blocks),
+    )
+
+
+def _information(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    shared, own = mutual_information(counts), label_entropy(counts)
+    return np.stack([shared, divide(shared, own)], axis=-1)
+
+
+def _transitions(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = counts.sum(axis=-2, keepdims=True)
+    return divide(counts, np.broadcast_to(total, counts.shape))

@@ -1,0 +1,297 @@
+"""The measurement of one layer: labels against the experts that were chosen."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError, did_you_mean
+from specialize.measure.base import information
+from specialize.measure.base.counting import SlotRule, as_codes, assign_blocks, check_range, spread_mass, tabulate
+from specialize.measure.base.estimate import (
+    Estimate,
+    EstimateArray,
+    describe_interval,
+    interval,
+    jackknife_values,
+    ratio_interval,
+)
+from specialize.measure.base.nulls import Observations, p_values, permuted_tables, shifted_tables, summarize_null
+from specialize.measure.estimators.composition import Composition, estimate_composition, top_shares
+
+Level = Literal["token", "document"]
+
+
+@dataclass(frozen=True)
+class LayerMeasurement:
+    """What one layer's routing tells about a label, and what each of its experts does.
+
+    Attributes:
+        mutual_information: I(label; expert) in bits.
+        uncertainty_coefficient: I / H(label).
+        label_entropy: H(label) in bits.
+        load_entropy: H(expert) in bits.
+        load: P(expert) over what was counted, [expert].
+        specific_information: bits, [expert].
+        lift: P(label | expert) / P(label), [label, expert]. Not corrected for bias, which is small beside
+            its error; interval on the log scale; p-value two-sided, on |log lift|.
+        composition: how much of each label its top experts hold; of labels of tokens.
+        table: mass float64 [label, expert].
+        null_uncertainty: uncertainty coefficient of every null draw, [draw]. Layers that are measured with
+            one seed share their draws, so that a maximum over layers has a null.
+    """
+
+    mutual_information: Estimate
+    uncertainty_coefficient: Estimate
+    label_entropy: Estimate
+    load_entropy: Estimate
+    load: EstimateArray
+    specific_information: EstimateArray
+    lift: EstimateArray
+    composition: Composition | None
+    table: NDArray[np.float64]
+    null_uncertainty: NDArray[np.float64]
+
+
+def measure_layer(
+    codes: ArrayLike,
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    level: Level,
+    num_labels: int,
+    num_experts: int,
+    weights: ArrayLike | None = None,
+    rule: SlotRule = "selection",
+    num_top: int | None = None,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> LayerMeasurement:
+    """Measure how far the routing of one layer goes with a label.
+
+    At token level the unit is the token, and the null rotates labels among the labelled tokens of each
+    document. At document level the unit is the document: it spreads mass 1 over the experts by the mean of
+    its tokens' masses, whether tokens or whole sequences were routed, and the null permutes labels across
+    documents. Intervals are delete-one-block jackknife over blocks of documents at either level.
+
+    Read a value against its ``null_mean``, not against 0. The correction removes the bias while documents
+    outnumber the cells of the table (labels x experts) about twice; with fewer, as with many topics over
+    many experts routed by sequence, both value and null mean stay too high and intervals miss the truth.
+
+    Args:
+        codes: integers [tokens] or [documents]; negative where there is no label.
+        experts: integers [tokens, k]; negative where a slot holds no expert.
+        documents: integers [tokens], the document of each token, non-decreasing; at document level an index
+            into ``codes``.
+        level: what carries a label.
+        num_labels: labels in the label set, whether or not they occur.
+        num_experts: experts of the layer.
+        weights: gate weights [tokens, k], for the gate rule.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        num_top: k*, the experts that count as a label's own; k unless given.
+        permutations: number of permutations under the null; 0 for none.
+        num_blocks: the most blocks of documents.
+        seed: seed of the null.
+
+    Returns:
+        The estimates. Intervals are NaN below two documents; quantities of a label or expert that does not
+        occur are NaN, and so is the uncertainty coefficient when one label only occurs.
+
+    Raises:
+        MeasurementError: for arrays that do not fit each other, k* that is not between 1 and E, or when nothing
+            that is labelled was routed.
+    """
+    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
+    labels, places = as_codes(codes), as_codes(documents)
+    check_range("codes", labels, num_labels)
+    check_range("experts", chosen, num_experts)
+    _check_documents(labels, chosen, places, level=level)
+    num_top = min(np.shape(experts)[1], num_experts) if num_top is None else num_top
+    if not 1 <= num_top <= num_experts:
+        raise MeasurementError(f"expected between 1 and {num_experts} top experts, got {num_top}")
+    if level == "token":
+        seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
+    else:
+        usage = _document_usage(chosen, masses, places, shape=(len(labels), num_experts))
+        seen, counts = _observe_documents(labels, usage, places, num_blocks=num_blocks)
+    if not counts.n_tokens:
+        raise MeasurementError(f"expected a {level} that has both a label and an expert, got none: check the labels")
+
+    shape = (seen.num_blocks, num_labels, num_experts)
+    blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
+    null_tables = (shifted_tables if level == "token" else permuted_tables)(
+        seen, shape=shape, permutations=permutations, seed=seed
+    )
+    null_profile, null_lift = (
+        np.empty((permutations, 2 + num_experts)),
+        np.empty((permutations, num_labels, num_experts)),
+    )
+    null_shares = np.empty((permutations, num_labels + 1, 3))
+    for batch, tables in null_tables:
+        null_profile[batch], _ = jackknife_values(tables, _profile)
+        if level == "token":
+            null_shares[batch], _ = jackknife_values(tables, lambda counts: top_shares(counts, num_top))
+        null_lift[batch] = information.lift(tables.sum(axis=1))
+
+    value, error = jackknife_values(blocks, _profile)
+    without_null = np.empty((0, 2))
+    entropies = _estimate(*jackknife_values(blocks, _entropies), without_null, unit="bits", counts=counts)
+    loads = jackknife_values(blocks, information.load)
+    return LayerMeasurement(
+        mutual_information=_estimate(value[:1], error[:1], null_profile[:, :1], unit="bits", counts=counts)[0],
+        uncertainty_coefficient=_estimate(
+            value[1:2], error[1:2], null_profile[:, 1:2], unit="share of H(label)", counts=counts
+        )[0],
+        label_entropy=entropies[0],
+        load_entropy=entropies[1],
+        load=_estimate(*loads, np.empty((0, num_experts)), unit="share", counts=counts),
+        specific_information=_estimate(value[2:], error[2:], null_profile[:, 2:], unit="bits", counts=counts),
+        lift=_estimate_lift(blocks, null_lift, counts=counts),
+        composition=estimate_composition(
+            blocks, null_shares, num_top=num_top, n_tokens=counts.n_tokens, n_documents=counts.n_documents
+        )
+        if level == "token"
+        else None,
+        table=blocks.sum(axis=0),
+        null_uncertainty=null_profile[:, 1],
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What was counted, and in how many blocks."""
+
+    n_tokens: int
+    n_documents: int
+    num_blocks: int
+
+
+def _check_documents(
+    labels: NDArray[np.int32], experts: NDArray[np.int16], documents: NDArray[np.int32], *, level: Level
+) -> None:
+    if level not in ("token", "document"):
+        raise MeasurementError(
+            f"level must be token or document, got {level!r}.{did_you_mean(level, ['token', 'document'])}"
+        )
+    if len(documents) != len(experts) or (level == "token" and len(labels) != len(experts)):
+        raise MeasurementError(
+            "codes, experts and documents must be of one length, "
+            f"got {len(labels)}, {len(experts)} and {len(documents)}"
+        )
+    if len(documents) and (documents[0] < 0 or np.any(documents[1:] < documents[:-1])):
+        raise MeasurementError("documents must be non-decreasing numbers from 0: put tokens in document order")
+    if level == "document":
+        check_range("documents", documents, len(labels))
+
+
+def _observe_tokens(
+    labels: NDArray[np.int32],
+    experts: NDArray[np.int16],
+    masses: NDArray[np.float64],
+    documents: NDArray[np.int32],
+    *,
+    num_blocks: int,
+) -> tuple[Observations, _Counts]:
+    """Keep labelled tokens, whether or not this layer routed them: layers must share their documents."""
+    labelled = labels >= 0
+    _, first, lengths = np.unique(documents[labelled], return_index=True, return_counts=True)
+    seen = Observations(
+        codes=labels[labelled],
+        experts=experts[labelled],
+        masses=masses[labelled],
+        starts=np.append(first, lengths.sum()).astype(np.int64),
+        blocks=assign_blocks(len(first), num_blocks=num_blocks),
+    )
+    routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
+    n_documents = int(np.count_nonzero(np.add.reduceat(routed, first))) if len(first) else 0
+    return seen, _Counts(int(routed.sum()), n_documents, seen.num_blocks)
+
+
+def _document_usage(
+    experts: NDArray[np.int16],
+    masses: NDArray[np.float64],
+    documents: NDArray[np.int32],
+    *,
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Sum the masses of each document's tokens, [document, expert]; a row sums to its routed tokens."""
+    one_label = np.zeros(len(experts), dtype=np.int32)
+    return tabulate(one_label, experts, masses, documents, shape=(shape[0], 1, shape[1]))[:, 0]
+
+
+def _observe_documents(
+    labels: NDArray[np.int32], usage: NDArray[np.float64], documents: NDArray[np.int32], *, num_blocks: int
+) -> tuple[Observations, _Counts]:
+    """Keep labelled documents that have tokens, whether or not this layer routed them."""
+    kept = np.flatnonzero((labels >= 0) & (np.bincount(documents, minlength=len(labels)) > 0))
+    routed = usage[kept].sum(axis=1)
+    seen = Observations(
+        codes=labels[kept],
+        experts=np.tile(np.arange(usage.shape[1], dtype=np.int16), (len(kept), 1)),
+        masses=usage[kept] / np.where(routed > 0, routed, 1.0)[:, None],
+        starts=np.arange(len(kept) + 1, dtype=np.int64),
+        blocks=assign_blocks(len(kept), num_blocks=num_blocks),
+    )
+    return seen, _Counts(round(float(routed.sum())), int(np.count_nonzero(routed)), seen.num_blocks)
+
+
+def _profile(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mutual information, uncertainty coefficient and every expert's specific information in one pass."""
+    specific = information.specific_information(counts)
+    pooled = information.pool_information(specific, information.load(counts))[..., None]
+    entropy = information.label_entropy(counts)[..., None]
+    share = np.where(entropy > 0, pooled / np.where(entropy > 0, entropy, 1.0), np.nan)
+    return np.concatenate([pooled, share, specific], axis=-1)
+
+
+def _entropies(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([information.label_entropy(counts), information.load_entropy(counts)], axis=-1)
+
+
+def _estimate(
+    value: NDArray[np.float64],
+    error: NDArray[np.float64],
+    null: NDArray[np.float64],
+    *,
+    unit: str,
+    counts: _Counts,
+) -> EstimateArray:
+    low, high = interval(value, error, num_blocks=counts.num_blocks)
+    null_mean, null_low, null_high = summarize_null(null)
+    return EstimateArray(
+        value=value,
+        unit=unit,
+        ci_low=low,
+        ci_high=high,
+        ci_kind=describe_interval(counts.num_blocks),
+        null_mean=null_mean,
+        p_value=p_values(value, null),
+        n_tokens=counts.n_tokens,
+        n_documents=counts.n_documents,
+        null_low=null_low,
+        null_high=null_high,
+    )
+
+
+def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: _Counts) -> EstimateArray:
+    value = information.lift(blocks.sum(axis=0))
+    _, error = jackknife_values(blocks, information.lift)
+    low, high = ratio_interval(value, error, num_blocks=counts.num_blocks)
+    null_mean, null_low, null_high = summarize_null(null)
+    with np.errstate(divide="ignore"):  # a lift of 0 is infinitely far from 1 on the log scale
+        p_value = p_values(np.abs(np.log(value)), np.abs(np.log(null)))
+    return EstimateArray(
+        value=value,
+        unit="ratio",
+        ci_low=low,
+        ci_high=high,
+        ci_kind=describe_interval(counts.num_blocks, scale=", log scale"),
+        null_mean=null_mean,
+        p_value=p_value,
+        n_tokens=counts.n_tokens,
+        n_documents=counts.n_documents,
+        null_low=null_low,
+        null_high=null_high,
+    )

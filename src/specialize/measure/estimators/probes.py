@@ -1,0 +1,278 @@
+"""Probes: predict a label on documents that were held out, and score it beside baselines and a control task.
+
+Accuracy means little by itself: the most frequent label of a word form may do better, and a probe that is able to
+learn anything at all also learns labels that were drawn for words at random (the control task).
+
+Source: Hewitt & Liang (2019), Designing and Interpreting Probes with Control Tasks, for the control task and
+selectivity.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.counting import as_codes, assign_blocks
+from specialize.measure.base.estimate import NOT_A_NUMBER, Estimate, describe_interval, interval, jackknife_values
+from specialize.measure.base.nulls import draw_permutations, p_values, summarize_null
+
+Features: TypeAlias = Any  # float64 [units, features]: a NumPy array, or a sparse one of SciPy
+_HIDDEN_UNITS = 64
+_LINEAR_STEPS, _MLP_EPOCHS = 200, 30
+_MLP_BATCH = 256
+
+
+@dataclass(frozen=True)
+class PathProbe:
+    """Shares of labels told right on held-out documents, all on the same tokens (or documents).
+
+    Attributes:
+        linear: multinomial logistic regression on the path. Its null is that of permuted labels.
+        mlp: a network of one hidden layer on the path; None where it was not asked for.
+        majority: the label that is the most frequent in the training folds.
+        word_form: the most frequent label of the same word form in the training folds, of all labels where the form
+            is new; None where there are no word forms.
+        beyond_word_form: `linear` minus `word_form`, paired.
+        control: the linear probe on the control task, a label drawn for each word form.
+        selectivity: `linear` minus `control`, paired.
+    """
+
+    linear: Estimate
+    majority: Estimate
+    mlp: Estimate | None = None
+    word_form: Estimate | None = None
+    beyond_word_form: Estimate | None = None
+    control: Estimate | None = None
+    selectivity: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Word forms for the baseline, which may be fitted on more tokens than a probe can be.
+
+    Attributes:
+        words: int64 [tokens], the word form of each token.
+        codes: int32 [tokens], the label of each token, all labelled.
+        documents: int32 [tokens], the document of each token.
+        sample: int64 [sample], the rows that the probe is fitted and scored on, ascending.
+    """
+
+    words: NDArray[np.int64]
+    codes: NDArray[np.int32]
+    documents: NDArray[np.int32]
+    sample: NDArray[np.int64]
+
+
+def probe_paths(
+    codes: ArrayLike,
+    features: Features,
+    documents: ArrayLike,
+    *,
+    baseline: Baseline | None = None,
+    folds: int = 5,
+    mlp: bool = True,
+    permutations: int = 0,
+    num_blocks: int = 50,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> PathProbe:
+    """Predict labels from paths, cross-validated by document.
+
+    Every document is held out once. Intervals are delete-one-block jackknife over blocks of documents of what was
+    told right there; the fitted probes are taken as they are.
+
+    Args:
+        codes: integers [units], the label of each token (or document), all labelled.
+        features: float64 [units, features], see `path_features`.
+        documents: integers [units], the document of each unit, non-decreasing.
+        baseline: word forms; without them there is neither that baseline nor a control task.
+        folds: parts of the cross-validation, at most one a document.
+        mlp: fit the network, too.
+        permutations: refits of the linear probe with labels permuted over units, for the null. Units must be documents.
+        num_blocks: the most blocks of documents.
+        seed: seed of the control task, the network and the null.
+        progress: called with (fits done, fits in all).
+
+    Returns:
+        The estimates, in shares of units.
+
+    Raises:
+        MeasurementError: for arrays that do not fit, fewer than two documents, labels or folds, or a null for tokens.
+    """
+    labels, places = as_codes(codes), as_codes(documents)
+    _check(labels, features, places, folds=folds, permutations=permutations)
+    parts = list(_split(places, folds))
+    fits = _Counter(len(parts) * (1 + mlp + (baseline is not None) + permutations), progress)
+
+    right = {"majority": np.zeros(len(labels), dtype=bool)}
+    for train, held_out in parts:
+        right["majority"][held_out] = labels[held_out] == np.bincount(labels[train]).argmax()
+    right["linear"] = labels == _predict_held_out(_make_linear, labels, features, parts, seed, fits)
+    if mlp:
+        right["mlp"] = labels == _predict_held_out(_make_network, labels, features, parts, seed, fits)
+    if baseline is not None:
+        right["word_form"] = labels == _predict_by_form(baseline, places, parts)
+        task = _draw_control(baseline, labels, seed)
+        right["control"] = task == _predict_held_out(_make_linear, task, features, parts, seed, fits)
+
+    null = np.empty(permutations)
+    for draw, source in enumerate(draw_permutations(len(labels), permutations=permutations, seed=seed)):
+        permuted = labels[source]
+        null[draw] = (permuted == _predict_held_out(_make_linear, permuted, features, parts, seed, fits)).mean()
+    return _score(right, places, null, num_blocks=num_blocks)
+
+
+def _check(
+    labels: NDArray[np.int32], features: Features, documents: NDArray[np.int32], *, folds: int, permutations: int
+) -> None:
+    if not len(labels) == features.shape[0] == len(documents):
+        raise MeasurementError(
+            "codes, features and documents must be of one length, "
+            f"got {len(labels)}, {features.shape[0]} and {len(documents)}"
+        )
+    distinct = len(np.unique(documents))
+    if distinct < 2 or len(np.unique(labels)) < 2:
+        raise MeasurementError(
+            f"a probe needs two documents and two labels at least, got {distinct} and {len(np.unique(labels))}: "
+            "trace more documents, or take another label set"
+        )
+    if labels.min() < 0:
+        raise MeasurementError("every token of a probe needs a label: leave out those without")
+    if np.any(documents[1:] < documents[:-1]):
+        raise MeasurementError("documents must be non-decreasing: put tokens in document order")
+    if folds < 2:
+        raise MeasurementError(f"folds must be at least 2, got {folds}: 5 is usual")
+    if permutations and distinct < len(documents):
+        raise MeasurementError(
+            "labels of tokens cannot be permuted freely: take permutations=0 and read the control task"
+        )
+
+
+def _split(documents: NDArray[np.int32], folds: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    from sklearn.model_selection import GroupKFold
+
+    folds = min(folds, len(np.unique(documents)))
+    yield from GroupKFold(folds).split(np.empty((len(documents), 1)), groups=documents)
+
+
+class _Counter:
+    """Tells progress after every fit."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def count(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _make_linear(seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=_LINEAR_STEPS, tol=1e-3)
+
+
+def _make_network(seed: int) -> Any:
+    from sklearn.neural_network import MLPClassifier
+
+    return MLPClassifier(
+        (_HIDDEN_UNITS,), batch_size=_MLP_BATCH, max_iter=_MLP_EPOCHS, n_iter_no_change=3, tol=1e-3, random_state=seed
+    )
+
+
+def _predict_held_out(
+    make: Callable[[int], Any],
+    labels: NDArray[np.int32],
+    features: Features,
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    seed: int,
+    fits: _Counter,
+) -> NDArray[np.int32]:
+    """Predict every unit by a model that was fitted on the other folds."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    predicted = np.empty_like(labels)
+    for train, held_out in parts:
+        if len(np.unique(labels[train])) == 1:
+            predicted[held_out] = labels[train[0]]
+        else:
+            with warnings.catch_warnings():
+                # a probe that is stopped early is a probe all the same
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                # the network takes no batch larger than its data without a word about it
+                warnings.filterwarnings("ignore", message="Got `batch_size`")
+                predicted[held_out] = make(seed).fit(features[train], labels[train]).predict(features[held_out])
+        fits.count()
+    return predicted
+
+
+def _predict_by_form(
+    baseline: Baseline, documents: NDArray[np.int32], parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> NDArray[np.int32]:
+    """Predict the most frequent label of the word form in the training documents, all their tokens counted."""
+    _, forms = np.unique(baseline.words, return_inverse=True)
+    shape = (int(forms.max()) + 1, int(baseline.codes.max()) + 1)
+    predicted = np.empty(len(documents), dtype=np.int32)
+    for _, held_out in parts:
+        train = ~np.isin(baseline.documents, documents[held_out])
+        times = sparse.csr_array((np.ones(train.sum()), (forms[train], baseline.codes[train])), shape=shape)
+        best = np.asarray(times.argmax(axis=1)).ravel()
+        best[np.diff(times.indptr) == 0] = np.bincount(baseline.codes[train]).argmax()
+        predicted[held_out] = best[forms[baseline.sample[held_out]]]
+    return predicted
+
+
+def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
+    """Draw a label for each word form, by the shares of the labels over tokens."""
+    _, forms = np.unique(baseline.words, return_inverse=True)
+    drawn = np.random.default_rng(seed).choice(labels, size=int(forms.max()) + 1)
+    return drawn[forms[baseline.sample]].astype(np.int32)
+
+
+def _score(
+    right: dict[str, NDArray[np.bool_]], documents: NDArray[np.int32], null: NDArray[np.float64], *, num_blocks: int
+) -> PathProbe:
+    """Turn what was told right into shares and their differences, with intervals over blocks of documents."""
+    present, rows = np.unique(documents, return_inverse=True)
+    blocks = assign_blocks(len(present), num_blocks=num_blocks)[rows]
+    count = int(blocks[-1]) + 1
+    names = list(right)
+    units = np.bincount(blocks, minlength=count)
+    hits = np.stack([np.bincount(blocks[right[name]], minlength=count) for name in names], axis=1)
+    tables = np.stack([hits, np.broadcast_to(units[:, None], hits.shape)], axis=-1).astype(np.float64)
+    pairs = {"selectivity": "control", "beyond_word_form": "word_form"}
+    pairs = {name: other for name, other in pairs.items() if other in right}
+    linear = names.index("linear")
+
+    def shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        share = counts[..., 0] / counts[..., 1]
+        differences = [share[..., linear] - share[..., names.index(other)] for other in pairs.values()]
+        return np.concatenate([share, *(each[..., None] for each in differences)], axis=-1)
+
+    value, error = jackknife_values(tables, shares)
+    low, high = interval(value, error, num_blocks=count)
+    null_mean, null_low, null_high = summarize_null(null)
+    found = {}
+    for index, name in enumerate([*names, *pairs]):
+        tested = name == "linear" and len(null) > 0
+        found[name] = Estimate(
+            value=float(value[index]),
+            unit="share",
+            ci_low=float(low[index]),
+            ci_high=float(high[index]),
+            ci_kind=describe_interval(count),
+            null_mean=float(null_mean) if tested else NOT_A_NUMBER,
+            null_low=float(null_low) if tested else NOT_A_NUMBER,
+            null_high=float(null_high) if tested else NOT_A_NUMBER,
+            # the plain share, as the null has it
+            p_value=float(p_values(right[name].mean(), null)) if tested else NOT_A_NUMBER,
+            n_tokens=len(documents),
+            n_documents=len(present),
+        )
+    return PathProbe(**found)

@@ -1,0 +1,226 @@
+"""Tokens sorted by word type, counted a type at a time.
+
+A table [block, type, label, expert] of a vocabulary would be nearly empty and would not fit in memory. Here one
+small table [label, expert] is filled and emptied for each type in turn, and what leaving out a block of documents
+changes is found from the tokens of that block alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from specialize.measure.base.nulls import Observations
+
+_BATCH_BYTES = 48 * 2**20
+
+
+@dataclass(frozen=True)
+class TypeRuns:
+    """Tokens sorted by type, in corpus order inside a type.
+
+    Attributes:
+        codes: int32 [tokens], their labels.
+        experts: int16 [tokens, slots].
+        masses: float64 [tokens, slots], or [tokens, 1]; all 1 where every slot weighs the same.
+        unit: what a mass of 1 stands for.
+        blocks: int32 [tokens], the block of each token's document.
+        starts: int64 [types + 1], the first token of each type.
+        cells: int64 [cells + 1], the first of the tokens of one type in one document.
+        order: int64 [cells], cells sorted by type and then by size.
+        groups: int64 [groups + 1] into ``order``: cells of one type and one size.
+        known: float64 [count], n log2 n of whole numbers where masses are 1, else empty.
+    """
+
+    codes: NDArray[np.int32]
+    experts: NDArray[np.int16]
+    masses: NDArray[np.float64]
+    unit: float
+    blocks: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    order: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    known: NDArray[np.float64]
+
+    def expert_entropy(self, codes: NDArray[np.int32], num_labels: int, num_experts: int) -> NDArray[np.float64]:
+        """Compute mass times H(expert | type, label) in bits, for each block left out and, last, for all.
+
+        Args:
+            codes: int32 [draw, tokens], labels in the order of these tokens.
+            num_labels: labels.
+            num_experts: experts.
+
+        Returns:
+            float64 [draw, block + 1].
+        """
+        result = np.zeros((len(codes), int(self.blocks.max()) + 2))
+        shape = (num_labels, num_experts)
+        _entropies(result, codes, self.experts, self.masses, self.blocks, self.starts, self.known, shape)
+        return result * self.unit
+
+    def exchange(self, *, permutations: int, seed: int) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """Yield batches of draws with labels int32 [draw, tokens] exchanged between documents inside a type.
+
+        Documents in which a type occurs equally often pass on its labels as a whole, rotated among themselves: a
+        group, so that the test is exact where documents are alike and independent. The same seed gives the same
+        permutations, whatever the routing and the number of threads.
+        """
+        seeds = (
+            np.random.SeedSequence(seed).generate_state(permutations) if permutations else np.empty(0, dtype=np.uint32)
+        )
+        size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
+        for first in range(0, permutations, size):
+            batch = slice(first, min(first + size, permutations))
+            codes = np.empty((batch.stop - first, len(self.codes)), dtype=np.int32)
+            _exchange(codes, self.codes, self.cells, self.order, self.groups, seeds[batch])
+            yield batch, codes
+
+
+def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns:
+    """Sort labelled tokens by type.
+
+    Args:
+        observed: at least one token, in document order.
+        types: integers [tokens].
+    """
+    order = np.argsort(types, kind="stable")
+    sorted_types = types[order]
+    documents = np.repeat(np.arange(len(observed.blocks)), np.diff(observed.starts))[order]
+    new_type = np.append(True, sorted_types[1:] != sorted_types[:-1])
+    new_cell = new_type | np.append(True, documents[1:] != documents[:-1])
+    starts = np.append(np.flatnonzero(new_type), len(order)).astype(np.int64)
+    cells = np.append(np.flatnonzero(new_cell), len(order)).astype(np.int64)
+    sizes, type_of_cell = np.diff(cells), np.cumsum(new_type)[cells[:-1]]
+    by_size = np.lexsort((sizes, type_of_cell))
+    same = (np.diff(sizes[by_size]) == 0) & (np.diff(type_of_cell[by_size]) == 0)
+    masses, experts = observed.masses[order], observed.experts[order]
+    unit, known = 1.0, np.empty(0)
+    if masses.shape[1] == 1 and (masses == masses[0]).all():
+        unit, masses = float(masses[0, 0]), np.ones_like(masses)
+        counts = np.arange(int(np.diff(starts).max()) * experts.shape[1] + 1, dtype=np.float64)
+        known = counts * np.log2(np.maximum(counts, 1.0))
+    return TypeRuns(
+        codes=observed.codes[order],
+        experts=experts,
+        masses=masses,
+        unit=unit,
+        blocks=observed.unit_blocks[order],
+        starts=starts,
+        cells=cells,
+        order=by_size.astype(np.int64),
+        groups=np.flatnonzero(np.concatenate([[True], ~same, [True]])).astype(np.int64),
+        known=known,
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _n_log_n(mass, known):  # type: ignore[no-untyped-def]
+    if len(known):
+        return known[int(mass)]
+    return mass * np.log2(mass) if mass > 0 else 0.0
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _entropies(result, codes, experts, masses, blocks, starts, known, shape):  # type: ignore[no-untyped-def]
+    """Add to ``result`` [draw, block + 1]; draws run in parallel, each into its own row."""
+    for draw in prange(len(codes)):
+        _add_types(result[draw], codes[draw], experts, masses, blocks, starts, known, shape)
+
+
+@njit(cache=True, nogil=True)
+def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  # type: ignore[no-untyped-def]
+    """Sum n log n of each (type, label) less that of each (type, label, expert), without each block and of all."""
+    table, lost = np.zeros(shape), np.zeros(shape)
+    rows, lost_rows = np.zeros(shape[0]), np.zeros(shape[0])
+    last = len(result) - 1
+    for word in range(len(starts) - 1):
+        first, end = starts[word], starts[word + 1]
+        _move(table, rows, codes, experts, masses, first, end)
+        run = first
+        while run < end:  # the tokens of one block: corpus order keeps them together
+            stop = run
+            while stop < end and blocks[stop] == blocks[run]:
+                stop += 1
+            _move(lost, lost_rows, codes, experts, masses, run, stop)
+            result[blocks[run]] += _clear(lost, lost_rows, table, rows, codes, experts, run, stop, known)
+            run = stop
+        result[last] += _empty(table, rows, codes, experts, first, end, known)
+    for block in range(last):
+        result[block] += result[last]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _move(table, rows, codes, experts, masses, first, end):  # type: ignore[no-untyped-def]
+    step = 1 if masses.shape[1] > 1 else 0
+    for token in range(first, end):
+        label = codes[token]
+        for slot in range(experts.shape[1]):
+            expert = experts[token, slot]
+            if expert >= 0:
+                mass = masses[token, slot * step]
+                table[label, expert] += mass
+                rows[label] += mass
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _clear(lost, lost_rows, table, rows, codes, experts, first, end, known):  # type: ignore[no-untyped-def]
+    """Return what taking ``lost`` out of ``table`` changes, and empty ``lost`` on the way."""
+    change = 0.0
+    for token in range(first, end):
+        label = codes[token]
+        gone = lost_rows[label]
+        if gone > 0:
+            change += _n_log_n(max(rows[label] - gone, 0.0), known) - _n_log_n(rows[label], known)
+            lost_rows[label] = 0.0
+        for slot in range(experts.shape[1]):
+            expert = experts[token, slot]
+            if expert >= 0:
+                gone = lost[label, expert]
+                if gone > 0:
+                    was = table[label, expert]
+                    change -= _n_log_n(max(was - gone, 0.0), known) - _n_log_n(was, known)
+                    lost[label, expert] = 0.0
+    return change
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _empty(table, rows, codes, experts, first, end, known):  # type: ignore[no-untyped-def]
+    """Return n log n of the rows less that of the cells, and empty both on the way."""
+    total = 0.0
+    for token in range(first, end):
+        label = codes[token]
+        if rows[label] > 0:
+            total += _n_log_n(rows[label], known)
+            rows[label] = 0.0
+        for slot in range(experts.shape[1]):
+            expert = experts[token, slot]
+            if expert >= 0 and table[label, expert] > 0:
+                total -= _n_log_n(table[label, expert], known)
+                table[label, expert] = 0.0
+    return total
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _exchange(result, codes, cells, order, groups, seeds):  # type: ignore[no-untyped-def]
+    for draw in prange(len(seeds)):
+        _exchange_once(result[draw], codes, cells, order, groups, seeds[draw])
+
+
+@njit(cache=True, nogil=True)
+def _exchange_once(result, codes, cells, order, groups, seed):  # type: ignore[no-untyped-def]
+    np.random.seed(seed)  # noqa: NPY002 (numba's own, one a thread: a draw depends on its seed alone)
+    source = order.copy()
+    for group in range(len(groups) - 1):
+        first, end = groups[group], groups[group + 1]
+        size = cells[order[first] + 1] - cells[order[first]]
+        for place in range(end - 1, first, -1):
+            other = np.random.randint(first, place + 1)  # noqa: NPY002
+            source[place], source[other] = source[other], source[place]
+        for place in range(first, end):
+            read, write = cells[source[place]], cells[order[place]]
+            shift = np.random.randint(0, size) if size > 1 else 0  # noqa: NPY002
+            for token in range(size):
+                result[write + token] = codes[read + (token + shift) % size]

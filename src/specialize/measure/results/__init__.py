@@ -1,0 +1,1 @@
+"""The schema of result frames, reading and writing them, and q-values."""

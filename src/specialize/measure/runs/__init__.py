@@ -1,0 +1,1 @@
+"""A trace and its annotations in, a tidy frame of results out."""

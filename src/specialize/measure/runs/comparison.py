@@ -1,0 +1,175 @@
+"""Two traces of one corpus, or a model and its random routers: differences as rows of the result schema."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.counting import SlotRule
+from specialize.measure.base.pairing import Difference
+from specialize.measure.estimators.saturation import measure_saturation
+from specialize.measure.results.files import as_results
+from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
+from specialize.measure.runs.replicates import Key, Replicates, Side, replicate
+from specialize.measure.runs.specialization import adjust_p_values
+
+if TYPE_CHECKING:
+    from specialize.annotation import Annotation
+    from specialize.trace import RoutingTrace
+
+
+def compare_traces(
+    first: "RoutingTrace",
+    second: "RoutingTrace | None" = None,
+    annotations: "Sequence[Annotation]" = (),
+    *,
+    run: str | None = None,
+    rule: SlotRule = "selection",
+    margin: float | None = None,
+    num_blocks: int = 50,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Measure by how much the routing of two traces differs, layer by layer, paired over blocks of documents.
+
+    Rows, by ``metric``, values of the first minus values of the second:
+
+    - ``difference of mutual_information`` and ``difference of uncertainty_coefficient`` for each annotation;
+      ``difference of load_entropy``, ``difference of first_expert_repeats`` and ``difference of any_expert_repeats``.
+      ``ci_low`` to ``ci_high`` is a jackknife interval that deletes the same block of documents from both sides;
+      ``p_value`` is that of the paired t test over the same blocks, two-sided. See `estimate_difference`.
+    - ``mean difference of ...``: the same of the mean over all layers, one number for a model; no ``layer``.
+    - With a margin, ``equivalence of ...`` and ``mean equivalence of ...``: the same value with a 90 % interval,
+      and the p-value of two one-sided tests that the difference lies within the margin.
+    - ``saturation``: the share of slots that two traces agree on, where both have as many experts and slots; see
+      `measure_saturation`. Not against random routers, whose experts have nothing in common with the model's.
+
+    Routers are paired by stack, layer number and order within it. Where the tokens of the traces differ, as with two
+    tokenizers, only annotations of documents are compared.
+
+    Args:
+        first: an open trace.
+        second: a trace of the same documents; without it, the model's routers are compared with the random routers
+            beside them.
+        annotations: labels for the tokens or documents, the same for both traces.
+        run: the name of the comparison in the frame; from the names of the folders unless given.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        margin: the largest difference that is negligible, in the unit of each metric.
+        num_blocks: the most blocks of documents for the jackknife.
+        progress: called with (pairs of routers done, pairs in all).
+
+    Returns:
+        A frame with the columns of `RESULT_COLUMNS`. ``routing`` is learned, random (where both traces have control
+        routers) or "learned − random". Benjamini-Hochberg q-values are over all rows of one metric and routing.
+
+    Raises:
+        MeasurementError: the traces are not of one corpus, no routers can be paired, there are no random routers, an
+            annotation does not fit, or nothing is left to compare.
+    """
+    other = first if second is None else second
+    if second is not None:
+        check_same_corpus(first, second)
+    if not (first.num_tokens and other.num_tokens):
+        raise MeasurementError(
+            f"{first.path} and {other.path}: expected tokens in both, got none: trace a corpus first"
+        )
+    places = _places(first)
+    other_places = places if second is None else _places(second)
+    alike = second is None or same_tokens(first, second)
+    usable = [each for each in annotations if alike or each.level == "document"]
+    for annotation in usable:
+        _check_annotation(first, annotation)
+    if not (alike or usable):
+        raise MeasurementError(
+            f"{first.path} and {other.path}: expected the same tokens, or a label set of documents that both hold, got "
+            "neither: with different tokenizers only labels of documents can be compared"
+        )
+    pairs = list(pair_routers(first, second))
+    measured: dict[str, list[tuple[Any, dict[Key, Replicates]]]] = {}
+    frames = []
+    for done, (routing, one, two) in enumerate(pairs):
+        if progress is not None:
+            progress(done, len(pairs))
+        sides = _take(first, one, places, rule), _take(other, two, other_places, rule)
+        replicates = dict(replicate(sides, usable, rule=rule, num_blocks=num_blocks, alike=alike))
+        measured.setdefault(routing, []).append((one, replicates))
+        if second is not None and alike and (one.num_experts, one.top_k) == (two.num_experts, two.top_k):
+            saturation = measure_saturation(
+                sides[0].experts,
+                sides[1].experts,
+                places["document"],
+                num_experts=one.num_experts,
+                num_blocks=num_blocks,
+            )
+            row = estimate_rows(saturation, "saturation")
+            frames.append(row.assign(layer=one.layer, router=one.name, routing=routing))
+    if progress is not None:
+        progress(len(pairs), len(pairs))
+    frames += [
+        _rows(layers, margin).assign(routing=routing)
+        for routing, layers in measured.items()
+        if any(replicates for _, replicates in layers)
+    ]
+    if not frames:
+        raise MeasurementError(
+            f"{first.path} and {other.path}: expected labels of documents that both sides routed, got none: "
+            "check the labels"
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    for _, same in frame.groupby("routing"):
+        frame.loc[same.index, "q_value"] = adjust_p_values(same)
+    name = first.path.name if second is None else f"{first.path.name} − {second.path.name}"
+    return as_results(frame.assign(run=name if run is None else run))
+
+
+def _places(trace: "RoutingTrace") -> dict[str, NDArray[np.integer]]:
+    tokens = trace.tokens()
+    return {name: tokens[name].to_numpy() for name in ("document", "sequence", "position") if name in tokens}
+
+
+def _take(trace: "RoutingTrace", router: Any, places: dict[str, NDArray[np.integer]], rule: SlotRule) -> Side:
+    weights = trace.weights(router.name, routing=router.routing) if rule == "gate" else None
+    return Side(trace.experts(router.name, routing=router.routing), router.num_experts, weights, places)
+
+
+def _check_annotation(trace: "RoutingTrace", annotation: "Annotation") -> None:
+    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
+    if len(annotation.codes) != size:
+        raise MeasurementError(
+            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
+            f"got {len(annotation.codes)}: annotate this trace again"
+        )
+
+
+def _rows(layers: list[tuple[Any, dict[Key, Replicates]]], margin: float | None) -> pd.DataFrame:
+    """Rows of each layer, and of the mean over layers of what all layers have."""
+    frames = [
+        _difference_rows(replicates.difference(margin), metric, label_set, router=router)
+        for router, measured in layers
+        for (label_set, metric), replicates in measured.items()
+    ]
+    shared = [key for key in layers[0][1] if all(key in measured for _, measured in layers)]
+    for label_set, metric in shared:
+        each = [measured[label_set, metric] for _, measured in layers]
+        mean = Replicates(
+            np.mean([replicates.first for replicates in each], axis=0),
+            np.mean([replicates.second for replicates in each], axis=0),
+            each[0].unit,
+            each[0].n_tokens,
+            each[0].n_documents,
+        )
+        frames.append(_difference_rows(mean.difference(margin), metric, label_set, router=None))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _difference_rows(difference: Difference, metric: str, label_set: str | None, *, router: Any) -> pd.DataFrame:
+    mean = "mean " if router is None else ""
+    frames = [estimate_rows(difference.difference, f"{mean}difference of {metric}")]
+    if difference.equivalence is not None:
+        frames.append(estimate_rows(difference.equivalence, f"{mean}equivalence of {metric}"))
+    layer, name = (pd.NA, None) if router is None else (router.layer, router.name)
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(label_set=label_set, layer=pd.array([layer] * len(frame), dtype="Int64"), router=name)

@@ -1,0 +1,167 @@
+"""What lies behind a specialization: the word, the next token, the first position, the domain."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from specialize.annotation import NO_LABEL, Annotation
+from specialize.errors import MeasurementError
+from specialize.measure.base.counting import SlotRule
+from specialize.measure.estimators.conditional import MIN_COUNT, find_ambiguous, measure_conditional_information
+from specialize.measure.estimators.domain import measure_domain_specialization
+from specialize.measure.estimators.layer import measure_layer
+from specialize.measure.results.files import as_results
+from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.context import drop_positions, next_codes
+from specialize.measure.runs.specialization import adjust_p_values
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+_MOST_PERMUTATIONS = 200  # of what is tested once a layer; cells of a table need more
+_CONDITIONAL = ("conditional_information", "mutual_information", "word_information")
+
+
+def measure_details(
+    trace: "RoutingTrace",
+    annotation: Annotation,
+    *,
+    run: str | None = None,
+    rule: SlotRule = "selection",
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+    min_count: int = MIN_COUNT,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Measure what stands behind the association of every router with one annotation.
+
+    Rows of each layer, by ``metric``:
+
+    - ``conditional_information``, I(expert; label | token id) over ambiguous token ids, and beside it on the same
+      tokens ``ambiguous_mutual_information``, I(expert; label), and ``ambiguous_word_information``,
+      I(expert; token id); see `conditional_information`. Left out where no token id is ambiguous or known.
+    - of labels of tokens, ``next_token_mutual_information`` and ``next_token_uncertainty_coefficient``: the label of
+      the token after it; ``uncertainty_coefficient_without_first``: position 0 of each sequence left out, without null.
+    - of labels of documents, ``domain_specialization`` for each label that occurs and each expert.
+
+    A row ``skipped_positions`` without a layer says how many first positions `drop_positions` took from the labels.
+
+    Args:
+        trace: an open trace.
+        annotation: labels for its tokens or for its documents.
+        run: the run's name in the frame; the name of the trace's folder unless given.
+        rule: how a token's mass is spread over its slots, see `spread_mass`; shares of domains count choices.
+        permutations: number of permutations under the null; at most 200 are used for what is tested once a layer.
+        num_blocks: the most blocks of documents for the jackknife.
+        seed: seed of the nulls.
+        min_count: fewest labelled occurrences of an ambiguous token id.
+        progress: called with (routers done, routers in all).
+
+    Returns:
+        A frame with the columns of `RESULT_COLUMNS`; q-values as in `specialization`.
+
+    Raises:
+        MeasurementError: when the annotation does not fit the trace or labels nothing that was routed.
+    """
+    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
+    if len(annotation.codes) != size:
+        raise MeasurementError(
+            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
+            f"got {len(annotation.codes)}: annotate this trace again"
+        )
+    tokens = trace.tokens()
+    routers = [*trace.layers, *trace.random_routers]
+    how: dict[str, Any] = {"rule": rule, "num_blocks": num_blocks, "seed": seed}
+    frames = []
+    for done, router in enumerate(routers):
+        if progress is not None:
+            progress(done, len(routers))
+        routing: dict[str, Any] = {
+            "experts": trace.experts(router.name, routing=router.routing),
+            "documents": tokens["document"].to_numpy(),
+            "num_labels": len(annotation.labels),
+            "num_experts": router.num_experts,
+        }
+        weights: dict[str, Any] = {
+            "weights": trace.weights(router.name, routing=router.routing) if rule == "gate" else None
+        }
+        rows = list(_conditional_rows(annotation, tokens, min_count, permutations, routing | weights | how))
+        if annotation.level == "token":
+            rows += _next_token_rows(annotation, tokens, permutations, routing | weights | how)
+            rows += _first_position_rows(annotation, tokens, routing | weights | how)
+        else:
+            domains = measure_domain_specialization(
+                annotation.codes, permutations=permutations, num_blocks=num_blocks, seed=seed, **routing
+            )
+            domain = estimate_rows(domains, "domain_specialization", annotation.labels)
+            rows.append(domain[domain["value"].notna()])
+        frames.append(
+            pd.concat(rows, ignore_index=True).assign(layer=router.layer, router=router.name, routing=router.routing)
+        )
+    if progress is not None:
+        progress(len(routers), len(routers))
+    if not frames:
+        raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
+    frame = as_results(pd.concat(frames, ignore_index=True))
+    for _, own in frame.groupby("routing"):
+        frame.loc[own.index, "q_value"] = adjust_p_values(own)
+    skipped = annotation.provenance.get("skip_positions", 0)
+    if annotation.level == "token":
+        note = pd.DataFrame({"metric": ["skipped_positions"], "value": [float(skipped)], "unit": "count"})
+        frame = pd.concat([frame, as_results(note.assign(routing="learned"))], ignore_index=True)
+    return frame.assign(
+        run=pd.Series(trace.path.name if run is None else run, index=frame.index, dtype=frame["run"].dtype),
+        label_set=pd.Series(annotation.name, index=frame.index, dtype=frame["label_set"].dtype),
+    )
+
+
+def _conditional_rows(
+    annotation: Annotation, tokens: pd.DataFrame, min_count: int, permutations: int, routing: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
+    if "token_id" not in tokens:
+        return
+    types = tokens["token_id"].to_numpy()
+    codes = annotation.codes if annotation.level == "token" else annotation.codes[routing["documents"]]
+    ambiguous = find_ambiguous(types, codes, min_count=min_count)
+    if not _any_routed(np.where(ambiguous, codes, NO_LABEL), routing):
+        return
+    measured = measure_conditional_information(
+        annotation.codes,
+        types,
+        level=annotation.level,
+        min_count=min_count,
+        permutations=min(permutations, _MOST_PERMUTATIONS),
+        **routing,
+    )
+    for name in _CONDITIONAL:
+        metric = name if name == "conditional_information" else f"ambiguous_{name}"
+        yield estimate_rows(getattr(measured, name), metric)
+
+
+def _next_token_rows(
+    annotation: Annotation, tokens: pd.DataFrame, permutations: int, routing: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
+    codes = next_codes(annotation.codes, tokens)
+    if _any_routed(codes, routing):
+        measured = measure_layer(codes, level="token", permutations=min(permutations, _MOST_PERMUTATIONS), **routing)
+        yield estimate_rows(measured.mutual_information, "next_token_mutual_information")
+        yield estimate_rows(measured.uncertainty_coefficient, "next_token_uncertainty_coefficient")
+
+
+def _first_position_rows(
+    annotation: Annotation, tokens: pd.DataFrame, routing: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
+    if "position" not in tokens:
+        return
+    codes = drop_positions(annotation, tokens, 1).codes
+    if _any_routed(codes, routing):
+        measured = measure_layer(codes, level="token", permutations=0, **routing)
+        yield estimate_rows(measured.uncertainty_coefficient, "uncertainty_coefficient_without_first")
+
+
+def _any_routed(codes: NDArray[np.integer], routing: dict[str, Any]) -> bool:
+    return bool(((codes >= 0) & (routing["experts"] >= 0).any(axis=1)).any())

@@ -1,0 +1,92 @@
+"""Whether two traces can be compared, and which of their routers belong together."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specialize.errors import MeasurementError
+from specialize.measure.runs.routing import stack_of
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+
+def check_same_corpus(first: "RoutingTrace", second: "RoutingTrace") -> None:
+    """Refuse traces of different corpora: by digest, or where a trace knows none by the ids of its documents.
+
+    Corpora of one text whose label columns differ have two digests; they pass when ids and tokens are the same.
+
+    Raises:
+        MeasurementError: the corpora differ.
+    """
+    digests = [(trace.manifest.get("corpus") or {}).get("digest") for trace in (first, second)]
+    if digests[0] is not None and digests[0] == digests[1]:
+        return
+    both = f"{first.path} and {second.path}"
+    if first.num_documents != second.num_documents:
+        raise MeasurementError(
+            f"{both}: expected traces of one corpus, got {first.num_documents} and {second.num_documents} documents: "
+            "trace the same corpus with both models"
+        )
+    same_ids = first.documents()["id"].equals(second.documents()["id"])
+    if not (same_ids and (None in digests or same_tokens(first, second))):
+        raise MeasurementError(
+            f"{both}: expected traces of one corpus, got different documents: trace the same corpus with both models"
+        )
+
+
+def same_tokens(first: "RoutingTrace", second: "RoutingTrace") -> bool:
+    """Tell whether two traces of one corpus hold the same tokens, as far as their token ids are known."""
+    if first.num_tokens != second.num_tokens:
+        return False
+    one, two = first.tokens(), second.tokens()
+    if not np.array_equal(one["document"], two["document"]):
+        return False
+    if "token_id" not in one or "token_id" not in two:
+        return True
+    ids = one["token_id"].to_numpy(), two["token_id"].to_numpy()
+    return bool(np.all((ids[0] == ids[1]) | (ids[0] < 0) | (ids[1] < 0)))
+
+
+def pair_routers(first: "RoutingTrace", second: "RoutingTrace | None") -> Iterator[tuple[str, Any, Any]]:
+    """Yield routing and the routers of both sides, paired by stack, layer number and order within it.
+
+    Without a second trace each router is paired with the random router beside it.
+
+    Raises:
+        MeasurementError: there are no random routers, or no layers in common.
+    """
+    if second is None:
+        beside = {router.name: router for router in first.random_routers}
+        if not any(router.name in beside for router in first.layers):
+            raise MeasurementError(
+                f"{first.path}: expected random routers to compare with, got none: "
+                "trace with --control random-router, or name a second run"
+            )
+        for router in first.layers:
+            if router.name in beside:
+                yield "learned − random", router, beside[router.name]
+        return
+    found = False
+    for routing in ("layers", "random_routers"):
+        others = _by_place(getattr(second, routing))
+        for place, router in _by_place(getattr(first, routing)).items():
+            if place in others:
+                found = True
+                yield router.routing, router, others[place]
+    if not found:
+        numbers = [", ".join(str(router.layer) for router in trace.layers) or "none" for trace in (first, second)]
+        raise MeasurementError(
+            f"{first.path} and {second.path}: expected routers in the same layers, got layers {numbers[0]} and "
+            f"{numbers[1]}: compare models of one architecture"
+        )
+
+
+def _by_place(routers: Sequence[Any]) -> dict[tuple[str, int, int], Any]:
+    """Key routers by stack, layer number, and their order among the routers of that layer."""
+    keyed: dict[tuple[str, int, int], Any] = {}
+    for router in routers:
+        order = sum(key[:2] == (stack_of(router), router.layer) for key in keyed)
+        keyed[stack_of(router), router.layer, order] = router
+    return keyed

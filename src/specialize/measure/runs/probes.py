@@ -1,0 +1,204 @@
+"""What the experts of all layers together tell about a label, as rows of the result schema.
+
+A token's path is which experts it went through, layer by layer. A probe predicts the label from it.
+
+Source: Antoine, Béchet & Langlais (2025), who predict the part of speech from routing paths.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from specialize.annotation import Annotation
+from specialize.errors import MeasurementError
+from specialize.measure.base.counting import SlotRule, as_codes, check_range, spread_mass, tabulate
+from specialize.measure.estimators.probes import Baseline, Features, PathProbe, probe_paths
+from specialize.measure.results.files import as_results
+from specialize.measure.runs.word_forms import read_word_forms
+
+if TYPE_CHECKING:
+    from specialize.trace import RouterSpec, RoutingTrace
+
+# name of the estimate: metric, and what it is of; the word form's is what the trace has (text or ids)
+_METRICS = {
+    "linear": ("probe_accuracy", "linear"),
+    "mlp": ("probe_accuracy", "mlp"),
+    "majority": ("baseline_accuracy", "majority"),
+    "word_form": ("baseline_accuracy", None),
+    "control": ("control_accuracy", "linear"),
+    "selectivity": ("selectivity", "linear"),
+    "beyond_word_form": ("probe_beyond_word_form", "linear"),
+}
+
+
+def probe_trace(
+    trace: "RoutingTrace",
+    annotation: Annotation,
+    *,
+    run: str | None = None,
+    rule: SlotRule = "selection",
+    folds: int = 5,
+    max_tokens: int = 20_000,
+    mlp: bool = True,
+    permutations: int = 50,
+    num_blocks: int = 50,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Probe the routing of a whole trace, and its random routers, for one annotation.
+
+    Tokens: probes are fitted and scored on at most ``max_tokens`` labelled tokens, drawn once without replacement; the
+    word-form baseline is scored on the same but fitted on all labelled tokens of the training documents. Documents:
+    each is its mean use of the experts of every layer, standardised, and the null permutes labels over documents.
+
+    Rows, by ``metric``, each a share of tokens or documents: ``probe_accuracy`` (`label` linear or mlp),
+    ``baseline_accuracy`` (majority, and word form or token id where the trace has no text), ``control_accuracy``,
+    ``selectivity`` (linear minus control), and ``probe_beyond_word_form`` (linear minus that baseline).
+
+    Args:
+        trace: an open trace.
+        annotation: labels for its tokens or for its documents.
+        run: the run's name in the frame; the name of the trace's folder unless given.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        folds: parts of the cross-validation by document.
+        max_tokens: the most tokens, or documents, to fit and score on.
+        mlp: fit the network, too.
+        permutations: refits with permuted labels, for documents.
+        num_blocks: the most blocks of documents for the jackknife.
+        seed: seed of the sample, the control task, the network and the null.
+        progress: called with (fits done, fits in all), anew for the random routers.
+
+    Returns:
+        A frame with the columns of `RESULT_COLUMNS`, random routers (`routing`) after the model's own.
+
+    Raises:
+        MeasurementError: the annotation does not fit the trace, labels too little, or the trace has no layers.
+    """
+    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
+    if len(annotation.codes) != size:
+        raise MeasurementError(
+            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
+            f"got {len(annotation.codes)}: annotate this trace again"
+        )
+    if not trace.layers:
+        raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
+    if max_tokens < 2:
+        raise MeasurementError(f"max_tokens must be at least 2, got {max_tokens}: 20000 is usual")
+    tokens = trace.tokens()
+    documents = tokens["document"].to_numpy()
+    of_tokens = annotation.level == "token"
+    routed = np.ones(size, dtype=bool) if of_tokens else np.bincount(documents, minlength=size) > 0
+    labelled = np.flatnonzero((annotation.codes >= 0) & routed)
+    drawn = np.random.default_rng(seed).permutation(len(labelled))[:max_tokens]
+    chosen = labelled[np.sort(drawn)]
+    kind, baseline = None, None
+    if of_tokens and len(chosen):
+        kind, words = read_word_forms(trace, tokens)
+        if words is not None:
+            baseline = Baseline(words[labelled], annotation.codes[labelled], documents[labelled], np.sort(drawn))
+
+    frames = []
+    for routers in (trace.layers, trace.random_routers):
+        if routers:
+            gather = _token_paths if of_tokens else _document_paths
+            measured = probe_paths(
+                annotation.codes[chosen],
+                gather(trace, routers, documents, chosen, rule),
+                documents[chosen] if of_tokens else chosen,
+                baseline=baseline,
+                folds=folds,
+                mlp=mlp,
+                permutations=0 if of_tokens else permutations,
+                num_blocks=num_blocks,
+                seed=seed,
+                progress=progress,
+            )
+            frames.append(_rows(measured, kind, f"share of {annotation.level}s").assign(routing=routers[0].routing))
+    frame = pd.concat(frames, ignore_index=True)
+    return as_results(frame.assign(run=trace.path.name if run is None else run, label_set=annotation.name))
+
+
+def _token_paths(
+    trace: "RoutingTrace",
+    routers: "Sequence[RouterSpec]",
+    documents: NDArray[np.integer],
+    chosen: NDArray[np.int64],
+    rule: SlotRule,
+) -> Features:
+    """Paths of some tokens; a layer is cut down to them before the next is read."""
+    experts = [trace.experts(router.name, routing=router.routing)[chosen] for router in routers]
+    gates = None
+    if rule == "gate":
+        gates = [trace.weights(router.name, routing=router.routing)[chosen] for router in routers]
+    return path_features(experts, [router.num_experts for router in routers], weights=gates, rule=rule)
+
+
+def _document_paths(
+    trace: "RoutingTrace",
+    routers: "Sequence[RouterSpec]",
+    documents: NDArray[np.integer],
+    chosen: NDArray[np.int64],
+    rule: SlotRule,
+) -> Features:
+    """Mean use of each layer's experts by document, columns standardised; those that do not vary are 0."""
+    usage = []
+    for router in routers:
+        gates = trace.weights(router.name, routing=router.routing) if rule == "gate" else None
+        experts, masses = spread_mass(trace.experts(router.name, routing=router.routing), gates, rule=rule)
+        places = as_codes(documents)
+        table = tabulate(
+            np.zeros_like(places), experts, masses, places, shape=(trace.num_documents, 1, router.num_experts)
+        )[chosen, 0]
+        usage.append(table / np.maximum(table.sum(axis=1, keepdims=True), 1e-300))
+    values = np.concatenate(usage, axis=1)
+    deviation = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+
+
+def _rows(measured: PathProbe, kind: str | None, unit: str) -> pd.DataFrame:
+    rows = []
+    for name, (metric, label) in _METRICS.items():
+        estimate = getattr(measured, name)
+        if estimate is not None:
+            rows.append(asdict(estimate) | {"metric": metric, "label": label or kind, "unit": unit})
+    return pd.DataFrame(rows)
+
+
+def path_features(
+    experts: Sequence[NDArray[np.integer]],
+    num_experts: Sequence[int],
+    *,
+    weights: Sequence[NDArray[np.floating]] | None = None,
+    rule: SlotRule = "selection",
+) -> sparse.csr_array:
+    """Lay the experts of all layers side by side: one column an expert of a layer, 1 where it was chosen.
+
+    Args:
+        experts: integers [tokens, k] of each layer; negative where a slot holds no expert.
+        num_experts: E of each layer.
+        weights: gate weights [tokens, k] of each layer, for the gate rule.
+        rule: how a token's mass is spread over its slots, see `spread_mass`; times k, so that an expert of a token
+            that has all of them is 1.
+
+    Returns:
+        Sparse float64 [tokens, sum of E].
+
+    Raises:
+        MeasurementError: for layers of unequal length, or numbers out of range.
+    """
+    if len({len(layer) for layer in experts}) != 1:
+        lengths = ", ".join(str(len(layer)) for layer in experts) or "none"
+        raise MeasurementError(f"expected layers with the same tokens, got lengths {lengths}")
+    parts = []
+    for index, (layer, limit) in enumerate(zip(experts, num_experts, strict=True)):
+        chosen, masses = spread_mass(layer, None if weights is None else weights[index], rule=rule)
+        check_range("experts", chosen, limit)
+        rows, slots = np.nonzero(chosen >= 0)
+        masses = np.broadcast_to(masses, chosen.shape)[rows, slots] * chosen.shape[1]
+        parts.append(sparse.csr_array((masses, (rows, chosen[rows, slots])), shape=(len(chosen), limit)))
+    return sparse.csr_array(sparse.hstack(parts, format="csr"))

@@ -1,0 +1,201 @@
+"""Statistics of two routers over the same blocks of documents, ready to be subtracted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.measure.base.blocks import block_tokens
+from specialize.measure.base.counting import SlotRule, assign_blocks, count_blocks
+from specialize.measure.base.information import load_entropy, mutual_information, uncertainty_coefficient
+from specialize.measure.base.pairing import Difference, estimate_difference, pseudo_values
+from specialize.measure.estimators.repeats import count_repeats, repeat_shares
+
+if TYPE_CHECKING:
+    from specialize.annotation import Annotation
+
+Key = tuple[str | None, str]
+_REPEATS = ("first_expert_repeats", "any_expert_repeats")
+_OF_LABELS = {"mutual_information": "bits", "uncertainty_coefficient": "share of H(label)"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One router of a pair.
+
+    Attributes:
+        experts: int16 [tokens, k].
+        num_experts: experts of the layer.
+        weights: gate weights float32 [tokens, k], where the slot rule needs them.
+        places: document, and where they are known sequence and position, of each token.
+    """
+
+    experts: NDArray[np.int16]
+    num_experts: int
+    weights: NDArray[np.float32] | None
+    places: Mapping[str, NDArray[np.integer]]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Pseudo-values of one statistic, counted in the same blocks of documents on both sides.
+
+    Attributes:
+        first: float64 [block].
+        second: float64 [block].
+        unit: unit of the statistic.
+        n_tokens: tokens counted, those that a side routed; for labels of documents those of the first side.
+        n_documents: documents counted, those with such tokens.
+    """
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    unit: str
+    n_tokens: int
+    n_documents: int
+
+    def difference(self, margin: float | None) -> Difference:
+        """Estimate and test the difference, see `estimate_difference`."""
+        return estimate_difference(
+            self.first,
+            self.second,
+            unit=self.unit,
+            margin=margin,
+            n_tokens=self.n_tokens,
+            n_documents=self.n_documents,
+        )
+
+
+def replicate(
+    sides: tuple[Side, Side], annotations: "Sequence[Annotation]", *, rule: SlotRule, num_blocks: int, alike: bool
+) -> Iterator[tuple[Key, Replicates]]:
+    """Yield the pseudo-values of every statistic that both sides have, by label set and metric.
+
+    The blocks depend on the labels and the tokens alone, not on what was routed: those of two layers are the same,
+    and a mean over layers can be taken block by block. Labels of which a side routed nothing are passed over.
+
+    Args:
+        sides: both routers.
+        annotations: the labels; those for tokens need `alike`.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        num_blocks: the most blocks of documents.
+        alike: whether both sides routed the same tokens; otherwise labels of documents alone are counted.
+    """
+    if alike:
+        yield from _replicate_routing(sides, rule=rule, num_blocks=num_blocks)
+    for annotation in annotations:
+        count = _label_tokens if annotation.level == "token" else _label_documents
+        tables, n_tokens, n_documents = count(sides, annotation, rule, num_blocks)
+        if not all(table.any() for table in tables):
+            continue
+        values = [pseudo_values(table, _of_labels) for table in tables]
+        for column, (metric, unit) in enumerate(_OF_LABELS.items()):
+            first, second = (each[:, column] for each in values)
+            yield (annotation.name, metric), Replicates(first, second, unit, n_tokens, n_documents)
+
+
+def _of_labels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([mutual_information(counts), uncertainty_coefficient(counts)], axis=-1)
+
+
+def _replicate_routing(
+    sides: tuple[Side, Side], *, rule: SlotRule, num_blocks: int
+) -> Iterator[tuple[Key, Replicates]]:
+    documents = sides[0].places["document"]
+    cut = block_tokens(documents, num_blocks=num_blocks)
+    blocks = np.full(int(documents[-1]) + 1, -1, dtype=np.int32)
+    blocks[documents] = cut.token_blocks
+    entropies, repeats = [], []
+    for side in sides:
+        experts = side.experts
+        loads = count_blocks(
+            np.zeros(len(documents), dtype=np.int32),
+            experts,
+            blocks=cut.token_blocks,
+            num_labels=1,
+            num_experts=side.num_experts,
+            num_blocks=cut.num_blocks,
+            weights=side.weights,
+            rule=rule,
+        )
+        entropies.append(pseudo_values(loads, load_entropy))
+        counts = count_repeats(
+            experts,
+            documents,
+            blocks,
+            num_experts=side.num_experts,
+            sequences=side.places.get("sequence"),
+            positions=side.places.get("position"),
+        )
+        repeats.append(pseudo_values(counts, repeat_shares))
+    counted = _count_routed(sides, documents)
+    yield (None, "load_entropy"), Replicates(entropies[0], entropies[1], "bits", *counted)
+    for column, metric in enumerate(_REPEATS):
+        first, second = (each[:, column] for each in repeats)
+        yield (None, metric), Replicates(first, second, "share of neighbours", *counted)
+
+
+def _label_tokens(
+    sides: tuple[Side, Side], annotation: "Annotation", rule: SlotRule, num_blocks: int
+) -> tuple[list[NDArray[np.float64]], int, int]:
+    """Count tables [block, label, expert] of both sides over the labelled tokens."""
+    labelled = annotation.codes >= 0
+    cut = block_tokens(sides[0].places["document"][labelled], num_blocks=num_blocks)
+    tables = []
+    for side in sides:
+        weights = side.weights
+        tables.append(
+            count_blocks(
+                annotation.codes[labelled],
+                side.experts[labelled],
+                blocks=cut.token_blocks,
+                num_labels=len(annotation.labels),
+                num_experts=side.num_experts,
+                num_blocks=cut.num_blocks,
+                weights=None if weights is None else weights[labelled],
+                rule=rule,
+            )
+        )
+    return tables, *_count_routed(sides, sides[0].places["document"], labelled)
+
+
+def _label_documents(
+    sides: tuple[Side, Side], annotation: "Annotation", rule: SlotRule, num_blocks: int
+) -> tuple[list[NDArray[np.float64]], int, int]:
+    """Count tables [block, label, expert] of both sides, each labelled document that both routed once."""
+    documents = len(annotation.codes)
+    usages = []
+    for side in sides:
+        usage = count_blocks(
+            np.zeros(len(side.places["document"]), dtype=np.int32),
+            side.experts,
+            blocks=side.places["document"],
+            num_labels=1,
+            num_experts=side.num_experts,
+            num_blocks=documents,
+            weights=side.weights,
+            rule=rule,
+        )[:, 0]
+        usages.append(usage)
+    routed = [usage.sum(axis=1) for usage in usages]
+    present = [np.bincount(side.places["document"], minlength=documents) > 0 for side in sides]
+    labelled = np.flatnonzero((annotation.codes >= 0) & present[0] & present[1])
+    blocks = assign_blocks(len(labelled), num_blocks=num_blocks)
+    both = (routed[0] > 0)[labelled] & (routed[1] > 0)[labelled]
+    kept = labelled[both]
+    tables = []
+    for usage, total in zip(usages, routed, strict=True):
+        table = np.zeros((int(blocks.max(initial=-1)) + 1, len(annotation.labels), usage.shape[1]))
+        np.add.at(table, (blocks[both], annotation.codes[kept]), usage[kept] / total[kept, None])
+        tables.append(table)
+    return tables, round(float(routed[0][kept].sum())), len(kept)
+
+
+def _count_routed(
+    sides: tuple[Side, Side], documents: NDArray[np.integer], kept: NDArray[np.bool_] | bool = True
+) -> tuple[int, int]:
+    """Count the tokens to which a side gave an expert, and their documents."""
+    routed = ((sides[0].experts >= 0).any(axis=1) | (sides[1].experts >= 0).any(axis=1)) & kept
+    return int(routed.sum()), len(np.unique(documents[routed]))

@@ -1,0 +1,115 @@
+"""What a tagger's mistakes do to a specialization: its accuracy, and predicted against gold tags."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from specialize.annotation import Annotation
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.counting import SlotRule, count_blocks
+from specialize.measure.base.information import mutual_information, uncertainty_coefficient
+from specialize.measure.base.pairing import estimate_difference, pseudo_values
+from specialize.measure.results.files import as_results
+from specialize.measure.results.rows import estimate_rows
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+_COMPARED = {"mutual_information": "bits", "uncertainty_coefficient": "share of H(label)"}
+
+
+def measure_tagger_error(
+    trace: "RoutingTrace",
+    predicted: Annotation,
+    gold: Annotation,
+    *,
+    run: str | None = None,
+    rule: SlotRule = "selection",
+    num_blocks: int = 50,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Measure a tagger against gold tags, and what its mistakes do to the association with routing.
+
+    Counted are tokens that carry both a predicted and a gold tag. Rows, by ``metric``:
+
+    - ``tagger_accuracy``, the share with one and the same tag; ``tagger_recall`` for each gold tag and
+      ``tagger_precision`` for each predicted one.
+    - for every router ``difference of mutual_information`` and ``difference of uncertainty_coefficient``, predicted
+      minus gold, over the same tokens and paired by blocks of documents; see `estimate_difference`.
+
+    Args:
+        trace: an open trace.
+        predicted: the tagger's labels of its tokens.
+        gold: the same label set as people gave it.
+        run: the run's name in the frame; the name of the trace's folder unless given.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        num_blocks: the most blocks of documents for the jackknife.
+        progress: called with (routers done, routers in all).
+
+    Returns:
+        A frame with the columns of `RESULT_COLUMNS`; ``label_set`` is "PREDICTED against GOLD".
+
+    Raises:
+        MeasurementError: the annotations are not of this trace's tokens, or have no token in common.
+    """
+    for annotation in (predicted, gold):
+        if annotation.level != "token" or len(annotation.codes) != trace.num_tokens:
+            raise MeasurementError(
+                f"annotation {annotation.name!r} should label the {trace.num_tokens} tokens of the trace"
+            )
+    names = {label: code for code, label in enumerate(dict.fromkeys((*gold.labels, *predicted.labels)))}
+    both = np.flatnonzero((predicted.codes >= 0) & (gold.codes >= 0))
+    if not len(both):
+        raise MeasurementError(f"expected tokens with a label of {predicted.name} and of {gold.name}, got none")
+    told, true = (np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold))
+    cut = block_tokens(trace.tokens()["document"].to_numpy()[both], num_blocks=num_blocks)
+    counted: Counted = {"n_tokens": len(both), "n_documents": len(cut.blocks)}
+    shape: dict[str, Any] = {"num_labels": len(names), "num_blocks": cut.num_blocks, "blocks": cut.token_blocks}
+    confusion = count_blocks(true, told[:, None], num_experts=len(names), **shape)
+    shares = estimate_blocks(confusion, _shares, unit="share of tokens", **counted)
+    rows = estimate_rows(shares, "tagger_accuracy").assign(
+        expert=pd.NA,
+        label=[None, *names, *names],
+        metric=["tagger_accuracy", *["tagger_recall"] * len(names), *["tagger_precision"] * len(names)],
+    )
+    frames = [rows[rows["value"].notna()]]
+    routers = [*trace.layers, *trace.random_routers]
+    for done, router in enumerate(routers):
+        if progress is not None:
+            progress(done, len(routers))
+        experts = trace.experts(router.name, routing=router.routing)[both]
+        weights = trace.weights(router.name, routing=router.routing)[both] if rule == "gate" else None
+        sides = [
+            count_blocks(codes, experts, num_experts=router.num_experts, weights=weights, rule=rule, **shape)
+            for codes in (told, true)
+        ]
+        for metric, unit in _COMPARED.items():
+            statistic = mutual_information if metric == "mutual_information" else uncertainty_coefficient
+            one, other = (pseudo_values(side, statistic) for side in sides)
+            difference = estimate_difference(one, other, unit=unit, **counted).difference
+            row = estimate_rows(difference, f"difference of {metric}")
+            frames.append(row.assign(layer=router.layer, router=router.name, routing=router.routing))
+    if progress is not None:
+        progress(len(routers), len(routers))
+    frame = pd.concat(frames, ignore_index=True)
+    name = trace.path.name if run is None else run
+    return as_results(frame.assign(run=name, label_set=f"{predicted.name} against {gold.name}"))
+
+
+def share_labels(predicted: Annotation, gold: Annotation) -> bool:
+    """Tell whether nine in ten of the predicted labels are labels that the gold annotation knows at all."""
+    known = np.array([label in gold.labels for label in predicted.labels], dtype=bool)
+    labelled = predicted.codes[predicted.codes >= 0]
+    return bool(len(labelled)) and float(known[labelled].mean()) >= 0.9
+
+
+def _shares(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return accuracy, recall of each gold label and precision of each predicted one, [..., 1 + 2 labels]."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    accuracy = divide(right.sum(axis=-1), confusion.sum(axis=(-2, -1)))[..., None]
+    recall, precision = divide(right, confusion.sum(axis=-1)), divide(right, confusion.sum(axis=-2))
+    return np.concatenate([accuracy, recall, precision], axis=-1)

@@ -1,0 +1,116 @@
+"""Vocabulary specialization of a whole trace, as rows of the result schema and a table of top tokens."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.estimators.vocabulary import MIN_COUNT, measure_vocabulary, top_tokens
+from specialize.measure.results.files import as_results
+from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.context import next_codes
+from specialize.measure.runs.specialization import adjust_p_values
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+LABEL_SET = "token_id"
+
+
+def measure_vocabulary_specialization(
+    trace: "RoutingTrace",
+    *,
+    run: str | None = None,
+    min_count: int = MIN_COUNT,
+    most: int = 10,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure how far every router divides the vocabulary, by input, predicted and next token.
+
+    Args:
+        trace: an open trace; predicted tokens are measured where it holds predictions.
+        run: the run's name in the frame; the name of the trace's folder unless given.
+        min_count: fewest routed tokens of a token id.
+        most: token ids an expert in the table of top tokens.
+        permutations: number of permutations under the null.
+        num_blocks: the most blocks of documents for the jackknife.
+        seed: seed of the null.
+        progress: called with (routers done, routers in all).
+
+    Returns:
+        A frame with the columns of `RESULT_COLUMNS`: metrics ``vocabulary_specialization`` and
+        ``vocabulary_specialization_above_load``, label set ``token_id``, label input, predicted or next, a row for
+        each layer and for each expert; see `measure_vocabulary`. And a table: run, routing, layer, router, token
+        (input, predicted, next), expert, rank, token_id, text (of one place where the token id is in the input; missing
+        where it is not or the text is not known), share, lift and count; see `top_tokens`.
+
+    Raises:
+        MeasurementError: the trace tells no token ids, or none occurs often enough.
+    """
+    tokens = trace.tokens()
+    kinds = _read_types(tokens)
+    if not any((codes >= 0).any() for codes in kinds.values()):
+        raise MeasurementError(f"{trace.path}: expected a trace with token ids, got none: import it with token_id")
+    routers = [*trace.layers, *trace.random_routers]
+    frames, tables = [], []
+    for done, router in enumerate(routers):
+        if progress is not None:
+            progress(done, len(routers))
+        experts = trace.experts(router.name, routing=router.routing)
+        for kind, types in kinds.items():
+            measured = measure_vocabulary(
+                types, experts, tokens["document"].to_numpy(), num_experts=router.num_experts, min_count=min_count,
+                permutations=permutations, num_blocks=num_blocks, seed=seed,
+            )  # fmt: skip
+            rows = [
+                estimate_rows(measured.specialization, "vocabulary_specialization"),
+                estimate_rows(measured.above_load, "vocabulary_specialization_above_load"),
+                estimate_rows(measured.expert_specialization, "vocabulary_specialization"),
+                estimate_rows(measured.expert_above_load, "vocabulary_specialization_above_load"),
+            ]
+            place = {"layer": router.layer, "router": router.name, "routing": router.routing}
+            frames.append(pd.concat(rows, ignore_index=True).assign(label=kind, **place))
+            top = top_tokens(types, experts, num_experts=router.num_experts, min_count=min_count, most=most)
+            tables.append(top.assign(token=kind, **place))
+    if progress is not None:
+        progress(len(routers), len(routers))
+    name = trace.path.name if run is None else run
+    frame = as_results(pd.concat(frames, ignore_index=True).assign(run=name, label_set=LABEL_SET))
+    for _, own in frame.groupby("routing"):
+        frame.loc[own.index, "q_value"] = adjust_p_values(own)
+    table = pd.concat(tables, ignore_index=True).assign(run=name)
+    table["text"] = table["token_id"].map(_read_texts(trace, tokens, np.unique(table["token_id"])))
+    columns = ["run", "routing", "layer", "router", "token", "expert", "rank", "token_id", "text", "share", "lift"]
+    return frame, table[[*columns, "count"]]
+
+
+def _read_types(tokens: pd.DataFrame) -> dict[str, NDArray[np.int32]]:
+    """Return what each token can be counted as, int32 [tokens] each."""
+    if "token_id" not in tokens:
+        return {}
+    own = tokens["token_id"].to_numpy().astype(np.int32)
+    kinds = {"input": own, "next": next_codes(own, tokens)}
+    if "predicted_token_id" in tokens:
+        kinds["predicted"] = tokens["predicted_token_id"].to_numpy().astype(np.int32)
+    return kinds
+
+
+def _read_texts(trace: "RoutingTrace", tokens: pd.DataFrame, wanted: NDArray[np.integer]) -> dict[int, str]:
+    """Return the characters of the first place where each token id stands."""
+    if "char_start" not in tokens:
+        return {}
+    places = tokens[(tokens["char_end"] > tokens["char_start"]) & (tokens["char_start"] >= 0)]
+    places = places.drop_duplicates("token_id")
+    texts = trace.documents()["text"]
+    found = {}
+    for place in places[places["token_id"].isin(wanted)].itertuples():
+        text = texts.iloc[place.document]
+        if isinstance(text, str):
+            found[int(place.token_id)] = text[place.char_start : place.char_end]
+    return found

@@ -1,6 +1,0 @@
-"""The report of a run: a page with its figures, and the same numbers for programs."""
-
-from specialize.report.page import write_report
-from specialize.report.summary import Summary, summarise
-
-__all__ = ["Summary", "summarise", "write_report"]

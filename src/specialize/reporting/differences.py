@@ -1,0 +1,119 @@
+"""How the runs of a report differ: in words, and in the numbers that `specialize compare` left."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from specialize.names import name_label_set
+from specialize.reporting.findings import LEVEL, METRIC, Finding, Record, find_best, percent
+from specialize.reporting.runs import SYNTAX, RunResults, sorted_label_sets
+from specialize.reporting.tables import Cell, Table
+from specialize.text import NBSP, NO_VALUE, clean_text, equate_p, format_number, format_p
+
+_COMPARED = "compare-against-"
+_MEAN = "mean difference of "
+_NAMES = {
+    METRIC: "U",
+    "load_entropy": "entropy of the load",
+    "first_expert_repeats": "neighbours with the same first expert",
+    "any_expert_repeats": "neighbours with an expert in common",
+}
+_MOST_LAYERS = 12
+
+
+def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
+    """Return one sentence a label set on which run tells most and which least, where several were measured."""
+    by_name = {run.name: run for run in runs}
+    sentences = []
+    for label_set in sorted_label_sets(runs):
+        found = [find_best(records, run.name, label_set) for run in runs]
+        findings = sorted((f for f in found if f is not None), key=lambda finding: -finding.best.value)
+        if len(findings) < 2:
+            continue
+        most, least = findings[0], findings[-1]
+        first, last = by_name[most.best.run], by_name[least.best.run]
+        noun = "Part of speech" if label_set == SYNTAX else name_label_set(label_set).long.capitalize()
+        verdict = _tell_difference(first, last, label_set) or _compare_intervals(most, least)
+        sentences.append(
+            f"{noun}: most in {first.label} ({percent(most.best.value)}), least in {last.label} "
+            f"({percent(least.best.value)}); {verdict}."
+        )
+    return sentences
+
+
+def _tell_difference(first: RunResults, last: RunResults, label_set: str) -> str | None:
+    """Say by how much `first` tells more than `last`, paired by documents, where either was compared with the other."""
+    for run, other, sign in ((first, last, 1), (last, first, -1)):
+        frame = run.others.get(_COMPARED + other.path.resolve().name)
+        if frame is None:
+            continue
+        rows = frame[(frame["metric"] == _MEAN + METRIC) & (frame["label_set"] == label_set)]
+        rows = rows[rows["routing"] == "learned"]
+        if len(rows):
+            row = rows.iloc[0]
+            low, high = sorted(sign * row[name] for name in ("ci_low", "ci_high"))
+            p_value = equate_p(row["p_value"])
+            return (
+                f"paired by documents, the former tells {percent(sign * row['value'], unit=False)} points more on "
+                f"average over the layers (95{NBSP}% interval {percent(low, unit=False)} to "
+                f"{percent(high, unit=False)}, {p_value})"
+            )
+    return None
+
+
+def _compare_intervals(most: Finding, least: Finding) -> str:
+    if not (math.isfinite(most.best.ci_low) and math.isfinite(least.best.ci_high)):
+        return "without intervals the difference cannot be judged"
+    if most.best.ci_low > least.best.ci_high:
+        return f"their 95{NBSP}% intervals do not overlap"
+    return f"their 95{NBSP}% intervals overlap, so the order is not settled"
+
+
+def difference_tables(runs: Sequence[RunResults]) -> list[Table]:
+    """Return a table for each comparison that lies in the folder of a run."""
+    tables = []
+    for run in runs:
+        for name, frame in run.others.items():
+            if not name.startswith(_COMPARED):
+                continue
+            body = [*_mean_rows(frame, sorted_label_sets(runs)), *_saturation_rows(frame)]
+            if body:
+                names = ("quantity", "difference", f"95{NBSP}%", "p")
+                head = [[Cell(each, "number" if place else "text") for place, each in enumerate(names)]]
+                title = clean_text(frame["run"].iloc[0])
+                tables.append(Table(f"{title}: paired by documents, mean over the layers", head, body))
+    return tables
+
+
+def _mean_rows(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterator[list[Cell]]:
+    """Rows of the model's own routers, or of them less their random routers, label sets as everywhere."""
+    rows = frame[frame["metric"].isin([_MEAN + metric for metric in _NAMES]) & (frame["routing"] != "random")]
+    rows = rows.sort_values("label_set", key=lambda names: names.map(list(label_sets).index, na_action="ignore"))
+    for row in rows.itertuples():
+        share = "share" in str(row.unit)
+        about = f"({name_label_set(row.label_set).long})" if isinstance(row.label_set, str) else ""
+        quantity = _NAMES[str(row.metric).removeprefix(_MEAN)] + about
+        unit = "points" if share else clean_text(row.unit)
+        yield _row(f"{quantity}, {unit}", row, 100.0 if share else 1.0, format_p(float(row.p_value)))
+
+
+def _saturation_rows(frame: pd.DataFrame) -> Iterator[list[Cell]]:
+    """The share of slots that agree, which is no difference: against chance instead of with p."""
+    rows = frame[(frame["metric"] == "saturation") & (frame["routing"] == "learned")]
+    for row in rows.head(_MOST_LAYERS).itertuples():
+        chance = f"chance {format_number(100 * float(row.null_mean), digits=2)}"
+        yield _row(f"slots that agree at layer {row.layer:g}, %", row, 100.0, chance)
+
+
+def _row(quantity: str, row: Any, scale: float, last: str) -> list[Cell]:
+    value, low, high = (scale * float(getattr(row, name)) for name in ("value", "ci_low", "ci_high"))
+    settled = row.p_value <= LEVEL
+    ends = ", ".join(format_number(end, digits=2) for end in (low, high))
+    return [
+        Cell(quantity, "text"),
+        Cell(format_number(value, digits=2), "number strong" if settled else "number"),
+        Cell(f"[{ends}]" if math.isfinite(low) else NO_VALUE, "number faint"),
+        Cell(last, "number"),
+    ]

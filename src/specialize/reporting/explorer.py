@@ -1,0 +1,161 @@
+"""What the expert explorer of a report shows: passages with their routing, and what each expert takes."""
+
+import base64
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from specialize.names import name_label_set, shorten
+from specialize.reporting.runs import RunResults
+from specialize.text import clean_text
+from specialize.trace import RouterSpec, RoutingTrace, open_trace
+
+PASSAGES = 12
+TOKENS = 160
+LABELS = 5
+_MOST_TOKENS = 8
+
+_ByExpert = defaultdict[float, dict[str, Any]]  # by layer, then by the expert's number as text
+
+
+def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
+    """Return what the explorer needs of `runs`, JSON-serialisable; None where no run has a trace with its text.
+
+    Passages are the beginnings of documents spread evenly over the corpus. Experts and weights of a layer are bytes,
+    [tokens, k] in rows, in base64: 255 is no expert (65,535 where an expert needs two bytes), and a weight of one.
+    """
+    shown = [view for run in runs if (view := _view_run(run)) is not None]
+    return {"runs": shown} if shown else None
+
+
+def dump_json(value: Any) -> str:
+    """Return JSON that cannot end the element it stands in, whatever the corpus says."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _view_run(run: RunResults) -> dict[str, Any] | None:
+    if not (run.path / "trace").is_dir():
+        return None  # results were copied without their trace
+    trace = open_trace(run.path)
+    documents = trace.documents()
+    tokens = trace.tokens()
+    if not trace.layers or not len(tokens) or "char_start" not in tokens or "text" not in documents:
+        return None
+    rows, passages = _choose_passages(tokens, documents)
+    if not passages:
+        return None
+    told = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": _top_tokens(run)}
+    named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
+    return {
+        "name": run.label,
+        "passages": passages,
+        "layers": [
+            _view_layer(trace, router, rows) | {name: found[router.layer] for name, found in told.items()}
+            for router in trace.layers
+            if router.name in named
+        ],
+    }
+
+
+def _choose_passages(tokens: pd.DataFrame, documents: pd.DataFrame) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Rows of the tokens shown, and the passages they make."""
+    places = tokens["document"].to_numpy()
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    ends = np.append(starts[1:], len(places))
+    known = documents["text"].notna().to_numpy()[places[starts]]
+    starts, ends = starts[known], ends[known]
+    chosen = np.unique(np.linspace(0, len(starts) - 1, PASSAGES if len(starts) else 0).astype(int))
+    rows: list[np.ndarray] = []
+    passages = []
+    for place in chosen:
+        own = np.arange(starts[place], min(ends[place], starts[place] + TOKENS))
+        document = documents.iloc[int(places[own[0]])]
+        spans = tokens.iloc[own][["char_start", "char_end"]].to_numpy()
+        rows.append(own)
+        passages.append({"title": shorten(document["id"], width=60), "tokens": _cut_text(document["text"], spans)})
+    return np.concatenate(rows) if rows else np.empty(0, np.int64), passages
+
+
+def _cut_text(text: str, spans: np.ndarray) -> list[str]:
+    """The text of each token, white space before it included; pieces of one character share its place."""
+    pieces, done = [], int(spans[0, 0])
+    for _, end in spans.tolist():
+        pieces.append(_keep_space(text[done:end]))
+        done = max(done, end)
+    return pieces
+
+
+def _keep_space(piece: str) -> str:
+    before, after = (" " if end.isspace() else "" for end in (piece[:1], piece[-1:]))
+    cleaned = clean_text(piece)
+    return f"{before}{cleaned}{after}" if cleaned else before
+
+
+def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> dict[str, Any]:
+    experts = trace.experts(router.name)[rows]
+    wide = router.num_experts > 255
+    packed = experts.astype("<u2" if wide else "u1")  # -1 becomes the largest number
+    view = {
+        "layer": router.layer,
+        "experts": router.num_experts,
+        "k": int(experts.shape[1]),
+        "wide": wide,
+        "chosen": base64.b64encode(packed.tobytes()).decode(),
+    }
+    if "weights" in trace.contents:
+        weights = np.nan_to_num(trace.weights(router.name)[rows]).clip(0, 1)
+        view["weights"] = base64.b64encode(np.rint(weights * 255).astype(np.uint8).tobytes()).decode()
+    return view
+
+
+def _loads(run: RunResults) -> _ByExpert:
+    """The share of the routing that each expert takes."""
+    frame = run.load_frame
+    found: _ByExpert = defaultdict(dict)
+    if frame is not None:
+        rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned")]
+        for layer, expert, value in _zip(rows, "layer", "expert", "value"):
+            found[layer][str(int(expert))] = _round(value)
+    return found
+
+
+def _strongest_labels(run: RunResults) -> _ByExpert:
+    """The labels of the largest lift of each expert: label set, label, lift, interval, q."""
+    found: _ByExpert = defaultdict(dict)
+    numbers = ("value", "ci_low", "ci_high", "q_value")
+    for label_set, frame in run.frames.items():
+        short = name_label_set(label_set).short
+        rows = frame[(frame["metric"] == "lift") & (frame["routing"] == "learned")]
+        rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
+        rows = rows.groupby(["layer", "expert"]).head(LABELS)
+        labels = {label: shorten(label, width=48) for label in rows["label"].unique()}
+        for layer, expert, label, *estimate in _zip(rows, "layer", "expert", "label", *numbers):
+            own = found[layer].setdefault(str(int(expert)), [])
+            own.append([short, labels[label], *map(_round, estimate)])
+    return found
+
+
+def _top_tokens(run: RunResults) -> _ByExpert:
+    """The tokens of which each expert takes the largest share."""
+    found: _ByExpert = defaultdict(dict)
+    table = run.top_tokens
+    if table is not None:
+        rows = table[(table["token"] == "input") & (table["routing"] == "learned") & table["text"].notna()]
+        rows = rows.sort_values("rank", kind="stable").groupby(["layer", "expert"]).head(_MOST_TOKENS)
+        for layer, expert, text in _zip(rows, "layer", "expert", "text"):
+            found[layer].setdefault(str(int(expert)), []).append(shorten(text, width=20))
+    return found
+
+
+def _zip(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(rows[column].tolist() for column in columns), strict=True)
+
+
+def _round(value: float) -> float | None:
+    return float(f"{value:.3g}") if math.isfinite(value) else None

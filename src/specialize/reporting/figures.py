@@ -1,0 +1,153 @@
+"""Figures on disk, each with the frame it draws and a sidecar that says how it came about."""
+
+import fnmatch
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from specialize import __version__
+from specialize.atomic import write_text
+from specialize.errors import SpecializeError, did_you_mean
+from specialize.measure.results.files import write_table
+from specialize.plot.style import check_formats, save_figure
+from specialize.reporting.downloads import text_columns
+from specialize.reporting.findings import read_records
+from specialize.reporting.plan import plan_figures
+from specialize.reporting.reading import read_runs
+from specialize.reporting.runs import RunResults
+from specialize.reporting.spec import FigureSpec
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure as it was drawn: its spec, the figure, and the names of its files."""
+
+    spec: FigureSpec
+    figure: Figure
+    files: tuple[str, ...]
+
+
+def draw_figure(spec: FigureSpec, folder: Path, *, formats: Sequence[str], provenance: dict[str, Any]) -> DrawnFigure:
+    """Draw `spec` and write its image files, NAME.csv and NAME.json into `folder`."""
+    figure = cast(Figure, spec.function(spec.frame, **spec.arguments).figure)
+    how = {
+        "figure": spec.name,
+        "caption": spec.caption,
+        "function": f"specialize.plot.{spec.function.__name__}",
+        "arguments": spec.arguments,
+    }
+    files = write_figure(figure, spec.frame, folder / spec.name, formats=formats, sidecar=provenance | how)
+    return DrawnFigure(spec, figure, tuple(path.name for path in files))
+
+
+def write_figure(
+    figure: Figure, frame: pd.DataFrame, path: Path, *, formats: Sequence[str], sidecar: dict[str, Any]
+) -> list[Path]:
+    """Write a figure as an image of each format, the frame it draws as CSV, and a JSON sidecar.
+
+    Args:
+        figure: a drawn figure.
+        frame: what it draws.
+        path: of the files, without suffix.
+        formats: of pdf, png and svg.
+        sidecar: how the figure came about; ``data``, the name of the CSV, and ``numbers``, the frame, are added.
+
+    Returns:
+        The files: the images in the order of `formats`, CSV, JSON.
+    """
+    images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
+    data, story = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json"))
+    write_table(frame, data, text_columns=text_columns(frame))
+    told = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
+    write_text(story, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return [*images, data, story]
+
+
+def make_folder(path: Path, purpose: str) -> Path:
+    """Make the folder `path` where it is missing.
+
+    Raises:
+        SpecializeError: it is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise SpecializeError(f"{path}: expected a folder {purpose}, got a file; name another")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecializeError(
+            f"{path}: expected a folder that can be made {purpose}, got: {error.strerror}; name another"
+        ) from None
+    return path
+
+
+def provenance_of(runs: Sequence[RunResults], command: str) -> dict[str, Any]:
+    """Return what every sidecar says of where its numbers come from."""
+    return {
+        "command": command,
+        "specialize": __version__,
+        "runs": [
+            {"name": run.name, "path": run.path.as_posix(), "manifest_sha256": run.digest, "causal": run.is_causal}
+            for run in runs
+        ],
+    }
+
+
+def _list_numbers(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return the frame as column names and rows, without columns that are empty; None for a missing value."""
+    frame = frame.dropna(axis="columns", how="all")
+    cells = frame.astype(object).where(frame.notna(), None)
+    rows = [[cell.item() if hasattr(cell, "item") else cell for cell in row] for row in cells.itertuples(index=False)]
+    return {"columns": list(map(str, frame.columns)), "rows": rows}
+
+
+def draw_figures(
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    only: Sequence[str] = (),
+    formats: Sequence[str] = ("pdf", "png"),
+    command: str | None = None,
+) -> list[Path]:
+    """Draw the figures that the results of `runs` allow into the folder `output`.
+
+    Args:
+        runs: run folders, each with a manifest.json.
+        output: folder to write to, made where it is missing.
+        only: names of figures, or patterns with ``*`` for anything; all without.
+        formats: of pdf, png and svg.
+        command: the command to record; without, the ``specialize figures`` command that does the same.
+
+    Returns:
+        The image files.
+
+    Raises:
+        SpecializeError: an unknown format, a name that no figure has, nothing to draw, or `output` is a file.
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    check_formats(formats)
+    results = read_runs(runs)
+    specs = plan_figures(results, read_records(results))
+    names = [spec.name for spec in specs]
+    if not specs:
+        raise SpecializeError("expected runs with results to draw, got none: measure first, with `specialize syntax`")
+    for pattern in only:
+        if not fnmatch.filter(names, pattern):
+            raise SpecializeError(
+                f"--only: expected one of {', '.join(names)}, got {pattern!r}.{did_you_mean(pattern, names)}"
+            )
+    output = make_folder(Path(output), "to draw into")
+    command = command or shlex.join(["specialize", "figures", *(str(run) for run in runs), "--output", str(output)])
+    provenance = provenance_of(results, command)
+    written: list[Path] = []
+    for spec in specs:
+        if not only or any(fnmatch.fnmatch(spec.name, pattern) for pattern in only):
+            drawn = draw_figure(spec, output, formats=formats, provenance=provenance)
+            written += [output / name for name in drawn.files if Path(name).suffix.lstrip(".") in formats]
+    return written

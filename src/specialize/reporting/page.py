@@ -1,0 +1,252 @@
+"""A report of one or several runs: an HTML page that needs nothing but itself, and its figures on disk."""
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from specialize import __version__
+from specialize.atomic import write_text
+from specialize.errors import SpecializeError
+from specialize.names import name_label_set
+from specialize.plot.style import check_formats, render_figure
+from specialize.reporting import tables
+from specialize.reporting.answers import Answer, answer_runs, answer_table
+from specialize.reporting.caveats import list_caveats
+from specialize.reporting.controls import control_tables
+from specialize.reporting.differences import compare_in_words, difference_tables
+from specialize.reporting.downloads import collect_downloads, pack_table
+from specialize.reporting.explorer import collect_explorer, dump_json
+from specialize.reporting.figures import DrawnFigure, draw_figure, make_folder, provenance_of
+from specialize.reporting.findings import Record, describe, find_best, read_records
+from specialize.reporting.markdown import render_markdown
+from specialize.reporting.plan import plan_figures
+from specialize.reporting.reading import read_runs
+from specialize.reporting.rendering import read_templates
+from specialize.reporting.routing_tables import routing_tables
+from specialize.reporting.runs import TOPICS, RunResults
+from specialize.reporting.svg import inline_svg
+from specialize.text import clean_text
+
+_SECTION_TITLES = {
+    "together": "Syntax against topics",
+    "syntax": "Syntax",
+    "topics": "Topics",
+    "routing": "Routing",
+}
+_KINDS = {
+    "together": ("plane",),
+    "syntax": ("profile", "heatmap", "forest", "tokens"),
+    "topics": ("profile", "heatmap", "forest"),
+    "routing": ("load", "profile", "pairs", "repeats"),
+}
+_EXPERTS_NOTE = (
+    "Each figure shows one run at the layer where its routing tells most about the label. Experts stand from most to "
+    "least specific information; labels follow their strongest expert."
+)
+
+
+def write_report(
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    formats: Sequence[str] = ("pdf", "png"),
+    page_format: str = "html",
+    command: str | None = None,
+) -> Path:
+    """Write a report of `runs` into the folder `output` and return the path of its page.
+
+    Writes ``report.html``, which loads nothing (style and figures are inside it), and for each figure
+    ``figures/NAME.{pdf,png}``, the frame it draws as ``NAME.csv`` and a sidecar ``NAME.json`` with the command, the
+    versions, the runs' manifest digests, the plot function with its arguments, and the numbers. The same runs give the
+    same bytes. Parts that were not measured are named, with the command that measures them.
+
+    Args:
+        runs: run folders, each with a manifest.json.
+        output: folder to write to, made where it is missing.
+        formats: image formats of the figures on disk, of pdf, png and svg.
+        page_format: ``html``, or ``md``: ``report.md``, Markdown that shows the figures on disk.
+        command: the command to record; without, the ``specialize report`` command that does the same.
+
+    Raises:
+        SpecializeError: an unknown format, or `output` is a file.
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    check_formats(formats)
+    if page_format not in ("html", "md"):
+        raise SpecializeError(f"report format: expected html or md, got {page_format!r}")
+    results = read_runs(runs)
+    output = make_folder(Path(output), "to write the report to")
+    figures_folder = make_folder(output / "figures", "for the figures")
+    command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])
+    records = read_records(results)
+    provenance = provenance_of(results, command)
+    drawn = [
+        draw_figure(spec, figures_folder, formats=formats, provenance=provenance)
+        for spec in plan_figures(results, records)
+    ]
+    page = output / f"report.{page_format}"
+    render = render_page if page_format == "html" else _render_markdown
+    write_text(page, render(results, records, drawn, command=command))
+    return page
+
+
+def render_page(
+    runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
+) -> str:
+    """Return the page as one HTML document."""
+    explorer = collect_explorer(runs)
+    scripts = [_read_asset(name) for name in ("downloads.js", *(["explorer.js"] if explorer else []))]
+    template = read_templates(autoescape=True).get_template("report.html.j2")
+    return template.render(
+        _collect_parts(runs, records, command),
+        css=Markup(_read_asset("report.css")),  # the package's own files
+        scripts=list(map(Markup, scripts)),
+        # the policy of the page names the scripts that may run: none that a corpus brings can
+        script_sources=" ".join(map(_hash_source, scripts)),
+        explorer=None if explorer is None else Markup(dump_json(explorer)),
+        figures=_group_figures(drawn),
+        experts_note=_EXPERTS_NOTE,
+        missing=[hint for run in runs for hint in _missing(run)],
+        routing_missing=[
+            _hint(run, "repeats, co-activation and flow", "routing") for run in runs if run.routing is None
+        ],
+        downloads=collect_downloads(runs),
+        models=[_model(run) for run in runs],
+    )
+
+
+def _read_asset(name: str) -> str:
+    return files("specialize.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash_source(script: str) -> str:
+    """A script as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _render_markdown(
+    runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
+) -> str:
+    figures = [
+        (title, [_link_figure(figure) for figure in drawn if figure.spec.section == section])
+        for section, title in _SECTION_TITLES.items()
+    ]
+    return render_markdown(_collect_parts(runs, records, command) | {"figures": figures})
+
+
+def _group_figures(drawn: Sequence[DrawnFigure]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return the figures as the page shows them, by section and kind."""
+    figures: dict[str, dict[str, list[dict[str, Any]]]] = {
+        section: {kind: [] for kind in kinds} for section, kinds in _KINDS.items()
+    }
+    for figure in drawn:
+        figures[figure.spec.section][figure.spec.kind].append(_show_figure(figure))
+    return figures
+
+
+def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
+    kinds = {name.rsplit(".", 1)[1]: f"figures/{name}" for name in figure.files}
+    image = next(kinds[kind] for kind in ("svg", "png", "pdf", "csv") if kind in kinds)
+    return {"caption": figure.spec.caption, "image": image, "data": kinds["csv"]}
+
+
+def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
+    """What pages of every kind say."""
+    answers = answer_runs(runs, records)
+    return {
+        "version": __version__,
+        "command": clean_text(command),
+        "names": [run.label for run in runs],
+        "any_control": any(answer.bar.control is not None for own in answers.values() for answer in own),
+        "answers": answer_table(answers, {run.name: run.label for run in runs}),
+        "summaries": [_summarise(run, records, answers[run.name]) for run in runs],
+        "comparisons": compare_in_words(runs, records),
+        "caveats": list_caveats(runs, records),
+        "comparison": tables.compare_runs(runs, records),
+        "differences": difference_tables(runs),
+        "routing_tables": [table for run in runs for table in routing_tables(run)],
+        "controls": [table for run in runs for table in control_tables(run, records)],
+        "layer_tables": [{"name": run.label, "table": tables.layer_table(run, records)} for run in runs],
+        "topics": _topics(runs),
+        "provenance": [_provenance(run) for run in runs],
+    }
+
+
+def _summarise(run: RunResults, records: Sequence[Record], answers: Sequence[Answer]) -> dict[str, Any]:
+    findings = [find_best(records, run.name, name) for name in run.label_sets]
+    return {
+        "name": run.label,
+        "unit": run.routing_unit,
+        "answers": answers,
+        "sentences": [describe(finding) for finding in findings if finding is not None],
+        "missing": _missing(run),
+    }
+
+
+def _missing(run: RunResults) -> list[dict[str, str]]:
+    """Return what was not measured on `run`, with the command that measures it."""
+    hints = [] if run.syntax else [_hint(run, "part of speech", "syntax")]
+    return hints + ([] if run.topics else [_hint(run, "topics", "topics")])
+
+
+def _hint(run: RunResults, what: str, command: str) -> dict[str, str]:
+    return {"run": run.label, "what": what, "command": f"specialize {command} {shlex.quote(clean_text(run.path))}"}
+
+
+def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
+    """Return the topic fits; runs of one corpus with the same fit share an entry."""
+    fits: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        known = [name_label_set(name).long for name in run.topics if name != TOPICS]
+        parts = [run.name] if run.topic_info is None else [run.topic_info.to_csv()]
+        key = "\0".join([*parts, "" if run.topic_quality is None else run.topic_quality.to_csv()])
+        if key in fits:
+            fits[key]["names"].append(run.label)
+            continue
+        fits[key] = {
+            "names": [run.label],
+            "table": tables.topic_table(run),
+            "quality": tables.quality_table(run),
+            "taken": TOPICS in run.topics,
+            "known": known,
+            "command": _hint(run, "topics", "topics")["command"],
+        }
+    return list(fits.values())
+
+
+def _show_figure(figure: DrawnFigure) -> dict[str, Any]:
+    spec, width = figure.spec, figure.figure.get_figwidth()
+    svg = render_figure(figure.figure, "svg", transparent=True).decode("utf-8")
+    return {
+        "svg": Markup(inline_svg(svg, name=spec.name, title=spec.caption, width=width)),
+        "caption": spec.caption,
+        "wide": width > 4.2,
+        "data": pack_table(spec.frame),
+        "file": f"{spec.name}.csv",
+    }
+
+
+def _model(run: RunResults) -> dict[str, Any]:
+    manifest = run.manifest
+    model = manifest.get("model")
+    facts = tables.flatten(model) if isinstance(model, dict) else [("model", model)] if model else []
+    return {
+        "name": run.label,
+        "causal": run.is_causal,
+        "facts": tables.facts_table("Model", facts),
+        "routers": tables.router_table(run),
+    }
+
+
+def _provenance(run: RunResults) -> dict[str, Any]:
+    shown = {"model", "routers", "layers", "shards", "files", "checksums"}
+    facts = [("folder", run.path.as_posix()), ("SHA-256 of manifest.json", run.digest)]
+    facts += tables.flatten({key: value for key, value in run.manifest.items() if key not in shown})
+    return {"name": run.label, "facts": tables.facts_table("Trace", facts)}

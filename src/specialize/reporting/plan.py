@@ -1,0 +1,148 @@
+"""Which figures the results of runs allow, and what each of them draws."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+
+from specialize import plot
+from specialize.names import name_label_set
+from specialize.plot.frames import select_rows
+from specialize.reporting.findings import METRIC, Record, find_best
+from specialize.reporting.plan_routing import plan_routing
+from specialize.reporting.runs import SYNTAX, RunResults, section_of, sorted_label_sets
+from specialize.reporting.spec import FigureSpec, slugify
+from specialize.text import NBSP
+
+
+def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[FigureSpec]:
+    """Return the figures that the results of `runs` allow, in the order of the report."""
+    numbered = list(enumerate(runs, 1))
+    return [
+        *_plan_planes(runs),
+        *_plan_profiles(runs),
+        *(spec for number, run in numbered for spec in _plan_heatmaps(run, number, records)),
+        *(spec for number, run in numbered for spec in _plan_forests(run, number, records)),
+        *(spec for number, run in numbered for spec in _plan_tokens(run, number, records)),
+        *plan_routing(runs),
+    ]
+
+
+def _plan_planes(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
+    for label_set in dict.fromkeys(name for run in runs for name in run.topics):
+        rows = pd.concat([_rows(runs, SYNTAX), _rows(runs, label_set)], ignore_index=True)
+        if rows.empty:
+            continue
+        both = rows.dropna(subset=["layer", "value"]).groupby(["run", "routing", "layer"])["label_set"].nunique()
+        if (both == 2).any():
+            yield FigureSpec(
+                f"plane-{slugify(label_set)}",
+                "together",
+                "plane",
+                f"Part of speech (across) against {name_label_set(label_set).long} (up). Layers far to the right tell "
+                "of syntax, layers high up of topics. The first and last layer of each run are numbered.",
+                plot.syntax_topic_plane,
+                rows,
+                {"syntax": SYNTAX, "topic": label_set},
+            )
+
+
+def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
+    for label_set in sorted_label_sets(runs):
+        rows = _rows(runs, label_set)
+        if len(rows) and rows.loc[rows["layer"].notna(), "value"].notna().any():
+            names = name_label_set(label_set)
+            yield FigureSpec(
+                f"profile-{slugify(label_set)}",
+                section_of(label_set, runs),
+                "profile",
+                f"What one routing decision tells about the {names.long}, as a share of H({names.short}). "
+                f"Bars are 95{NBSP}% intervals; the band is where 95{NBSP}% of the draws of the null fall.",
+                plot.layer_profile,
+                rows,
+                {"metric": METRIC, "label_set": label_set},
+            )
+
+
+def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
+    for label_set, layer, rows in _clearest_layers(run, records):
+        names = name_label_set(label_set)
+        yield FigureSpec(
+            f"heatmap-{number}-{slugify(run.name)}-{slugify(label_set)}",
+            section_of(label_set, [run]),
+            "heatmap",
+            f"{run.label}: how much more often than overall an expert meets each {names.long}, at layer {layer}, where "
+            "routing tells most about it. 1 means no difference.",
+            plot.expert_label_heatmap,
+            rows,
+            {"layer": layer, "metric": "lift", "label_set": label_set},
+        )
+
+
+def _plan_forests(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
+    """The expert that tells most, at the layer that tells most."""
+    for label_set, layer, rows in _clearest_layers(run, records):
+        expert = _find_telling_expert(run.frames[label_set], layer)
+        if expert is None:
+            continue
+        yield FigureSpec(
+            f"forest-{number}-{slugify(run.name)}-{slugify(label_set)}",
+            section_of(label_set, [run]),
+            "forest",
+            f"{run.label}: how much more often than overall expert {expert} of layer {layer}, the one that adds most "
+            f"to the information, meets each {name_label_set(label_set).long}. "
+            f"Bars are 95{NBSP}% intervals.",
+            plot.expert_forest,
+            rows[(rows["metric"] == "lift") & (rows["expert"] == expert)],
+            {"layer": layer, "expert": expert, "label_set": label_set},
+        )
+
+
+def _find_telling_expert(frame: pd.DataFrame, layer: int) -> int | None:
+    """The expert whose load times specific information, its part of the mutual information, is largest."""
+    rows = frame[(frame["layer"] == layer) & (frame["routing"] == "learned")].drop_duplicates(["metric", "expert"])
+    by_metric = rows[rows["metric"].isin(["load", "specific_information"])].pivot(
+        index="expert", columns="metric", values="value"
+    )
+    if "specific_information" not in by_metric or by_metric["specific_information"].isna().all():
+        return None
+    load = by_metric.get("load", 1.0)
+    return int((by_metric["specific_information"] * load).idxmax())
+
+
+def _clearest_layers(run: RunResults, records: Sequence[Record]) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield the first label set of tokens and of documents, the layer that tells most of it, and what it takes."""
+    for label_set in [*run.main_syntax, *list(run.topics)[:1]]:
+        finding = find_best(records, run.name, label_set)
+        if finding is None or finding.best.layer is None:
+            continue
+        frame = run.frames[label_set]
+        rows = frame[(frame["layer"] == finding.best.layer) & (frame["routing"] == "learned")]
+        rows = rows[rows["metric"].isin(["lift", "specific_information"])]
+        if (rows["metric"] == "lift").any():
+            yield label_set, finding.best.layer, rows
+
+
+def _plan_tokens(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
+    table = run.top_tokens
+    if table is None or table.empty:
+        return
+    finding = find_best(records, run.name, SYNTAX)
+    layer = int(table["layer"].min()) if finding is None or finding.best.layer is None else finding.best.layer
+    rows = table[(table["layer"] == layer) & (table["token"] == "input") & (table["routing"] == "learned")]
+    if len(rows):
+        yield FigureSpec(
+            f"tokens-{number}-{slugify(run.name)}",
+            "syntax",
+            "tokens",
+            f"{run.label}: the tokens of layer {layer} of which each expert takes the largest share.",
+            plot.expert_tokens,
+            rows,
+            {"layer": layer},
+        )
+
+
+def _rows(runs: Sequence[RunResults], label_set: str) -> pd.DataFrame:
+    """The uncertainty coefficients of one label set, of all runs that have them."""
+    frames = [run.frames[label_set] for run in runs if label_set in run.frames]
+    found = [select_rows(frame, metric=METRIC) for frame in frames if (frame["metric"] == METRIC).any()]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

@@ -1,0 +1,71 @@
+"""The routing of a run without labels, layer by layer, as a table."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from specialize.reporting.runs import RunResults
+from specialize.reporting.tables import Cell, Table, format_interval, format_share
+from specialize.text import NO_VALUE
+
+_LOAD = ("layer", "experts", "entropy, bits (even)", "largest ÷ even", "smallest ÷ even", "unused")
+_MORE = {
+    "first_expert_repeats": ("same first expert", "in random order"),
+    "any_expert_repeats": ("any in common", "in random order"),
+    "flow_uncertainty_coefficient": ("U(next | this)", "null"),
+}
+
+
+def routing_tables(run: RunResults) -> list[Table]:
+    """Return the load of each layer and, where `specialize routing` measured them, repeats and flow, shares in %.
+
+    Loads are those of `specialize routing`, else those that came with the first label set.
+    """
+    frame = run.load_frame
+    if frame is None:
+        return []
+    own = frame[(frame["routing"] == "learned") & frame["layer"].notna()]
+    layers = list(own.groupby("layer"))
+    load = [_load_cells(layer, rows) for layer, rows in layers]
+    tables = [Table(f"{run.label}: load of each layer", [_head(_LOAD)], load)]
+    # neighbours in a sequence that is routed as one have the same experts, always
+    more = {key: names for key, names in _MORE.items() if run.routing_unit != "sequence" or key.startswith("flow")}
+    more = {key: names for key, names in more.items() if run.routing is not None and (own["metric"] == key).any()}
+    if more:
+        body = [[Cell(f"{layer:g}", "text"), *_more_cells(rows, more)] for layer, rows in layers]
+        what = "neighbouring tokens, and what" if len(more) > 1 else "what"
+        title = f"{run.label}: {what} a layer’s expert tells of the next one’s, in %"
+        tables.append(Table(title, [_head(("layer", *(name for pair in more.values() for name in pair)))], body))
+    return tables
+
+
+def _head(names: Sequence[str]) -> list[Cell]:
+    return [Cell(name, "number" if place else "text") for place, name in enumerate(names)]
+
+
+def _load_cells(layer: object, rows: pd.DataFrame) -> list[Cell]:
+    load = rows.loc[rows["metric"] == "load", "value"]
+    entropy = rows.loc[rows["metric"] == "load_entropy", "value"]
+    num_experts = len(load)
+    bits = float(entropy.iloc[0]) if len(entropy) else math.nan
+    return [
+        Cell(f"{layer:g}", "text"),
+        Cell(str(num_experts), "number"),
+        Cell(f"{bits:.3f} of {math.log2(num_experts):.3f}" if math.isfinite(bits) else NO_VALUE, "number"),
+        Cell(f"{load.max() * num_experts:.2f}", "number strong"),
+        Cell(f"{load.min() * num_experts:.2f}", "number"),
+        Cell(str(int((load <= 0).sum())), "number"),
+    ]
+
+
+def _more_cells(rows: pd.DataFrame, metrics: dict[str, tuple[str, str]]) -> Iterator[Cell]:
+    whole = rows[rows["expert"].isna() & (rows["label"].isna() | (rows["label_set"] == "next_router"))]
+    for metric in metrics:
+        found = whole[whole["metric"] == metric]
+        if found.empty:  # the last layer flows nowhere
+            yield from (Cell(NO_VALUE, "number faint"), Cell(NO_VALUE, "number faint"))
+            continue
+        row = found.iloc[0]
+        yield Cell(format_share(row["value"]), "number", below=format_interval(row["ci_low"], row["ci_high"]))
+        yield Cell(format_share(row["null_mean"]), "number")

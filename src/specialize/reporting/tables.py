@@ -1,0 +1,232 @@
+"""The tables of a report as rows of plain strings; the template turns them into HTML and escapes them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from specialize.names import name_label_set, shorten
+from specialize.reporting.findings import LEVEL, METRIC, Finding, Record, find_best
+from specialize.reporting.runs import RunResults, sorted_label_sets
+from specialize.text import NBSP, NO_VALUE, clean_text, format_number, format_p
+
+_TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
+_TOPIC_COLUMNS = {
+    "topic": "topic",
+    "size": "documents",
+    "assigned": "outliers near it",
+    "top_words": "top words",
+    "example": "example",
+}
+_QUALITY_NAMES = {
+    "num_documents": "documents",
+    "num_topics": "topics",
+    "outlier_share": "share of documents that clustering left in no topic",
+    "unlabelled_share": "share of documents that stay without a topic",
+    "ari_over_seeds": "adjusted Rand index between seeds (1: the same topics)",
+    "ari_over_seeds_without_outliers": "the same, outliers left out",
+}
+_ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "normalized", "static")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, classes for its look, how many columns it spans, and small print below the text."""
+
+    text: str
+    kind: str = ""
+    span: int = 1
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its caption, rows of header cells and rows of body cells; the first cell of a row is its header."""
+
+    caption: str
+    head: list[list[Cell]]
+    body: list[list[Cell]]
+
+
+def estimate_cells(record: Record | None) -> list[Cell]:
+    """Return value, interval, null mean and p of a record, dashes for none; values with p at most 0.05 are `strong`."""
+    if record is None:
+        return [Cell(NO_VALUE, "number faint")] * 4
+    settled = record.p_value <= LEVEL
+    return [
+        Cell(format_share(record.value), "number strong" if settled else "number"),
+        Cell(format_interval(record.ci_low, record.ci_high), "number faint"),
+        Cell(format_share(record.null_mean), "number"),
+        Cell(format_p(record.p_value), "number" if settled else "number faint"),
+    ]
+
+
+def format_interval(low: float, high: float) -> str:
+    """Return an interval of shares in %, as ``[1.20, 3.40]``; a dash where it is not known."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NO_VALUE
+    return f"[{format_share(low)}, {format_share(high)}]"
+
+
+def format_share(share: float) -> str:
+    """Return a share in %, with two decimals and without the sign; a dash for NaN."""
+    return format_number(100 * share, digits=2)
+
+
+def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[Table]:
+    """Return one table a label set: each run at its clearest layer, token-level routers before sequence-level ones."""
+    order = {"token": 0, "sequence": 1}
+    runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
+    random_routers = any(record.routing == "random" for record in records)
+    columns = ["layer", f"U [95{NBSP}%]", "null", *(["random"] if random_routers else []), "p"]
+    head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
+    comparisons = []
+    for label_set in sorted_label_sets(runs):
+        body = []
+        for run in runs:
+            unit = f"{run.routing_unit}-level" if run.routing_unit else ""
+            row = [Cell(run.label, "text name", below=unit)]
+            finding = find_best(records, run.name, label_set)
+            row += (
+                [Cell("not measured", "number faint", len(columns))]
+                if finding is None
+                else _best_cells(finding, random_routers)
+            )
+            body.append(row)
+        comparisons.append(Table(_set_title(label_set), head, body))
+    return comparisons
+
+
+def _best_cells(finding: Finding, random_routers: bool) -> list[Cell]:
+    value, interval, null, _ = estimate_cells(finding.best)
+    control = (
+        [Cell(format_share(finding.control.value) if finding.control else NO_VALUE, "number")] if random_routers else []
+    )
+    return [
+        Cell(str(finding.best.layer), "number"),
+        Cell(value.text, "number strong" if finding.exceeds_null else "number", below=interval.text),
+        null,
+        *control,
+        Cell(format_p(finding.p_value), "number"),
+    ]
+
+
+def layer_table(run: RunResults, records: Sequence[Record]) -> Table | None:
+    """Return the table of one run: a row a layer and router, four columns a label set; None without results."""
+    own = [r for r in records if r.run == run.name and r.metric == METRIC and r.layer is not None]
+    if not own:
+        return None
+    by_key = {(r.routing, r.layer, r.label_set): r for r in own}
+    both = any(r.routing == "random" for r in own)
+    columns = (f"U [95{NBSP}%]", "null", "p")
+    head = [
+        [Cell("", "text"), *(Cell(name_label_set(name).long, "group", 3) for name in run.label_sets)],
+        [Cell("layer", "text"), *(Cell(text, "number") for _ in run.label_sets for text in columns)],
+    ]
+    body = []
+    for layer in sorted({r.layer for r in own if r.layer is not None}):
+        for routing in ("learned", "random") if both else ("learned",):
+            found = [by_key.get((routing, layer, name)) for name in run.label_sets]
+            if any(found):
+                name = Cell(f"{layer}", "text", below="" if routing == "learned" else "random router")
+                body.append([name, *(cell for record in found for cell in _stack(record))])
+    return Table(f"{run.label}: U of every layer, in % of H(label)", head, body)
+
+
+def _stack(record: Record | None) -> list[Cell]:
+    value, interval, null, p_value = estimate_cells(record)
+    return [Cell(value.text, value.kind, below="" if record is None else interval.text), null, p_value]
+
+
+def _set_title(label_set: str) -> str:
+    names = name_label_set(label_set)
+    return f"U({names.long} | expert), % of H({names.short})"
+
+
+def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
+    """Return the fitted topics of a run, largest first as the fit wrote them, or None."""
+    info = run.topic_info
+    if info is None or info.empty:
+        return None
+    columns = [name for name in _TOPIC_COLUMNS if name in info.columns] or list(info.columns)[:5]
+    head = [
+        [Cell(_TOPIC_COLUMNS.get(name, clean_text(name)), _TOPIC_COLUMN_KINDS.get(name, "text")) for name in columns]
+    ]
+    body = [
+        [Cell(shorten(row[name], width=160), _TOPIC_COLUMN_KINDS.get(name, "text")) for name in columns]
+        for row in info.head(most).to_dict("records")
+    ]
+    more = f" (the first {most} of {len(info)})" if len(info) > most else ""
+    return Table(f"Fitted topics{more}", head, body)
+
+
+def quality_table(run: RunResults) -> Table | None:
+    """Return how good the topic fit of a run is, or None."""
+    if run.topic_quality is None or run.topic_quality.empty:
+        return None
+    body = [
+        [Cell(_name_quality(str(row["quantity"])), "text"), Cell(_format_quality(row["value"]), "number")]
+        for row in run.topic_quality.to_dict("records")
+    ]
+    return Table("Quality of the topic fit", [[Cell("quantity", "text"), Cell("value", "number")]], body)
+
+
+def _name_quality(quantity: str) -> str:
+    if quantity in _QUALITY_NAMES:
+        return _QUALITY_NAMES[quantity]
+    if quantity.startswith("nmi_"):
+        column = quantity.removeprefix("nmi_")
+        without = column.endswith("_without_outliers")
+        column = clean_text(column.removesuffix("_without_outliers"))
+        suffix = ", outliers left out" if without else ""
+        return f"normalised mutual information with “{column}”{suffix}"
+    return clean_text(quantity)
+
+
+def _format_quality(value: float) -> str:
+    if not math.isfinite(value):
+        return NO_VALUE
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"
+
+
+def router_table(run: RunResults) -> Table | None:
+    """Return the model's own routers as the manifest lists them, or None; like layers are not merged."""
+    routers = run.manifest.get("routers") or run.manifest.get("layers")
+    if not isinstance(routers, list) or not routers or not all(isinstance(router, dict) for router in routers):
+        return None
+    routers = [router for router in routers if router.get("routing") != "random"]
+    columns = [name for name in _ROUTER_COLUMNS if any(name in router for router in routers)]
+    if not columns:
+        return None
+    head = [[Cell(name.replace("_", " ").replace("num experts", "experts"), _router_kind(name)) for name in columns]]
+    body = [[Cell(_show(router.get(name)), _router_kind(name)) for name in columns] for router in routers]
+    return Table("Routers", head, body)
+
+
+def _router_kind(name: str) -> str:
+    return "number" if name in ("num_experts", "top_k") else "text"
+
+
+def facts_table(caption: str, facts: Iterable[tuple[str, Any]]) -> Table | None:
+    """Return a two-column table of names and values, or None where there are none."""
+    body = [[Cell(clean_text(name), "text"), Cell(_show(value), "text wide code")] for name, value in facts]
+    return Table(caption, [], body) if body else None
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested mappings as dotted names and values; lists stay values."""
+    if not isinstance(value, dict):
+        return [(prefix, value)] if prefix and value is not None else []
+    return [pair for key, inner in value.items() for pair in flatten(inner, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def _show(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return NO_VALUE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return shorten(", ".join(_show(item) for item in value), width=300)
+    return shorten(value, width=300)

@@ -1,0 +1,66 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from specialize.annotation import NO_LABEL
+from specialize.annotators.user_labels import read_labels
+from specialize.errors import AnnotationError
+
+
+@pytest.fixture
+def trace(make_trace):
+    return make_trace(["the cat", "sits", "on the mat"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl"])
+def test_labels_of_documents(trace, tmp_path, suffix):
+    frame = pd.DataFrame({"id": ["d2", "d0"], "year": ["1999", "2001"], "source": ["web", None]})
+    path = tmp_path / f"labels{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    elif suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    year, source = read_labels(trace, path)
+    assert (year.name, year.level, year.labels) == ("year", "document", ("1999", "2001"))
+    assert year.codes.tolist() == [1, NO_LABEL, 0]
+    assert (source.labels, source.codes.tolist()) == (("web",), [NO_LABEL, NO_LABEL, 0])
+
+
+def test_labels_of_tokens(trace, tmp_path):
+    pd.DataFrame({"token": [1, 0], "kind": ["b", "a"]}).to_csv(tmp_path / "labels.csv", index=False)
+    (kind,) = read_labels(trace, tmp_path / "labels.csv")
+    assert (kind.level, kind.labels) == ("token", ("a", "b"))
+    np.testing.assert_array_equal(kind.codes[:3], [0, 1, NO_LABEL])
+    assert len(kind.codes) == trace.num_tokens
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"name": ["a"]}, "expected a column id .* or a column token .*, got name"),
+        ({"id": ["d0"], "token": [0]}, "or a column token .*, got both"),
+        ({"id": ["d0"]}, "expected a column of labels beside id, got none"),
+        ({"id": ["d0", "d9"], "x": ["a", "b"]}, "1 of 2 ids are not in .*, the first is 'd9'"),
+        ({"id": ["d0", "d0"], "x": ["a", "b"]}, "expected each id once, got 'd0' more than once"),
+        ({"token": [0, 99], "x": ["a", "b"]}, r"expected tokens from 0 to \d+ as in .*, got 0 to 99"),
+        ({"token": ["one"], "x": ["a"]}, "expected CSV, got: "),
+        ({"id": ["d0"], "x": [""]}, "expected labels in the column 'x', all are missing"),
+        ({"id": ["d0"], "a/b": ["c"]}, "a label set cannot be called 'a/b'"),
+    ],
+)
+def test_mistakes_are_named(trace, tmp_path, columns, problem):
+    pd.DataFrame(columns).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(AnnotationError, match=problem):
+        read_labels(trace, tmp_path / "labels.csv")
+
+
+def test_files_that_cannot_be_read(trace, tmp_path):
+    (tmp_path / "labels.parquet").write_bytes(b"junk")
+    with pytest.raises(AnnotationError, match="expected Parquet, got: "):
+        read_labels(trace, tmp_path / "labels.parquet")
+    with pytest.raises(AnnotationError, match=r"expected \.parquet, \.csv, \.tsv, \.jsonl, got \.xlsx"):
+        read_labels(trace, tmp_path / "labels.xlsx")
+    with pytest.raises(AnnotationError, match="expected CSV, got: "):
+        read_labels(trace, tmp_path / "nowhere.csv")

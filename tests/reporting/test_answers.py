@@ -1,0 +1,85 @@
+"""The first screen: a verdict follows from interval, null, random router and word."""
+
+import pandas as pd
+import pytest
+
+from plot.planted_frames import planted_frame
+from reporting.planted_runs import make_run
+from specialize.reporting.answers import answer_runs
+from specialize.reporting.findings import read_records
+from specialize.reporting.reading import read_runs
+
+
+def answers_of(folder, *, words=None, p_within=0.01, **planted):
+    frame = planted_frame("run", **planted)
+    if words is not None:
+        best = frame[(frame["metric"] == "uncertainty_coefficient") & (frame["routing"] == "learned")]
+        row = best.loc[[best["value"].idxmax()]].assign(p_value=p_within, null_mean=0.001)
+        within, whole = (
+            row.assign(metric=name, value=value)
+            for name, value in zip(("conditional_information", "ambiguous_mutual_information"), words, strict=True)
+        )
+        frame = pd.concat([frame, within, whole], ignore_index=True)
+    runs = read_runs([make_run(folder / "run", syntax=frame)])
+    (answer,) = answer_runs(runs, read_records(runs))["run"]
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("planted", "verdict"),
+    [
+        ({"p_value": 0.4}, "no more than chance"),
+        ({"null": 0.1}, "hardly more than chance: 9.08 points"),
+        ({}, "more than chance"),
+        ({"random": 0.5}, "more than chance, and than a random router"),
+        ({"random": 1.0}, "more than chance, not clearly more than a random router"),
+        ({"random": 1.6}, "more than chance, less than a random router"),
+        ({"p_value": float("nan")}, "not tested against chance"),
+        ({"words": (0.01, 0.5)}, "more than chance; mostly the word itself"),
+        ({"words": (0.4, 0.5)}, "more than chance"),
+        ({"words": (0.4, 0.5), "p_within": 0.3}, "more than chance; mostly the word itself"),
+    ],
+)
+def test_verdicts(tmp_path, planted, verdict):
+    answer = answers_of(tmp_path, **({"strengths": (0.2, 0.5), "seed": 0} | planted))
+    assert answer.verdict == verdict
+    assert answer.about == "part of speech"
+
+
+def test_value_interval_and_controls_are_the_frames(tmp_path):
+    frame = planted_frame("run", strengths=(0.2, 0.5), control=0.5)
+    answer = answers_of(tmp_path, strengths=(0.2, 0.5), control=0.5)
+    rows = frame[frame["metric"] == "uncertainty_coefficient"]
+    best = rows.loc[rows["value"].idxmax()]
+    control = rows[rows["routing"] == "random"]["value"].max()
+    assert answer.value == f"{100 * best['value']:.1f}\u00a0%"
+    assert answer.interval == f"{100 * best['ci_low']:.1f} to {100 * best['ci_high']:.1f}"
+    assert answer.notes[0] == "layer 1; chance 0.20\u00a0%, p\u00a0=\u00a00.005"
+    assert answer.notes[1] == f"a random router reaches {100 * control:.2f}\u00a0%"
+    longest = best["ci_high"]
+    assert answer.bar.high == 100
+    assert answer.bar.value == pytest.approx(100 * best["value"] / longest, abs=0.01)
+    assert answer.bar.low == pytest.approx(100 * best["ci_low"] / longest, abs=0.01)
+    assert answer.bar.null == pytest.approx(100 * 0.002 / longest, abs=0.01)
+    assert answer.bar.control == pytest.approx(100 * control / longest, abs=0.01)
+
+
+def test_bars_of_all_runs_are_on_one_scale(pair_runs):
+    runs = read_runs(pair_runs)
+    found = answer_runs(runs, read_records(runs))
+    assert {name: [answer.about for answer in own] for name, own in found.items()} == {
+        name: ["part of speech", "fitted topic", "known label “topic”"] for name in ("toy-token", "toy-sequence")
+    }
+    ratios = {
+        round(answer.bar.value / float(answer.value.removesuffix("\u00a0%")), 1)
+        for own in found.values()
+        for answer in own
+        if answer.bar.value > 5
+    }
+    assert len(ratios) == 1
+    assert max(answer.bar.high for own in found.values() for answer in own) == 100
+
+
+def test_without_results_there_is_no_answer(tmp_path):
+    runs = read_runs([make_run(tmp_path / "run")])
+    assert answer_runs(runs, read_records(runs)) == {"run": []}

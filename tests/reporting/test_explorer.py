@@ -1,0 +1,169 @@
+"""The expert explorer shows what the trace holds, whatever the text is."""
+
+import base64
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+
+import specialize.models  # noqa: F401 (registers the model type with transformers)
+from browser import ask_page, needs_chromium
+from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
+from specialize.corpus import open_corpus
+from specialize.demo import checkpoint_path
+from specialize.reporting import write_report
+from specialize.reporting.explorer import PASSAGES, TOKENS, collect_explorer, dump_json
+from specialize.reporting.reading import read_runs
+from specialize.trace import open_trace
+
+MARKUP = "</script><script>document.title='in'</script> <img src=x onerror=alert(1)>"
+HOSTILE = f'{MARKUP} \u202eevil\u202c & "quoted" naïve 東京'
+RIVER = "The river carries cold water to the sea. " * 20
+TEXTS = [HOSTILE, RIVER, *(f"Document {n} about music and song." for n in range(20))]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explorer")
+    lines = [json.dumps({"id": f"<b>{n}</b>", "text": text}) for n, text in enumerate(TEXTS)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    checkpoint = load_checkpoint(str(checkpoint_path("token")))
+    corpus = open_corpus(str(folder / "corpus.jsonl"))
+    return trace_corpus(checkpoint, corpus, folder / "run", options=TraceOptions()).path
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return write_report([run], run.parent / "report", formats=())
+
+
+def test_experts_and_weights_are_the_traces(run):
+    (view,) = collect_explorer(read_runs([run]))["runs"]
+    trace = open_trace(run)
+    shown = [len(passage["tokens"]) for passage in view["passages"]]
+    assert len(shown) == PASSAGES
+    assert max(shown) == TOKENS  # the river's document is longer
+    documents = trace.tokens()["document"].to_numpy()
+    chosen = np.unique(np.linspace(0, len(TEXTS) - 1, PASSAGES).astype(int))
+    rows = np.concatenate([np.flatnonzero(documents == document)[:TOKENS] for document in chosen])
+    assert len(view["layers"]) == len(trace.layers)
+    for layer in view["layers"]:
+        experts = np.frombuffer(base64.b64decode(layer["chosen"]), np.uint8).reshape(-1, layer["k"])
+        np.testing.assert_array_equal(experts, trace.experts(layer["layer"])[rows])
+        weights = np.frombuffer(base64.b64decode(layer["weights"]), np.uint8).reshape(-1, layer["k"]) / 255
+        np.testing.assert_allclose(weights, trace.weights(layer["layer"])[rows], atol=0.5 / 255 + 1e-3)
+
+
+def test_the_tokens_spell_the_text(run):
+    (view,) = collect_explorer(read_runs([run]))["runs"]
+    plain = "".join(view["passages"][-1]["tokens"])
+    assert plain == TEXTS[-1]
+    first = "".join(view["passages"][0]["tokens"])
+    assert "東京" in first
+    assert "\u202e" not in first
+
+
+def test_nothing_of_the_text_is_markup(run, page):
+    dumped = dump_json(collect_explorer(read_runs([run])))
+    assert not set("<>&") & set(dumped)
+    source = page.read_text(encoding="utf-8")
+    assert len(re.findall("<script", source)) == 3  # the data and the page's own two
+    assert html.unescape(source).count("'sha256-") == 2
+    assert "<b>0</b>" not in source
+
+
+def test_without_a_trace_there_is_no_explorer(pair):
+    assert collect_explorer(read_runs(pair[0])) is None
+    assert "explorer" not in re.sub(r"<style>.*?</style>", "", pair[1].read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+CHOOSE = """
+    const find = (selector) => page.querySelector("#explorer " + selector);
+    const choose = (name, value) => {
+      const select = find(`[name=${name}]`);
+      select.value = value;
+      select.dispatchEvent(new view.Event("change"));
+    };
+"""
+
+
+def own_rows(trace):
+    """Return the rows of the tokens of each passage, in the order of the corpus."""
+    documents = trace.tokens()["document"].to_numpy()
+    chosen = np.unique(np.linspace(0, len(TEXTS) - 1, PASSAGES).astype(int))
+    return chosen, [np.flatnonzero(documents == document)[:TOKENS] for document in chosen]
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_choosing_an_expert_changes_the_passages(run, page, tmp_path):
+    """First everything, then one expert of one layer, then a passage over the layers; as wide as a phone."""
+    expert, layer = 3, 2
+    script = f"""{CHOOSE}
+    const titles = () => [...page.querySelectorAll(".passages h4")].map((h) => h.firstChild.textContent);
+    const count = () => page.querySelectorAll(".passages span[style]").length;
+    Object.assign(told, {{ all: titles(), hidden: find(".over").hidden, painted: count() }});
+    choose("layer", {layer}); choose("expert", {expert + 1});
+    told.titles = titles();
+    told.shares = [...page.querySelectorAll(".passages small")].map((s) => parseInt(s.textContent));
+    told.highlighted = count();
+    told.note = find(".tokens").textContent;
+    find("button").click();
+    const cells = (row) => [...row.cells].slice(1).map((cell) => cell.textContent);
+    told.rows = [...page.querySelectorAll(".over tbody tr")].map(cells);
+    told.wide = page.documentElement.scrollWidth - page.documentElement.clientWidth;
+    told.title = page.title;
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script, width=375)
+    assert console == []
+    trace = open_trace(run)
+    experts = trace.experts(layer)
+    chosen, own = own_rows(trace)
+    shares = np.array([(experts[rows] == expert).any(axis=1).mean() for rows in own])
+    order = np.argsort(-shares, kind="stable")
+    assert told["all"] == [f"<b>{document}</b>" for document in chosen]
+    assert told["titles"] == [f"<b>{chosen[place]}</b>" for place in order]
+    np.testing.assert_allclose(told["shares"], 100 * shares[order], atol=0.51)
+    assert told["painted"] == sum(map(len, own))
+    assert told["highlighted"] == sum((experts[rows] == expert).any(axis=1).sum() for rows in own)
+    assert told["note"].startswith(f"Layer {layer}, expert {expert}")
+    assert told["hidden"]
+    assert told["rows"] == [
+        [str(each) for each in trace.experts(n)[own[order[0]], 0]] for n in range(len(trace.layers))
+    ]
+    assert told["wide"] == 0
+    assert told["title"].startswith("Expert specialization")
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_a_token_is_told_of_by_click_and_by_keys(run, page, tmp_path):
+    script = f"""{CHOOSE}
+    choose("layer", 1);
+    const passage = find(".passage"), line = find(".told");
+    told.before = line.hidden;
+    told.focusable = passage.tabIndex;
+    passage.children[2].click();
+    told.click = line.textContent;
+    const press = (key) => passage.dispatchEvent(new view.KeyboardEvent("keydown", {{ key, bubbles: true }}));
+    press("ArrowRight"); told.right = line.textContent;
+    press("Home"); told.home = line.textContent;
+    press("ArrowLeft"); told.stays = line.textContent;
+    press("End"); told.end = line.textContent;
+    told.current = page.querySelectorAll(".current").length;
+    press("Escape"); told.after = line.hidden;
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script)
+    assert console == []
+    trace = open_trace(run)
+    rows = own_rows(trace)[1][0]
+    experts = trace.experts(1)[rows]
+
+    def names(text):
+        return [int(each) for each in re.findall(r"expert (\d+)", text.partition("layer 1: ")[2])]
+
+    for key, place in (("click", 2), ("right", 3), ("home", 0), ("stays", 0), ("end", len(rows) - 1)):
+        assert names(told[key]) == experts[place].tolist(), key
+    assert (told["before"], told["after"], told["current"], told["focusable"]) == (True, True, 1, 0)

@@ -1,0 +1,80 @@
+"""Layers with several routers: each kind of router is shown as a run of its own."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from plot.planted_frames import planted_frame
+from reporting.planted_runs import make_run
+from specialize.measure.results.files import write_results
+from specialize.reporting import summarise, write_report
+from specialize.reporting.reading import read_runs
+from specialize.reporting.router_kinds import name_kinds
+
+
+@pytest.mark.parametrize(
+    ("routers", "kinds"),
+    [
+        (["layers.0.mlp.gate", "layers.0.attention.gate"], ["mlp", "attention"]),
+        (["encoder.block.1.layer.1.mlp.experts", "decoder.block.1.layer.2.mlp.experts"], ["encoder", "decoder"]),
+        (["a.0.moe", "a.0.moe.inner"], ["moe", "moe.inner"]),
+        (["layers.0.experts.0", "layers.0.experts.1"], ["router 1", "router 2"]),
+    ],
+)
+def test_kinds_are_called_by_what_tells_them_apart(routers, kinds):
+    assert list(name_kinds([(0, name) for name in routers]).values()) == kinds
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose layers have a router of attention, weakly specialized, and one of feed-forward layers, strongly."""
+    folder = make_run(tmp_path / "run", num_layers=2)
+    names = {kind: [f"layers.{layer}.{kind}.gate" for layer in range(2)] for kind in ("attention", "mlp")}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["routers"] = [
+        {"layer": layer, "name": names[kind][layer], "num_experts": 8, "top_k": 2, "unit": "token"}
+        for layer in range(2) for kind in names
+    ]  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    frames = []
+    for kind, strength in (("attention", 0.1), ("mlp", 0.6)):
+        frame = planted_frame("run", strengths=(strength, strength))
+        places = frame["layer"].astype("Int64")
+        frames.append(frame.assign(router=[None if pd.isna(place) else names[kind][place] for place in places]))
+    write_results(pd.concat(frames, ignore_index=True), folder / "syntax", "upos")
+    repeats = pd.DataFrame(
+        {"run": "run", "routing": "learned", "layer": layer, "router": names[kind][layer], "label_set": label_set,
+         "label": label, "metric": "first_expert_repeats", "value": 0.3, "null_mean": 0.1}
+        for layer in range(2) for kind in names for label_set, label in ((None, None), ("domain", "a"), ("domain", "b"))
+    )  # fmt: skip
+    write_results(repeats, folder / "routing", "routing")
+    return folder
+
+
+def test_each_kind_has_its_own_rows(run):
+    attention, mlp = read_runs([run])
+    assert [part.name for part in (attention, mlp)] == ["run, attention", "run, mlp"]
+    for part, kind in ((attention, "attention"), (mlp, "mlp")):
+        assert set(part.syntax["upos"]["router"]) == {f"layers.{layer}.{kind}.gate" for layer in range(2)}
+        assert set(part.syntax["upos"]["run"]) == {part.name}
+        assert [router["name"] for router in part.manifest["routers"]] == sorted(set(part.syntax["upos"]["router"]))
+    answers = {name: own[0] for name, own in summarise([run]).answers.items()}
+    assert answers["run, attention"].bar.value < answers["run, mlp"].bar.value / 5
+
+
+def test_the_report_draws_them_apart(run, tmp_path):
+    page = write_report([run], tmp_path / "out", formats=())
+    stems = {path.stem for path in (page.parent / "figures").glob("*.csv")}
+    assert {"heatmap-1-run-attention-upos", "heatmap-2-run-mlp-upos", "repeats-2-run-mlp-domain"} <= stems
+    profile = pd.read_csv(page.parent / "figures" / "profile-upos.csv")
+    assert profile.groupby("run")["layer"].apply(list).to_dict() == {"run, attention": [0, 1], "run, mlp": [0, 1]}
+
+
+def test_one_router_a_layer_is_one_run_with_shadows_beside_them_too(tmp_path):
+    folder = make_run(tmp_path / "run", syntax=planted_frame("run", control=0.5))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["routers"] += [router | {"routing": "random"} for router in manifest["routers"]]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (only,) = read_runs([folder])
+    assert only.name == "run"

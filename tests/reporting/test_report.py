@@ -1,0 +1,364 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plot.planted_frames import planted_frame
+from reporting.planted_runs import TOPICS, make_run
+from specialize import __version__
+from specialize.errors import MeasurementError, SpecializeError, TraceError
+from specialize.reporting import write_report
+from specialize.reporting.caveats import list_caveats
+from specialize.reporting.findings import read_records
+from specialize.reporting.reading import read_runs
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what a page loads, links to, says and runs, and checks that its elements nest."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.ids, self.texts, self.open = [], [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def read(path):
+    html = path.read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def test_returns_the_page_and_writes_each_figure_with_its_frame_and_sidecar(pair):
+    _, page = pair
+    assert page.name == "report.html"
+    figures = page.parent / "figures"
+    stems = {path.stem for path in figures.iterdir()}
+    assert stems == {
+        "profile-upos", "profile-bertopic", "profile-topic", "plane-bertopic", "plane-topic",
+        "heatmap-1-toy-token-upos", "heatmap-1-toy-token-bertopic",
+        "heatmap-2-toy-sequence-upos", "heatmap-2-toy-sequence-bertopic",
+        "load-1-toy-token", "load-2-toy-sequence",
+        *(f"forest-{run}-{name}" for run in ("1-toy-token", "2-toy-sequence") for name in ("upos", "bertopic")),
+    }  # fmt: skip
+    for stem in stems:
+        assert sorted(path.suffix for path in figures.glob(f"{stem}.*")) == [".csv", ".json", ".png"]
+    _, parsed = read(page)
+    assert parsed.tags.count("svg") == len(stems)
+
+
+def test_the_page_loads_nothing(pair):
+    html, page = read(pair[1])
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+            local = value.startswith(("#", "data:image/png;base64,", "data:application/gzip;base64,"))
+            assert local, (tag, name, value[:80])
+        assert not name.startswith("on"), (tag, name)
+        assert not value.lower().startswith("javascript:")
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert not {"link", "iframe", "object", "embed", "img", "base"} & set(page.tags)
+    assert "@import" not in html
+    (script,) = re.findall("<script>(.*?)</script>", html, flags=re.DOTALL)
+    assert "fetch" not in script
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = [v for t, n, v in page.attributes if t == "meta" and n == "content" and "default-src" in v]
+    assert policy == [f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"]
+
+
+def test_identifiers_are_unique_and_every_reference_has_its_target(pair):
+    html, page = read(pair[1])
+    assert len(page.ids) == len(set(page.ids))
+    references = {value[1:] for _, name, value in page.attributes if name == "href" and value.startswith("#")}
+    references |= set(re.findall(r"url\(#([^)]*)\)", html))
+    references |= {value for _, name, value in page.attributes if name == "aria-labelledby"}
+    assert references <= set(page.ids)
+
+
+def test_figures_take_the_colours_and_fonts_of_the_page(pair):
+    html, _ = read(pair[1])
+    svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert "var(--ink)" in svg
+    assert "var(--series-1)" in svg
+    assert "font-family: var(--figure-font)" in svg
+    assert "DejaVu" not in svg
+    assert "#22262b" not in svg
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_summary_tells_what_exceeds_the_null_and_what_does_not(pair):
+    _, page = read(pair[1])
+    text = page.text
+    assert (
+        "At the clearest layer (1), one routing decision removes 19.1 % of the uncertainty about the part of speech "
+        "of a token (95 % interval 17.9 to 20.3 %; null 0.20 %; p = 0.005)."
+    ) in text
+    assert "A frozen random router on the same hidden states reaches 7.80 % (layer 1)" in text
+    assert "Routing tells no more about the part of speech of a token than the null does" in text
+    assert "p = 0.340" in text
+    assert "Part of speech: most in toy-token (19.1 %), least in toy-sequence (non-causal) (0.16 %)" in text
+    assert "their 95 % intervals do not overlap" in text
+    assert "What this does not show" in text
+    assert "toy-sequence (non-causal): no random router was recorded" in text
+    assert "adjusted Rand index of 0.61" in text
+
+
+def test_non_causal_is_said_wherever_the_run_is_named(pair):
+    _, page = read(pair[1])
+    for found in re.finditer("toy-sequence", page.text):
+        context = page.text[found.start() : found.start() + 40]
+        assert "non-causal" in context or ": the router reads" in context or re.match(r"toy-sequence['/ -]", context)
+    assert "toy-token (non-causal)" not in page.text
+    sidecar = json.loads((pair[1].parent / "figures" / "profile-upos.json").read_text())
+    assert [run["causal"] for run in sidecar["runs"]] == [True, False]
+
+
+def test_tables_hold_the_numbers_of_the_frame(pair):
+    runs, path = pair
+    _, page = read(path)
+    frame = pd.read_parquet(runs[0] / "syntax" / "upos.parquet")
+    rows = frame[(frame["metric"] == "uncertainty_coefficient")]
+    for row in rows.itertuples():
+        assert f"{100 * row.value:.2f}" in page.text
+        assert f"[{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in page.text
+    assert "river, lake, water, dam, stream" in page.text
+    assert "normalised mutual information with “topic”, outliers left out" in page.text
+    assert "model.layers.3.mlp.router" in page.text
+    assert "9d9d9d" in page.text  # the corpus digest
+    for term in ("Theil", "DeWeese", "Quenouille", "circularly", "permuted", "Benjamini", "Random router"):
+        assert term in page.text
+
+
+def test_topics_fitted_on_one_corpus_are_shown_once(pair):
+    _, page = read(pair[1])
+    assert (
+        page.text.count("protein, cell, gene, acid") == len(re.findall("8: protein, cell, gene, acid", page.text)) + 1
+    )
+
+
+def test_sidecars_say_how_and_hold_the_numbers_drawn(pair):
+    runs, path = pair
+    figures = path.parent / "figures"
+    for sidecar_path in sorted(figures.glob("*.json")):
+        sidecar = json.loads(sidecar_path.read_text(encoding="utf-8"))
+        assert sidecar["specialize"] == __version__
+        assert sidecar["command"].startswith("specialize report ")
+        assert sidecar["function"].startswith("specialize.plot.")
+        assert all(re.fullmatch("[0-9a-f]{64}", run["manifest_sha256"]) for run in sidecar["runs"])
+        numbers = pd.DataFrame(sidecar["numbers"]["rows"], columns=sidecar["numbers"]["columns"])
+        csv = pd.read_csv(figures / sidecar["data"])
+        assert len(numbers) == len(csv) > 0
+        np.testing.assert_allclose(numbers["value"].astype(float), csv["value"])
+    sidecar = json.loads((figures / "profile-upos.json").read_text())
+    drawn = pd.DataFrame(sidecar["numbers"]["rows"], columns=sidecar["numbers"]["columns"])
+    frame = pd.read_parquet(runs[0] / "syntax" / "upos.parquet")
+    expected = frame[frame["metric"] == "uncertainty_coefficient"]
+    np.testing.assert_array_equal(drawn[drawn["run"] == "toy-token"]["value"], expected["value"])
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.3,)))
+    for folder in ("a", "b"):
+        write_report([run], tmp_path / folder, command="specialize report run")
+    names = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert any(name.suffix == ".pdf" for name in names)
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert not list((tmp_path / "a").rglob("*.partial"))
+
+
+def test_only_syntax(tmp_path):
+    run = make_run(tmp_path / "my run", syntax=planted_frame("solo", strengths=(0.2, 0.3)))
+    _, page = read(write_report([run], tmp_path / "out", formats=()))
+    assert f"solo : topics not measured. Measure with specialize topics '{run}'" in page.text
+    assert "Syntax against topics cannot be drawn" in page.text
+    assert "Side by side" not in page.text
+    assert not list((tmp_path / "out" / "figures").glob("plane*"))
+
+
+def test_only_a_known_label(tmp_path):
+    frame = planted_frame("solo", label_set="genre", labels=["a", "b", "c"], strengths=(0.2, 0.3))
+    run = make_run(tmp_path / "solo", topics={"genre": frame})
+    _, page = read(write_report([run], tmp_path / "out", formats=()))
+    assert "part of speech not measured. Measure with specialize syntax" in page.text
+    assert "known label “genre” of a document" in page.text
+    assert "No topics were fitted; measured against known label “genre”" in page.text
+
+
+def test_nothing_measured_yet(tmp_path):
+    run = make_run(tmp_path / "fresh")
+    _, page = read(write_report([run], tmp_path / "out"))
+    assert "No label was measured on this run yet." in page.text
+    assert "specialize syntax" in page.text
+    assert "specialize topics" in page.text
+    assert page.tags.count("svg") == 0
+    assert list((tmp_path / "out" / "figures").iterdir()) == []
+
+
+def test_one_layer_one_expert_one_label_and_missing_numbers(tmp_path):
+    frame = planted_frame("tiny", labels=["NOUN"], num_experts=1, strengths=(0.3,))
+    frame[["ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value"]] = np.nan
+    run = make_run(tmp_path / "tiny", syntax=frame)
+    _, page = read(write_report([run], tmp_path / "out", formats=("png",)))
+    assert not re.search(r"\bnan\b", page.text, flags=re.IGNORECASE)
+
+
+def test_a_value_without_null_is_not_claimed(tmp_path):
+    frame = planted_frame("bare", strengths=(0.3,))
+    frame[["null_mean", "null_low", "null_high", "p_value"]] = np.nan
+    run = make_run(tmp_path / "bare", syntax=frame)
+    _, page = read(write_report([run], tmp_path / "out", formats=()))
+    assert "no p-value was computed, so chance is not ruled out" in page.text
+
+
+def test_results_of_csv_files_alone(tmp_path):
+    run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2, 0.3)))
+    expected = read(write_report([run], tmp_path / "a", formats=(), command="c"))[0]
+    (run / "syntax" / "upos.parquet").unlink()
+    assert read(write_report([run], tmp_path / "b", formats=(), command="c"))[0] == expected
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    runs = [
+        make_run(tmp_path / parent / "run", syntax=planted_frame("run", strengths=(0.2, 0.3), seed=seed))
+        for seed, parent in enumerate(("first", "second"))
+    ]
+    _, page = read(write_report(runs, tmp_path / "out", formats=()))
+    assert "first/run" in page.text
+    assert "second/run" in page.text
+    profile = pd.read_csv(tmp_path / "out" / "figures" / "profile-upos.csv")
+    assert profile["run"].unique().tolist() == ["first/run", "second/run"]
+
+
+def test_user_mistakes_are_one_clear_line(tmp_path):
+    with pytest.raises(TraceError, match="expected at least one run folder"):
+        write_report([], tmp_path / "out")
+    with pytest.raises(TraceError, match=r"expected a run folder with manifest.json, got nothing there"):
+        write_report([tmp_path / "absent"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TraceError, match="got a folder without one"):
+        write_report([tmp_path / "empty"], tmp_path / "out")
+    (tmp_path / "empty" / "manifest.json").write_text("{nope")
+    with pytest.raises(TraceError, match="expected JSON"):
+        write_report([tmp_path / "empty"], tmp_path / "out")
+    (tmp_path / "empty" / "manifest.json").write_text("[]")
+    with pytest.raises(TraceError, match="expected a JSON object, got list"):
+        write_report([tmp_path / "empty"], tmp_path / "out")
+    run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2,)))
+    with pytest.raises(SpecializeError, match="Did you mean 'png'"):
+        write_report([run], tmp_path / "out", formats=("pgn",))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecializeError, match="expected a folder to write the report to, got a file"):
+        write_report([run], tmp_path / "file")
+    assert not (tmp_path / "out").exists()
+    (run / "syntax" / "upos.parquet").write_bytes(b"damaged")
+    with pytest.raises(
+        MeasurementError, match=r"upos.parquet: expected a result frame, got: .*; measure the run again"
+    ):
+        write_report([run], tmp_path / "out")
+
+
+def test_a_manifest_with_nothing_in_it(tmp_path):
+    run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2, 0.3)))
+    (run / "manifest.json").write_text("{}")
+    _, page = read(write_report([run], tmp_path / "out", formats=()))
+    assert "The manifest does not describe the model." in page.text
+
+
+def test_a_token_level_model_is_causal_whatever_its_unused_summary_says(tmp_path):
+    run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2,)), model={"sequence_summary": "full"})
+    _, page = read(write_report([run], tmp_path / "out", formats=()))
+    assert "non-causal" not in page.text.lower()
+
+
+HOSTILE = (
+    "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "' onload='alert(1)", "\u202egnp.exe", "nul\0nul",
+    "</svg></style></title><script>", "{{ 7*7 }}", "$\\frac{1}{0}$", "=HYPERLINK(1)", "&lt;b&gt;", "]]><!--",
+    "\u200fعربي",
+)  # fmt: skip
+
+
+def test_text_of_corpora_and_models_is_never_markup(tmp_path):
+    name = "<b onclick=alert(1)>run</b>"
+    syntax = planted_frame(name, labels=HOSTILE, strengths=(0.3, 0.5))
+    topics = {
+        "bertopic": planted_frame(name, label_set="bertopic", labels=HOSTILE, strengths=(0.3, 0.5)),
+        "column": planted_frame(name, label_set="<i>column</i>", labels=HOSTILE, strengths=(0.3, 0.5)),
+    }
+    run = make_run(
+        tmp_path / "run",
+        syntax=syntax,
+        topics=topics,
+        topic_labels=[f"0: {label}" for label in HOSTILE],
+        model={"<script>key": "<script>value</script>", "url": "javascript:alert(1)"},
+    )
+    path = write_report([run], tmp_path / "out", formats=(), command="specialize report '<script>'")
+    html, page = read(path)
+    assert not {"img", "i"} & set(page.tags)
+    assert page.tags.count("script") == len(re.findall("<script", html)) == 1
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert "\0" not in html
+    assert "\u202e" not in html
+    assert "\x1b" not in html
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{ 7*7 }}" in page.text
+    assert "<i>column</i>" in page.text
+    assert "<b onclick=alert(1)>run</b>" in page.text
+    figures = path.parent / "figures"
+    assert all(re.fullmatch(r"[a-z0-9.-]+", file.name) for file in figures.iterdir())
+    labels = pd.read_csv(next(figures.glob("heatmap-*-upos.csv")))["label"].dropna()
+    assert "'=HYPERLINK(1)" in set(labels)
+    assert not labels.str.startswith(("=", "+", "@")).any()
+
+
+def test_topics_without_an_embedding_of_words(tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        topics={"bertopic": planted_frame("run", label_set="bertopic", labels=TOPICS, strengths=(0.2, 0.4))},
+    )
+    _, page = read(write_report([run], tmp_path / "out", formats=()))
+    assert "topics are fitted, and another fit finds others" in page.text
+
+
+@pytest.mark.parametrize(("within", "vocabulary"), [(0.01, True), (0.4, False)])
+def test_the_caveats_say_how_much_of_syntax_is_the_word(tmp_path, within, vocabulary):
+    frame = planted_frame("run", strengths=(0.2, 0.3))
+    row = {"run": "run", "routing": "learned", "layer": 1, "label_set": "upos", "unit": "bits"}
+    more = [
+        row | {"metric": "conditional_information", "value": within, "null_mean": 0.002, "p_value": 0.005},
+        row | {"metric": "ambiguous_mutual_information", "value": 0.5},
+    ]
+    run = make_run(tmp_path / "run", syntax=pd.concat([frame, pd.DataFrame(more)], ignore_index=True))
+    runs = read_runs([run])
+    (caveat,) = [each for each in list_caveats(runs, read_records(runs)) if "token's id" in each]
+    assert f"layer 1 tells 0.500 bits of it, and {within:.3f} bits among tokens of one id" in caveat
+    assert ("most of it is vocabulary" in caveat) == vocabulary
