@@ -14,7 +14,13 @@ FLAGS = (
 )  # fmt: skip
 DARK = "--blink-settings=preferredColorScheme=0"
 # Chromium's own chatter with Google, which a page cannot cause.
-OWN_HOSTS = ("accounts.google.com", "clients2.google.com", "update.googleapis.com", "optimizationguide")
+OWN_HOSTS = (
+    "accounts.google.com",
+    "clients2.google.com",
+    "www.google.com/async/",
+    "update.googleapis.com",
+    "optimizationguide",
+)
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 

@@ -71,7 +71,7 @@ def test_the_report_draws_them_apart(run, tmp_path):
     assert profile.groupby("run")["layer"].apply(list).to_dict() == {"run, attention": [0, 1], "run, mlp": [0, 1]}
 
 
-def test_one_router_a_layer_is_one_run_with_shadows_beside_them_too(tmp_path):
+def test_one_router_a_layer_is_one_run_whatever_random_routers_stand_beside_it(tmp_path):
     folder = make_run(tmp_path / "run", syntax=planted_frame("run", control=0.5))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["routers"] += [router | {"routing": "random"} for router in manifest["routers"]]
