@@ -1,5 +1,9 @@
 """Measure expert specialization in Mixture-of-Experts language models.
 
+The stages in order: `trace_corpus` (or `record`, `import_trace`), `syntax`, `topics`, `annotate`, `routing`,
+`vocabulary`, `probe`, `compare`, `report`; `run` does the main ones at once. The pieces they are made of are in
+`specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure` and `specialize.plot`.
+
 Importing this package is instant: every public name is loaded on first use.
 """
 
@@ -9,34 +13,100 @@ from typing import TYPE_CHECKING
 from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
-    from specialize.capture import LayerRouting, Recorder, attach, register_router
+    from specialize import annotators, capture, measure, plot
+    from specialize.annotation import Annotation
+    from specialize.capture import Checkpoint, LayerRouting, Recorder, attach, load_checkpoint, register_router
+    from specialize.events import Reporter
+    from specialize.pipeline.annotate import annotate
+    from specialize.pipeline.compare import compare
+    from specialize.pipeline.exchange import affinity, export, import_trace, validate
+    from specialize.pipeline.probe import probe
+    from specialize.pipeline.record import record
+    from specialize.pipeline.report import figures, report
+    from specialize.pipeline.routing import routing
+    from specialize.pipeline.run import run
+    from specialize.pipeline.syntax import syntax
+    from specialize.pipeline.topics import topics
+    from specialize.pipeline.trace import trace_corpus
+    from specialize.pipeline.train import train
+    from specialize.pipeline.vocabulary import vocabulary
     from specialize.trace import RouterSpec, RoutingTrace, open_trace
 
 __version__ = version("specialize")
 
-_HOME = {
+_HOMES = {
+    "Annotation": "specialize.annotation",
+    "Checkpoint": "specialize.capture",
     "LayerRouting": "specialize.capture",
     "Recorder": "specialize.capture",
-    "attach": "specialize.capture",
-    "register_router": "specialize.capture",
+    "Reporter": "specialize.events",
     "RouterSpec": "specialize.trace",
     "RoutingTrace": "specialize.trace",
+    "affinity": "specialize.pipeline.exchange",
+    "annotate": "specialize.pipeline.annotate",
+    "annotators": "specialize",
+    "attach": "specialize.capture",
+    "capture": "specialize",
+    "compare": "specialize.pipeline.compare",
+    "export": "specialize.pipeline.exchange",
+    "figures": "specialize.pipeline.report",
+    "import_trace": "specialize.pipeline.exchange",
+    "load_checkpoint": "specialize.capture",
+    "measure": "specialize",
     "open_trace": "specialize.trace",
+    "plot": "specialize",
+    "probe": "specialize.pipeline.probe",
+    "record": "specialize.pipeline.record",
+    "register_router": "specialize.capture",
+    "report": "specialize.pipeline.report",
+    "routing": "specialize.pipeline.routing",
+    "run": "specialize.pipeline.run",
+    "syntax": "specialize.pipeline.syntax",
+    "topics": "specialize.pipeline.topics",
+    "trace_corpus": "specialize.pipeline.trace",
+    "train": "specialize.pipeline.train",
+    "validate": "specialize.pipeline.exchange",
+    "vocabulary": "specialize.pipeline.vocabulary",
 }
 
 __all__ = [
+    "Annotation",
+    "Checkpoint",
     "LayerRouting",
     "Recorder",
+    "Reporter",
     "RouterSpec",
     "RoutingTrace",
     "__version__",
+    "affinity",
+    "annotate",
+    "annotators",
     "attach",
+    "capture",
+    "compare",
+    "export",
+    "figures",
+    "import_trace",
+    "load_checkpoint",
+    "measure",
     "open_trace",
+    "plot",
+    "probe",
+    "record",
     "register_router",
+    "report",
+    "routing",
+    "run",
+    "syntax",
+    "topics",
+    "trace_corpus",
+    "train",
+    "validate",
+    "vocabulary",
 ]
 
 
-__getattr__ = load_on_use(__name__, _HOME)
+__getattr__ = load_on_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

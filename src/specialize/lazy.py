@@ -6,11 +6,18 @@ from typing import Any
 
 
 def load_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package; `homes` has the module of each name, in full."""
+    """Return the ``__getattr__`` of a package.
+
+    Args:
+        package: its name.
+        homes: the module of each public name, in full; the package itself for a name that is a subpackage.
+    """
 
     def load(name: str) -> Any:
-        if name in homes:
-            return getattr(import_module(homes[name]), name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:
+            return import_module(f"{package}.{name}")
+        return getattr(import_module(homes[name]), name)
 
     return load

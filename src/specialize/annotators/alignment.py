@@ -1,19 +1,18 @@
-"""Which word does each of a model's tokens belong to? Decided by character spans.
+"""Alignment of a model's tokens with words, by character spans.
 
-A tokenizer and a tagger cut the same text in different places. Byte-level BPE makes it worse: its spans
-may include the space before a word, consist of white space alone, or name the same character several
-times where the bytes of one character went to several tokens.
+A tokenizer and a tagger segment the same text differently. Byte-level BPE adds difficulties of its own: the span of a
+token may include the space before a word or consist of white space alone, and several tokens have the same span
+where the bytes of one character are split between them.
 """
 
 from functools import cache
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.choices import Pieces
 from specialize.errors import AnnotationError
-
-Pieces = Literal["first", "last", "all"]
 
 NO_WORD = -1
 
@@ -21,32 +20,33 @@ NO_WORD = -1
 def align_to_words(
     text: str, token_spans: ArrayLike, word_spans: ArrayLike, *, pieces: Pieces = "first"
 ) -> NDArray[np.int32]:
-    """Find the word that holds each token's first character that is not white space.
+    """Find the word that contains each token's first character other than white space.
 
-    So a token with a leading space belongs to the word after the space, and a token that reaches over two
-    words ("don't" against do + n't) to the first of them. A token has no word if it is white space alone,
-    if its span is empty or negative (special tokens), or if no word covers that character.
+    A token with a leading space therefore belongs to the word after the space, and a token that spans two words
+    ("don't", which a tagger splits into do + n't) belongs to the first of them. A token has no word if it is white
+    space alone, if its span is empty or negative (special tokens), or if no word covers its first character.
 
     Args:
         text: the document.
-        token_spans: int [n, 2], start and end (exclusive) of each token in code points of `text`, in
+        token_spans: integers [n, 2], start and end (exclusive) of each token in code points of `text`, in
             reading order.
-        word_spans: int [m, 2], the same for words: not empty, ascending, not overlapping.
-        pieces: which tokens of a word keep it: the `first` one, the `last` one or `all`. The first one is
-            the first in order, also where several tokens share one character.
+        word_spans: integers [m, 2], the same for words: not empty, ascending, not overlapping.
+        pieces: which tokens of a word are assigned to it: the `first`, the `last` or `all`. Tokens that share a
+            character are ordered as they are given.
 
     Returns:
-        int32 [n], a row of `word_spans` for each token, or `NO_WORD` (-1).
+        int32 [n], the row of `word_spans` of each token, or `NO_WORD` (-1).
 
     Raises:
-        AnnotationError: unknown pieces, spans of another shape or outside the text, words out of order.
+        AnnotationError: `pieces` is unknown, spans have another shape or lie outside the text, or words are not in
+            order.
     """
     check_pieces(pieces)
     tokens = _check_spans(token_spans, text, what="token")
     words = _check_spans(word_spans, text, what="word")
     starts, ends = words[:, 0], words[:, 1]
     if (starts >= ends).any() or (ends[:-1] > starts[1:]).any() or (starts < 0).any():
-        raise AnnotationError("expected words that are not empty, ascending and apart; sort or merge the word spans")
+        raise AnnotationError("expected word spans that are not empty, in ascending order and do not overlap; sort or merge them")
     aligned = np.full(len(tokens), NO_WORD, dtype=np.int32)
     if len(tokens) == 0 or len(words) == 0:
         return aligned
@@ -59,16 +59,19 @@ def align_to_words(
 
 
 def keep_pieces(aligned: NDArray[np.int32], *, pieces: Pieces) -> NDArray[np.int32]:
-    """Choose among tokens aligned by `all`: blank all but the first or last token of each word.
+    """Restrict an alignment of all tokens to the first or last token of each word.
 
-    A word that comes again after another word, as in overlapping windows of a document, counts again.
+    A word that occurs again after another word, as in overlapping windows of a document, counts as a new word.
 
     Args:
         aligned: int32 [n], word of each token or `NO_WORD`, in reading order.
-        pieces: the tokens of a word to keep.
+        pieces: which tokens of a word to keep.
 
     Returns:
-        int32 [n], `NO_WORD` where the token lost its word.
+        int32 [n], `NO_WORD` for the tokens that are not kept.
+
+    Raises:
+        AnnotationError: `pieces` is unknown.
     """
     check_pieces(pieces)
     if pieces == "all":
@@ -77,14 +80,14 @@ def keep_pieces(aligned: NDArray[np.int32], *, pieces: Pieces) -> NDArray[np.int
     words = aligned[rows]
     changes = words[1:] != words[:-1]
     edges = np.append(True, changes) if pieces == "first" else np.append(changes, True)
-    kept_rows = rows[edges[: len(rows)]]  # without any row there is no edge either
+    kept_rows = rows[edges[: len(rows)]]  # without any row, `edges` has one entry too many
     kept = np.full_like(aligned, NO_WORD)
     kept[kept_rows] = aligned[kept_rows]
     return kept
 
 
 def check_pieces(pieces: str) -> None:
-    """Raise AnnotationError for an unknown choice of pieces."""
+    """Raise AnnotationError unless `pieces` is first, last or all."""
     if pieces not in get_args(Pieces):
         raise AnnotationError(f"expected pieces to be one of {', '.join(get_args(Pieces))}, got {pieces!r}")
 
@@ -99,14 +102,14 @@ def _check_spans(spans: ArrayLike, text: str, *, what: str) -> NDArray[np.int64]
     if beyond.size:
         raise AnnotationError(
             f"expected {what} spans inside the text of {len(text)} characters, got {what} {beyond[0]} "
-            f"ending at {array[beyond[0], 1]}; offsets must count characters (code points), not bytes"
+            f"ending at {array[beyond[0], 1]}; give offsets in characters (code points), not in bytes"
         )
     return array.astype(np.int64)
 
 
 def _find_first_characters(text: str, spans: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return, for each span, the first position from its start on that is not white space [n]."""
-    # Surrogates that stand alone cannot be encoded otherwise, and are not white space.
+    """Return the first position at or after the start of each span that is not white space, int64 [n]."""
+    # "surrogatepass": a lone surrogate cannot be encoded otherwise; it is not white space.
     characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     white = _white_space()
     is_white = white[np.minimum(characters, len(white) - 1)]
@@ -116,6 +119,6 @@ def _find_first_characters(text: str, spans: NDArray[np.int64]) -> NDArray[np.in
 
 @cache
 def _white_space() -> NDArray[np.bool_]:
-    """Table of `str.isspace` [code point]; its last entry (False) stands for all higher code points."""
-    highest = 0x3000  # the ideographic space is the last white space of Unicode
+    """Return `str.isspace` by code point; the last entry, False, stands for all higher code points."""
+    highest = 0x3000  # the ideographic space, the highest white space in Unicode
     return np.array([chr(point).isspace() for point in range(highest + 2)])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,12 @@ from specialize.annotators.columns import annotate_column, label_columns, read_t
 from specialize.annotators.embedding import embed_texts
 from specialize.annotators.language import read_languages, stop_words
 from specialize.annotators.quiet import quiet_topic_libraries
+from specialize.choices import Clustering, Outliers, Reduction
 from specialize.errors import AnnotationError
 
 if TYPE_CHECKING:
     from bertopic import BERTopic
 
-Reduction = Literal["umap", "pca", "none"]
-Clustering = Literal["hdbscan", "kmeans"]
-Outliers = Literal["nearest", "keep"]
 FEWEST_DOCUMENTS = 30
 _WORDS_IN_LABEL = 3
 _EXAMPLE_CHARACTERS = 200

@@ -5,15 +5,13 @@ table; counting, counting under shifted labels and counting under permuted label
 label a token is given.
 """
 
-from typing import Literal, get_args
-
 import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.errors import MeasurementError, did_you_mean
+from specialize.choices import SlotRule, check_choice
+from specialize.errors import MeasurementError
 
-SlotRule = Literal["selection", "gate", "first"]
 
 
 def spread_mass(
@@ -39,11 +37,7 @@ def spread_mass(
     Raises:
         MeasurementError: for an unknown rule, or weights that are missing, misshapen, negative or not finite.
     """
-    if rule not in get_args(SlotRule):
-        known = ", ".join(get_args(SlotRule))
-        raise MeasurementError(
-            f"slot rule must be one of {known}, got {rule!r}.{did_you_mean(rule, get_args(SlotRule))}"
-        )
+    check_choice("slot rule", rule, SlotRule, error=MeasurementError)
     if experts.ndim != 2:
         raise MeasurementError(f"experts must be [tokens, k], got shape {experts.shape}: add the slot axis")
     if rule == "first":

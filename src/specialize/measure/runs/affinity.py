@@ -6,14 +6,14 @@ Source: Wang et al. 2024, "Let the Expert Stick to His Last", https://arxiv.org/
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.errors import MeasurementError, did_you_mean
+from specialize.choices import AffinityScore, check_choice
+from specialize.errors import MeasurementError
 
-Score = Literal["token", "gate"]
 _PUBLISHED_DECIMALS = 4
 _ROUNDING = 1e-12  # of a sum of shares
 
@@ -133,7 +133,7 @@ def measure_affinity(
     trace: AffinityTrace,
     *,
     top_p: float = 0.2,
-    by: Score = "token",
+    by: AffinityScore = "token",
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[LayerAffinity]:
     """Measure the affinity of every layer's experts to the traced corpus.
@@ -151,8 +151,7 @@ def measure_affinity(
         MeasurementError: the score is unknown, or the share out of range.
         TraceError: gate scores were asked for and the trace holds no gate weights.
     """
-    if by not in get_args(Score):
-        raise MeasurementError(f"expected the score token or gate, got {by!r}.{did_you_mean(by, get_args(Score))}")
+    check_choice("score", by, AffinityScore, error=MeasurementError)
     numbers = [router.layer for router in trace.layers]
     for done, router in enumerate(trace.layers, start=1):
         experts = trace.experts(router.name)

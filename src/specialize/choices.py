@@ -1,0 +1,31 @@
+"""The options that are chosen by name, for the library and the command line alike."""
+
+from typing import Literal, get_args
+
+from specialize.errors import SpecializeError, did_you_mean
+
+Level = Literal["token", "document"]  # what carries a label
+SlotRule = Literal["selection", "gate", "first"]  # how a token's mass is spread over its slots
+Pieces = Literal["first", "last", "all"]  # which of a word's tokens carries its tag
+Reduction = Literal["umap", "pca", "none"]  # how embeddings lose dimensions
+Clustering = Literal["hdbscan", "kmeans"]  # how topics are found
+Outliers = Literal["nearest", "keep"]  # what becomes of documents that clustering leaves in no topic
+AffinityScore = Literal["token", "gate"]  # share of slots, or mean gate weight
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # number format of the forward pass
+Control = Literal["random-router"]  # what is recorded beside the model's own routers
+PageFormat = Literal["html", "md"]
+ExportFormat = Literal["parquet"]
+
+
+def check_choice(name: str, given: object, choices: object, *, error: type[SpecializeError] = SpecializeError) -> None:
+    """Raise `error` unless `given` is one of the values of the ``Literal`` `choices`; suggest the nearest.
+
+    Args:
+        name: what is chosen, as the message calls it.
+        given: the value.
+        choices: a ``Literal`` type.
+        error: the class of the error.
+    """
+    known = [str(choice) for choice in get_args(choices)]
+    if given not in known:
+        raise error(f"{name}: expected one of {', '.join(known)}, got {given!r}.{did_you_mean(str(given), known)}")

@@ -1,0 +1,90 @@
+"""Differences of two runs of one corpus, or of a model's routers and the random routers beside them."""
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specialize.choices import SlotRule
+from specialize.errors import MeasurementError
+from specialize.events import SILENT, Reporter
+from specialize.pipeline.stage import MeasureSettings, known_annotations, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.annotation import Annotation
+    from specialize.trace import RoutingTrace
+
+
+def compare(
+    run: "str | PathLike[str] | RoutingTrace",
+    other: "str | PathLike[str] | RoutingTrace | None" = None,
+    *,
+    output: str | PathLike[str] | None = None,
+    rule: SlotRule = "selection",
+    margin: float | None = None,
+    reporter: Reporter = SILENT,
+) -> "pd.DataFrame":
+    """Measure how the routing of two runs of one corpus differs, `run` minus `other`, paired by blocks of documents.
+
+    Compared are information and U of every annotation that both runs hold, load entropy, repeats, and saturation: the
+    share of slots that agree. Writes against-OTHER.{csv,parquet}.
+
+    Args:
+        run: a run folder, or its open trace.
+        other: a run of the same corpus; without it, a model's routers are compared with the random routers that were
+            recorded beside them.
+        output: folder of the results; RUN/compare by default.
+        rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
+        margin: also test that each difference lies within plus and minus this, in the unit of its metric.
+        reporter: hears what happens, also which annotations are left out and why.
+
+    Returns:
+        The result rows, columns of `specialize.measure.RESULT_COLUMNS`.
+
+    Raises:
+        TraceError: there is no trace.
+        MeasurementError: a value is out of range, the runs are not of one corpus, or nothing can be compared.
+    """
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.comparison import compare_traces
+    from specialize.measure.runs.matching import check_same_corpus
+
+    MeasureSettings(rule)
+    if margin is not None and not 0 < margin < float("inf"):
+        raise MeasurementError(f"margin: expected a number above 0, got {margin:g}")
+    first = open_run(run)
+    second = None if other is None else open_run(other)
+    if second is None:
+        annotations = list(known_annotations(first).values())
+    else:
+        check_same_corpus(first, second)
+        annotations = _find_common(first, second, reporter)
+    with reporter.progress("comparing", "pairs of routers") as update:
+        frame = compare_traces(first, second, annotations, rule=rule, margin=margin, progress=update)
+    name = "against-random" if second is None else f"against-{second.path.resolve().name}"
+    folder = first.path / "compare" if output is None else Path(output)
+    csv, _ = write_results(frame, folder, name)
+    reporter.say(f"results: {csv}")
+    return frame
+
+
+def _find_common(first: "RoutingTrace", second: "RoutingTrace", reporter: Reporter) -> "list[Annotation]":
+    """Annotations that are the same in both runs; the reporter hears which differ."""
+    import numpy as np
+
+    from specialize.measure.runs.matching import same_tokens
+
+    one, two = known_annotations(first), known_annotations(second)
+    alike = same_tokens(first, second)
+    common = []
+    for name in sorted(one.keys() & two.keys()):
+        if not alike and "token" in (one[name].level, two[name].level):
+            reporter.say(f"{name} is left out: the runs have different tokens")
+        elif one[name].labels != two[name].labels or not np.array_equal(one[name].codes, two[name].codes):
+            reporter.say(
+                f"{name} is left out: the runs label it differently; copy the annotations of one run to the other"
+            )
+        else:
+            common.append(one[name])
+    return common

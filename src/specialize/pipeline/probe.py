@@ -1,0 +1,84 @@
+"""Labels predicted from the experts of all layers together."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from specialize.choices import SlotRule
+from specialize.errors import AnnotationError
+from specialize.events import SILENT, Reporter
+from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.trace import RoutingTrace
+
+
+def probe(
+    run: "str | PathLike[str] | RoutingTrace",
+    *,
+    label_sets: Sequence[str] | None = None,
+    rule: SlotRule = "selection",
+    folds: int = 5,
+    max_tokens: int = 20_000,
+    mlp: bool = True,
+    permutations: int = 50,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
+) -> "pd.DataFrame":
+    """Predict labels from the experts of all layers, on held-out documents, beside baselines and a control task.
+
+    Writes RUN/probe/NAME.{csv,parquet} for each label set.
+
+    Args:
+        run: a run folder, or its open trace.
+        label_sets: names of annotations of the run; all of them by default.
+        rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
+        folds: parts of the cross-validation by document.
+        max_tokens: the most tokens (or documents) to fit and score on.
+        mlp: fit a small network beside the linear classifier.
+        permutations: refits with permuted labels, for labels of documents.
+        seed: of the sample, the control task, the network and the null.
+        reporter: hears what happens.
+
+    Returns:
+        The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.
+
+    Raises:
+        TraceError: there is no trace.
+        AnnotationError: the run has no annotations, or none of a name.
+        MeasurementError: a value is out of range, or an annotation labels too little.
+    """
+    import pandas as pd
+
+    from specialize.annotators.store import list_annotations, load_annotation
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.probes import probe_trace
+
+    MeasureSettings(rule, permutations, seed)
+    check_at_least("folds", folds, 2)
+    trace = open_run(run)
+    names = label_sets or list_annotations(trace)
+    if not names:
+        raise AnnotationError(
+            f"{trace.path}: expected labels to predict, found none; run `specialize syntax` or `specialize topics` first"
+        )
+    frames = []
+    for annotation in [load_annotation(trace, name) for name in names]:
+        with reporter.progress(f"probing {annotation.name}", "fits") as update:
+            frame = probe_trace(
+                trace,
+                annotation,
+                rule=rule,
+                folds=folds,
+                max_tokens=max_tokens,
+                mlp=mlp,
+                permutations=permutations,
+                seed=seed,
+                progress=update,
+            )
+        write_results(frame, trace.path / "probe", annotation.name)
+        frames.append(frame)
+    reporter.say(f"results: {trace.path / 'probe'}")
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,86 @@
+"""Figures and reports of what was measured."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specialize.choices import PageFormat
+from specialize.events import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from specialize.trace import RoutingTrace
+
+
+def report(
+    runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
+    folder: str | PathLike[str],
+    *,
+    page_format: PageFormat = "html",
+    formats: Sequence[str] = ("pdf", "png"),
+    command: str | None = None,
+    reporter: Reporter = SILENT,
+) -> Path:
+    """Draw the figures and write ``report.html``, or ``report.md``; several runs are shown side by side.
+
+    Args:
+        runs: run folders, or open traces.
+        folder: where the page and ``figures/`` go, made where it is missing.
+        page_format: html, one file that loads nothing; or md, for a repository.
+        formats: image formats of the figures on disk, of pdf, png and svg.
+        command: the command line to record; by default the ``specialize report`` command that does the same.
+        reporter: hears what happens.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SpecializeError: an unknown format, or `folder` is a file.
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    reporter.say("drawing …")
+    from specialize.reporting import write_report
+
+    return write_report(list_runs(runs), Path(folder), formats=formats, page_format=page_format, command=command)
+
+
+def figures(
+    runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
+    folder: str | PathLike[str],
+    *,
+    only: Sequence[str] | None = None,
+    formats: Sequence[str] = ("pdf", "png"),
+    command: str | None = None,
+    reporter: Reporter = SILENT,
+) -> list[Path]:
+    """Draw the figures of what was measured, each with its data (CSV) and its provenance (JSON).
+
+    Args:
+        runs: run folders, or open traces; several are drawn side by side.
+        folder: where the figures go, made where it is missing.
+        only: names of figures, in which ``*`` stands for anything; all by default.
+        formats: image formats, of pdf, png and svg.
+        command: the command line to record.
+        reporter: hears what happens.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        SpecializeError: an unknown format, no figure of a name, or `folder` is a file.
+        TraceError: a folder is no run folder.
+        MeasurementError: a result file is damaged.
+    """
+    reporter.say("drawing …")
+    from specialize.reporting.figures import draw_figures
+
+    return draw_figures(list_runs(runs), Path(folder), only=only or (), formats=formats, command=command)
+
+
+def list_runs(
+    runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
+) -> list[Path]:
+    """Return the folders of one or several runs."""
+    several = runs if isinstance(runs, (list, tuple)) else [runs]
+    return [Path(getattr(run, "path", run)) for run in several]

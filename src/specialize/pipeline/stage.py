@@ -1,0 +1,123 @@
+"""What the stages share: opening a run, the labels it knows, and measuring one annotation."""
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from specialize.choices import SlotRule, check_choice
+from specialize.errors import MeasurementError
+from specialize.events import Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.annotation import Annotation
+    from specialize.trace import RoutingTrace
+
+RunLike = "str | PathLike[str] | RoutingTrace"
+
+# Labels of documents are quick to permute, and have many cells to correct for: the smallest p must be small.
+DEFAULT_PERMUTATIONS = {"token": 200, "document": 1000}
+PERMUTATIONS = 200  # of nulls that are not of labels
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How an annotation is measured, the same for syntax, topics and the user's own labels.
+
+    Attributes:
+        rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
+        permutations: permutations under the null; those of `DEFAULT_PERMUTATIONS` when None.
+        seed: of the null.
+        skip_positions: first positions of each sequence whose labels of tokens are left out.
+
+    Raises:
+        MeasurementError: a value is out of range.
+    """
+
+    rule: SlotRule = "selection"
+    permutations: int | None = None
+    seed: int = 0
+    skip_positions: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("rule", self.rule, SlotRule, error=MeasurementError)
+        if self.permutations is not None:
+            check_at_least("permutations", self.permutations, 1)
+        check_at_least("skip_positions", self.skip_positions, 0)
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise MeasurementError for a value that is below `least`."""
+    if not value >= least:
+        raise MeasurementError(f"{name}: expected a number of at least {least:g}, got {value:g}")
+
+
+def open_run(run: "str | PathLike[str] | RoutingTrace") -> "RoutingTrace":
+    """Open the trace of a run folder; an open trace is returned as it is.
+
+    Raises:
+        TraceError: there is no trace in the folder, or it is not complete.
+    """
+    from specialize.trace import RoutingTrace, open_trace
+
+    return run if isinstance(run, RoutingTrace) else open_trace(run)  # type: ignore[arg-type]  # a path otherwise
+
+
+def known_annotations(trace: "RoutingTrace") -> "dict[str, Annotation]":
+    """Return the annotations stored in a run, and the usable label columns of its corpus, by name."""
+    from specialize.annotators.columns import annotate_column, label_columns
+    from specialize.annotators.store import list_annotations, load_annotation
+
+    documents = trace.documents()
+    known = {name: annotate_column(documents, name) for name in label_columns(documents)}
+    return known | {name: load_annotation(trace, name) for name in list_annotations(trace)}
+
+
+def measure_annotation(
+    trace: "RoutingTrace", annotation: "Annotation", *, folder: str, settings: MeasureSettings, reporter: Reporter
+) -> "pd.DataFrame":
+    """Measure the association of routing with an annotation, and what lies behind it.
+
+    Writes RUN/folder/NAME.csv and NAME.parquet.
+
+    Args:
+        trace: an open trace.
+        annotation: labels of its tokens or documents.
+        folder: of the results, in the run folder.
+        settings: how to measure.
+        reporter: hears of the progress.
+
+    Returns:
+        The rows that were written, columns of `specialize.measure.RESULT_COLUMNS`.
+    """
+    import pandas as pd
+
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.context import drop_positions
+    from specialize.measure.runs.details import measure_details
+    from specialize.measure.runs.specialization import measure_specialization
+
+    if annotation.level == "token":
+        annotation = drop_positions(annotation, trace.tokens(), settings.skip_positions)
+    permutations = settings.permutations or DEFAULT_PERMUTATIONS[annotation.level]
+    how = {"rule": settings.rule, "permutations": permutations, "seed": settings.seed}
+    with reporter.progress(f"measuring {annotation.name}", "layers") as update:
+        frame = measure_specialization(trace, annotation, **how, progress=update)  # type: ignore[arg-type]
+    with reporter.progress(f"{annotation.name}: words and context", "routers") as update:
+        details = measure_details(trace, annotation, **how, progress=update)  # type: ignore[arg-type]
+    frame = pd.concat([frame, details], ignore_index=True)
+    write_results(frame, trace.path / folder, annotation.name)
+    return frame
+
+
+def note_domain_shift(tokens_per_word: float, reporter: Reporter) -> None:
+    """Say so where words fall into so many tokens that the model hardly knows such text."""
+    if tokens_per_word > MANY_PIECES:
+        reporter.say(
+            f"note: words are split into {tokens_per_word:.1f} tokens on average: this text is unlike what the "
+            "tokenizer, and so probably the model, was trained on"
+        )
+
+
+MANY_PIECES = 2.0  # tokens a word; tokenizers of a text's own language need 1.1 to 1.6

@@ -1,0 +1,204 @@
+"""Parts of speech: tag the traced text and measure how far routing is associated with the tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from specialize.choices import Pieces, SlotRule
+from specialize.errors import AnnotationError, did_you_mean
+from specialize.events import SILENT, Reporter
+from specialize.pipeline.stage import MeasureSettings, check_at_least, measure_annotation, note_domain_shift, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.annotation import Annotation
+    from specialize.trace import RoutingTrace
+
+
+def syntax(
+    run: "str | PathLike[str] | RoutingTrace",
+    *,
+    tags: Sequence[str] = ("upos",),
+    pipeline: str | None = None,
+    language: str | None = None,
+    gold: str | PathLike[str] | None = None,
+    pieces: Pieces = "first",
+    processes: int = 1,
+    rule: SlotRule = "selection",
+    permutations: int | None = None,
+    seed: int = 0,
+    skip_positions: int = 0,
+    reporter: Reporter = SILENT,
+) -> "pd.DataFrame":
+    """Tag the traced text and measure how far routing is associated with the tags.
+
+    Writes RUN/annotations/NAME.arrow and RUN/syntax/NAME.{csv,parquet} for each label set. Text that was tagged in the
+    same way before is not tagged again. Where gold tags and predicted ones of a kind are there, what the tagger's
+    errors change goes to RUN/syntax/tagger/NAME.{csv,parquet}.
+
+    Args:
+        run: a run folder, or its open trace.
+        tags: upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position of tokens.
+        pipeline: spaCy pipeline by name or path; by default the smallest one that is installed for the language.
+        language: code of all texts' language, such as ``de``; by default that of the column lang or language, else
+            English.
+        gold: CoNLL-U file or folder that holds the tags of the traced text.
+        pieces: which of a word's tokens carries its tag.
+        processes: worker processes of the tagger.
+        rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
+        permutations: permutations under the null; 200 by default.
+        seed: of the null.
+        skip_positions: first positions of each sequence to leave out.
+        reporter: hears what happens.
+
+    Returns:
+        The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.
+
+    Raises:
+        TraceError: there is no trace.
+        AnnotationError: unknown tags, no pipeline, or text that cannot be tagged.
+        MeasurementError: a value is out of range, or nothing that is labelled was routed.
+    """
+    import pandas as pd
+
+    settings = MeasureSettings(rule, permutations, seed, skip_positions)
+    options = SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes)
+    trace = open_run(run)
+    annotations = {each.name: each for each in tag_tokens(trace, options, reporter=reporter)}
+    frames = [
+        measure_annotation(trace, annotation, folder="syntax", settings=settings, reporter=reporter)
+        for annotation in annotations.values()
+    ]
+    for name, predicted in annotations.items():
+        if f"gold_{name}" in annotations:
+            _measure_tagger(trace, predicted, annotations[f"gold_{name}"], rule, reporter)
+    return pd.concat(frames, ignore_index=True)
+
+
+def split_names(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return names of tags, each once; a single string may hold several, separated by commas."""
+    names = tags.split(",") if isinstance(tags, str) else tags
+    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+@dataclass(frozen=True)
+class SyntaxOptions:
+    """How tokens get their labels; the attributes are the arguments of `syntax`.
+
+    Raises:
+        AnnotationError: no tags, or unknown ones.
+    """
+
+    tags: Sequence[str] = ("upos",)
+    pipeline: str | None = None
+    language: str | None = None
+    gold: str | PathLike[str] | None = None
+    pieces: Pieces = "first"
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        from specialize.annotators.alignment import check_pieces
+        from specialize.annotators.tagging import TAGS
+        from specialize.annotators.token_classes import CLASSES
+
+        known = (*TAGS, *CLASSES)
+        unknown = [name for name in self.tags if name not in known]
+        if unknown or not self.tags:
+            got = f"{unknown[0]!r}.{did_you_mean(unknown[0], known)}" if unknown else "none"
+            raise AnnotationError(f"expected tags among {', '.join(known)}, got {got}")
+        check_pieces(self.pieces)
+        check_at_least("processes", self.processes, 1)
+
+
+def tag_tokens(trace: "RoutingTrace", options: SyntaxOptions, *, reporter: Reporter = SILENT) -> "list[Annotation]":
+    """Annotate tokens with tags, gold tags where they are given, and classes, and store the annotations."""
+    from specialize.annotators.gold import annotate_gold, language_of_treebank
+    from specialize.annotators.store import save_annotation
+    from specialize.annotators.tagging import TAGS
+    from specialize.annotators.token_classes import CLASSES, annotate_classes
+
+    tags = [name for name in options.tags if name in TAGS]
+    language = options.language
+    annotations: list[Annotation] = []
+    if options.gold is not None:
+        in_treebanks = [name for name in tags if name != "ent"]
+        language = language or language_of_treebank(options.gold)  # type: ignore[arg-type]
+        with reporter.progress("reading gold tags", "documents") as update:
+            annotations += annotate_gold(
+                trace,
+                options.gold,
+                tags=in_treebanks,
+                pieces=options.pieces,
+                progress=update,  # type: ignore[arg-type]
+            )
+        without = annotations[0].provenance["documents_without_gold"] if annotations else 0
+        if without:
+            reporter.say(f"{without:,} documents have no gold tags")
+    if tags:
+        try:
+            annotations += _tag_words(trace, tags, options, language, reporter)
+        except AnnotationError as error:
+            if options.gold is None or options.pipeline is not None:
+                raise
+            reporter.say(f"gold tags alone: {error}")
+    note_domain_shift(max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0), reporter)
+    annotations += annotate_classes(trace, [name for name in options.tags if name in CLASSES])
+    for annotation in annotations:
+        save_annotation(trace, annotation)
+    return annotations
+
+
+def _tag_words(
+    trace: "RoutingTrace", tags: Sequence[str], options: SyntaxOptions, language: str | None, reporter: Reporter
+) -> "list[Annotation]":
+    """Tag with spaCy, unless the very same was done before."""
+    from specialize.annotators.store import find_annotation
+    from specialize.annotators.syntax import annotate_syntax, identify_pipelines
+
+    made_by = {
+        "pipelines": identify_pipelines(trace.documents(), pipeline=options.pipeline, language=language),
+        "pieces": options.pieces,
+        "specialize": version("specialize"),
+    }
+    stored = [each for each in (find_annotation(trace, name, made_by) for name in tags) if each is not None]
+    if len(stored) == len(tags):
+        reporter.say(f"{', '.join(tags)}: tagged before, taken from {trace.path / 'annotations'}")
+        return stored
+    reporter.say("loading spaCy …")
+    with reporter.progress("tagging", "documents") as update:
+        annotations = annotate_syntax(
+            trace,
+            tags=tags,
+            pipeline=options.pipeline,
+            language=language,
+            pieces=options.pieces,
+            processes=options.processes,
+            progress=update,
+        )
+    for code, count in annotations[0].provenance.get("documents_without_pipeline", {}).items():
+        reporter.say(f"{count:,} documents in {code!r} are left out: no spaCy pipeline for it is installed")
+    return [replace(each, provenance=each.provenance | {"made_by": made_by}) for each in annotations]
+
+
+def _measure_tagger(
+    trace: "RoutingTrace", predicted: "Annotation", gold: "Annotation", rule: SlotRule, reporter: Reporter
+) -> None:
+    """Measure the tagger against gold tags, and what its errors change, into RUN/syntax/tagger."""
+    from specialize.measure.results.files import write_results
+    from specialize.measure.runs.tagger import measure_tagger_error, share_labels
+
+    name = predicted.name
+    if not share_labels(predicted, gold):
+        reporter.say(f"{name}: not compared with the gold tags, which are of another label set")
+        return
+    with reporter.progress(f"{name} against gold", "routers") as update:
+        frame = measure_tagger_error(trace, predicted, gold, rule=rule, progress=update)
+    csv, _ = write_results(frame, trace.path / "syntax" / "tagger", name)
+    accuracy = frame.loc[frame["metric"] == "tagger_accuracy"].iloc[0]
+    reporter.say(
+        f"{name}: the tagger is right for {accuracy['value']:.1%} "
+        f"[{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}] of {accuracy['n_tokens']:,} tokens; {csv}"
+    )

@@ -1,0 +1,239 @@
+"""Topics: find them, take known labels, and measure how far routing is associated with them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specialize.choices import Clustering, Outliers, Reduction, SlotRule, check_choice
+from specialize.errors import AnnotationError
+from specialize.events import SILENT, Reporter
+from specialize.pipeline.stage import MeasureSettings, measure_annotation, note_domain_shift, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.annotation import Annotation
+    from specialize.trace import RoutingTrace
+
+
+def topics(
+    run: "str | PathLike[str] | RoutingTrace",
+    *,
+    labels: Sequence[str] | None = None,
+    fit: bool = True,
+    embedding: str | None = None,
+    num_topics: int | None = None,
+    reduction: Reduction = "umap",
+    clustering: Clustering = "hdbscan",
+    outliers: Outliers = "nearest",
+    min_topic_size: int | None = None,
+    window: int | None = None,
+    language: str | None = None,
+    topics_from: str | PathLike[str] | None = None,
+    rule: SlotRule = "selection",
+    permutations: int | None = None,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
+) -> "pd.DataFrame":
+    """Find the documents' topics and measure how far routing is associated with them and with known labels.
+
+    Writes RUN/topics/NAME.{csv,parquet} for each label set, and for fitted topics ``topic_info.csv``,
+    ``topic_quality.csv`` and the model. Topics of windows are labels of tokens: they are measured against rotations
+    within each document, so that what exceeds the null is routing that follows the topic within documents, and their
+    results are in RUN/syntax.
+
+    Args:
+        run: a run folder, or its open trace.
+        labels: label columns of the corpus to measure; all usable ones by default.
+        fit: fit topics, or only measure known labels.
+        embedding: sentence-transformers model by name or path, or ``tfidf``; by default the packaged model.
+        num_topics: merge topics until so many are left; with kmeans, how many to find.
+        reduction: how embeddings lose dimensions.
+        clustering: hdbscan finds the number of topics and leaves outliers; kmeans does neither.
+        outliers: documents that hdbscan leaves out get the nearest topic, or keep none.
+        min_topic_size: fewest documents of a topic; by default one document in 200, at least 5 and at most 100.
+        window: topics of windows of so many tokens, not of documents.
+        language: code of the texts' language, for stop words; by default that of the column lang or language.
+        topics_from: label by the topics that were fitted in another run.
+        rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
+        permutations: permutations under the null; by default 1,000 for labels of documents, 200 for those of tokens.
+        seed: of the topic model and of the null.
+        reporter: hears what happens.
+
+    Returns:
+        The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.
+
+    Raises:
+        TraceError: there is no trace.
+        AnnotationError: no label column and no topics, or topics that cannot be fitted.
+        MeasurementError: a value is out of range, or nothing that is labelled was routed.
+    """
+    import pandas as pd
+
+    settings = MeasureSettings(rule, permutations, seed)
+    saved = None if topics_from is None else Path(topics_from)
+    options = TopicOptions(
+        embedding, num_topics, min_topic_size, reduction, clustering, outliers, window, language, seed, saved
+    )
+    frames = list(measure_topics(open_run(run), labels, options if fit else None, settings, reporter))
+    return pd.concat(frames, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class TopicOptions:
+    """How topics are fitted; the attributes are the arguments of `topics`, `saved` is its `topics_from`.
+
+    Raises:
+        AnnotationError: an unknown choice, or a number out of range.
+    """
+
+    embedding: str | None = None
+    num_topics: int | None = None
+    min_topic_size: int | None = None
+    reduction: Reduction = "umap"
+    clustering: Clustering = "hdbscan"
+    outliers: Outliers = "nearest"
+    window: int | None = None
+    language: str | None = None
+    seed: int = 0
+    saved: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("reduction", self.reduction, Reduction, error=AnnotationError)
+        check_choice("clustering", self.clustering, Clustering, error=AnnotationError)
+        check_choice("outliers", self.outliers, Outliers, error=AnnotationError)
+        if self.window is not None and self.window < 1:
+            raise AnnotationError(f"window: expected a number of tokens of at least 1, got {self.window}")
+
+    def folder(self, run: Path) -> Path:
+        """Folder of the topics of a run."""
+        return run / "topics" if self.window is None else run / "topics" / "windows"
+
+
+def measure_topics(
+    trace: "RoutingTrace",
+    labels: Sequence[str] | None,
+    options: TopicOptions | None,
+    settings: MeasureSettings,
+    reporter: Reporter,
+    *,
+    must_fit: bool = True,
+) -> "list[pd.DataFrame]":
+    """Measure known labels, then fit topics and measure those.
+
+    Args:
+        trace: an open trace.
+        labels: columns of the corpus; all usable ones when None.
+        options: how topics are fitted; None to fit none.
+        settings: how to measure.
+        reporter: hears what happens.
+        must_fit: whether topics that cannot be fitted are an error; otherwise the reporter hears why.
+
+    Returns:
+        The result rows of each label set.
+    """
+    words = trace.documents()["text"].dropna().str.split().str.len().sum()
+    note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
+    known = take_columns(trace, labels)
+    if not (options or known):
+        raise AnnotationError(
+            f"{trace.path}: expected a label column with 2 to 100 values and five documents for each, the corpus has "
+            "none; leave out --labels-only (fit=False) to fit topics"
+        )
+    frames = [
+        measure_annotation(trace, annotation, folder="topics", settings=settings, reporter=reporter)
+        for annotation in known
+    ]
+    if options is None:
+        return frames
+    try:
+        fitted = find_topics(trace, options, reporter=reporter)
+    except AnnotationError as error:
+        if must_fit:
+            raise
+        reporter.say(f"topics are left out: {error}")
+        return frames
+    folder = "topics" if fitted.level == "document" else "syntax"
+    return [*frames, measure_annotation(trace, fitted, folder=folder, settings=settings, reporter=reporter)]
+
+
+def take_columns(trace: "RoutingTrace", columns: Sequence[str] | None = None) -> "list[Annotation]":
+    """Annotate documents with columns of the corpus, all usable ones unless named, and store the annotations."""
+    from specialize.annotators.columns import annotate_column, label_columns
+    from specialize.annotators.store import save_annotation
+
+    documents = trace.documents()
+    annotations = [annotate_column(documents, name) for name in columns or label_columns(documents)]
+    for annotation in annotations:
+        save_annotation(trace, annotation)
+    return annotations
+
+
+def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Reporter = SILENT) -> "Annotation":
+    """Fit topics, or take saved ones, and store the annotation with what the topics are and how stable they are."""
+    from specialize.annotators.store import find_annotation, save_annotation
+    from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
+
+    made_by = {**asdict(options), "saved": None, "specialize": version("specialize")}
+    name = "bertopic" if options.window is None else WINDOW_TOPICS
+    stored = find_annotation(trace, name, made_by) if options.saved is None else None
+    if stored is not None and (options.folder(trace.path) / "model" / "topics.json").is_file():
+        reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
+        return stored
+    if options.window is None:
+        units, window_of = trace.documents(), None
+    else:
+        units, window_of = cut_windows(trace, options.window)
+        reporter.say(f"{len(units):,} windows of {trace.num_documents:,} documents")
+    if options.saved is None:
+        annotation = _fit_topics(trace, units, options, reporter)
+        annotation = replace(annotation, provenance=annotation.provenance | {"made_by": made_by})
+    else:
+        annotation = _take_topics(trace, units, options, options.saved, reporter)
+    if window_of is not None:
+        annotation = spread_windows(annotation, window_of)
+    save_annotation(trace, annotation)
+    return annotation
+
+
+def _fit_topics(
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, reporter: Reporter
+) -> "Annotation":
+    reporter.say("loading BERTopic …")
+    from specialize.annotators.topic_store import save_topics
+    from specialize.annotators.topics import annotate_topics
+    from specialize.measure.results.files import write_table
+
+    fitting: dict[str, Any] = {key: value for key, value in asdict(options).items() if key not in ("window", "saved")}
+    kind = "documents" if options.window is None else "windows"
+    with reporter.progress("topics", f"passes over {kind}") as update:
+        model = annotate_topics(
+            units,
+            stability_seeds=(options.seed + 1,),
+            cache=trace.path / "annotations" / "embeddings",
+            progress=update,
+            **fitting,
+        )
+    folder = options.folder(trace.path)
+    save_topics(model, units, folder / "model")
+    write_table(model.info, folder / "topic_info.csv", text_columns=("top_words", "example"))
+    write_table(model.quality, folder / "topic_quality.csv", text_columns=("quantity",))
+    return replace(model.annotation, provenance=model.annotation.provenance | {"window": options.window})
+
+
+def _take_topics(
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, saved: Path, reporter: Reporter
+) -> "Annotation":
+    from specialize.annotators.topic_store import apply_topics
+
+    own = options.folder(saved) / "model"
+    folder = own if own.is_dir() else saved
+    kind = "documents" if options.window is None else "windows"
+    with reporter.progress("topics", kind) as update:
+        annotation = apply_topics(units, folder, cache=trace.path / "annotations" / "embeddings", progress=update)
+    fitted, predicted = (annotation.provenance[key] for key in ("fitted", "predicted"))
+    reporter.say(f"topics of {folder}: {fitted:,} {kind} as fitted, {predicted:,} by the nearest topic")
+    return annotation
