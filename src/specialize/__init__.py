@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from specialize.pipeline.annotate import annotate
     from specialize.pipeline.compare import compare
     from specialize.pipeline.exchange import affinity, export, import_trace, validate
+    from specialize.pipeline.inspect import inspect
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
     from specialize.pipeline.report import figures, report
@@ -51,6 +52,7 @@ _HOMES = {
     "export": "specialize.pipeline.exchange",
     "figures": "specialize.pipeline.report",
     "import_trace": "specialize.pipeline.exchange",
+    "inspect": "specialize.pipeline.inspect",
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",
     "open_trace": "specialize.trace",
@@ -87,6 +89,7 @@ __all__ = [
     "export",
     "figures",
     "import_trace",
+    "inspect",
     "load_checkpoint",
     "measure",
     "open_trace",

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: every command parses its options, calls the pipeline, and prints."""
 
 import sys
 
@@ -8,22 +8,22 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with one clear line and exit code 2."""
-    import specialize.cli.commands
-    import specialize.cli.compare
-    import specialize.cli.exchange
-    import specialize.cli.figures
-    import specialize.cli.probe
-    import specialize.cli.train
-    import specialize.cli.vocabulary  # noqa: F401 (all add their commands to the application)
-    from specialize.cli.app import app
+    """Run the command line; a user's error prints one line to stderr and exits with status 2."""
+    from specialize.cli.app import UsageError, app, describe_usage_error, load_commands
     from specialize.cli.console import say
 
+    load_commands()
     try:
-        app()
+        status = app(standalone_mode=False)
+    except UsageError as error:
+        message = describe_usage_error(error)
+        if message:
+            say(f"specialize: {message}")
+        sys.exit(2)
     except SpecializeError as error:
         say(f"specialize: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         say("specialize: interrupted; what was finished is kept")
         sys.exit(130)
+    sys.exit(status or 0)

@@ -1,38 +1,20 @@
-"""Commands that need no labels of their own: the routing of a run, and the differences of two."""
+"""The command that compares two runs, or a run with its random routers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialize.cli.app import app
-from specialize.cli.console import out, print_json
-from specialize.cli.measuring import PERMUTATIONS, do_compare, do_routing
-from specialize.cli.options import Json, Rule, Run, Seed, SlotRule
-from specialize.cli.tables import (
-    format_estimate,
-    frame_records,
-    number,
-    print_table,
-    router_columns,
-    text,
-    word,
-)
+from specialize.cli.app import MEASURE, add_command
+from specialize.cli.console import TERMINAL, out, print_json
+from specialize.cli.options import Json, Rule, Run
+from specialize.cli.tables import format_estimate, frame_records, number, print_table, router_columns, text, word
 from specialize.errors import MeasurementError
 from specialize.text import format_number, format_p
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-_PAIRS = ("coactivation", "transition")
-_LOAD = {
-    "load_entropy": "load entropy,\nbits",
-    "load_peak": "largest load\nover mean",
-    "dead_experts": "dead",
-    "flow_uncertainty_coefficient": "U(next layer\n| this one)",
-}
-_REPEATS = {"first_expert_repeats": "same first\nexpert", "any_expert_repeats": "any same\nexpert"}
 _COMPARED = {
     "mutual_information": "I(expert; label), bits",
     "uncertainty_coefficient": "U, share of H(label)",
@@ -42,41 +24,20 @@ _COMPARED = {
 }
 
 
-@app.command()
-def routing(
-    run: Run,
-    rule: SlotRule = Rule.selection,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the nulls.")] = PERMUTATIONS,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Measure load, co-activation, consecutive repeats and flow between layers. Needs no labels.
-
-    Repeats are also given for each value of the labels that the corpus knows. Results: RUN/routing/routing.csv and
-    .parquet, a row a quantity.
-    """
-    from specialize.trace import open_trace
-
-    frame = do_routing(open_trace(run), rule=rule.value, permutations=permutations, seed=seed)
-    if as_json:
-        print_json(frame_records(frame[~frame["metric"].isin(_PAIRS)]))
-    else:
-        _show_routing(frame)
-
-
-@app.command()
+@add_command(MEASURE)
 def compare(
     run: Run,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[RUN_B]", help="A run of the same corpus. Default: --against-random.")
+        Path | None, typer.Argument(metavar="RUN_B", help="A run of the same corpus. Default: --against-random.")
     ] = None,
+    *,
     against_random: Annotated[
         bool, typer.Option("--against-random", help="Compare RUN's routers with the random routers beside them.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write. Default: RUN/compare.")
     ] = None,
-    rule: SlotRule = Rule.selection,
+    rule: Rule = "selection",
     margin: Annotated[
         float | None,
         typer.Option(help="Also test that differences lie within plus and minus this, in the unit of each metric."),
@@ -90,41 +51,16 @@ def compare(
     """
     if against_random and other is not None:
         raise MeasurementError("expected RUN_B or --against-random, got both: leave one out")
-    if margin is not None and not 0 < margin < float("inf"):
-        raise MeasurementError(f"--margin: expected a number above 0, got {margin:g}")
-    from specialize.trace import open_trace
+    import specialize
 
-    second = None if other is None else open_trace(other)
-    frame = do_compare(open_trace(run), second, output=output, rule=rule.value, margin=margin)
+    frame = specialize.compare(run, other, output=output, rule=rule, margin=margin, reporter=TERMINAL)
     if as_json:
         print_json(frame_records(frame))
     else:
-        _show_differences(frame, margin)
+        _print_differences(frame, margin)
 
 
-def _show_routing(frame: "pd.DataFrame") -> None:
-    where = router_columns(frame)
-    whole = frame[frame["expert"].isna() & (frame["label_set"].isna() | (frame["label_set"] == "next_router"))]
-    load, repeats = [], []
-    for _, rows in whole.groupby(["routing", "layer", "router"], sort=False):
-        router = rows[list(where)].iloc[0].tolist()
-        found = rows.set_index("metric").reindex([*_LOAD, *_REPEATS])
-        load.append([*router, *(format_estimate(found.loc[metric]) for metric in _LOAD)])
-        repeats.append([*router, *(cell for metric in _REPEATS for cell in _beside_null(found.loc[metric]))])
-    print_table("Load and flow, with 95 % intervals", [*where.values(), *map(number, _LOAD.values())], load)
-    out.print()
-    print_table(
-        "Neighbouring tokens, with 95 % intervals; null: the same tokens in random order",
-        [*where.values(), *(number(head) for name in _REPEATS.values() for head in (name, "null", "p"))],
-        repeats,
-    )
-
-
-def _beside_null(row: "pd.Series") -> list[str]:
-    return [format_estimate(row), format_number(row["null_mean"]), format_p(row["p_value"])]
-
-
-def _show_differences(frame: "pd.DataFrame", margin: float | None) -> None:
+def _print_differences(frame: "pd.DataFrame", margin: float | None) -> None:
     where = router_columns(frame)
     title, routing = frame["run"].iloc[0], frame["routing"].iloc[0]
     if frame["routing"].nunique() == 1 and routing != "learned":

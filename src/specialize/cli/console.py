@@ -1,14 +1,14 @@
 """What the command line shows: results on stdout, everything else on stderr.
 
-Much of it comes from a corpus, a model or a path. A terminal obeys escape sequences, Rich obeys markup: neither is
-let through.
+Much of it comes from a corpus, a model or a path. A terminal obeys escape sequences and Rich obeys markup, so neither
+is let through.
 """
 
 import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from specialize.events import Update
 from specialize.rate import Rate
 from specialize.text import strip_controls
 
@@ -23,7 +24,6 @@ from specialize.text import strip_controls
 out = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
-Update = Callable[..., None]
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_OF_RATE = 30.0
 
@@ -54,7 +54,7 @@ def in_bytes(size: float) -> str:
 
 
 def say(message: str) -> None:
-    """Tell the user what happens, on stderr, in one line."""
+    """Print one line about what happens to stderr."""
     err.print(Text(strip_controls(message)), soft_wrap=True)
 
 
@@ -83,20 +83,30 @@ def progress(title: str, unit: str) -> Iterator[Update]:
             yield update
         return
     clock = _Clock(unit)
-    told = time.monotonic()
+    last = time.monotonic()
     say(f"{title} …")
 
-    def tell(done: int, total: int, rate: str | None = None) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+    def print_progress(done: int, total: int, rate: str | None = None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
             say(f"{title}: {done:,} of {total:,} {unit}, {rate or clock.rate(done)}, {clock.left(done, total)} left")
 
-    yield tell
+    yield print_progress
+
+
+class TerminalReporter:
+    """Shows notes and progress of the library on stderr, a `specialize.events.Reporter`."""
+
+    say = staticmethod(say)
+    progress = staticmethod(progress)
+
+
+TERMINAL = TerminalReporter()
 
 
 class _Clock:
-    """Speed over the last half minute: what a resumed run finds done is soon forgotten."""
+    """Speed over the last half minute, in which what a resumed run finds done is soon forgotten."""
 
     def __init__(self, unit: str) -> None:
         self.unit = unit

@@ -5,29 +5,30 @@ from typing import Annotated
 
 import typer
 
-from specialize.cli.app import app, command_line
-from specialize.cli.console import print_json, say
-from specialize.cli.options import Json
+from specialize.cli.app import SHOW, add_command, command_line
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import Json, Runs, split_names
 from specialize.cli.written import print_figures
 
 
-@app.command()
+@add_command(SHOW)
 def figures(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are drawn side by side.")],
+    runs: Runs,
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the figures.")],
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this figure; * stands for anything. May be given several times."),
+        typer.Option(metavar="NAME", help="Only this figure; * stands for anything. May be repeated."),
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="Of pdf, png and svg, separated by commas.")] = "pdf,png",
     as_json: Json = False,
 ) -> None:
-    """Draw the figures of what was measured, each with its data (CSV) and how it came about (JSON)."""
-    say("drawing …")
-    from specialize.reporting.figures import draw_figures
+    """Draw the figures of what was measured, each with its data (CSV) and its provenance (JSON)."""
+    import specialize
 
-    kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
-    written = draw_figures(runs, output, only=only or (), formats=kinds, command=command_line())
+    written = specialize.figures(
+        runs, output, only=only, formats=split_names(formats), command=command_line(), reporter=TERMINAL
+    )
     if as_json:
         print_json([str(path) for path in written])
     else:

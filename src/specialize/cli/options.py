@@ -1,64 +1,17 @@
-"""Arguments and options that commands share, each with its one description."""
+"""Arguments and options that commands share, each with its one description.
+
+Options go together in frozen dataclasses whose fields have the names and defaults of the pipeline's arguments.
+"""
 
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from enum import StrEnum
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from specialize.capture import TraceOptions
-
-
-class Rule(StrEnum):
-    """How a token's mass is spread over its slots."""
-
-    selection = "selection"
-    gate = "gate"
-    first = "first"
-
-
-class Reduce(StrEnum):
-    """How embeddings lose dimensions."""
-
-    umap = "umap"
-    pca = "pca"
-    none = "none"
-
-
-class Cluster(StrEnum):
-    """How topics are found."""
-
-    hdbscan = "hdbscan"
-    kmeans = "kmeans"
-
-
-class OutlierRule(StrEnum):
-    """What becomes of documents that clustering leaves in no topic."""
-
-    nearest = "nearest"
-    keep = "keep"
-
-
-class Pieces(StrEnum):
-    """Which of a word's tokens carries its label."""
-
-    first = "first"
-    last = "last"
-    all = "all"
-
-
-class Precision(StrEnum):
-    """Number format of the forward pass."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
+from specialize.choices import Clustering, Control, Dtype, Outliers, Pieces, Reduction, SlotRule
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint folder, or id on the Hugging Face hub.")]
 CorpusPath = Annotated[
@@ -69,84 +22,38 @@ CorpusPath = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `specialize trace` writes it.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are shown side by side.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Pipeline = Annotated[
-    str | None, typer.Option(help="spaCy pipeline, by name or path. Default: the installed English one.")
+Rule = Annotated[
+    SlotRule, typer.Option(help="How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone.")
 ]
-Language = Annotated[
-    str | None,
-    typer.Option(help="Language of the texts, such as de. Default: their column lang or language, else English."),
-]
-Gold = Annotated[
-    Path | None, typer.Option(metavar="CONLLU", help="Treebank that was traced: its tags beside the tagger's.")
-]
-Tags = Annotated[
-    str,
-    typer.Option(
-        help="upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position of tokens; by commas."
-    ),
-]
-SlotRule = Annotated[
-    Rule, typer.Option(help="A token's mass: equal over its slots, by gate weight, or the first slot.")
-]
-PieceRule = Annotated[Pieces, typer.Option(help="Which of a word's tokens carries its tag.")]
-Draws = Annotated[int | None, typer.Option(min=1, help="Draws of the null. Default: 200 for syntax, 1000 for topics.")]
+Seed = Annotated[int, typer.Option(help="Seed of the null, of the topic model and of the random router.")]
+Permutations = Annotated[int, typer.Option(min=1, help="Permutations under the nulls.")]
 SkipPositions = Annotated[
     int, typer.Option(min=0, help="Leave out the first N tokens of each sequence; the first one is often special.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the null, of the topic model and of the control.")]
-Processes = Annotated[int, typer.Option(min=1, help="Worker processes of the tagger.")]
-TopicColumn = Annotated[
-    list[str] | None,
-    typer.Option("--label", help="Known label to measure; may be given several times. Default: all usable columns."),
-]
-Embedding = Annotated[
-    str | None,
-    typer.Option(help="sentence-transformers model by name or path, or tfidf. Default: the packaged one."),
-]
-NumTopics = Annotated[
-    int | None, typer.Option(min=2, help="Merge topics until so many are left; with kmeans, how many to find.")
-]
-DimensionReduction = Annotated[Reduce, typer.Option("--reduction", help="How embeddings lose dimensions.")]
-Clusters = Annotated[
-    Cluster, typer.Option("--clustering", help="hdbscan finds their number and leaves outliers; kmeans does neither.")
-]
-Outliers = Annotated[
-    OutlierRule, typer.Option("--outliers", help="Documents that hdbscan leaves out: nearest topic, or kept out.")
-]
-SmallestTopic = Annotated[
-    int | None,
-    typer.Option("--min-topic-size", min=2, help="Fewest documents of a topic. Default: one in 200, 5 to 100."),
-]
-TopicWindow = Annotated[
-    int | None,
-    typer.Option("--window", min=1, metavar="TOKENS", help="Topics of windows of so many tokens, not of documents."),
-]
-SavedTopics = Annotated[
-    Path | None, typer.Option("--topics-from", metavar="RUN", help="Label by the topics fitted in another run.")
-]
+
+_MODEL, _CORPUS, _CAPTURE, _TAGS, _TOPICS, _MEASURE = "Model", "Corpus", "Recording", "Tags", "Topics", "Measurement"
+
+
+def _option(panel: str, *names: str, **how: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **how)
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """How a checkpoint is loaded."""
 
-    dtype: Annotated[Precision, typer.Option(help="Precision. auto: as stored on a GPU, float32 on a CPU.")] = (
-        Precision.auto
-    )
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")] = None
+    dtype: Annotated[Dtype, _option(_MODEL, help="Precision. auto: as stored on a GPU, float32 on a CPU.")] = "auto"
+    device: Annotated[str | None, _option(_MODEL, help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")] = None
     device_map: Annotated[
-        str | None, typer.Option(help="Spread the model over devices with accelerate: auto, balanced, sequential.")
+        str | None, _option(_MODEL, help="Spread the model over devices with accelerate: auto, balanced, sequential.")
     ] = None
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
+    revision: Annotated[str | None, _option(_MODEL, help="Branch, tag or commit of a hub model.")] = None
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
+        bool, _option(_MODEL, "--trust-remote-code", help="Run code that comes with the checkpoint.")
     ] = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the arguments of `load_checkpoint`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -154,16 +61,15 @@ class CorpusOptions:
     """How a corpus is read."""
 
     text_column: Annotated[
-        str | None, typer.Option(help="Column of the text. Default: text, or the only string column.")
+        str | None, _option(_CORPUS, help="Column of the text. Default: text, or the only string column.")
     ] = None
-    id_column: Annotated[str | None, typer.Option(help="Column of the document ids. Default: id, or row numbers.")] = (
-        None
-    )
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", help="Column of known labels to keep; may be given several times."),
+    id_column: Annotated[
+        str | None, _option(_CORPUS, help="Column of the document ids. Default: id, or row numbers.")
     ] = None
-    limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many documents.")] = None
+    labels: Annotated[
+        list[str] | None, _option(_CORPUS, "--label", help="Column of known labels to keep; may be repeated.")
+    ] = None
+    limit: Annotated[int | None, _option(_CORPUS, min=1, help="Read at most so many documents.")] = None
 
 
 @dataclass(frozen=True)
@@ -171,31 +77,115 @@ class CaptureOptions:
     """How a corpus is run through a model, and what is recorded."""
 
     context: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a window. Default: what the model takes, at most 2048.")
+        int | None, _option(_CAPTURE, min=1, help="Tokens of a window. Default: what the model takes, at most 2048.")
     ] = None
     stride: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens from one window's first to the next one's. Default: windows do not overlap."),
+        _option(_CAPTURE, min=1, help="Tokens from one window's start to the next one's. Default: no overlap."),
     ] = None
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens of a forward pass.")] = 8192
-    weights: Annotated[bool, typer.Option("--weights/--no-weights", help="Record gate weights, or ids alone.")] = True
-    logits: Annotated[bool, typer.Option("--logits", help="Record router logits of all experts, too.")] = False
-    norms: Annotated[bool, typer.Option("--norms", help="Record how much each chosen expert adds, too.")] = False
+    batch_tokens: Annotated[int, _option(_CAPTURE, min=1, help="Padded tokens of a forward pass.")] = 8192
+    weights: Annotated[
+        bool, _option(_CAPTURE, "--weights/--no-weights", help="Record gate weights, or expert ids alone.")
+    ] = True
+    logits: Annotated[bool, _option(_CAPTURE, "--logits", help="Also record the router logits of all experts.")] = False
+    norms: Annotated[
+        bool, _option(_CAPTURE, "--norms", help="Also record the norm of what each chosen expert adds.")
+    ] = False
     predictions: Annotated[
-        bool, typer.Option("--predictions", help="Record the predicted next token and the loss of the true one, too.")
+        bool, _option(_CAPTURE, "--predictions", help="Also record the predicted next token and the loss.")
     ] = False
     control: Annotated[
-        str | None,
-        typer.Option(help="random-router: record what a frozen random router chooses beside each of the model's."),
+        Control | None,
+        _option(_CAPTURE, help="Also record what a frozen random router would choose from the same hidden states."),
     ] = None
-    repair: Annotated[bool, typer.Option("--repair", help="Make missing or damaged shards of RUN anew.")] = False
+    repair: Annotated[bool, _option(_CAPTURE, "--repair", help="Write missing or damaged shards of RUN again.")] = False
 
-    def as_trace_options(self, seed: int) -> "TraceOptions":
-        """Return the library's form of these options."""
-        from specialize.capture import TraceOptions
 
-        given = {name: value for name, value in asdict(self).items() if name not in ("context", "repair")}
-        return TraceOptions(context_length=self.context, seed=seed, **given)
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How annotations are measured."""
+
+    rule: Annotated[
+        SlotRule,
+        _option(_MEASURE, help="How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."),
+    ] = "selection"
+    permutations: Annotated[
+        int | None,
+        _option(
+            _MEASURE, min=1, help="Permutations under the null. Default: 1000 for labels of documents, 200 for tokens."
+        ),
+    ] = None
+    seed: Annotated[int, _option(_MEASURE, help="Seed of the null, of the topic model and of the random router.")] = 0
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """How words are tagged."""
+
+    tags: Annotated[
+        str,
+        _option(
+            _TAGS,
+            help="upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position of tokens; "
+            "separated by commas.",
+        ),
+    ] = "upos"
+    pipeline: Annotated[
+        str | None,
+        _option(_TAGS, help="spaCy pipeline, by name or path. Default: the smallest one installed for the language."),
+    ] = None
+    pieces: Annotated[Pieces, _option(_TAGS, help="Which of a word's tokens carries its tag.")] = "first"
+    processes: Annotated[int, _option(_TAGS, min=1, help="Worker processes of the tagger.")] = 1
+
+
+Language = Annotated[
+    str | None,
+    typer.Option(help="Language of the texts, such as de. Default: their column lang or language, else English."),
+]
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """What topics are fitted on, and how many."""
+
+    embedding: Annotated[
+        str | None,
+        _option(_TOPICS, help="sentence-transformers model by name or path, or tfidf. Default: the packaged one."),
+    ] = None
+    num_topics: Annotated[
+        int | None, _option(_TOPICS, min=2, help="Merge topics until so many are left; with kmeans, how many to find.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class TopicOptions(EmbeddingOptions):
+    """How topics are fitted."""
+
+    labels: Annotated[
+        list[str] | None,
+        _option(_TOPICS, "--label", help="Known label to measure; may be repeated. Default: all usable columns."),
+    ] = None
+    fit: Annotated[bool, _option(_TOPICS, "--fit/--labels-only", help="Fit topics, or only measure known labels.")] = (
+        True
+    )
+    reduction: Annotated[Reduction, _option(_TOPICS, help="How embeddings lose dimensions.")] = "umap"
+    clustering: Annotated[
+        Clustering,
+        _option(_TOPICS, help="hdbscan finds their number and leaves outliers; kmeans does neither."),
+    ] = "hdbscan"
+    outliers: Annotated[
+        Outliers, _option(_TOPICS, help="Documents that hdbscan leaves out: nearest topic, or kept without one.")
+    ] = "nearest"
+    min_topic_size: Annotated[
+        int | None, _option(_TOPICS, min=2, help="Fewest documents of a topic. Default: one in 200, 5 to 100.")
+    ] = None
+    window: Annotated[
+        int | None,
+        _option(_TOPICS, min=1, metavar="TOKENS", help="Topics of windows of so many tokens, not of documents."),
+    ] = None
+    topics_from: Annotated[
+        Path | None, _option(_TOPICS, metavar="RUN", help="Label by the topics that were fitted in another run.")
+    ] = None
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -222,6 +212,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     call.__annotations__ = {}
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return call
+
+
+def arguments(*groups: Any) -> dict[str, Any]:
+    """Return the arguments of a pipeline function from groups of options."""
+    return {name: value for group in groups for name, value in asdict(group).items()}
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What runs tell of their labels, as tables: the answers of a report's first screen, and every layer."""
+"""What was measured on runs, as tables: the headline of each label set, and every layer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
-    """Print the answers of runs, then U of each label set at every layer; or the same numbers as JSON."""
+    """Print U of each label set at every layer and the headlines of runs; or the same numbers as JSON."""
     from specialize.names import name_label_set
     from specialize.reporting import summarise
 
@@ -27,23 +27,17 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
     run = [text("run")] if several else []
     for label_set in summary.label_sets:
         records = summary.layers(label_set)
-        random_routers = any(record.routing == "random" for record in records)
+        controls = any(record.routing == "random" for record in records)
         names = name_label_set(label_set)
-        columns = [
-            *run,
-            number("layer"),
-            *([word("router")] if random_routers else []),
-            number("U [95 %]"),
-            number("null"),
-        ]
+        columns = [*run, number("layer"), *([word("router")] if controls else []), number("U [95 %]"), number("null")]
         print_table(
-            f"U({names.long} | expert): share of H({names.short}) that one routing decision removes, in %",
+            f"U({names.long} | expert) = I(expert; {names.short}) / H({names.short}), in %",
             [*columns, number("p")],
             [
                 [
                     *([summary.labels[record.run]] if several else []),
                     record.layer,
-                    *(["random" if record.routing == "random" else "learned"] if random_routers else []),
+                    *([record.routing] if controls else []),
                     *_numbers(record),
                 ]
                 for record in records
@@ -52,7 +46,7 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
         out.print()
     answers = [(summary.labels[name], answer) for name, own in summary.answers.items() for answer in own]
     print_table(
-        "In short: U at the layer where it is largest",
+        "Summary: U at the layer where it is largest",
         [*run, text("labels"), number("U [95 %]"), text("verdict")],
         [
             [

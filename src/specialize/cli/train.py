@@ -6,35 +6,26 @@ from typing import Annotated
 
 import typer
 
-from specialize.cli.app import app
-from specialize.cli.console import out, print_json, print_line, progress, say
+from specialize.cli.app import TRAIN, add_command
+from specialize.cli.console import TERMINAL, out, print_json, print_line
 from specialize.cli.options import Json
 from specialize.cli.tables import number, print_facts, print_table
 from specialize.text import format_number
 
 
-@app.command()
+@add_command(TRAIN)
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the model, data and optimiser.")],
+    *,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of data, checkpoint and model.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Train a Mixture-of-Experts language model. The same command again goes on from the last checkpoint."""
-    from specialize.models.settings import read_train_config
+    """Train a Mixture-of-Experts language model. The same command again resumes from the last checkpoint."""
+    import specialize
 
-    settings = read_train_config(config)  # before torch is loaded: a mistake in it shows at once
-    say("loading torch …")
-    from specialize.models.training import Progress, train
-
-    with progress("training", "steps") as update:
-
-        def show(done: Progress) -> None:
-            quality = f"loss {done.loss:.3f}, held-out perplexity {done.perplexity:.1f}"
-            update(done.step, done.steps, rate=f"{done.tokens_per_second:,.0f} tokens/s, {quality}")
-
-        result = train(settings, output, on_step=show)
+    result = specialize.train(config, output, reporter=TERMINAL)
     if as_json:
         print_json(result.as_dict())
         return

@@ -62,7 +62,8 @@ def probe(
     names = label_sets or list_annotations(trace)
     if not names:
         raise AnnotationError(
-            f"{trace.path}: expected labels to predict, found none; run `specialize syntax` or `specialize topics` first"
+            f"{trace.path}: expected labels to predict, found none; "
+            "run `specialize syntax` or `specialize topics` first"
         )
     frames = []
     for annotation in [load_annotation(trace, name) for name in names]:

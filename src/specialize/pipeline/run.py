@@ -104,9 +104,7 @@ def run(
         SpecializeError: as the stages.
     """
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
-    SyntaxOptions(
-        split_names(tags), pipeline, language, None, pieces, processes
-    )  # before anything long: all is checked
+    SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)  # checked before anything long
     topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
     trace = trace_corpus(
         model,

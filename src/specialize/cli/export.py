@@ -1,0 +1,40 @@
+"""The command that exports a trace."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialize.choices import ExportFormat
+from specialize.cli.app import RECORD, add_command
+from specialize.cli.console import TERMINAL, in_bytes, print_json, print_line
+from specialize.cli.options import Json, Run
+from specialize.cli.tables import number, print_table, text
+
+
+@add_command(RECORD)
+def export(
+    run: Run,
+    *,
+    to: Annotated[ExportFormat, typer.Option(help="What to write.")] = "parquet",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write. Default: RUN/parquet.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trace as Parquet: documents, tokens with their text, and a row for each slot of each token."""
+    import specialize
+
+    folder = specialize.export(run, output, to=to, reporter=TERMINAL)
+    files = sorted(folder.iterdir())
+    if as_json:
+        print_json({"folder": str(folder), "files": {path.name: path.stat().st_size for path in files}})
+        return
+    from pyarrow.parquet import read_metadata
+
+    print_table(
+        None,
+        [text("file"), number("rows"), number("size")],
+        [[path.name, f"{read_metadata(path).num_rows:,}", in_bytes(path.stat().st_size)] for path in files],
+    )
+    print_line(folder)

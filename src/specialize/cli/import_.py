@@ -1,0 +1,84 @@
+"""The command that imports routing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialize.cli.app import RECORD, add_command, command_line
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import Json, Output
+from specialize.cli.written import print_trace
+
+
+@add_command(RECORD, "import")
+def import_(
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang or arrays.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file of that format, or a folder of them.")],
+    *,
+    output: Output,
+    documents: Annotated[
+        Path | None,
+        typer.Option(help="Table of the documents: id, text, labels. By row, or by id where the format has ids."),
+    ] = None,
+    num_experts: Annotated[
+        int | None, typer.Option(min=1, help="Experts of a layer. Default: the largest id + 1.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Slots of a token, where the format does not say.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Numbers of the MoE layers, such as 1-26 or 0,2,4. Default: all, from 0.")
+    ] = None,
+    num_layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers in each response, dense ones included (sglang).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a run folder of routing that another tool recorded.
+
+    \b
+    esft     a folder of expert_weights_LAYER.txt: a line a sample, expert ids,
+             two tabs, gate weights
+    olmoe    JSON Lines of input_ids, predicted_token_ids and exp_ids
+             (tokens x k x layers)
+    vllm     routed experts (tokens x layers x k), .npy or .safetensors,
+             a file or a folder; -1: not recorded
+    sglang   JSON Lines of responses with meta_info.routed_experts (base64);
+             give --num-layers and --top-k
+    arrays   .npz or a folder of .npy: experts (tokens x layers x k); if
+             wanted, weights (the same), document, token_id, position,
+             char_start, char_end (tokens), layers (layers), num_experts.
+             Or Parquet, a row a token: document, token_id, position,
+             char_start, char_end, lists experts_LAYER and weights_LAYER.
+             -1 or null: a slot without an expert. documents.parquet beside
+             it is the table of documents.
+
+    `syntax` and `topics` need the texts: give them with --documents, and char_start and char_end for `syntax`.
+    """
+    import specialize
+
+    trace = specialize.import_trace(
+        format_name,
+        path,
+        output,
+        documents=documents,
+        num_experts=num_experts,
+        top_k=top_k,
+        layers=layers,
+        num_layers=num_layers,
+        command=command_line(),
+        reporter=TERMINAL,
+    )
+    if as_json:
+        print_json(
+            {
+                "run": str(output),
+                "documents": trace.num_documents,
+                "tokens": trace.num_tokens,
+                "layers": len(trace.layers),
+                "num_experts": trace.layers[0].num_experts,
+                "top_k": trace.layers[0].top_k,
+                "contents": list(trace.contents),
+            }
+        )
+    else:
+        print_trace(trace)

@@ -1,0 +1,41 @@
+"""The command that writes a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialize.choices import PageFormat
+from specialize.cli.app import SHOW, add_command, command_line
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import Json, Runs, split_names
+from specialize.cli.written import print_report, stamps
+
+
+@add_command(SHOW)
+def report(
+    runs: Runs,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the page and figures/.")],
+    page_format: Annotated[PageFormat, typer.Option("--format", help="A page, or Markdown for a repository.")] = "html",
+    formats: Annotated[
+        str, typer.Option("--figure-format", help="Of the figures on disk: of pdf, png and svg, separated by commas.")
+    ] = "pdf,png",
+    as_json: Json = False,
+) -> None:
+    """Draw the figures and write report.html, or report.md."""
+    import specialize
+
+    before = stamps(output / "figures")
+    page = specialize.report(
+        runs,
+        output,
+        page_format=page_format,
+        formats=split_names(formats),
+        command=command_line(),
+        reporter=TERMINAL,
+    )
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        print_report(page, [path for path, _ in stamps(output / "figures") - before])

@@ -1,0 +1,55 @@
+"""The command that does everything."""
+
+from specialize.cli.app import ALL, add_command, command_line
+from specialize.cli.console import TERMINAL, say
+from specialize.cli.options import (
+    CaptureOptions,
+    CorpusOptions,
+    CorpusPath,
+    EmbeddingOptions,
+    Json,
+    Language,
+    MeasureOptions,
+    Model,
+    ModelOptions,
+    Output,
+    SkipPositions,
+    TagOptions,
+    arguments,
+    grouped,
+)
+from specialize.cli.summary import print_summary
+
+
+@add_command(ALL)
+@grouped
+def run(
+    model: Model,
+    corpus: CorpusPath,
+    output: Output,
+    reading: CorpusOptions,
+    loading: ModelOptions,
+    capture: CaptureOptions,
+    tagging: TagOptions,
+    fitting: EmbeddingOptions,
+    measuring: MeasureOptions,
+    *,
+    language: Language = None,
+    skip_positions: SkipPositions = 0,
+    as_json: Json = False,
+) -> None:
+    """Trace a corpus, measure syntax, topics, routing and vocabulary, and write RUN/report/report.html."""
+    import specialize
+
+    page = specialize.run(
+        model,
+        corpus,
+        output,
+        **arguments(reading, loading, capture, tagging, fitting, measuring),
+        language=language,
+        skip_positions=skip_positions,
+        command=command_line(),
+        reporter=TERMINAL,
+    )
+    print_summary([output], as_json=as_json)
+    say(f"report: {page}")

@@ -1,0 +1,62 @@
+"""The command that records routing."""
+
+from typing import Annotated
+
+import typer
+
+from specialize.cli.app import RECORD, add_command, command_line
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import (
+    CaptureOptions,
+    CorpusOptions,
+    CorpusPath,
+    Json,
+    Model,
+    ModelOptions,
+    Output,
+    arguments,
+    grouped,
+)
+from specialize.cli.written import bytes_stored, print_trace
+
+
+@add_command(RECORD)
+@grouped
+def trace(
+    model: Model,
+    corpus: CorpusPath,
+    output: Output,
+    reading: CorpusOptions,
+    loading: ModelOptions,
+    capture: CaptureOptions,
+    *,
+    seed: Annotated[int, typer.Option(help="Seed of the random router.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a corpus through a model and record which experts every token was routed to.
+
+    An interrupted trace is resumed when the same command is given again.
+    """
+    import specialize
+
+    opened = specialize.trace_corpus(
+        model,
+        corpus,
+        output,
+        **arguments(reading, loading, capture),
+        seed=seed,
+        command=command_line(),
+        reporter=TERMINAL,
+    )
+    if as_json:
+        print_json(
+            {
+                "run": str(output),
+                "documents": opened.num_documents,
+                "tokens": opened.num_tokens,
+                "layers": len(opened.layers),
+                "bytes": bytes_stored(opened),
+            }
+        )
+    else:
+        print_trace(opened)

@@ -1,0 +1,60 @@
+"""The routers of a model, before anything is recorded."""
+
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+from specialize.choices import Dtype
+from specialize.events import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from specialize.trace import RouterSpec
+
+
+def inspect(
+    model: "str | PathLike[str] | Any",
+    *,
+    dtype: Dtype = "auto",
+    device: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    reporter: Reporter = SILENT,
+) -> "list[RouterSpec]":
+    """Find the routers of a model and verify, in one short forward pass, that their routing is seen.
+
+    Args:
+        model: a checkpoint folder, the id of a model on the hub, or a loaded model.
+        dtype: precision; auto: as stored on a GPU, float32 on a CPU.
+        device: cpu, cuda, cuda:1 …; by default a GPU where there is one.
+        device_map: how accelerate spreads the model over devices.
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: run code that comes with the checkpoint.
+        reporter: hears what happens, and the warnings of a family.
+
+    Returns:
+        The specification of each router, in layer order.
+
+    Raises:
+        CaptureError: there is no such checkpoint, or its routing cannot be captured.
+    """
+    if isinstance(model, (str, PathLike)):
+        reporter.say(f"loading {fspath(model)} …")
+        import specialize.models  # noqa: F401 (registers the model type with transformers)
+        from specialize.capture import load_checkpoint
+
+        checkpoint = load_checkpoint(
+            fspath(model),
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+        model = checkpoint.model
+    from specialize.capture import find_routers
+
+    points = find_routers(model)
+    for name, warning in {point.adapter.name: point.adapter.warning for point in points}.items():
+        if warning is not None:
+            reporter.say(f"{name}: {warning}")
+    return [point.spec for point in points]
