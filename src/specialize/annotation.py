@@ -16,12 +16,15 @@ class Annotation:
     """One label set for every token, or for every document, of a trace.
 
     Attributes:
-        name: the label set, for instance ``"upos"`` or ``"bertopic"``.
-        level: what carries a label.
-        labels: the label names; ``codes`` index into it.
-        codes: int32 [tokens] or [documents] in trace order; ``NO_LABEL`` where there is none
-            (unaligned token, outlier document).
+        name: name of the label set, for instance ``"upos"`` or ``"bertopic"``.
+        level: whether tokens or documents are labelled.
+        labels: names of the labels.
+        codes: int32 [tokens] or [documents] in the order of the trace, indices into ``labels``; ``NO_LABEL`` (-1)
+            where there is no label (unaligned token, outlier document).
         provenance: how the labels were made (tool, version, options, seeds), JSON-serialisable.
+
+    Raises:
+        AnnotationError: ``codes`` is not one-dimensional or has values that are neither indices nor ``NO_LABEL``.
     """
 
     name: str
@@ -32,11 +35,11 @@ class Annotation:
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 1:
-            raise AnnotationError(f"annotation {self.name!r}: codes must be one-dimensional, got {self.codes.shape}")
+            raise AnnotationError(f"annotation {self.name!r}: expected codes [n], got shape {list(self.codes.shape)}")
         if self.codes.size and not (self.codes.min() >= NO_LABEL and self.codes.max() < len(self.labels)):
             raise AnnotationError(
-                f"annotation {self.name!r}: codes must lie in [{NO_LABEL}, {len(self.labels)}), "
-                f"got [{self.codes.min()}, {self.codes.max()}]"
+                f"annotation {self.name!r}: expected codes from {NO_LABEL} to {len(self.labels) - 1}, "
+                f"got {self.codes.min()} to {self.codes.max()}"
             )
 
     @property

@@ -124,13 +124,13 @@ def test_keep_pieces_leaves_its_input_alone():
     ("tokens", "words", "pieces", "message"),
     [
         ([(0, 9)], [(0, 1)], "first", "expected token spans inside the text of 3 characters, got token 0 ending at 9"),
-        ([(0, 1)], [(0, 1), (2, 4)], "first", "got word 1 ending at 4; offsets must count characters"),
-        ([(0, 1)], [(2, 3), (0, 1)], "first", "expected words that are not empty, ascending and apart"),
-        ([(0, 1)], [(0, 2), (1, 3)], "first", "expected words that are not empty, ascending and apart"),
-        ([(0, 1)], [(1, 1)], "first", "expected words that are not empty, ascending and apart"),
+        ([(0, 1)], [(0, 1), (2, 4)], "first", "got word 1 ending at 4; give offsets in characters"),
+        ([(0, 1)], [(2, 3), (0, 1)], "first", "expected word spans that are ascending, not empty and do not overlap"),
+        ([(0, 1)], [(0, 2), (1, 3)], "first", "expected word spans that are ascending, not empty and do not overlap"),
+        ([(0, 1)], [(1, 1)], "first", "expected word spans that are ascending, not empty and do not overlap"),
         ([(0.0, 1.0)], [(0, 1)], "first", r"expected token spans as integers \[tokens, 2\], got float64 \[1, 2\]"),
         ([0, 1], [(0, 1)], "first", r"expected token spans as integers \[tokens, 2\], got int64 \[2\]"),
-        ([(0, 1)], [(0, 1)], "middle", "expected pieces to be one of first, last, all, got 'middle'"),
+        ([(0, 1)], [(0, 1)], "middle", "pieces: expected one of first, last, all, got 'middle'"),
     ],
 )
 def test_spans_that_make_no_sense(tokens, words, pieces, message):

@@ -35,8 +35,8 @@ def test_numbers_become_strings():
         ("topics", r"got 'topics'; the columns are topic, blank\. Did you mean 'topic'\?"),
         ("text", "expected a label column, got 'text'"),
         ("id", "expected a label column, got 'id'"),
-        ("upos", "expected a label column of another name than upos, bertopic"),
-        ("blank", "expected values in the label column 'blank', all 2 are missing"),
+        ("upos", "expected a label column not named upos, bertopic, bertopic_window, got 'upos'; rename the column"),
+        ("blank", "expected values in the label column 'blank', got 2 missing ones"),
     ],
 )
 def test_columns_that_are_no_labels(column, message):

@@ -24,9 +24,12 @@ def test_word_counts_give_unit_vectors_that_tell_themes_apart(themed_documents):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["?!"] * 40, "expected words that two to half of the 40 documents share, found none"),
-        ([f"unique{i}" for i in range(40)], "expected words that two to half of the 40 documents share, found none"),
-        (["one two"] * 10 + ["? !"] * 30, "expected at least 3 words that two to half of the documents share, got 2"),
+        (["?!"] * 40, "expected words that occur in two to half of the 40 documents, found none"),
+        ([f"unique{i}" for i in range(40)], "expected words that occur in two to half of the 40 documents, found none"),
+        (
+            ["one two"] * 10 + ["? !"] * 30,
+            "expected at least 3 words that occur in two to half of the documents, got 2",
+        ),
     ],
 )
 def test_texts_without_shared_words_need_a_model(texts, message):
@@ -63,9 +66,9 @@ def test_the_cache_is_keyed_by_texts_and_embedding(tmp_path, monkeypatch):
 def test_progress_ends_at_the_number_of_texts(tmp_path):
     seen = []
     texts = ["one two three"] * 2 + ["four"] * 3
-    embed_texts(texts, embedding="tfidf", cache=tmp_path, progress=seen.append)
-    embed_texts(texts, embedding="tfidf", cache=tmp_path, progress=seen.append)
-    assert seen == [5, 5]
+    for _ in range(2):
+        embed_texts(texts, embedding="tfidf", cache=tmp_path, progress=lambda *numbers: seen.append(numbers))
+    assert seen == [(5, 5), (5, 5)]
 
 
 def test_missing_packages_come_with_the_command_that_installs_them(monkeypatch):
@@ -111,9 +114,11 @@ def test_a_local_path_never_asks_the_network(fake_models, tmp_path):
 
 def test_long_lists_are_embedded_in_parts(fake_models):
     seen = []
-    vectors, _ = embed_texts(["a"] * 1100, embedding="owner/name", progress=seen.append)
+    vectors, _ = embed_texts(
+        ["a"] * 1100, embedding="owner/name", progress=lambda done, total: seen.append((done, total))
+    )
     assert vectors.shape == (1100, 1)
-    assert seen == [512, 1024, 1100, 1100]
+    assert seen == [(512, 1100), (1024, 1100), (1100, 1100), (1100, 1100)]
 
 
 def test_a_model_that_does_not_load_is_one_line(fake_models):
@@ -121,7 +126,7 @@ def test_a_model_that_does_not_load_is_one_line(fake_models):
         embed_texts(["a"], embedding="nobody/nothing")
     assert str(caught.value) == (
         "expected the name or path of a sentence-transformers model, got 'nobody/nothing' (no such model); "
-        "check it, or use the embedding 'tfidf'"
+        "correct the name, or use the embedding 'tfidf'"
     )
 
 

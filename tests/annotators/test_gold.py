@@ -72,14 +72,12 @@ def test_a_folder_of_treebanks_serves_too(make_trace, treebank):
     np.testing.assert_array_equal(whole.codes, folder.codes)
 
 
-def test_mistakes_are_named(make_trace, treebank, tmp_path):
-    with pytest.raises(
-        AnnotationError, match=r"expected the texts of this trace, found none.*trace the treebank itself"
-    ):
+def test_errors_name_the_problem(make_trace, treebank, tmp_path):
+    with pytest.raises(AnnotationError, match=r"expected texts of this trace, found none; trace the treebank itself"):
         annotate_gold(make_trace(["another text"]), treebank)
-    with pytest.raises(AnnotationError, match="expected a CoNLL-U file, or a folder"):
+    with pytest.raises(AnnotationError, match="expected a CoNLL-U file or a folder of"):
         annotate_gold(make_trace(TEXTS), tmp_path / "nowhere.conllu")
-    with pytest.raises(AnnotationError, match="a treebank has upos, tag, dep, morph, not ent"):
+    with pytest.raises(AnnotationError, match="expected gold tags among upos, tag, dep, morph, got 'ent'"):
         annotate_gold(make_trace(TEXTS), treebank, tags=["ent"])
 
 

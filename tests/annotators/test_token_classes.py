@@ -80,8 +80,10 @@ def test_what_a_class_needs_must_be_there(trace):
     with pytest.raises(AnnotationError, match=f"expected classes among {', '.join(CLASSES)}, got 'shape'"):
         annotate_classes(trace, ["shape"])
     trace.tokens()["token_id"] = -1
-    with pytest.raises(AnnotationError, match="frequency needs token ids"):
+    with pytest.raises(AnnotationError, match="expected token ids, from which 'frequency' is derived"):
         annotate_classes(trace, ["frequency"])
     trace.tokens()["char_end"] = -1
-    with pytest.raises(AnnotationError, match="class needs the tokens' places in the text"):
+    with pytest.raises(
+        AnnotationError, match="expected tokens with their positions in the text, from which 'class' is derived"
+    ):
         annotate_classes(trace, ["class"])

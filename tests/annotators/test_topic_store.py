@@ -32,7 +32,7 @@ def stub(monkeypatch):
 
     def embed(texts, *, embedding, cache, progress):
         assert embedding == "stub"
-        progress(len(texts))
+        progress(len(texts), len(texts))
         words = (
             ("ship", "sailor", "wave", "storm"),
             ("bread", "oven", "soup", "salt"),
@@ -65,10 +65,12 @@ def test_known_documents_need_no_embedding(saved, themed_documents, monkeypatch)
 
 def test_topics_of_word_counts_label_no_new_documents(saved, themed_documents):
     folder, _ = saved
-    told = json.loads((folder / "topics.json").read_text())
-    told["provenance"]["embedding"] = TFIDF
-    (folder / "topics.json").write_text(json.dumps(told))
-    with pytest.raises(AnnotationError, match="label no other documents; 20 of 90 are new"):
+    about = json.loads((folder / "topics.json").read_text())
+    about["provenance"]["embedding"] = TFIDF
+    (folder / "topics.json").write_text(json.dumps(about))
+    with pytest.raises(
+        AnnotationError, match=r"expected topics fitted with an embedding model, got .* the 20 new ones of 90 documents"
+    ):
         apply_topics(themed_documents, folder)
 
 
@@ -84,7 +86,7 @@ def test_topics_of_word_counts_label_no_new_documents(saved, themed_documents):
 def test_damage_is_named(saved, themed_documents, name, content):
     folder, _ = saved
     (folder / name).write_bytes(content)
-    with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them anew"):
+    with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them again"):
         apply_topics(themed_documents, folder)
     with pytest.raises(AnnotationError, match="expected fitted topics, found none"):
         apply_topics(themed_documents, folder / "nowhere")
@@ -107,10 +109,10 @@ def test_other_parts_find_the_themes_too_and_can_be_saved(tmp_path, themed_docum
     np.testing.assert_allclose(np.linalg.norm(model.centroids, axis=1), 1, rtol=1e-5)
 
 
-def test_parts_that_do_not_exist_are_refused(themed_documents):
-    with pytest.raises(AnnotationError, match="expected the reduction umap, pca, none, got 'tsne'"):
+def test_parts_that_do_not_exist_raise(themed_documents):
+    with pytest.raises(AnnotationError, match="reduction: expected one of umap, pca, none, got 'tsne'"):
         annotate_topics(themed_documents, embedding=TFIDF, reduction="tsne")
-    with pytest.raises(AnnotationError, match="k-means needs to be told how many topics"):
+    with pytest.raises(AnnotationError, match="expected the number of topics, which k-means needs"):
         annotate_topics(themed_documents, embedding=TFIDF, clustering="kmeans")
 
 

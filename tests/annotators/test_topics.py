@@ -11,7 +11,7 @@ from specialize.annotators.topics import _judge, annotate_topics
 from specialize.errors import AnnotationError
 
 
-def test_too_few_documents_are_refused(themed_documents):
+def test_too_few_documents_raise(themed_documents):
     with pytest.raises(AnnotationError, match="expected at least 30 documents to fit topics, got 29"):
         annotate_topics(themed_documents.head(29))
 
@@ -19,11 +19,11 @@ def test_too_few_documents_are_refused(themed_documents):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_topics": 1}, "expected a number of topics of at least 2, got 1"),
-        ({"min_topic_size": 1}, "expected a smallest topic of at least 2 documents, got 1"),
+        ({"num_topics": 1}, "expected at least 2 topics, got 1"),
+        ({"min_topic_size": 1}, "expected a minimum topic size of at least 2 documents, got 1"),
     ],
 )
-def test_sizes_that_make_no_sense_are_refused(themed_documents, options, message):
+def test_sizes_that_make_no_sense_raise(themed_documents, options, message):
     with pytest.raises(AnnotationError, match=message):
         annotate_topics(themed_documents, **options)
 
@@ -125,7 +125,7 @@ def test_a_seed_gives_the_same_topics_again_also_when_some_are_merged(noisy_docu
 
 
 @pytest.mark.parametrize(("topics", "found"), [([NO_LABEL] * 90, 0), ([0] * 80 + [NO_LABEL] * 10, 1)])
-def test_fewer_than_two_topics_are_refused(themed_documents, monkeypatch, topics, found):
+def test_fewer_than_two_topics_raise(themed_documents, monkeypatch, topics, found):
     monkeypatch.setattr(topics_module, "_fit", lambda *_, **__: SimpleNamespace(topics_=topics))
     with pytest.raises(AnnotationError, match=rf"in 90 documents, found {found}; lower min_topic_size \(now 5\)"):
         annotate_topics(themed_documents, embedding="tfidf")
@@ -163,9 +163,9 @@ def test_stop_words_are_those_of_the_documents_languages(themed_documents):
     pytest.importorskip("spacy")
     german = themed_documents.assign(text=themed_documents["text"].str.replace("ship", "Größe") + " und nicht aber" * 3)
     options = {"embedding": "tfidf", "stability_seeds": ()}
-    told = annotate_topics(german.assign(lang="de-AT"), **options)
-    assert told.annotation.provenance["language"] == "de"
-    words = " ".join(told.info["top_words"])
+    model = annotate_topics(german.assign(lang="de-AT"), **options)
+    assert model.annotation.provenance["language"] == "de"
+    words = " ".join(model.info["top_words"])
     assert "nicht" not in words
     assert "größe" in words
     with pytest.raises(AnnotationError, match="expected a language code such as en or de, got 'german!'"):

@@ -45,12 +45,12 @@ def test_tokens_that_stand_for_no_text_have_no_window(make_trace):
     np.testing.assert_array_equal(spread.codes[1:], window_of[1:] % 2)
 
 
-def test_what_cannot_be_cut_is_refused(make_trace):
+def test_what_cannot_be_cut_raises(make_trace):
     trace = make_trace(["the cat"])
     with pytest.raises(AnnotationError, match="expected windows of at least 1 token, got 0"):
         cut_windows(trace, 0)
     trace._tokens[["char_start", "char_end"]] = -1
-    with pytest.raises(AnnotationError, match="expected tokens with their place in the text"):
+    with pytest.raises(AnnotationError, match="expected tokens with their positions in the text"):
         cut_windows(trace, 4)
 
 

@@ -65,7 +65,7 @@ def test_texts_without_places(call, tmp_path):
     np.save(tmp_path / "a.npy", plant_routing().experts[0])
     (tmp_path / "documents.jsonl").write_text('{"id": "a", "text": "Some words."}')
     call("import", "vllm", tmp_path / "a.npy", "-o", tmp_path / "run", "--documents", tmp_path / "documents.jsonl")
-    expect_one_line(call("syntax", tmp_path / "run"), "expected tokens with their place in the text")
+    expect_one_line(call("syntax", tmp_path / "run"), "expected tokens with their positions in the text")
 
 
 def expect_one_line(result: tuple[int, str, str], pattern: str) -> None:

@@ -1,4 +1,4 @@
-"""The embedded default: what the checkpoints claim is checked against the weights that are shipped."""
+"""The demo: what the model cards state holds for the weights that are shipped."""
 
 import json
 import math
@@ -22,17 +22,17 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_card_tells_a_trained_model_with_live_layers(name):
+def test_the_model_card_describes_a_trained_model_that_uses_its_experts(name):
     folder = checkpoint_path(name)
-    told = json.loads((folder / "evaluation.json").read_text())["evaluation"]
-    assert told["is_causal"]
-    assert told["perplexity"] <= 0.25 * told["unigram_perplexity"]
-    for load, entropy in zip(told["load"], told["load_entropy"], strict=True):
+    evaluation = json.loads((folder / "evaluation.json").read_text())["evaluation"]
+    assert evaluation["is_causal"]
+    assert evaluation["perplexity"] <= 0.25 * evaluation["unigram_perplexity"]
+    for load, entropy in zip(evaluation["load"], evaluation["load_entropy"], strict=True):
         assert entropy == pytest.approx(-sum(p * math.log2(p) for p in load if p))
         assert entropy >= 0.6 * math.log2(8)
     card = (folder / "README.md").read_text()
-    assert f"| perplexity | {told['perplexity']:.1f} |" in card
-    assert f"| unigram perplexity on the same tokens | {told['unigram_perplexity']:.1f} |" in card
+    assert f"| perplexity | {evaluation['perplexity']:.1f} |" in card
+    assert f"| unigram perplexity on the same tokens | {evaluation['unigram_perplexity']:.1f} |" in card
     assert (folder / "model.safetensors").stat().st_size <= 12e6
     assert read_train_config(folder / "train.toml").model["routing_unit"] == name
 

@@ -1,6 +1,6 @@
-"""Labels for tokens or documents: parts of speech, topics, corpus columns.
+"""Labels of tokens or documents: parts of speech, topics, columns of the corpus, the user's own.
 
-Every public name is loaded on first use: a trace is measured without spaCy and BERTopic.
+Every public name is loaded on first use, so that a trace can be measured where spaCy and BERTopic are not installed.
 """
 
 from typing import TYPE_CHECKING

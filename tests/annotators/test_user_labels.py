@@ -23,6 +23,7 @@ def test_labels_of_documents(trace, tmp_path, suffix):
     else:
         frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
     year, source = read_labels(trace, path)
+    assert year.provenance == {"tool": "table", "file": path.name}
     assert (year.name, year.level, year.labels) == ("year", "document", ("1999", "2001"))
     assert year.codes.tolist() == [1, NO_LABEL, 0]
     assert (source.labels, source.codes.tolist()) == (("web",), [NO_LABEL, NO_LABEL, 0])
@@ -36,24 +37,68 @@ def test_labels_of_tokens(trace, tmp_path):
     assert len(kind.codes) == trace.num_tokens
 
 
-@pytest.mark.parametrize(
+def test_a_data_frame_gives_the_same_labels_as_its_file(trace, tmp_path):
+    documents = pd.DataFrame({"id": ["d2", "d0"], "year": [1999, 2001], "source": ["web", None]}, index=[7, 7])
+    tokens = pd.DataFrame({"token": [1, 0], "kind": pd.Categorical(["b", "a"])})
+    for frame in (documents, tokens):
+        frame.to_csv(tmp_path / "labels.csv", index=False)
+        before = frame.copy()
+        for own, read in zip(read_labels(trace, frame), read_labels(trace, tmp_path / "labels.csv"), strict=True):
+            assert (own.name, own.level, own.labels) == (read.name, read.level, read.labels)
+            np.testing.assert_array_equal(own.codes, read.codes)
+            assert own.provenance == {"tool": "table"}
+        pd.testing.assert_frame_equal(frame, before)
+
+
+PROBLEMS = pytest.mark.parametrize(
     ("columns", "problem"),
     [
         ({"name": ["a"]}, "expected a column id .* or a column token .*, got name"),
         ({"id": ["d0"], "token": [0]}, "or a column token .*, got both"),
         ({"id": ["d0"]}, "expected a column of labels beside id, got none"),
-        ({"id": ["d0", "d9"], "x": ["a", "b"]}, "1 of 2 ids are not in .*, the first is 'd9'"),
+        (
+            {"id": ["d0", "d9"], "x": ["a", "b"]},
+            "expected ids of documents in .*, 1 of 2 ids are unknown, the first is 'd9'",
+        ),
         ({"id": ["d0", "d0"], "x": ["a", "b"]}, "expected each id once, got 'd0' more than once"),
         ({"token": [0, 99], "x": ["a", "b"]}, r"expected tokens from 0 to \d+ as in .*, got 0 to 99"),
-        ({"token": ["one"], "x": ["a"]}, "expected CSV, got: "),
         ({"id": ["d0"], "x": [""]}, "expected labels in the column 'x', all are missing"),
-        ({"id": ["d0"], "a/b": ["c"]}, "a label set cannot be called 'a/b'"),
+        (
+            {"id": ["d0"], "a/b": ["c"]},
+            "expected names of label columns to consist of letters, .*, got 'a/b'; rename the column",
+        ),
     ],
 )
-def test_mistakes_are_named(trace, tmp_path, columns, problem):
+
+
+@PROBLEMS
+def test_errors_name_the_file_and_the_problem(trace, tmp_path, columns, problem):
     pd.DataFrame(columns).to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.raises(AnnotationError, match=problem):
+    with pytest.raises(AnnotationError, match=rf"labels\.csv: .*{problem}"):
         read_labels(trace, tmp_path / "labels.csv")
+
+
+@PROBLEMS
+def test_a_data_frame_is_checked_as_a_file_is(trace, columns, problem):
+    with pytest.raises(AnnotationError, match=f"^the data frame: .*{problem}"):
+        read_labels(trace, pd.DataFrame(columns))
+
+
+def test_tokens_must_be_integers(trace, tmp_path):
+    frame = pd.DataFrame({"token": ["one"], "x": ["a"]})
+    with pytest.raises(AnnotationError, match=r"expected integers in the column token, got (object|str)"):
+        read_labels(trace, frame)
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(AnnotationError, match="expected CSV, got: "):
+        read_labels(trace, tmp_path / "labels.csv")
+
+
+def test_columns_must_differ(trace):
+    frame = pd.DataFrame([["d0", "a", "b"]], columns=["id", "x", "x"])
+    with pytest.raises(AnnotationError, match="expected each column once, got 'x' more than once"):
+        read_labels(trace, frame)
+    with pytest.raises(AnnotationError, match=r"row numbers.*, got no columns"):
+        read_labels(trace, pd.DataFrame())
 
 
 def test_files_that_cannot_be_read(trace, tmp_path):
