@@ -94,7 +94,9 @@ def make_environment(folder: Path, requirements: Iterable[str]) -> Environment:
     (site / PROJECT["name"]).symlink_to(ROOT / "src" / PROJECT["name"])
     metadata = site / f"{PROJECT['name']}-{PROJECT['version']}.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {PROJECT['name']}\nVersion: {PROJECT['version']}\n")
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: {PROJECT['name']}\nVersion: {PROJECT['version']}\n"
+    )
     (folder / "home").mkdir()
     executable = Path(sysconfig.get_path("scripts", scheme="venv", vars=scheme)) / Path(sys.executable).name
     return Environment(executable, folder / "home", frozenset(names))

@@ -10,7 +10,6 @@ from packaging.utils import canonicalize_name
 
 from install.fresh import PROJECT, ROOT, close_requirements
 
-ANYWHERE = "dependencies"
 # Packages that a user is asked to install where they are needed: no extra brings them.
 ASKED_FOR = {"datasets": "a corpus hf://DATASET"}
 
@@ -61,6 +60,8 @@ def test_what_an_extra_brings(extras, brings, lacks):
     assert not lacks & names
 
 
-@pytest.mark.parametrize(("larger", "smaller"), [("all", "capture,syntax,topics,large"), ("demo", "all"), ("test", "demo")])
+@pytest.mark.parametrize(
+    ("larger", "smaller"), [("all", "capture,syntax,topics,large"), ("demo", "all"), ("test", "demo")]
+)
 def test_an_extra_brings_all_of_another(larger, smaller):
     assert set(close_requirements([f"specialize[{smaller}]"])) <= set(close_requirements([f"specialize[{larger}]"]))

@@ -1,12 +1,9 @@
 """The bare package: no torch, and yet what another tool recorded is imported, measured and reported."""
 
-import json
-from html.parser import HTMLParser
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from house.pages import strip_tags
 from install.fresh import make_environment
 from planted.dumps import LAYERS, NUM_EXPERTS, TOP_K, Planted, write_esft
 
@@ -72,26 +69,6 @@ def from_shell(laptop, dump, tmp_path_factory):
     return folder
 
 
-class Text(HTMLParser):
-    """The text of a page, without its scripts and styles."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.hidden = 0
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.hidden += tag in ("script", "style", "svg")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.hidden -= tag in ("script", "style", "svg")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden:
-            self.lines.append(data)
-
-
 def test_importing_is_instant_and_there_is_no_torch(laptop):
     laptop.run("-c", "import specialize, sys; assert 'torch' not in sys.modules")
     for module in ("torch", "transformers", "tokenizers", "spacy", "bertopic"):
@@ -102,7 +79,7 @@ def test_importing_is_instant_and_there_is_no_torch(laptop):
 def test_a_dump_is_imported_measured_and_reported(way, request):
     folder = request.getfixturevalue(way)
     page = (folder / "page" / "report.html").read_text(encoding="utf-8")
-    assert "letter" in " ".join(Text(page).lines)
+    assert "letter" in strip_tags(page)
     assert list((folder / "page" / "figures").glob("*.pdf"))
 
 
