@@ -1,11 +1,13 @@
 """A trace that an earlier version wrote is read as it was meant, for as long as its format is supported."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 
 import specialize
-from specialize.trace import validate_trace
+from specialize.trace import TraceWriter, validate_trace
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -26,3 +28,54 @@ def test_format_version_1():
     assert tokens["phase"].tolist() == ["prefill"] * 3 + ["generation"]
     spans = zip(tokens["document"], tokens["char_start"], tokens["char_end"], strict=True)
     assert [documents["text"][d][start:end] for d, start, end in spans] == ["Hé", " ", "there", "Bye"]
+
+
+def name_it_as_version_1_did(run: Path) -> dict:
+    """Copy the trace, its second router as the random router that version 1 called a shadow; return its manifest."""
+    shutil.copytree(GOLDEN / "trace-v1", run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["routers"][1]["routing"] = "shadow"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return manifest
+
+
+def test_a_random_router_of_version_1(tmp_path):
+    name_it_as_version_1_did(tmp_path / "run")
+    trace = specialize.open_trace(tmp_path / "run")
+    assert [(router.layer, router.routing) for router in trace.layers] == [(0, "learned")]
+    assert [(router.layer, router.routing) for router in trace.random_routers] == [(2, "random")]
+    np.testing.assert_array_equal(trace.experts(2, routing="random"), [[299], [299], [299], [7]])
+    assert trace.manifest["version"] == 2
+
+
+def test_an_unfinished_trace_of_version_1_is_resumed_as_one_of_version_2(tmp_path):
+    manifest = name_it_as_version_1_did(tmp_path / "run") | {"complete": False}
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    with TraceWriter(tmp_path / "run", settings=manifest["settings"], provenance={}) as writer:
+        assert writer.num_shards == 2
+        writer.finish()
+    stored = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert (stored["version"], stored["routers"][1]["routing"]) == (2, "random")
+    assert all(check.problem is None for check in validate_trace(tmp_path / "run"))
+
+
+def test_format_version_2():
+    trace = specialize.open_trace(GOLDEN / "trace-v2")
+    assert all(check.problem is None for check in validate_trace(trace.path))
+    assert trace.contents == ("weights", "logits", "norms", "predictions")
+    assert [(router.layer, router.routing) for router in (*trace.layers, *trace.random_routers)] == [
+        (1, "learned"),
+        (1, "random"),
+    ]
+    np.testing.assert_array_equal(trace.experts(1), [[2, 0], [1, -1], [0, 2]])
+    np.testing.assert_array_equal(trace.experts(1, routing="random"), [[0, 1], [2, 1], [1, 0]])
+    np.testing.assert_array_equal(trace.weights(1), [[0.75, 0.25], [1, 0], [0.625, 0.375]])
+    np.testing.assert_array_equal(trace.weights(1, routing="random"), [[0.5, 0.25], [0.75, 0.125], [0.375, 0.25]])
+    np.testing.assert_array_equal(trace.router_logits(1), [[1, -1, 2.5], [-0.5, 3, 0], [2, -4, 1.5]])
+    np.testing.assert_array_equal(trace.output_norms(1), [[4, 2], [8, 0], [1, 0.5]])
+    tokens = trace.tokens()
+    assert tokens["predicted_token_id"].tolist() == [9, 8, 7]
+    np.testing.assert_array_equal(tokens["next_token_loss"], [0.25, np.nan, np.nan])
+    documents = trace.documents()
+    assert documents[["id", "text"]].to_numpy().tolist() == [["a", "Grüße"], ["b", "x"]]
+    assert documents["kind"].fillna("").tolist() == ["y", ""]

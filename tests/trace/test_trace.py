@@ -68,7 +68,7 @@ def test_ids_take_one_byte_up_to_255_experts_and_two_beyond(tmp_path, shards):
     assert schema.field("experts.1").type == pa.list_(pa.uint16(), 4)
 
 
-def test_an_unfinished_trace_goes_on(tmp_path, shards):
+def test_an_unfinished_trace_is_resumed(tmp_path, shards):
     write(tmp_path / "run", shards[:1], finish=False, model="m")
     with pytest.raises(TraceError, match="interrupted"):
         specialize.open_trace(tmp_path / "run")
@@ -78,7 +78,7 @@ def test_an_unfinished_trace_goes_on(tmp_path, shards):
 
 def test_other_settings_are_named(tmp_path, shards):
     write(tmp_path / "run", shards, model="m", context=64)
-    with pytest.raises(TraceError, match=r"other settings \(context: 64 there, 32 now\): choose another folder"):
+    with pytest.raises(TraceError, match=r"other settings \(context: 64 there, 32 now\); choose another folder"):
         TraceWriter(tmp_path / "run", settings={"model": "m", "context": 32}, provenance={})
 
 
@@ -142,7 +142,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path, shards):
     [
         ("{", "expected JSON"),
         ("[]", "expected the manifest of a specialize-trace"),
-        ('{"format": "specialize-trace", "version": 99}', "expected format version 1, got 99"),
+        ('{"format": "specialize-trace", "version": 99}', "expected format version 1 or 2, got 99"),
     ],
 )
 def test_manifests_that_are_none(tmp_path, text, message):
@@ -191,6 +191,6 @@ def test_ids_take_hardly_more_than_their_bits(tmp_path):
 def test_contents_that_do_not_exist_are_refused(tmp_path):
     with (
         TraceWriter(tmp_path / "run", settings={}, provenance={}) as writer,
-        pytest.raises(TraceError, match=r"expected some of weights, logits, norms, predictions, got wieghts"),
+        pytest.raises(TraceError, match=r"expected any of weights, logits, norms, predictions, got wieghts"),
     ):
         writer.describe(contents=["wieghts"])

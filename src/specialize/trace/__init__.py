@@ -1,4 +1,4 @@
-"""The routing trace on disk: schema, writer, reader, validation."""
+"""The routing trace on disk: schema, writer, reader, validation; importers and export in its modules."""
 
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import NO_EXPERT, RouterSpec

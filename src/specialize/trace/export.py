@@ -1,17 +1,18 @@
-"""A trace as Parquet, for DuckDB, polars, pandas and data lakes; nothing of this package is needed to read it.
+"""A trace as Parquet files for DuckDB, polars, pandas and data lakes; reading them does not need this package.
 
-    documents.parquet   document, id, text, and a column for each label
-    tokens.parquet      token, document, sequence, position, token_id, text (the token's own), char_start, char_end,
-                        phase; and predicted_token_id and next_token_loss where the trace holds predictions
-    routing.parquet     token, layer, router, routing (learned or random), slot (rank, from 0), expert; and weight and
-                        norm where the trace holds them: a row for each slot of each token
+    documents.parquet   document, id, text, and a column per label
+    tokens.parquet      token, document, sequence, position, token_id, text (of the token), char_start, char_end,
+                        phase; and predicted_token_id and next_token_loss if the trace holds predictions
+    routing.parquet     one row per slot of each token: token, layer, router, routing (learned or random), slot (rank,
+                        from 0), expert; and weight and norm if the trace holds them
 
-``token`` and ``document`` are row numbers from 0. What is not known, and a slot without an expert, is null. A row
-group of routing.parquet holds one router's rows of one shard, so that a query of one layer reads that layer alone.
-Router logits are left out.
+``token`` and ``document`` are row numbers from 0. Unknown values and slots without an expert are null. A row group of
+routing.parquet holds the rows of one router in one shard, so that a query of one layer reads only that layer. Router
+logits are not exported.
 """
 
 from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,54 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from specialize.choices import ExportFormat, check_choice
 from specialize.errors import OutputError
+from specialize.events import SILENT, Progress, Reporter
 from specialize.trace.files import read_arrow
 from specialize.trace.folders import whole_folder
-from specialize.trace.reader import RoutingTrace
+from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import PHASES, UNKNOWN, RouterSpec, expert_dtype
 
 _SLOT_COLUMNS = {"weights": "weight", "norms": "norm"}
-_TELLS_UNKNOWN = ("token_id", "char_start", "char_end", "predicted_token_id")
+_MAY_BE_UNKNOWN = ("token_id", "char_start", "char_end", "predicted_token_id")
 
 
-def export_parquet(
-    trace: RoutingTrace, folder: Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+def export(
+    run: str | PathLike[str] | RoutingTrace,
+    folder: str | PathLike[str] | None = None,
+    *,
+    to: ExportFormat = "parquet",
+    reporter: Reporter = SILENT,
 ) -> Path:
-    """Write a trace as Parquet files, a shard at a time.
+    """Write a trace in a format that other tools read; the module's docstring lists the files and their columns.
+
+    Args:
+        run: a run folder, or an open trace.
+        folder: the folder to create, all of it or nothing; default: RUN/parquet.
+        to: the format.
+        reporter: is told the progress.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: the format is unknown, the folder is not empty or cannot be written.
+        TraceError: there is no complete trace in the run folder, or a file of it cannot be read.
+    """
+    check_choice("to", to, ExportFormat, error=OutputError)
+    trace = run if isinstance(run, RoutingTrace) else open_trace(run)
+    target = trace.path / to if folder is None else Path(folder)
+    with reporter.progress("exporting", "tokens") as update:
+        return export_parquet(trace, target, progress=update)
+
+
+def export_parquet(trace: RoutingTrace, folder: Path, *, progress: Progress | None = None) -> Path:
+    """Write a trace as Parquet files, one shard at a time.
 
     Args:
         trace: the trace.
-        folder: the folder to make; it is there whole, or not at all.
-        on_progress: called with (tokens done, tokens in all) after each shard.
+        folder: the folder to create, all of it or nothing.
+        progress: called with (tokens done, tokens in total) after each shard.
 
     Returns:
         The folder.
@@ -49,10 +79,10 @@ def export_parquet(
     try:
         with whole_folder(folder) as partial:
             _write_documents(trace, partial / "documents.parquet")
-            _write_shards(trace, partial, on_progress)
+            _write_shards(trace, partial, progress or (lambda done, total: None))
     except OSError as error:
         raise OutputError(
-            f"{folder}: could not be written ({error.strerror or error}); make room and try again"
+            f"{folder}: could not be written ({error.strerror or error}); free some space and try again"
         ) from error
     return folder
 
@@ -78,12 +108,12 @@ def _document_batches(trace: RoutingTrace) -> Iterator[pa.RecordBatch]:
             yield reader.get_batch(number)
 
 
-def _write_shards(trace: RoutingTrace, folder: Path, on_progress: Callable[[int, int], None]) -> None:
+def _write_shards(trace: RoutingTrace, folder: Path, progress: Callable[[int, int], None]) -> None:
     routers = [RouterSpec(**spec) for spec in trace.manifest["routers"]]
     schema = _routing_schema(trace)
     texts, first = _Texts(trace), 0
     token_writer = None
-    # token numbers rise by one every k rows and weights hardly repeat: dictionaries would only cost time
+    # no dictionaries where they do not pay: token numbers increase by one every k rows, weights hardly repeat
     with pq.ParquetWriter(
         folder / "routing.parquet",
         schema,
@@ -104,7 +134,7 @@ def _write_shards(trace: RoutingTrace, folder: Path, on_progress: Callable[[int,
                     table = _routing(path, index, router, trace.contents, schema, first)
                     routing_writer.write_table(table, row_group_size=max(1, table.num_rows))
                 first += shard["tokens"]
-                on_progress(first, trace.num_tokens)
+                progress(first, trace.num_tokens)
         finally:
             if token_writer is not None:
                 token_writer.close()
@@ -118,7 +148,7 @@ def _tokens(table: pa.Table, texts: "_Texts", first: int) -> pa.Table:
             result["phase"] = pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), list(PHASES))
             continue
         unknown = (
-            values == UNKNOWN if name in _TELLS_UNKNOWN else np.isnan(values) if values.dtype.kind == "f" else None
+            values == UNKNOWN if name in _MAY_BE_UNKNOWN else np.isnan(values) if values.dtype.kind == "f" else None
         )
         result[name] = pa.array(values, table.schema.field(name).type, mask=unknown)
         if name == "token_id":
@@ -139,7 +169,7 @@ def _routing_schema(trace: RoutingTrace) -> pa.Schema:
 def _routing(
     path: Path, index: int, router: RouterSpec, contents: tuple[str, ...], schema: pa.Schema, first: int
 ) -> pa.Table:
-    """A row for each slot of each token of one shard."""
+    """One row per slot of each token of a shard."""
     held = {
         name: column
         for name, column in _SLOT_COLUMNS.items()
@@ -176,7 +206,7 @@ def _constant(value: str, rows: int) -> pa.DictionaryArray:
 
 
 class _Texts:
-    """Cuts tokens out of the documents' texts, which it reads in order and forgets when they are behind."""
+    """Cuts the tokens' texts out of the documents, of which only those near the current token are in memory."""
 
     def __init__(self, trace: RoutingTrace) -> None:
         self._batches = (batch.column("text").to_pylist() for batch in _document_batches(trace))
@@ -186,7 +216,7 @@ class _Texts:
     def cut(
         self, document: NDArray[np.integer], start: NDArray[np.integer], end: NDArray[np.integer]
     ) -> list[str | None]:
-        """Text of each token, None where it or its place is not known; documents rise from call to call."""
+        """Return the text of each token, None if it is not known; documents must not decrease between calls."""
         self._move(int(document[0]), int(document[-1]))
         places = zip((document - self._first).tolist(), start.tolist(), end.tolist(), strict=True)
         return [self._cut(self._texts[row], begin, stop) for row, begin, stop in places]

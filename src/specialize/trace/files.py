@@ -1,4 +1,4 @@
-"""Arrow files that are whole or absent, and their checksums."""
+"""Arrow files, written atomically, and their checksums."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from specialize.trace.schema import IPC_OPTIONS
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
-    """Write record batches to a file that appears only when complete; return its SHA-256 (hexadecimal)."""
+    """Write record batches to a file that appears only when it is complete; return its SHA-256 (hexadecimal)."""
     with replacing(path) as partial:
         with partial.open("wb") as file, pa.ipc.new_file(file, schema, options=IPC_OPTIONS) as writer:
             for batch in batches:
@@ -21,7 +21,7 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 
 
 def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a file, or only some of its columns, through a memory map.
+    """Read a file, or some of its columns, through a memory map.
 
     Raises:
         TraceError: the file is missing or is not a whole Arrow file.
@@ -32,7 +32,7 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
             if columns is not None:
                 schema = pa.ipc.open_file(source).schema
                 included = [schema.get_field_index(name) for name in columns]
-            # one column gains nothing from Arrow's threads, and readers side by side would wait for them
+            # Arrow's threads do not speed up a single column, and parallel readers would compete for them
             options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=columns is None or len(columns) > 1)
             return pa.ipc.open_file(source, options=options).read_all()
     except FileNotFoundError as error:
@@ -42,6 +42,6 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file."""
+    """Return the SHA-256 (hexadecimal) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Folders that are whole or absent: what fails half-way leaves nothing behind."""
+"""Folders that are written completely or not at all."""
 
 import os
 import shutil
@@ -11,17 +11,17 @@ from specialize.errors import OutputError
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` to write to; on leaving it takes the name `path`.
+    """Yield an empty folder beside `path` to write to, and rename it to `path` at the end of the block.
 
-    When anything fails, what was written is removed and `path` is as it was before.
+    If the block fails, everything written is removed and `path` is left unchanged.
 
     Raises:
-        OutputError: `path` is a file or a folder that is not empty, or it cannot be made.
+        OutputError: `path` is a file or a non-empty folder, or it cannot be created.
     """
     path = path.absolute()
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         kind = "a file" if path.is_file() else "one that is not empty"
-        raise OutputError(f"{path}: expected a new or empty folder to write to, got {kind}; choose another with -o")
+        raise OutputError(f"{path}: expected a new or empty folder to write to, got {kind}; choose another folder")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         try:
@@ -38,4 +38,4 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _failed(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: could not be made ({error.strerror or error}); choose another folder with -o")
+    return OutputError(f"{path}: could not be created ({error.strerror or error}); choose another folder")

@@ -1,9 +1,10 @@
-"""Reading a trace: nothing is loaded before it is asked for, a layer at a time."""
+"""Reading a trace. Columns are loaded on demand, one layer at a time."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ from numpy.typing import NDArray
 
 from specialize.errors import TraceError
 from specialize.trace.files import read_arrow
-from specialize.trace.schema import CONTENTS, FORMAT, FORMAT_VERSION, NO_EXPERT, PHASES, RouterSpec, expert_dtype
+from specialize.trace.schema import (
+    CONTENTS,
+    FORMAT,
+    FORMAT_VERSION,
+    NO_EXPERT,
+    PHASES,
+    READABLE_VERSIONS,
+    RouterSpec,
+    expert_dtype,
+)
 
 
-def open_trace(run: str | Path) -> "RoutingTrace":
+def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
     """Open the routing trace of a run folder.
 
+    Args:
+        run: the run folder.
+
     Raises:
-        TraceError: there is no trace, it is not complete, or a newer version of specialize wrote it.
+        TraceError: there is no trace, it is incomplete, or a newer version of specialize wrote it.
     """
     return RoutingTrace(Path(run))
 
@@ -29,9 +42,11 @@ def open_trace(run: str | Path) -> "RoutingTrace":
 def read_manifest(run: Path, *, complete: bool = True) -> dict[str, Any]:
     """Read and check RUN/manifest.json.
 
+    A manifest of an earlier format version is returned in the form of the current one.
+
     Args:
         run: the run folder.
-        complete: refuse a trace that was not finished.
+        complete: whether an unfinished trace is an error.
 
     Raises:
         TraceError: as `open_trace`.
@@ -49,14 +64,22 @@ def read_manifest(run: Path, *, complete: bool = True) -> dict[str, Any]:
         raise TraceError(f"{path}: expected JSON, got {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise TraceError(f"{path}: expected the manifest of a {FORMAT}, got something else")
-    if manifest.get("version") != FORMAT_VERSION:
+    if manifest.get("version") not in READABLE_VERSIONS:
         raise TraceError(
-            f"{path}: expected format version {FORMAT_VERSION}, got {manifest.get('version')}: "
-            "read it with the version of specialize that wrote it"
+            f"{path}: expected format version {' or '.join(map(str, READABLE_VERSIONS))}, "
+            f"got {manifest.get('version')}; read it with the version of specialize that wrote it"
         )
     if complete and not manifest["complete"]:
-        raise TraceError(f"{run}: the trace was interrupted; run its `specialize trace` command again to go on")
-    return manifest
+        raise TraceError(f"{run}: the trace was interrupted; repeat the same trace to resume it")
+    return _upgrade(manifest)
+
+
+def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of any readable version as one of the current version."""
+    routers = [
+        router | ({"routing": "random"} if router.get("routing") == "shadow" else {}) for router in manifest["routers"]
+    ]
+    return manifest | {"version": FORMAT_VERSION, "routers": routers}
 
 
 class RoutingTrace:
@@ -66,8 +89,8 @@ class RoutingTrace:
         path: the run folder.
         manifest: contents of manifest.json.
         layers: the model's own routers, in layer order.
-        random_routers: the random routers that were run beside them, in layer order; empty when there were none.
-        contents: what the trace holds beside the experts: some of weights, logits, norms, predictions.
+        random_routers: the random routers (controls) recorded beside them, in layer order; may be empty.
+        contents: what the trace holds besides the experts: any of weights, logits, norms, predictions.
     """
 
     def __init__(self, run: Path) -> None:
@@ -93,71 +116,74 @@ class RoutingTrace:
 
     @property
     def text_digest(self) -> str:
-        """SHA-256 (hexadecimal) of documents and tokens, whatever their routing: annotations belong to it."""
+        """SHA-256 (hexadecimal) of documents and tokens, not of their routing; annotations are matched by it."""
         tokens = [shard["files"][f"tokens-{number:05d}.arrow"] for number, shard in enumerate(self.manifest["shards"])]
         return hashlib.sha256("\n".join([self.manifest["documents"]["sha256"], *tokens]).encode()).hexdigest()
 
     def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
-        """Chosen experts of a layer (its number, or its module's name), int16 [tokens, k], in rank order.
+        """Return the chosen experts of a layer, int16 [tokens, k], in rank order.
 
         NO_EXPERT (-1) marks a slot without an expert: dropped for capacity, or skipped.
 
         Args:
-            layer: number of the layer, or name of its experts module.
-            routing: learned, the model's own; or control, the random router beside it.
+            layer: number of the layer, or path of its experts module.
+            routing: ``learned``, the model's own router, or ``random``, the random router run beside it.
+
+        Raises:
+            TraceError: the trace has no such router, or a shard cannot be read.
         """
         index = self._index(layer, routing)
         router = self._routers[index]
         experts = np.concatenate(self._chunks("experts", index, router.top_k), dtype=np.int16, casting="unsafe")
         absent = np.iinfo(expert_dtype(router.num_experts)).max
-        if absent < 2**15 and experts.max(initial=0) == absent:  # of two bytes, it has become -1 already
+        if absent < 2**15 and experts.max(initial=0) == absent:  # the sentinel of uint16 is -1 as int16 already
             experts[experts == absent] = NO_EXPERT
         return experts
 
     def stored_experts(self, layer: int | str, *, routing: str = "learned") -> Iterator[NDArray[Any]]:
-        """Yield the chosen experts of a layer as they are stored, a shard at a time: arrays [tokens, k].
+        """Yield the chosen experts of a layer as stored, arrays [tokens, k] of one shard after the other.
 
-        Slots without an expert hold the largest number of the type, uint8 or uint16.
+        Slots without an expert hold the largest value of the type, uint8 or uint16.
 
         Args:
-            layer: number of the layer, or name of its experts module.
-            routing: learned or random.
+            layer: number of the layer, or path of its experts module.
+            routing: ``learned`` or ``random``.
         """
         index = self._index(layer, routing)
         for path in self._paths("routing"):
             yield from _split(read_arrow(path, [f"experts.{index}"]).column(0), self._routers[index].top_k)
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
-        """Gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
+        """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
         return self._half("weights", layer, routing)
 
     def router_logits(self, layer: int | str) -> NDArray[np.float32]:
-        """Router logits before the score function, float32 [tokens, E]; stored in half precision."""
+        """Return the router logits before the score function, float32 [tokens, E]; stored in half precision."""
         return self._half("logits", layer)
 
     def output_norms(self, layer: int | str) -> NDArray[np.float32]:
-        """Euclidean norm of what each chosen expert adds, gate weight included, float32 [tokens, k]."""
+        """Return the Euclidean norm of each chosen expert's weighted output, float32 [tokens, k]."""
         return self._half("norms", layer)
 
     def _half(self, name: str, layer: int | str, routing: str = "learned") -> NDArray[np.float32]:
         if name not in self.contents:
             has = ", ".join(self.contents) or "experts alone"
-            raise TraceError(f"{self.path}: expected {CONTENTS[name]}; the trace holds {has}")
+            raise TraceError(f"{self.path}: expected {CONTENTS[name]}; the trace holds {has}; record {name} with it")
         index = self._index(layer, routing)
         router = self._routers[index]
         width = router.num_experts if name == "logits" else router.top_k
         return np.concatenate(self._chunks(name, index, width), dtype=np.float32)
 
     def tokens(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """One row a token.
-
-        Args:
-            columns: those to read; all unless given.
+        """Return a frame with one row per token.
 
         Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code
-        points into the document's text, end exclusive) and phase (prefill or generation); where the trace holds
-        predictions also predicted_token_id and next_token_loss (nats, NaN without a next token). Tokens of a
-        document are together and in reading order.
+        points in the document's text, end exclusive) and phase (prefill or generation); where the trace holds
+        predictions also predicted_token_id and next_token_loss (nats, NaN without a next token). A token id or
+        a character position that is not known is -1. Tokens of a document are contiguous and in reading order.
+
+        Args:
+            columns: the columns to read; default: all.
         """
         frame: pd.DataFrame = self._table("tokens", None if columns is None else list(columns)).to_pandas()
         if "phase" in frame:
@@ -165,7 +191,7 @@ class RoutingTrace:
         return frame
 
     def documents(self) -> pd.DataFrame:
-        """One row a document: id, text, and a string column for each label of the corpus."""
+        """Return a frame with one row per document: id, text, and a string column for each label of the corpus."""
         return self._documents.to_pandas()
 
     @cached_property
@@ -180,9 +206,10 @@ class RoutingTrace:
             return found[0][0]
         if found:
             names = ", ".join(name for _, name in found)
-            raise TraceError(f"layer {layer} has {len(found)} routers: ask by name, one of {names}")
+            raise TraceError(f"layer {layer} has {len(found)} routers; name one of {names}")
         if not routers:
-            raise TraceError(f"{self.path}: the trace has no {routing} routing")
+            held = ", ".join(sorted({router.routing for router in self._routers})) or "none"
+            raise TraceError(f"{self.path}: expected {routing} routing; the trace has {held}")
         known = ", ".join(str(router.layer) for _, router in routers)
         raise TraceError(f"no router in layer {layer!r}; the trace has layers {known}")
 
@@ -194,7 +221,7 @@ class RoutingTrace:
         return pa.concat_tables(read_arrow(path, columns) for path in self._paths(kind))
 
     def _chunks(self, name: str, index: int, width: int) -> list[NDArray[Any]]:
-        """Read a column of the routing as arrays [tokens, width], one a stored chunk; one at least."""
+        """Read a routing column as arrays [tokens, width], one per stored chunk and at least one."""
         column = self._table("routing", [f"{name}.{index}"]).column(0)
         return list(_split(column, width)) or list(_split(pa.chunked_array([column.combine_chunks()]), width))
 

@@ -1,12 +1,12 @@
-"""The trace on disk: names, versions and Arrow types.
+"""The trace on disk: file names, format versions and Arrow types.
 
     RUN/manifest.json                format name and version, routers, provenance, shards with checksums
-    RUN/trace/documents.arrow        id, text, and one column for each label
+    RUN/trace/documents.arrow        id, text, and one column per label
     RUN/trace/tokens-NNNNN.arrow     document, sequence, position, token_id, char_start, char_end, phase
     RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k]
 
-All files are Arrow IPC with zstd compression. Rows are tokens in document order, then sequence, then position.
-What a trace holds beside the experts is listed under ``contents`` in its manifest: see `CONTENTS`.
+All files are Arrow IPC with zstd compression. Rows are tokens, ordered by document, sequence and position.
+The manifest lists under ``contents`` what the trace holds besides the experts, see `CONTENTS`.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,20 +17,21 @@ import numpy as np
 import pyarrow as pa
 
 FORMAT = "specialize-trace"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # in version 1 a random router was called "shadow"; everything else is the same
+READABLE_VERSIONS = (1, 2)
 PHASES = ("prefill", "generation")
 CONTENTS = {
     "weights": "gate weights of the chosen experts",
     "logits": "router logits of all experts, before the score function",
-    "norms": "Euclidean norm of what each chosen expert adds, its gate weight included",
-    "predictions": "most likely next token of each token, and the loss of the true one",
+    "norms": "Euclidean norms of the chosen experts' weighted outputs",
+    "predictions": "most likely next token of each token, and the loss of the actual one",
 }
 NO_EXPERT = -1  # as read; on disk the largest value of the unsigned type
 
 TOKEN_SCHEMA = pa.schema(
     [
         ("document", pa.int32()),  # row of documents.arrow
-        ("sequence", pa.int32()),  # running number of the window that went through the model
+        ("sequence", pa.int32()),  # running number of the sequence (window) that the model read
         ("position", pa.int32()),  # position in that sequence, special tokens included
         ("token_id", pa.int32()),
         ("char_start", pa.int32()),  # code points into the document's text
@@ -40,9 +41,9 @@ TOKEN_SCHEMA = pa.schema(
 )
 PREDICTION_FIELDS = (
     pa.field("predicted_token_id", pa.int32()),  # most likely next token
-    pa.field("next_token_loss", pa.float32()),  # cross-entropy of the true next token, nats; NaN without one
+    pa.field("next_token_loss", pa.float32()),  # cross-entropy of the actual next token, nats; NaN without one
 )
-UNKNOWN = -1  # a token id or a character position that an imported trace does not tell
+UNKNOWN = -1  # a token id or a character position that is not known
 IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -53,15 +54,15 @@ class RouterSpec:
     Attributes:
         layer: the layer's number, as the model numbers it.
         name: path of the experts module in the model, unique.
-        num_experts: E, the experts that can be chosen; shared experts are not routed and not counted.
-        top_k: k, the slots of a token.
+        num_experts: E, the experts to choose from; shared experts are not routed and not counted.
+        top_k: k, the number of slots of a token.
         score_function: how router logits become gate weights: softmax, sigmoid, … or unknown.
         normalized: whether a token's gate weights sum to one.
-        static: whether the choice is a function of the token id alone (hash routing).
-        unit: what is routed: every token by itself, or a whole sequence.
-        routing: the model's own, called learned however it came about, or a random router (control) that
-            was run beside it on the same hidden states.
-        stack: the side of an encoder-decoder model; decoder for all others.
+        static: whether the choice depends on the token id alone (hash routing).
+        unit: what is routed: each token, or a whole sequence.
+        routing: ``learned`` for the model's own router, whether or not it was trained; ``random`` for a random
+            router (control) that was run beside it on the same hidden states.
+        stack: the side of an encoder-decoder model; ``decoder`` for all other models.
         identity_experts: how many of the E experts, the last ones, return their input unchanged.
         found_by: how the router was found.
     """
@@ -85,17 +86,17 @@ class RouterSpec:
 
 
 def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
-    """Smallest unsigned type that holds every expert id and the sentinel."""
+    """Return the smallest unsigned type that holds every expert id and the sentinel."""
     return np.dtype(np.uint8 if num_experts <= 255 else np.uint16)
 
 
 def token_schema(contents: Collection[str]) -> pa.Schema:
-    """Arrow schema of a token shard."""
+    """Return the Arrow schema of a token shard."""
     return pa.schema([*TOKEN_SCHEMA, *(PREDICTION_FIELDS if "predictions" in contents else ())])
 
 
 def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
-    """Arrow schema of a routing shard: the columns of each router, in the manifest's order.
+    """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order.
 
     A random router has experts and weights only.
     """

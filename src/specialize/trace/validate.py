@@ -1,6 +1,7 @@
-"""Checking a trace against its manifest: presence, checksums, counts."""
+"""Checking the files of a trace against its manifest: presence, checksums, row counts."""
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,13 +13,13 @@ from specialize.trace.reader import read_manifest
 
 @dataclass(frozen=True)
 class Check:
-    """One file that was checked.
+    """The result of checking one file.
 
     Attributes:
         file: path in the run folder.
-        problem: what is wrong with it; None when nothing is.
-        rows: rows that it holds, 0 when it cannot be read.
-        shard: number of the shard that it belongs to; None for the documents and the manifest.
+        problem: what is wrong with the file; None if nothing is.
+        rows: number of rows, 0 if the file cannot be read.
+        shard: number of the shard that the file belongs to; None for the documents and the manifest.
     """
 
     file: str
@@ -27,16 +28,24 @@ class Check:
     shard: int | None = None
 
 
-def validate_trace(run: Path) -> list[Check]:
+def validate_trace(run: str | PathLike[str]) -> list[Check]:
     """Check every file of a trace, complete or not.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        One check per file: the documents, then the token and routing files shard by shard. An interrupted trace
+        adds one for the manifest.
 
     Raises:
         TraceError: there is no trace in the folder.
     """
+    run = Path(run)
     manifest = read_manifest(run, complete=False)
     checks = []
     if not manifest["complete"]:
-        checks.append(Check("manifest.json", "the trace was interrupted: run its `specialize trace` command again", 0))
+        checks.append(Check("manifest.json", "the trace was interrupted: repeat the same trace to resume it", 0))
     if "documents" in manifest:
         documents = manifest["documents"]
         checks.append(_check(run, "documents.arrow", documents["sha256"], documents["count"]))
@@ -51,7 +60,7 @@ def _check(run: Path, name: str, checksum: str, rows: int, shard: int | None = N
     if not path.exists():
         return Check(file, "missing", 0, shard)
     if sha256_of(path) != checksum:
-        return Check(file, "damaged: its checksum is not the manifest's", 0, shard)
+        return Check(file, "damaged: its checksum differs from the manifest's", 0, shard)
     try:
         table: pa.Table = read_arrow(path)
     except TraceError as error:

@@ -1,6 +1,7 @@
-"""Writing a trace: shard by shard, each whole or absent, so that a run that was killed goes on."""
+"""Writing a trace shard by shard, each of them atomically, so that an interrupted run can be resumed."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,10 +33,10 @@ class Shard:
     """Consecutive tokens and their routing.
 
     Attributes:
-        tokens: a column of [tokens] for each field of the token schema.
-        routing: for each router its columns: experts, int [tokens, k], NO_EXPERT where a slot has none; and, where
-            the trace holds them, weights [tokens, k], logits [tokens, E] and norms [tokens, k].
-        facts: what the manifest tells of this shard beside its size and checksums.
+        tokens: a column [tokens] for each field of the token schema.
+        routing: the columns of each router: experts, int [tokens, k], NO_EXPERT in a slot without one; and, if the
+            trace holds them, weights [tokens, k], logits [tokens, E] and norms [tokens, k].
+        facts: further entries of the shard in the manifest, besides its size and checksums.
     """
 
     tokens: Mapping[str, NDArray[Any]]
@@ -46,16 +47,16 @@ class Shard:
 class TraceWriter:
     """Writes the trace of one run folder; use as a context manager.
 
-    Opening a folder that holds an unfinished trace of the same settings goes on with it: `num_shards` says
-    how many shards are there already.
+    An unfinished trace with the same settings is resumed: `num_shards` is the number of shards already written.
 
     Args:
-        run: the run folder; made when missing.
-        settings: everything that decides what the trace holds. A folder of other settings is refused.
-        provenance: what else the manifest tells (command, versions).
+        run: the run folder; created if missing.
+        settings: everything that determines the contents of the trace, JSON-serialisable.
+        provenance: further entries of the manifest (command, versions).
 
     Raises:
-        TraceError: the folder holds something else, or another process is writing to it.
+        TraceError: the folder holds something else or a trace with other settings, or another process is writing
+            to it.
     """
 
     def __init__(self, run: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
@@ -67,18 +68,8 @@ class TraceWriter:
         self.manifest = self._read_or_begin()
 
     def _read_or_begin(self) -> dict[str, Any]:
-        if self.run.is_file():
-            raise TraceError(f"{self.run}: expected a folder to write the run to, got a file; choose another with -o")
-        if (self.run / "manifest.json").exists():
-            manifest = read_manifest(self.run, complete=False)
-            self._refuse_other_settings(manifest)
-            return manifest
-        ours = {"trace", ".lock", *(path.name for path in self._left_by_a_kill())}
-        folders = [folder for folder in (self.run, self.folder) if folder.exists()]
-        foreign = [path for folder in folders for path in folder.iterdir() if path.name not in ours]
-        if foreign:
-            raise TraceError(f"{self.run} is not empty and holds no trace: choose another folder with -o")
-        return {
+        manifest = read_unfinished(self.run, self._settings)
+        return manifest or {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "complete": False,
@@ -90,32 +81,24 @@ class TraceWriter:
             "shards": [],
         }
 
-    def _refuse_other_settings(self, manifest: Mapping[str, Any]) -> None:
-        if manifest["settings_digest"] == digest_of(self._settings):
-            return
-        before, now = manifest["settings"], self._settings
-        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        details = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed)
-        raise TraceError(f"{self.run} holds a trace of other settings ({details}): choose another folder with -o")
-
     def __enter__(self) -> "TraceWriter":
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: could not be made ({error.strerror or error}); choose another folder with -o"
+                f"{self.folder}: could not be created ({error.strerror or error}); choose another folder"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.manifest = self._read_or_begin()  # another process may have written since it was first read
-            for path in self._left_by_a_kill():
+            for path in _partial_files(self.run):
                 path.unlink()
             write_json(self.run / "manifest.json", self.manifest)
         except BlockingIOError:
             self._unlock()
             raise TraceError(
-                f"{self.run}: another process is writing this trace; wait for it or choose another folder"
+                f"{self.run}: another process is writing this trace; wait for it to finish or choose another folder"
             ) from None
         except BaseException:
             self._unlock()
@@ -127,9 +110,6 @@ class TraceWriter:
     ) -> None:
         self._unlock()
 
-    def _left_by_a_kill(self) -> list[Path]:
-        return [path for folder in (self.run, self.folder) for path in folder.glob(".*.partial")]
-
     def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)  # closing releases the lock
@@ -137,17 +117,17 @@ class TraceWriter:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the whole trace is there."""
+        """Whether the trace is complete."""
         return bool(self.manifest["complete"])
 
     @property
     def num_shards(self) -> int:
-        """How many shards are written."""
+        """Number of shards written."""
         return len(self.manifest["shards"])
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens the written shards hold."""
+        """Number of tokens in the written shards."""
         return sum(shard["tokens"] for shard in self.manifest["shards"])
 
     def has_documents(self) -> bool:
@@ -155,7 +135,7 @@ class TraceWriter:
         return "documents" in self.manifest
 
     def write_documents(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        """Write documents.arrow: columns id, text and the labels, all strings."""
+        """Write documents.arrow: the columns id, text and the labels, all of them strings."""
         count = 0
 
         def counted() -> Iterable[pa.RecordBatch]:
@@ -168,17 +148,19 @@ class TraceWriter:
         self.manifest["documents"] = {"count": count, "sha256": checksum}
 
     def describe(self, **facts: Any) -> None:
-        """Add facts to the manifest (corpus digest, routers, contents: a list of keys of CONTENTS) and write it."""
+        """Add entries (routers, corpus; contents, a list of keys of CONTENTS) to the manifest and write it."""
         unknown = set(facts.get("contents", ())) - set(CONTENTS)
         if unknown:
-            raise TraceError(f"contents: expected some of {', '.join(CONTENTS)}, got {', '.join(sorted(unknown))}")
+            raise TraceError(f"contents: expected any of {', '.join(CONTENTS)}, got {', '.join(sorted(unknown))}")
         self.manifest |= facts
         write_json(self.run / "manifest.json", self.manifest)
 
     def write_shard(self, shard: Shard, *, number: int | None = None) -> None:
-        """Write the next shard, or another version of one that is there already, and enter it in the manifest.
+        """Write a shard and add it to the manifest; it is stored durably when this returns.
 
-        It is there for good when this returns.
+        Args:
+            shard: the tokens and their routing.
+            number: of the shard to replace; default: the next one.
         """
         number = self.num_shards if number is None else number
         routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
@@ -199,13 +181,50 @@ class TraceWriter:
         self.describe(complete=True)
 
 
+def read_unfinished(run: Path, settings: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any] | None:
+    """Return the manifest of the trace in a run folder, complete or not; None if there is no trace yet.
+
+    Args:
+        run: the run folder.
+        settings: those that a trace in the folder must have.
+        partial: whether `settings` holds only some of them.
+
+    Raises:
+        TraceError: the folder holds something else, or a trace with other settings.
+    """
+    if run.is_file():
+        raise TraceError(f"{run}: expected a folder to write the run to, got a file; choose another folder")
+    if (run / "manifest.json").exists():
+        manifest = read_manifest(run, complete=False)
+        before, now = manifest["settings"], json.loads(json.dumps(dict(settings)))  # lists for tuples, as stored
+        keys = {*now} if partial else {*before, *now}
+        changed = sorted(key for key in keys if before.get(key) != now.get(key))
+        if changed:
+            details = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed)
+            raise TraceError(f"{run} holds a trace with other settings ({details}); choose another folder")
+        return manifest
+    ours = {"trace", ".lock", *(path.name for path in _partial_files(run))}
+    folders = [folder for folder in (run, run / "trace") if folder.exists()]
+    if any(path.name not in ours for folder in folders for path in folder.iterdir()):
+        raise TraceError(
+            f"{run}: expected an empty folder or one with a trace, got one that is not empty and holds no trace; "
+            "choose another folder"
+        )
+    return None
+
+
+def _partial_files(run: Path) -> list[Path]:
+    """Files that an interrupted process left half-written."""
+    return [path for folder in (run, run / "trace") for path in folder.glob(".*.partial")]
+
+
 def _routing_batch(routers: Sequence[RouterSpec], contents: Sequence[str], shard: Shard) -> pa.RecordBatch:
     schema = routing_schema(routers, contents)
     columns = []
     for column in schema:
         name, index = column.name.split(".")
         values = shard.routing[int(index)][name]
-        # NO_EXPERT wraps round to the largest value of the unsigned type, which is the sentinel on disk
+        # NO_EXPERT wraps around to the largest value of the unsigned type, the sentinel on disk
         dtype = expert_dtype(routers[int(index)].num_experts) if name == "experts" else np.float16
         columns.append(
             pa.FixedSizeListArray.from_arrays(

@@ -10,10 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import specialize.trace.imports.run as run_module
+from listening import Listener
 from planted.dumps import LAYERS, LENGTHS, NUM_EXPERTS, TOP_K, Planted, write_esft
 from specialize.errors import CorpusError, OutputError, TraceError
 from specialize.trace import NO_EXPERT, open_trace, validate_trace
-from specialize.trace.imports import FORMATS, ImportOptions, import_trace
+from specialize.trace.imports import FORMATS, import_trace
 
 
 def check(trace, planted: Planted, *, layers=range(LAYERS), weights=False) -> None:
@@ -33,17 +34,17 @@ def check(trace, planted: Planted, *, layers=range(LAYERS), weights=False) -> No
 
 
 def test_esft(tmp_path, planted):
-    notes = []
+    listener = Listener()
     folder = write_esft(tmp_path / "dump", planted)
-    trace = import_trace("esft", folder, tmp_path / "run", on_note=notes.append)
+    trace = import_trace("esft", folder, tmp_path / "run", reporter=listener)
     check(trace, planted, layers=(9, 10, 11), weights=True)
-    assert [note.split(",")[0] for note in notes] == [f"k = {TOP_K}", f"{NUM_EXPERTS} experts"]
+    assert [note.split(",")[0] for note in listener.notes] == [f"k = {TOP_K}", f"{NUM_EXPERTS} experts"]
+    assert {step[:2] for step in listener.steps} == {("importing", "MB")}
+    assert [step.done <= step.total == 1 for step in listener.steps] == [True] * 6  # three samples, read twice
     assert (trace.manifest["top_k_inferred"], trace.manifest["num_experts_inferred"]) == (True, True)
     assert (trace.tokens()[["token_id", "char_start", "char_end"]] == -1).all(axis=None)
     assert trace.documents()["text"].isna().all()
-    some = import_trace(
-        "esft", folder, tmp_path / "some", options=ImportOptions(layers=(11, 9), num_experts=NUM_EXPERTS)
-    )
+    some = import_trace("esft", folder, tmp_path / "some", layers=(11, 9), num_experts=NUM_EXPERTS)
     assert "num_experts_inferred" not in some.manifest
     np.testing.assert_array_equal(some.experts(9), trace.experts(9))
     assert [router.layer for router in some.layers] == [11, 9]
@@ -110,10 +111,10 @@ def test_dense_layers_are_noticed_and_can_be_left_out(tmp_path, planted):
     whole = np.concatenate([np.zeros_like(experts[:, :1]), experts], axis=1)
     np.save(tmp_path / "a.npy", whole)
     with pytest.raises(
-        TraceError, match=r"token 0, layer 0: expected 2 different experts, got expert 0 twice.*--layers"
+        TraceError, match=r"token 0, layer 0: expected 2 different experts, got expert 0 twice.*`layers`"
     ):
         import_trace("vllm", tmp_path / "a.npy", tmp_path / "run")
-    trace = import_trace("vllm", tmp_path / "a.npy", tmp_path / "run", options=ImportOptions(layers=(1, 2, 3)))
+    trace = import_trace("vllm", tmp_path / "a.npy", tmp_path / "run", layers=(1, 2, 3))
     np.testing.assert_array_equal(trace.experts(3), experts[:, 2])
 
 
@@ -127,8 +128,7 @@ def test_sglang(tmp_path, planted):
     choices = [{"sgl_ext": {"routed_experts": each}} for each in (second, third)]
     lines = [{"text": "x", "meta_info": {"id": "one", "routed_experts": first}}, {"id": "two", "choices": choices}]
     path.write_text("\n".join(map(json.dumps, lines)))
-    options = ImportOptions(num_layers=LAYERS, top_k=TOP_K)
-    trace = import_trace("sglang", path, tmp_path / "run", options=options)
+    trace = import_trace("sglang", path, tmp_path / "run", num_layers=LAYERS, top_k=TOP_K)
     check(trace, planted)
     assert trace.documents()["id"].tolist() == ["one", "two:0", "two:1"]
 
@@ -172,7 +172,7 @@ def test_arrays(tmp_path, planted, kind, monkeypatch):
     monkeypatch.setattr("specialize.trace.imports.arrays._PARQUET_ROWS", 3)
     planted.experts[2][1, 1, 1] = NO_EXPERT
     path = write_arrays(tmp_path, array_layout(planted), kind)
-    trace = import_trace("arrays", path, tmp_path / "run", options=ImportOptions(num_experts=NUM_EXPERTS))
+    trace = import_trace("arrays", path, tmp_path / "run", num_experts=NUM_EXPERTS)
     planted.weights[2][1, 1, 1] = 0
     check(trace, planted, layers=(4, 6, 8), weights=True)
     assert [shard["tokens"] for shard in trace.manifest["shards"]] == [4, 4, 2]
@@ -186,20 +186,19 @@ def test_documents_by_row_and_by_id(tmp_path, planted):
     layout = array_layout(planted)
     layout["document"] = np.array([3, 0, 1])[planted.document]
     np.savez(tmp_path / "a.npz", **layout)
-    notes = []
-    options = ImportOptions(documents=table)
-    trace = import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", options=options, on_note=notes.append)
+    listener = Listener()
+    trace = import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", documents=table, reporter=listener)
     assert trace.documents().to_dict("list") == {
         "id": ["d", "a", "b"],
         "text": ["text of d", "text of a", "text of b"],
         "kind": ["D", "A", "B"],
     }
     assert trace.manifest["corpus"]["labels"] == ["kind"]
-    assert notes == [f"1 documents of {table} have no tokens and are left out"]
+    assert listener.notes == [f"1 documents of {table} have no tokens and are left out"]
     (tmp_path / "v").mkdir()
     for name, experts in zip("cab", planted.experts, strict=True):
         np.save(tmp_path / "v" / f"{name}.npy", experts)
-    trace = import_trace("vllm", tmp_path / "v", tmp_path / "by-id", options=options)
+    trace = import_trace("vllm", tmp_path / "v", tmp_path / "by-id", documents=str(table))
     assert trace.documents()["text"].tolist() == ["text of a", "text of b", "text of c"]
     np.testing.assert_array_equal(trace.experts(0)[: LENGTHS[1]], planted.experts[1][:, 0])
 
@@ -209,10 +208,10 @@ def test_documents_that_do_not_fit(tmp_path, planted):
     table.write_text('{"text": "one"}\n{"text": "two"}\n')
     np.savez(tmp_path / "a.npz", **array_layout(planted))
     with pytest.raises(TraceError, match=r"document 2 is not among the 2 rows of .*d\.jsonl"):
-        import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", options=ImportOptions(documents=table))
+        import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", documents=table)
     table.write_text('{"text": "one"}\n{"text": " "}\n{"text": "two"}\n')
     with pytest.raises(CorpusError, match="1 are empty"):
-        import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", options=ImportOptions(documents=table))
+        import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", documents=table)
     assert not (tmp_path / "run").exists()
 
 
@@ -272,19 +271,18 @@ def twice(folder, planted):
         (cut_line, r"weights_10\.txt, line 2: expected expert ids, two tabs and gate weights, got 1"),
         (drop_weight, r"weights_10\.txt, line 3: expected a gate weight for each expert id, got 8 ids, 7 weights"),
         (drop_line, r"weights_11\.txt, line 3: expected expert ids, two tabs"),
-        (spell, r"weights_9\.txt, line 1: expected whole numbers joined by tabs"),
+        (spell, r"weights_9\.txt, line 1: expected integers separated by tabs"),
         (not_a_number, r"line 3, token 3, layer 10: expected a finite gate weight within half precision, got nan"),
         (large_id, r"line 3, token 1, layer 11: expected an expert id from 0 to 6, got 99"),
         (twice, r"line 3, token 1, layer 11: expected 2 different experts, got expert 3 twice"),
-        (lambda folder, _: folder.mkdir(), r"expected a folder with ESFT's dumps"),
+        (lambda folder, _: folder.mkdir(), r"expected a folder with ESFT dumps"),
         (lambda folder, _: None, r"found no such file or folder"),
     ],
 )
 def test_a_harmed_dump_is_one_line_and_leaves_nothing(tmp_path, planted, harm, message):
     harm(tmp_path / "dump", planted)
-    options = ImportOptions(num_experts=NUM_EXPERTS, top_k=TOP_K)
     with pytest.raises(TraceError, match=message) as caught:
-        import_trace("esft", tmp_path / "dump", tmp_path / "run", options=options)
+        import_trace("esft", tmp_path / "dump", tmp_path / "run", num_experts=NUM_EXPERTS, top_k=TOP_K)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir() if path.name != "dump"] == []
 
@@ -297,7 +295,7 @@ GOOD = {"input_ids": [1, 2], "predicted_token_ids": [1, 2], "exp_ids": [[[0, 1],
     [
         (json.dumps(GOOD)[:-9], r"line 2: expected one JSON object"),
         ({**GOOD, "input_ids": [1]}, r"line 2: expected input_ids for the 2 tokens of exp_ids, got 1"),
-        ({**GOOD, "input_ids": [1, None]}, r"expected whole numbers in input_ids, got null"),
+        ({**GOOD, "input_ids": [1, None]}, r"expected integers in input_ids, got null"),
         ({**GOOD, "exp_ids": [[[0, 1], [1, 0]], [[0, 1]]]}, r"line 2, token 1: expected exp_ids .* number of k"),
         ({**GOOD, "exp_ids": [[[0, 1], [1, 0]], [[0, 1], [1]]]}, r"line 2, token 1: .* number of layers"),
         ({**GOOD, "exp_ids": [[[0, 1.5], [1, 0]]] * 2}, r"line 2: expected one JSON object"),
@@ -319,7 +317,7 @@ def test_bad_arrays(tmp_path, planted):
         if layout:
             np.savez(path, **layout)
         with pytest.raises(TraceError, match=message) as caught:
-            import_trace(kind, path, tmp_path / "run", options=options)
+            import_trace(kind, path, tmp_path / "run", **(options or {}))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
 
@@ -332,20 +330,18 @@ def test_bad_arrays(tmp_path, planted):
     refuse(r"expected experts as integers", experts=experts * 1.0)
     refuse(r"shape \[tokens, layers, k\], got \[10, 3\]", experts=experts[:, :, 0])
     refuse("Object arrays cannot be loaded", experts=np.array([{}], dtype=object))
-    refuse("document 0 comes a second time", experts=experts, document=np.arange(10) % 2)
+    refuse("document 0 occurs a second time", experts=experts, document=np.arange(10) % 2)
     refuse("token_id within 32 bits", experts=experts, token_id=np.full(10, 2**40))
     refuse("at least one token, got none", experts=experts[:0])
-    refuse(
-        "1 to 1, the number of experts, got 3 layers with k = 2", experts=experts, options=ImportOptions(num_experts=1)
-    )
-    refuse("expected 1 to 32767 experts", experts=experts + 40000)
-    refuse(r"layers among 0 to 2 \(3 of them\), got 5", experts=experts, options=ImportOptions(layers=(5,)))
+    refuse("1 to 1, the number of experts, got 3 layers with k = 2", experts=experts, options={"num_experts": 1})
+    refuse("expected 1 to 32767, got", experts=experts + 40000)
+    refuse(r"layers among 0 to 2 \(3 of them\), got 5", experts=experts, options={"layers": (5,)})
     (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
     refuse("expected an .npz of arrays", name="cut.npz")
     (tmp_path / "empty.npy").write_bytes(b"")
     refuse("got an empty file", name="empty.npy", kind="vllm")
     (tmp_path / "b.npy").write_bytes(b"not an array")
-    refuse("expected a whole .npy file", name="b.npy", kind="vllm")
+    refuse("expected an intact .npy file", name="b.npy", kind="vllm")
     np.save(tmp_path / "c.npy", experts * 1.0)
     refuse(r"expected integers \[tokens, layers, k\], got float64 \[10, 3, 2\]", name="c.npy", kind="vllm")
     (tmp_path / "d.safetensors").write_bytes(b"12345678901")
@@ -371,15 +367,15 @@ def test_bad_arrays(tmp_path, planted):
 def test_bad_responses_of_sglang(tmp_path, line, message):
     (tmp_path / "a.jsonl").write_text(line)
     with pytest.raises(TraceError, match=message):
-        import_trace("sglang", tmp_path / "a.jsonl", tmp_path / "run", options=ImportOptions(num_layers=3, top_k=2))
+        import_trace("sglang", tmp_path / "a.jsonl", tmp_path / "run", num_layers=3, top_k=2)
 
 
 def test_what_is_refused_before_it_is_opened(tmp_path, planted):
     (tmp_path / "recorded.pt").write_bytes(b"PK")
-    with pytest.raises(TraceError, match="it is a pickle, and reading one runs whatever code"):
+    with pytest.raises(TraceError, match="torch files are pickles, and reading one runs the code"):
         import_trace("sglang", tmp_path / "recorded.pt", tmp_path / "run")
     (tmp_path / "a.jsonl").write_text("{}")
-    with pytest.raises(TraceError, match="give --top-k and --num-layers"):
+    with pytest.raises(TraceError, match="set top_k and num_layers"):
         import_trace("sglang", tmp_path / "a.jsonl", tmp_path / "run")
     with pytest.raises(TraceError, match=r"got 'ollmoe'\. Did you mean 'olmoe'"):
         import_trace("ollmoe", tmp_path, tmp_path / "run")
@@ -399,11 +395,11 @@ def test_a_parquet_file_of_another_make(tmp_path):
 
     refuse(r"got 'tokenid'\. Did you mean 'token_id'", tokenid=[1])
     refuse("expected columns experts_LAYER", token_id=[1])
-    refuse("lists of one length k, got lengths 1 to 2", experts_0=[[1], [1, 2]])
-    refuse("expected lists of whole numbers, got list<.*double>", experts_0=[[1.5]])
+    refuse("lists of equal length k, got lengths 1 to 2", experts_0=[[1], [1, 2]])
+    refuse("expected lists of integers, got list<.*double>", experts_0=[[1.5]])
     refuse("for all layers or none", experts_0=[[1]], experts_1=[[1]], weights_0=[[0.5]])
-    refuse(r"k = 1 in all layers, got 2 in layer 1", experts_0=[[1]], experts_1=[[1, 2]])
-    refuse("column token_id: expected a whole number for each token", experts_0=[[1]], token_id=["x"])
+    refuse("the same length k in all layers, got 1 and, in layer 1, 2", experts_0=[[1]], experts_1=[[1, 2]])
+    refuse("column token_id: expected an integer for each token", experts_0=[[1]], token_id=["x"])
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(TraceError, match="expected a Parquet file"):
         import_trace("arrays", tmp_path / "a.parquet", tmp_path / "run")

@@ -1,7 +1,6 @@
-"""Routing that other tools recorded, brought into a run folder."""
+"""Import of routing that other tools recorded into a run folder."""
 
 from specialize.trace.imports.formats import FORMATS
-from specialize.trace.imports.run import ImportProgress, import_trace
-from specialize.trace.imports.source import ImportOptions
+from specialize.trace.imports.run import import_trace
 
-__all__ = ["FORMATS", "ImportOptions", "ImportProgress", "import_trace"]
+__all__ = ["FORMATS", "import_trace"]

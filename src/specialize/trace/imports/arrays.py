@@ -1,18 +1,18 @@
-"""A plain layout for routing of one's own: arrays, in a folder of .npy files or one .npz.
+"""A plain layout for a user's own routing: arrays in a folder of .npy files or in one .npz.
 
-    experts       integers [tokens, layers, k], in rank order; -1 where a slot has no expert (65535 in uint16)
-    weights       optional, gate weights, the same shape
-    document      optional, integers [tokens]: row of each token's document in the table of documents; tokens of a
-                  document are together. Without it all tokens are one document's
+    experts       integers [tokens, layers, k], in rank order; -1 (65535 in uint16) in a slot without an expert
+    weights       optional, gate weights, same shape
+    document      optional, integers [tokens]: row of the token's document in the table of documents; the tokens of a
+                  document are contiguous. Default: all tokens belong to one document
     token_id, position, char_start, char_end
-                  optional, integers [tokens]; the characters are code points in the document's text, end exclusive
-    layers        optional, integers [layers]: the layers' numbers in the model; 0, 1, … without it
+                  optional, integers [tokens]; characters are code points in the document's text, end exclusive
+    layers        optional, integers [layers]: numbers of the layers in the model; default: 0, 1, …
     num_experts   optional, one integer: E
 
-Or one Parquet file of one row a token: the columns document (integers, or ids as strings), position, token_id,
-char_start and char_end, all optional, and for each layer a column of lists experts_LAYER, and weights_LAYER where there
-are gate weights; null is a slot without an expert. A file documents.parquet in the folder, or beside the Parquet
-file, is the table of documents (id, text, labels) unless another is given.
+Or one Parquet file with one row per token: the optional columns document (integers, or ids as strings), position,
+token_id, char_start and char_end, and for each layer a column of lists experts_LAYER, and weights_LAYER if there are
+gate weights; null is a slot without an expert. A file documents.parquet in the folder, or beside the Parquet file, is
+the table of documents (id, text, labels) unless another one is given.
 
 A folder and a Parquet file are streamed; an .npz is read into memory.
 """
@@ -56,7 +56,9 @@ def open_arrays(path: Path, options: ImportOptions) -> Source:
         files = list_files(path, ["*.npy"], what="arrays")
         return _source(path, {file.stem: load_array(file) for file in files}, beside=path)
     if path.suffix not in (".npz", ".parquet"):
-        raise TraceError(f"{path}: expected a folder of .npy files, an .npz or a Parquet file, got another kind")
+        raise TraceError(
+            f"{path}: expected a folder of .npy files, an .npz or a Parquet file, got {path.suffix or 'no extension'}"
+        )
     check_file(path)
     if path.suffix == ".parquet":
         return _parquet_source(path)
@@ -73,7 +75,7 @@ def _source(path: Path, arrays: _Arrays, *, beside: Path | None) -> Source:
             hint = did_you_mean(name, _NAMES)
             raise TraceError(f"{path}: expected arrays called {', '.join(_NAMES)}, got {name!r}.{hint}")
     if "experts" not in arrays:
-        raise TraceError(f"{path}: expected an array called experts, the arrays are {', '.join(arrays) or 'none'}")
+        raise TraceError(f"{path}: expected an array called experts, got {', '.join(arrays) or 'none'}")
     shape = arrays["experts"].shape
     if len(shape) != 3:
         raise TraceError(f"{path}: expected experts of shape [tokens, layers, k], got {list(shape)}")
@@ -136,9 +138,12 @@ def _parquet_source(path: Path) -> Source:
             raise TraceError(f"{path}: expected columns {', '.join(known)}, got {name!r}.{did_you_mean(name, known)}")
     layers = tuple(sorted(numbers["experts"]))
     if not layers:
-        raise TraceError(f"{path}: expected columns experts_LAYER of lists, the columns are {', '.join(schema.names)}")
+        raise TraceError(f"{path}: expected columns experts_LAYER of lists, got {', '.join(schema.names)}")
     if numbers["weights"] and sorted(numbers["weights"]) != list(layers):
-        raise TraceError(f"{path}: expected gate weights for all layers or none; some layer has one without the other")
+        raise TraceError(
+            f"{path}: expected gate weights for all layers or none, got experts of layers {list(layers)} and weights "
+            f"of layers {sorted(numbers['weights'])}"
+        )
     return Source(
         path=path,
         read=lambda: _read_parquet(path, layers, bool(numbers["weights"])),
@@ -175,8 +180,8 @@ def _read_parquet(path: Path, layers: tuple[int, ...], has_weights: bool) -> Ite
             for layer, part in zip(layers * (1 + has_weights), experts + weights, strict=True):
                 if part.shape != experts[0].shape:
                     raise TraceError(
-                        f"{place}: expected lists of k = {experts[0].shape[1]} in all layers, got {part.shape[1]} in "
-                        f"layer {layer}; the trace has one k for all"
+                        f"{place}: expected lists of the same length k in all layers, got {experts[0].shape[1]} and, "
+                        f"in layer {layer}, {part.shape[1]}; import the layers separately"
                     )
             columns = [name for name in _TOKEN_COLUMNS if name in batch.schema.names]
             yield Block(
@@ -196,22 +201,24 @@ def _plain(column: pa.Array, place: str) -> NDArray[Any]:
         column = column.dictionary_decode()
     strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if column.null_count or not (pa.types.is_integer(column.type) or (strings and place.endswith("document"))):
-        raise TraceError(f"{place}: expected a whole number for each token, got {column.type} with nulls or text")
+        raise TraceError(f"{place}: expected an integer for each token, got {column.type} with nulls or text")
     return column.to_numpy(zero_copy_only=False)
 
 
 def _lists(column: pa.Array, absent: int, place: str) -> NDArray[Any]:
-    """Values [rows, k] of a column of lists, all of the same length; a null in a list becomes `absent`."""
+    """Return the values [rows, k] of a column of lists of equal length; a null in a list becomes `absent`."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         raise TraceError(f"{place}: expected lists of numbers, got {kind}")
     fits = pa.types.is_integer if absent == NO_EXPERT else pa.types.is_floating
     if not fits(kind.value_type):
-        what = "whole numbers" if absent == NO_EXPERT else "floats"
+        what = "integers" if absent == NO_EXPERT else "floats"
         raise TraceError(f"{place}: expected lists of {what}, got {kind}")
     lengths = column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
     if (lengths != lengths[0]).any() or lengths[0] < 1:
-        raise TraceError(f"{place}: expected lists of one length k, got lengths {lengths.min()} to {lengths.max()}")
+        raise TraceError(
+            f"{place}: expected lists of equal length k, got lengths {lengths.min()} to {lengths.max()}"
+        )
     values = column.flatten()
     if values.null_count:
         values = values.cast(pa.int64() if absent == NO_EXPERT else pa.float64()).fill_null(absent)

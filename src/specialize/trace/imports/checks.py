@@ -1,4 +1,4 @@
-"""What every block must satisfy, whatever tool wrote it."""
+"""Checks that every imported block must pass, whatever tool wrote it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,22 +16,22 @@ _LARGEST_HALF = 65504.0
 
 
 class Checker:
-    """Checks blocks and puts them into the trace's types.
+    """Checks blocks and converts them to the types of a trace.
 
     Args:
         source: the input.
         num_experts: E.
-        layers: numbers of the MoE layers, where the user named them.
+        layers: numbers of the MoE layers, if the user gave them.
 
     Attributes:
-        layers: numbers of the layers that are kept, known after the first block.
-        top_k: k, known after the first block.
-        contents: what the trace holds beside the experts, known after the first block.
+        layers: numbers of the layers that are kept; set by the first block.
+        top_k: k; set by the first block.
+        contents: what the trace holds besides the experts; set by the first block.
     """
 
     def __init__(self, source: Source, *, num_experts: int, layers: tuple[int, ...] | None) -> None:
         if not 1 <= num_experts <= _MOST_EXPERTS:
-            raise TraceError(f"expected 1 to {_MOST_EXPERTS} experts, got {num_experts}; give --num-experts")
+            raise TraceError(f"num_experts: expected 1 to {_MOST_EXPERTS}, got {num_experts}; set num_experts")
         self.source = source
         self.num_experts = num_experts
         self.layers: tuple[int, ...] = ()
@@ -44,11 +44,11 @@ class Checker:
         self._columns: set[str] = set()
 
     def check(self, block: Block) -> dict[str, NDArray[Any]]:
-        """Return the block's columns: document, what it tells of tokens, experts int16 and weights float16.
+        """Return the block's columns: document, those of the tokens, experts int16 and weights float16.
 
         Raises:
-            TraceError: it is of another shape than those before, an id is no expert's, a token has an expert twice,
-                or a gate weight is not finite.
+            TraceError: the block's shape differs from that of earlier blocks, an expert id is out of range or occurs
+                twice in a token, or a gate weight is not finite.
         """
         columns = set(block.tokens) | ({"weights"} if block.weights is not None else set())
         if not self._shape:
@@ -57,18 +57,18 @@ class Checker:
             layers, top_k = self._shape
             raise TraceError(
                 f"{block.where(0)}: expected {layers} layers with k = {top_k} and the same columns as before, got "
-                f"{block.experts.shape[1]} layers with k = {block.experts.shape[2]}; import them one by one"
+                f"{block.experts.shape[1]} layers with k = {block.experts.shape[2]}; import the files separately"
             )
         chosen = block.experts if self._keeps_all else block.experts[:, self._index]
         experts = self._experts(block, chosen)
         result = {"document": block.document, "experts": experts}
         for name, column in block.tokens.items():
             if np.issubdtype(column.dtype, np.integer) and (column.min() < -(2**31) or column.max() >= 2**31):
-                raise TraceError(f"{block.where(0)} or after: expected {name} within 32 bits, got a larger number")
+                raise TraceError(f"{block.where(0)} or after: expected {name} within 32 bits, got a larger integer")
             result[name] = column
         if block.weights is not None:
             weights = block.weights if self._keeps_all else block.weights[:, self._index]
-            wrong = ~(np.abs(weights) <= _LARGEST_HALF) & (experts != NO_EXPERT)  # NaN is not below anything
+            wrong = ~(np.abs(weights) <= _LARGEST_HALF) & (experts != NO_EXPERT)  # NaN compares false
             if wrong.any():
                 place, value = self._place(block, wrong, weights)
                 raise TraceError(f"{place}: expected a finite gate weight within half precision, got {value}")
@@ -82,7 +82,7 @@ class Checker:
         self.top_k = self._shape[1]
         if not self._shape[0] or not 1 <= self.top_k <= self.num_experts:
             raise TraceError(
-                f"{block.where(0)}: expected at least one layer and k of 1 to {self.num_experts}, the number of "
+                f"{block.where(0)}: expected at least one layer and k from 1 to {self.num_experts}, the number of "
                 f"experts, got {self._shape[0]} layers with k = {self.top_k}"
             )
         self.contents = ["weights"] * ("weights" in columns) + ["predictions"] * ("predicted_token_id" in columns)
@@ -96,7 +96,7 @@ class Checker:
             place, value = self._place(block, wrong, chosen)
             raise TraceError(
                 f"{place}: expected an expert id from 0 to {self.num_experts - 1}, got {value}; "
-                "the file is damaged, or --num-experts is another"
+                "the file is damaged, or num_experts is too small"
             )
         experts = chosen.astype(np.int16)
         if missing is not None:
@@ -107,8 +107,8 @@ class Checker:
             if twice.any():
                 place, value = self._place(block, twice, ranked[:, :, 1:])
                 raise TraceError(
-                    f"{place}: expected {self.top_k} different experts, got expert {value} twice; is it a dense "
-                    "layer (name the MoE layers with --layers), or k another?"
+                    f"{place}: expected {self.top_k} different experts, got expert {value} twice; if this is a "
+                    "dense layer, name the MoE layers with `layers`, else check k"
                 )
         return experts
 
@@ -118,26 +118,31 @@ class Checker:
 
 
 def choose_layers(source: Source, asked: tuple[int, ...] | None, count: int) -> tuple[tuple[int, ...], list[int]]:
-    """Return the layers' numbers, and where on the layers' axis they lie.
+    """Return the numbers of the layers to import, and their places on the layers' axis.
 
-    Where the input does not number its layers, as many numbers as it has layers name them; fewer pick them out of
-    the model's layers 0, 1, ….
+    If the input does not number its layers and `asked` has as many numbers as there are layers, they number the
+    layers in order; fewer numbers select from the layers 0, 1, ….
+
+    Args:
+        source: the input.
+        asked: numbers that the user gave; None for all layers.
+        count: number of layers in the input.
 
     Raises:
-        TraceError: a layer that was asked for is not there.
+        TraceError: a layer that was asked for is not in the input.
     """
-    told = source.layers or tuple(range(count))
+    known = source.layers or tuple(range(count))
     if asked is None:
-        return told, list(range(count))
+        return known, list(range(count))
     if source.layers is None and len(asked) == count:
         return asked, list(range(count))
-    strangers = [number for number in asked if number not in told]
-    if strangers:
+    missing = [number for number in asked if number not in known]
+    if missing:
         raise TraceError(
-            f"{source.path}: expected layers among {told[0]} to {told[-1]} ({count} of them), got {strangers[0]}; "
-            "give --layers otherwise"
+            f"{source.path}: layers: expected layers among {known[0]} to {known[-1]} ({count} of them), "
+            f"got {missing[0]}"
         )
-    return asked, [told.index(number) for number in asked]
+    return asked, [known.index(number) for number in asked]
 
 
 def largest_expert(source: Source, asked: tuple[int, ...] | None, blocks: Iterable[Block]) -> int:
@@ -160,11 +165,11 @@ def _kept(source: Source, asked: tuple[int, ...] | None, blocks: Iterable[Block]
 
 
 def _missing(source: Source, experts: NDArray[np.integer]) -> NDArray[np.bool_] | None:
-    """Slots that the format marks as without an expert, None where there are none."""
+    """Return which slots the format marks as without an expert; None if there are none."""
     if not source.marks_absent:
         return None
     mark = _ABSENT_UNSIGNED if np.issubdtype(experts.dtype, np.unsignedinteger) else NO_EXPERT
     if mark > np.iinfo(experts.dtype).max:
-        return None  # bytes: every value is an expert's
+        return None  # of one byte: every value is an expert id
     missing: NDArray[np.bool_] = experts == mark
     return missing if missing.any() else None

@@ -1,4 +1,4 @@
-"""The documents of an import: those of a table that was given, or ids alone."""
+"""The documents of an import: rows of a table, or ids alone."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ _AT_ONCE = 512
 
 
 class ImportedDocuments:
-    """Collects the documents that an input names, in order.
+    """Collects the documents that an input refers to, in order.
 
     Args:
-        table: where their ids, texts and labels are; None where they are not known.
+        table: a table with their ids, texts and labels; None if there is none.
 
     Raises:
-        CorpusError: the table cannot be read, or holds texts that are empty, which would shift the rows.
+        CorpusError: the table cannot be read, or has an empty text, which would shift the row numbers.
     """
 
     def __init__(self, table: Path | None) -> None:
@@ -40,15 +40,15 @@ class ImportedDocuments:
             self.digest = corpus.digest
 
     def take(self, keys: Sequence[Key], where: str) -> None:
-        """Enter the documents that begin; numbers are rows of the table, texts are ids in it.
+        """Add the documents that begin in a block: integers are rows of the table, strings ids in it.
 
         Raises:
-            TraceError: a document comes a second time, or is not in the table.
+            TraceError: a document occurs a second time, or is not in the table.
         """
         for key in keys:
             if key in self._seen:
                 raise TraceError(
-                    f"{where}: document {key!r} comes a second time; keep the tokens of a document together"
+                    f"{where}: document {key!r} occurs a second time; keep the tokens of a document contiguous"
                 )
             self._seen.add(key)
             if self.table is None:
@@ -61,12 +61,12 @@ class ImportedDocuments:
 
     @property
     def count(self) -> int:
-        """How many documents were entered."""
+        """Number of documents added."""
         return len(self._taken) or len(self._ids)
 
     @property
     def left_out(self) -> int:
-        """How many rows of the table no token belongs to."""
+        """Number of rows of the table that no token belongs to."""
         return len(self._rows) - len(self._taken) if self.table else 0
 
     @property
@@ -75,7 +75,7 @@ class ImportedDocuments:
         return list(dict.fromkeys(name for row in self._taken for name in self._rows[row].labels))
 
     def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """Columns id, text (null where it is not known) and the labels, all strings."""
+        """Return the schema and the rows: id, text (null if not known) and the labels, all of them strings."""
         schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *self.labels)])
 
         def rows() -> Iterator[pa.RecordBatch]:

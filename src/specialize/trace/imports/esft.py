@@ -1,8 +1,8 @@
-r"""ESFT's text dumps: a folder of one file a layer, `expert_weights_LAYER.txt`.
+r"""ESFT's text dumps: a folder with one file per layer, `expert_weights_LAYER.txt`.
 
-A line is a sample: k·T expert ids, token after token, joined by tabs; two tabs; as many gate weights. A sample
-becomes a document, and layers are called what the files call them. The files do not tell k: it is the largest divisor
-of the lines' lengths that makes every token's experts distinct, unless given.
+A line is a sample: k·T expert ids, token after token, separated by tabs; two tabs; as many gate weights. A sample
+becomes a document, and the file names number the layers. The files do not state k: unless given, it is the largest
+divisor of the lines' lengths for which the experts of every token are distinct.
 
 Source: Wang et al. 2024, https://arxiv.org/abs/2407.01906.
 """
@@ -26,12 +26,12 @@ _LINES_TO_JUDGE = 64
 
 
 def open_esft(path: Path, options: ImportOptions) -> Source:
-    """Open a folder of ESFT's dumps."""
+    """Open a folder of ESFT dumps."""
     files = {}
-    for file in list_files(path, ["expert_weights_*.txt"], what="ESFT's dumps, one file a layer"):
+    for file in list_files(path, ["expert_weights_*.txt"], what="ESFT dumps, one file per layer"):
         number = re.fullmatch(r"expert_weights_(\d+)\.txt", file.name)
         if number is None:
-            raise TraceError(f"{file}: expected expert_weights_LAYER.txt with the layer's number; rename the file")
+            raise TraceError(f"{file}: expected expert_weights_LAYER.txt with the number of the layer; rename the file")
         check_file(file)
         files[int(number[1])] = file
     layers = tuple(sorted(files))
@@ -43,13 +43,14 @@ def open_esft(path: Path, options: ImportOptions) -> Source:
         read=lambda: _read(paths, top_k),
         size=sum(file.stat().st_size for file in paths),
         layers=layers,
-        notes=(f"k = {top_k}, inferred: the experts of each token are distinct; --top-k says otherwise",) * inferred,
+        notes=(f"k = {top_k}, inferred from the distinct experts of a token; set top_k if it differs",)
+        * inferred,
         facts={"top_k_inferred": True} if inferred else {},
     )
 
 
 def _infer_top_k(path: Path) -> int:
-    """Largest k that divides every line and leaves the experts of each token distinct."""
+    """Return the largest k that divides the length of every line and leaves the experts of each token distinct."""
     samples = []
     with path.open("rb") as file:
         for number, line in enumerate(islice(file, _LINES_TO_JUDGE), start=1):
@@ -60,7 +61,7 @@ def _infer_top_k(path: Path) -> int:
         groups = [np.sort(sample.reshape(-1, top_k), axis=1) for sample in samples]
         if all((np.diff(group, axis=1) != 0).all() for group in groups):
             return top_k
-    raise TraceError(f"{path}: expected samples to tell k from, found none; give it with --top-k")
+    raise TraceError(f"{path}: expected samples from which k can be inferred, found none; set top_k")
 
 
 def _read(paths: list[Path], top_k: int) -> Iterator[Block]:
@@ -77,7 +78,7 @@ def _read(paths: list[Path], top_k: int) -> Iterator[Block]:
                 if len(ids) != slots or slots % top_k:
                     raise TraceError(
                         f"{path}, line {number}: expected the {slots} expert ids of {paths[0].name}, a multiple of "
-                        f"k = {top_k}, got {len(ids)}; the dump is cut off, or --top-k is another"
+                        f"k = {top_k}, got {len(ids)}; the dump is truncated, or top_k is wrong"
                     )
             ids, weights = (np.stack(each, axis=1).reshape(-1, top_k, len(paths)) for each in zip(*parsed, strict=True))
             yield Block(
@@ -95,8 +96,8 @@ def _parse(line: bytes, where: str) -> tuple[NDArray[np.int64], NDArray[np.float
     parts = line.rstrip(b"\r\n").split(b"\t\t")
     if len(parts) != 2:
         raise TraceError(
-            f"{where}: expected expert ids, two tabs and gate weights, got {len(parts)} such parts; "
-            "the dump is cut off or of another format"
+            f"{where}: expected expert ids, two tabs and gate weights, got {len(parts)} parts separated by two tabs; "
+            "the dump is truncated or of another format"
         )
     ids, weights = _numbers(parts[0], np.int64, where), _numbers(parts[1], np.float64, where)
     if len(ids) != len(weights) or not len(ids):
@@ -108,9 +109,9 @@ def _parse(line: bytes, where: str) -> tuple[NDArray[np.int64], NDArray[np.float
 
 def _numbers(text: bytes, dtype: Any, where: str) -> NDArray[Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # what NumPy before 2.3 says of text that is no number
+        warnings.simplefilter("error", DeprecationWarning)  # of NumPy before 2.3, for text that is not a number
         try:
             return np.fromstring(text, dtype=dtype, sep="\t")
         except (ValueError, DeprecationWarning):
-            kind = "whole numbers" if dtype is np.int64 else "numbers"
-            raise TraceError(f"{where}: expected {kind} joined by tabs, got something else among them") from None
+            kind = "integers" if dtype is np.int64 else "numbers"
+            raise TraceError(f"{where}: expected {kind} separated by tabs, got other text") from None

@@ -15,12 +15,12 @@ from specialize.trace.imports.source import ImportOptions, Source
 
 @dataclass(frozen=True)
 class ImportFormat:
-    """A kind of input.
+    """A format that can be imported.
 
     Attributes:
-        name: what the command line calls it.
-        what: what it is, in one line.
-        open: look at an input and return how to read it.
+        name: its name in `import_trace` and on the command line.
+        what: a description in one line.
+        open: inspects an input and returns how to read it.
     """
 
     name: str
@@ -33,7 +33,7 @@ _ALL = (
     ImportFormat("olmoe", "OLMoE's analysis: JSON Lines of input_ids, predicted_token_ids, exp_ids", open_olmoe),
     ImportFormat("vllm", "vLLM's routed experts: .npy or .safetensors [tokens, layers, k], or a folder", open_vllm),
     ImportFormat("sglang", "SGLang's responses with routed experts, in JSON Lines", open_sglang),
-    ImportFormat("arrays", "a plain layout of one's own: .npz, a folder of .npy, or Parquet", open_arrays),
+    ImportFormat("arrays", "a plain layout for a user's own routing: .npz, a folder of .npy, or Parquet", open_arrays),
 )
 FORMATS: Mapping[str, ImportFormat] = MappingProxyType({each.name: each for each in _ALL})
 
@@ -42,10 +42,10 @@ def open_source(name: str, path: Path, options: ImportOptions) -> Source:
     """Open an input.
 
     Raises:
-        TraceError: the format is unknown, the input is missing or cannot be of that format.
+        TraceError: the format is unknown, or the input is missing or not of that format.
     """
     if name not in FORMATS:
-        raise TraceError(f"expected a format of {', '.join(FORMATS)}, got {name!r}.{did_you_mean(name, FORMATS)}")
+        raise TraceError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}.{did_you_mean(name, FORMATS)}")
     if not path.exists():
         raise TraceError(f"{path}: expected {FORMATS[name].what}, found no such file or folder")
     return FORMATS[name].open(path, options)

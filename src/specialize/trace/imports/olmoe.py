@@ -1,6 +1,6 @@
 """OLMoE's analysis: JSON Lines of {input_ids [T], predicted_token_ids [T], exp_ids [T, k, L]}.
 
-A line becomes a document. The losses of the predictions are not known (NaN).
+Each line becomes a document. The losses of the predictions are not known (NaN).
 
 Source: Muennighoff et al. 2024, https://arxiv.org/abs/2409.02060.
 """
@@ -84,12 +84,12 @@ def _parse(lines: list[_Line]) -> dict[str, pa.ListArray]:
         )
     except pa.ArrowInvalid as error:
         if len(lines) > 1:
-            for line in lines:  # which one is it?
+            for line in lines:  # to name the line
                 _parse([line])
         path, number, _ = lines[0]
         raise TraceError(
             f"{path}, line {number}: expected one JSON object with input_ids, predicted_token_ids and exp_ids "
-            f"[T, k, L] of whole numbers, got something else ({str(error).splitlines()[0]})"
+            f"[T, k, L] of integers, got something else ({str(error).splitlines()[0]})"
         ) from None
     return {name: table[name].combine_chunks() for name in _SCHEMA.names}
 
@@ -103,7 +103,7 @@ def _lengths(column: pa.ListArray, places: list[str], name: str) -> NDArray[np.i
 
 
 def _experts(column: pa.ListArray, where: Any) -> NDArray[np.int32]:
-    """Expert ids [T, L, k] of lists [T, k, L]."""
+    """Return expert ids [T, L, k] from lists [T, k, L]."""
     sizes, values = [], column.flatten()
     for axis in ("k", "layers"):
         lengths = values.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
@@ -120,6 +120,6 @@ def _experts(column: pa.ListArray, where: Any) -> NDArray[np.int32]:
 
 def _values(flat: pa.Array, place: str, name: str) -> NDArray[np.int32]:
     if flat.null_count:
-        raise TraceError(f"{place} or after: expected whole numbers in {name}, got null")
+        raise TraceError(f"{place} or after: expected integers in {name}, got null")
     values: NDArray[np.int32] = flat.to_numpy()
     return values

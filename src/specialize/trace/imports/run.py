@@ -1,7 +1,7 @@
-"""From an opened input to a run folder: checked, cut into shards, whole or absent."""
+"""From an opened input to a run folder: checked, cut into shards, and written completely or not at all."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -9,77 +9,98 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
+from specialize.events import SILENT, Reporter, Update
 from specialize.manifest import versions
+from specialize.rate import Rate
 from specialize.trace.folders import whole_folder
 from specialize.trace.imports.checks import Checker, largest_expert
 from specialize.trace.imports.documents import ImportedDocuments
 from specialize.trace.imports.formats import open_source
-from specialize.trace.imports.source import BLOCK_TOKENS, Block, ImportOptions, Source
+from specialize.trace.imports.source import BLOCK_TOKENS, Block, ImportOptions
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import UNKNOWN, RouterSpec
 from specialize.trace.writer import Shard, TraceWriter
 
-_TOLD_BY_INPUT = ("token_id", "char_start", "char_end")
-
-
-@dataclass(frozen=True)
-class ImportProgress:
-    """How far an import is.
-
-    Attributes:
-        bytes_done, bytes: bytes of the input read, and of how many. Over both passes where there are two.
-        tokens: tokens read so far.
-    """
-
-    bytes_done: int
-    bytes: int
-    tokens: int
+_SECONDS_OF_RATE = 30.0
+_KNOWN_TO_INPUT = ("token_id", "char_start", "char_end")
 
 
 def import_trace(
     format_name: str,
-    path: Path,
-    run: Path,
+    path: str | PathLike[str],
+    run: str | PathLike[str],
     *,
-    options: ImportOptions | None = None,
+    documents: str | PathLike[str] | None = None,
+    num_experts: int | None = None,
+    top_k: int | None = None,
+    layers: Sequence[int] | None = None,
+    num_layers: int | None = None,
     command: str | None = None,
-    on_progress: Callable[[ImportProgress], None] = lambda progress: None,
-    on_note: Callable[[str], None] = lambda note: None,
+    reporter: Reporter = SILENT,
 ) -> RoutingTrace:
     """Write the routing that another tool recorded as a trace.
 
-    The input is streamed; where nothing tells the number of experts it is read twice, the first time for the
-    largest id. What the input does not tell is UNKNOWN (-1) among the tokens' columns; texts are null.
+    The input is streamed. If the number of experts is not known, the input is read twice, the first time for the
+    largest id. Columns of the tokens that the input lacks are filled with UNKNOWN (-1); texts are null.
 
     Args:
-        format_name: a key of `FORMATS`.
-        path: the input.
-        run: the run folder to make; it is there whole, or not at all.
-        options: what the input does not tell.
+        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang`` or ``arrays``, a key of `FORMATS`.
+        path: the input, a file or folder of that format.
+        run: the run folder to create, all of it or nothing.
+        documents: a table of the documents (id, text, labels) that `specialize.corpus.open_corpus` reads; rows are
+            matched by id if the format has ids, else by number.
+        num_experts: E; default: as the input says, else its largest id plus one.
+        top_k: k, for formats that do not state it.
+        layers: numbers of the MoE layers, as the model numbers them; default: all layers of the input.
+        num_layers: layers per token in the input, dense ones included, for formats that do not state it (sglang).
         command: the command line, for the manifest.
-        on_progress: called after each block.
-        on_note: called with what was inferred.
+        reporter: is told what was inferred, and the progress.
+
+    Returns:
+        The trace.
 
     Raises:
-        TraceError: the format is unknown, or the input cannot be read, is empty or contradicts itself; the message
+        TraceError: the format is unknown, or the input cannot be read, is empty or inconsistent; the message
             names the place.
         CorpusError: the table of documents cannot be read.
         OutputError: the run folder is not empty or cannot be written.
     """
-    options = options or ImportOptions()
+    options = ImportOptions(
+        num_experts=num_experts,
+        top_k=top_k,
+        layers=None if layers is None else tuple(layers),
+        num_layers=num_layers,
+        documents=None if documents is None else Path(documents),
+    )
+    with reporter.progress("importing", "MB") as update:
+        clock = _Clock(update)
+        _import(format_name, Path(path), Path(run), options, command, clock, reporter)
+    return open_trace(run)
+
+
+def _import(
+    format_name: str,
+    path: Path,
+    run: Path,
+    options: ImportOptions,
+    command: str | None,
+    clock: "_Clock",
+    reporter: Reporter,
+) -> None:
     source = open_source(format_name, path, options)
     documents = ImportedDocuments(options.documents or source.documents)
     for note in source.notes:
-        on_note(note)
-    num_experts, passes = options.num_experts or source.num_experts, 1
+        reporter.say(note)
+    num_experts = options.num_experts or source.num_experts
+    clock.total = source.size
     facts = dict(source.facts)
     with whole_folder(run) as folder:
         if num_experts is None:
-            passes = 2
-            highest = largest_expert(source, options.layers, _counting(source, passes, 0, on_progress))
-            num_experts = highest + 1
+            clock.total = 2 * source.size
+            num_experts = 1 + largest_expert(source, options.layers, clock.count(source.read()))
+            clock.passed = source.size
             facts["num_experts_inferred"] = True
-            on_note(f"{num_experts} experts, inferred from the largest id; --num-experts says otherwise")
+            reporter.say(f"{num_experts} experts, inferred from the largest id; set num_experts if there are more")
         settings = {
             "import": format_name,
             "source": str(path),
@@ -90,8 +111,7 @@ def import_trace(
         provenance = {"command": command, "versions": versions(), **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
             checker = Checker(source, num_experts=num_experts, layers=options.layers)
-            blocks = _counting(source, passes, passes - 1, on_progress)
-            for shard in _shards(checker, documents, blocks):
+            for shard in _shards(checker, documents, clock.count(source.read())):
                 if not writer.num_shards:
                     writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
                 writer.write_shard(shard)
@@ -108,8 +128,7 @@ def import_trace(
             )
             writer.finish()
     if documents.left_out:
-        on_note(f"{documents.left_out} documents of {documents.table} have no tokens and are left out")
-    return open_trace(run)
+        reporter.say(f"{documents.left_out} documents of {documents.table} have no tokens and are left out")
 
 
 def _routers(checker: Checker, format_name: str) -> list[dict[str, Any]]:
@@ -125,18 +144,30 @@ def _routers(checker: Checker, format_name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _counting(
-    source: Source, passes: int, passed: int, on_progress: Callable[[ImportProgress], None]
-) -> Iterator[Block]:
-    tokens = 0  # of this pass
-    for block in source.read():
-        yield block
-        tokens += len(block.experts)
-        on_progress(ImportProgress(passed * source.size + block.bytes_read, passes * source.size, tokens))
+class _Clock:
+    """Reports the bytes read, in megabytes, over one pass or two.
+
+    Attributes:
+        total: bytes to read in all passes.
+        passed: bytes read in the passes before the current one.
+    """
+
+    def __init__(self, update: Update) -> None:
+        self.total = self.passed = 0
+        self._update = update
+        self._speed = Rate(_SECONDS_OF_RATE)
+
+    def count(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Yield the blocks of a pass, reporting each once it has been dealt with."""
+        for block in blocks:
+            yield block
+            self._speed.count(len(block.experts))
+            done = (self.passed + block.bytes_read) // 10**6
+            self._update(done, -(-self.total // 10**6), rate=f"{self._speed.value:,.0f} tokens/s")
 
 
 def _shards(checker: Checker, documents: ImportedDocuments, blocks: Iterator[Block]) -> Iterator[Shard]:
-    """Checked blocks, put together and cut into shards of `BLOCK_TOKENS`."""
+    """Check the blocks and cut them into shards of `BLOCK_TOKENS` tokens."""
     held: list[dict[str, NDArray[Any]]] = []
     count = 0
     last_document, seen = -1, 0
@@ -159,7 +190,7 @@ def _shards(checker: Checker, documents: ImportedDocuments, blocks: Iterator[Blo
 
 
 def _carry(document: NDArray[np.integer], last_document: int, seen: int) -> tuple[int, int]:
-    """The last document of a shard, and how many of its tokens there were so far."""
+    """Return the last document of a shard and the number of its tokens so far."""
     last = int(document[-1])
     count = int((document == last).sum())
     return last, count + (seen if last == last_document else 0)
@@ -169,7 +200,7 @@ def _shard(checker: Checker, columns: Mapping[str, NDArray[Any]], last_document:
     document = columns["document"]
     position = np.arange(len(document)) - np.searchsorted(document, document)
     position[document == last_document] += seen
-    unknown = {name: np.full(len(document), UNKNOWN) for name in _TOLD_BY_INPUT}
+    unknown = {name: np.full(len(document), UNKNOWN) for name in _KNOWN_TO_INPUT}
     tokens = unknown | {"position": position, "sequence": document, "phase": np.zeros(len(document), np.uint8)}
     tokens |= {name: column for name, column in columns.items() if name not in ("experts", "weights")}
     routing = []

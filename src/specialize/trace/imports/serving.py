@@ -1,7 +1,7 @@
-"""What inference servers return: vLLM's routed experts as arrays, SGLang's as base64 in JSON.
+"""Routed experts that inference servers return: vLLM's as arrays, SGLang's as base64 in JSON.
 
-Both give every layer of the model, in order; a dense layer is filled with zeros. Name the MoE layers to leave those
-out. A slot that the server recorded nothing for is -1. Token ids and gate weights are not among what is returned.
+Both return every layer of the model, in order; dense layers are filled with zeros, and are left out if the MoE layers
+are named. A slot without a record is -1. Servers return neither token ids nor gate weights.
 """
 
 import base64
@@ -33,7 +33,7 @@ _EXTENSION_FIELDS = ("sgl_ext", "sglext")
 def open_vllm(path: Path, options: ImportOptions) -> Source:
     """Open routed experts: integers [tokens, layers, k], .npy or .safetensors, a file or a folder of them.
 
-    Each array is a document, called after its file, or after its name where a file holds several.
+    Each array is a document, whose id is the name of the file, or of the array if a file holds several.
     """
     refuse_torch(path)
     files = list_files(path, ["*.npy", "*.safetensors"], what="routed experts as arrays")
@@ -80,7 +80,7 @@ def _arrays_of(file: Path) -> Iterator[tuple[str, NDArray[Any]]]:
         with safe_open(file, framework="numpy") as tensors:
             for name in sorted(tensors.keys(), key=natural_key):
                 yield name, tensors.get_tensor(name)
-    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two for types that NumPy has not
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two for types that NumPy lacks
         raise TraceError(f"{file}: expected arrays of integers in safetensors, got {error}") from None
 
 
@@ -88,40 +88,42 @@ def load_array(file: Path) -> NDArray[Any]:
     """Open a .npy file through a memory map.
 
     Raises:
-        TraceError: it is no such file, is cut off, or holds Python objects.
+        TraceError: the file is not an .npy file, is truncated, or holds Python objects.
     """
     try:
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise TraceError(f"{file}: expected a whole .npy file of numbers, got {str(error).splitlines()[0]}") from None
+        raise TraceError(
+            f"{file}: expected an intact .npy file of numbers, got {str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(array, np.ndarray):
-        raise TraceError(f"{file}: expected a .npy file of one array, got a file of another kind")
+        raise TraceError(f"{file}: expected an .npy file of one array, got a file of another kind")
     return array
 
 
 def refuse_torch(path: Path) -> None:
-    """Refuse torch files: they are pickles, and reading one runs what is in it."""
+    """Raise TraceError for a torch file: it is a pickle, and reading it would run the code in it."""
     if path.suffix in _TORCH_ENDINGS:
         raise TraceError(
-            f"{path}: expected no torch file: it is a pickle, and reading one runs whatever code is in it; load it "
-            "where you trust it, save its experts with numpy.save and import those with `arrays` or `vllm`"
+            f"{path}: torch files are pickles, and reading one runs the code in it; if you trust the file, load it, "
+            "save the experts with numpy.save and import those as `arrays` or `vllm`"
         )
 
 
 def open_sglang(path: Path, options: ImportOptions) -> Source:
     """Open responses in JSON Lines whose routed experts are base64 of int32 [tokens, layers, k].
 
-    They are looked for in ``meta_info.routed_experts`` and in each choice's ``sgl_ext.routed_experts``. The shape is
-    not told: k and the number of layers have to be given.
+    They are read from ``meta_info.routed_experts`` and from each choice's ``sgl_ext.routed_experts``. The responses do
+    not state the shape: k and the number of layers must be given.
     """
     refuse_torch(path)
     num_layers = options.num_layers or len(options.layers or ())
     if not options.top_k or not num_layers:
         raise TraceError(
-            f"{path}: the responses do not tell the shape of their routed experts; give --top-k and --num-layers "
-            "(all layers of the model, dense ones included)"
+            f"{path}: the responses do not state the shape of their routed experts; set top_k and num_layers (all "
+            "layers of the model, dense ones included)"
         )
-    files = list_files(path, ["*.jsonl", "*.json"], what="SGLang's responses, one JSON object a line")
+    files = list_files(path, ["*.jsonl", "*.json"], what="SGLang's responses, one JSON object per line")
     for file in files:
         check_file(file)
     shape = (num_layers, options.top_k)
@@ -146,7 +148,7 @@ def _read_sglang(files: list[Path], shape: tuple[int, int]) -> Iterator[Block]:
 
 
 def _payloads(response: Any, place: str) -> list[tuple[str | None, str]]:
-    """Ids and encoded experts of a response; it may have several choices."""
+    """Return the ids and encoded experts of a response, which may have several choices."""
     found: list[tuple[str | None, str]] = []
     if isinstance(response, dict):
         facts = response.get("meta_info")
@@ -163,7 +165,7 @@ def _payloads(response: Any, place: str) -> list[tuple[str | None, str]]:
     if not found:
         raise TraceError(
             f"{place}: expected a response with meta_info.routed_experts, found none; "
-            "ask the server with return_routed_experts"
+            "set return_routed_experts in the request"
         )
     return found
 
@@ -172,11 +174,13 @@ def _decode(payload: str, shape: tuple[int, int], place: str) -> NDArray[np.inte
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise TraceError(f"{place}: expected routed experts in base64, got {error}; the response is cut off") from None
+        raise TraceError(
+            f"{place}: expected routed experts in base64, got {error}; the response is truncated"
+        ) from None
     layers, top_k = shape
     if len(data) % (4 * layers * top_k):
         raise TraceError(
             f"{place}: expected int32 of {layers} layers with k = {top_k} for each token, got {len(data)} bytes; "
-            "--num-layers or --top-k is another, or the response is cut off"
+            "num_layers or top_k is wrong, or the response is truncated"
         )
     return np.frombuffer(data, dtype="<i4").reshape(-1, layers, top_k)

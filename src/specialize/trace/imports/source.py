@@ -1,4 +1,4 @@
-"""What every importer gives: an input that can be read from the start, block by block."""
+"""The common form of all importers: an input that can be read from the start, block by block."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ Key = int | str
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user says of an input that does not say it itself.
+    """What the user states about an input, see `import_trace`.
 
     Attributes:
-        num_experts: E; where neither the user nor the input tells, the largest id plus one is taken.
-        top_k: k, slots of a token; for formats that run them together.
+        num_experts: E.
+        top_k: k, the number of slots of a token.
         layers: numbers of the MoE layers, as the model numbers them.
-        num_layers: layers that the input holds for each token, dense ones included; for formats that run them together.
-        documents: a table of the documents, as `open_corpus` reads one.
+        num_layers: layers per token in the input, dense ones included.
+        documents: a table of the documents, in a format of `open_corpus`.
     """
 
     num_experts: int | None = None
@@ -41,12 +41,12 @@ class Block:
 
     Attributes:
         document: int [tokens], running number of each token's document over the whole input, from 0.
-        keys: what the input calls the documents that begin in this block: ids (str), or their numbers (int).
+        keys: ids (str) or numbers (int) in the input of the documents that begin in this block.
         experts: integers [tokens, layers, k], in rank order.
-        weights: gate weights [tokens, layers, k], where the input has them.
-        tokens: columns of the token schema that the input tells, each [tokens].
-        where: names the place of a row of this block, for messages.
-        bytes_read: how much of the input was read when this block was.
+        weights: gate weights [tokens, layers, k], if the input has them.
+        tokens: columns of the token schema that the input has, each [tokens].
+        where: returns the place of a row of this block in the input, for messages.
+        bytes_read: bytes of the input read up to the end of this block.
     """
 
     document: NDArray[np.integer]
@@ -60,18 +60,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Source:
-    """An input that was opened and looked at.
+    """An opened input.
 
     Attributes:
         path: the input.
-        read: read it from the start; may be called again.
+        read: reads it from the start; may be called repeatedly.
         size: bytes to read.
-        layers: number of each layer on the layers' axis, as the model numbers them; None where it is not told.
-        num_experts: E, where the input tells it.
+        layers: number of each layer on the layers' axis, as the model numbers them; None if not known.
+        num_experts: E, if the input states it.
         marks_absent: whether the format marks a slot without an expert by -1 (65535 in unsigned 16-bit integers).
-        documents: a table of the documents that lies beside the input.
-        notes: what was inferred and should be told the user.
-        facts: the same for the manifest.
+        documents: a table of the documents beside the input.
+        notes: messages about what was inferred.
+        facts: the same as entries of the manifest.
     """
 
     path: Path
@@ -86,14 +86,14 @@ class Source:
 
 
 class Numbering:
-    """Numbers documents in order of appearance, where every token names its own and blocks cut across them."""
+    """Numbers documents in order of appearance; a document may extend over several blocks."""
 
     def __init__(self) -> None:
         self._count = 0
         self._last: Key | None = None
 
     def take(self, values: NDArray[Any]) -> tuple[NDArray[np.int64], list[Key]]:
-        """Return the running number of each token's document [tokens], and the keys of those that begin here."""
+        """Return the running number of each token's document [tokens], and the keys of the documents that begin."""
         begins = np.append(bool(self._last != values[0]), values[1:] != values[:-1])
         rows = self._count - 1 + np.cumsum(begins)
         self._last = values[-1]
@@ -105,7 +105,7 @@ def list_files(path: Path, patterns: Sequence[str], *, what: str) -> list[Path]:
     """Return the file itself, or the matching files of a folder in the order of the numbers in their names.
 
     Raises:
-        TraceError: the folder has no such file, or the file is of another kind.
+        TraceError: the folder has no such file, or `path` is a file of another kind.
     """
     if path.is_file():
         if not any(path.match(pattern) for pattern in patterns):
@@ -118,12 +118,12 @@ def list_files(path: Path, patterns: Sequence[str], *, what: str) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts 9 before 10."""
+    """Return a sort key that orders 9 before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def check_file(path: Path) -> None:
-    """Raise TraceError where a file is empty or cannot be read."""
+    """Raise TraceError if a file is empty or cannot be read."""
     try:
         if path.stat().st_size == 0:
             raise TraceError(f"{path}: expected routing, got an empty file")
@@ -134,7 +134,7 @@ def check_file(path: Path) -> None:
 
 
 def read_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, bytes, int]]:
-    """Yield file, line number from 1, line, and bytes read so far; lines of white space are passed over."""
+    """Yield file, line number from 1, line, and bytes read so far; blank lines are skipped."""
     done = 0
     for path in paths:
         with path.open("rb") as file:
