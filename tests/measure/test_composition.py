@@ -259,7 +259,7 @@ def test_a_trace_without_token_ids_has_the_other_rows(planted, annotation):
     unknown = PlantedText(
         pd.DataFrame({"document": planted.documents, "token_id": -1}), {2: planted.experts}, num_experts=4
     )
-    pd.testing.assert_frame_equal(measure_details(unknown, annotation, permutations=9, run="planted"), frame)
+    pd.testing.assert_frame_equal(measure_details(unknown, annotation, permutations=9, run_name="planted"), frame)
 
 
 def test_an_annotation_that_does_not_fit(trace):

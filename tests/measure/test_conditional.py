@@ -315,7 +315,7 @@ def test_misfits_are_named():
         measure_conditional_information(codes, words, experts, documents, min_count=1000, **options)
     with pytest.raises(MeasurementError, match="codes must be below 2"):
         measure_conditional_information(codes, words, experts, documents, **{**options, "num_labels": 2})
-    with pytest.raises(MeasurementError, match="level must be token or document, got 'word'"):
+    with pytest.raises(MeasurementError, match="level: expected one of token, document, got 'word'"):
         measure_conditional_information(codes, words, experts, documents, **{**options, "level": "word"})
     with pytest.raises(MeasurementError, match="in document order"):
         measure_conditional_information(codes, words, experts, documents[::-1], **options)

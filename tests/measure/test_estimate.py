@@ -29,7 +29,7 @@ def test_jackknife_of_a_mean_is_the_textbook_interval():
     values = np.random.default_rng(1).normal(3.0, 1.0, 20)
     # a table of one cell whose total over 20 blocks, or 19, is divided by a column that counts the blocks
     tables = np.stack([values + 10, np.ones(20)], axis=1)[:, None, :]
-    estimate = jackknife(tables, lambda counts: counts[..., 0, 0] / counts[..., 0, 1], level=0.9)
+    estimate = jackknife(tables, lambda counts: counts[..., 0, 0] / counts[..., 0, 1], confidence=0.9)
     expected = scipy.stats.ttest_1samp(values + 10, 0).confidence_interval(0.9)
     assert estimate.value == pytest.approx(13.0, abs=1.0)
     assert (estimate.ci_low, estimate.ci_high) == pytest.approx((expected.low, expected.high))
@@ -75,13 +75,13 @@ def test_ratio_interval_is_symmetric_on_the_log_scale():
 
 
 @pytest.mark.parametrize(
-    ("tables", "level", "message"),
+    ("tables", "confidence", "message"),
     [
         (np.ones((2, 2)), 0.95, r"got shape \(2, 2\)"),
         (np.ones((0, 2, 2)), 0.95, r"got shape \(0, 2, 2\)"),
         (np.ones((2, 2, 2)), 95, "between 0 and 1, got 95"),
     ],
 )
-def test_misfits_are_named(tables, level, message):
+def test_misfits_are_named(tables, confidence, message):
     with pytest.raises(MeasurementError, match=message):
-        jackknife(tables, mutual_information, level=level)
+        jackknife(tables, mutual_information, confidence=confidence)

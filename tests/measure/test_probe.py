@@ -35,7 +35,9 @@ def test_planted_accuracies_are_recovered():
     planted = plant_paths(num_documents=60, tokens_per_document=60, noise=0.2, ambiguity=0.4)
     rng = np.random.default_rng(1)
     random_routers = {layer: rng.integers(0, 4, (3600, 1)).astype(np.int16) for layer in range(3)}
-    frame = probe_trace(WordTrace(planted, random_routers=random_routers), annotate(planted), run="r", permutations=1)
+    frame = probe_trace(
+        WordTrace(planted, random_routers=random_routers), annotate(planted), run_name="r", permutations=1
+    )
     assert list(frame.columns) == list(RESULT_COLUMNS)
     assert set(frame["unit"]) == {"share of tokens"}
     assert set(frame["n_tokens"]) == {3600}
@@ -213,7 +215,7 @@ def test_labels_of_documents_are_measured_without_text(call, labels_alone):
     code, _, err = call("topics", run, "--labels-only", "--permutations", 99)
     assert code == 0, err
     frame = read_results(run / "topics", "genre")
-    expected = measure_specialization(trace, annotation, run="run", permutations=99)
+    expected = measure_specialization(trace, annotation, run_name="run", permutations=99)
     frame = frame[frame["metric"].isin(expected["metric"])]
     for column in ("value", "ci_low", "null_mean", "p_value"):
         np.testing.assert_allclose(frame[column].astype(float), expected[column].astype(float), rtol=1e-9)

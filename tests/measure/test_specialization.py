@@ -145,7 +145,7 @@ def test_documents_and_sequences_are_measured_alike():
     np.testing.assert_array_equal(planted.codes, by_sequence.codes)
     trace = PlantedTrace(planted.documents, {0: planted.experts, 1: by_sequence.experts}, num_experts=3)
     annotation = Annotation("topic", "document", ("a", "b", "c"), planted.codes)
-    frame = measure_specialization(trace, annotation, run="mine", permutations=49)
+    frame = measure_specialization(trace, annotation, run_name="mine", permutations=49)
     rows = frame[frame["metric"] == "mutual_information"]
     assert ((rows["ci_low"] < planted.information) & (planted.information < rows["ci_high"])).all()
     assert (rows["p_value"] == 1 / 50).all()
@@ -196,7 +196,7 @@ def test_annotations_that_do_not_fit(trace, level, codes, message):
 
 
 def test_a_trace_without_layers(planted, annotation):
-    with pytest.raises(MeasurementError, match="with a routed layer"):
+    with pytest.raises(MeasurementError, match="and a routed layer"):
         measure_specialization(PlantedTrace(planted.documents, {}, num_experts=3), annotation)
 
 

@@ -8,8 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import as_codes, assign_blocks
-from specialize.measure.base.estimate import EstimateArray, Statistic, describe_interval, interval, jackknife_values
-from specialize.measure.base.nulls import p_values, summarize_null
+from specialize.measure.base.estimate import EstimateArray, Statistic, jackknife_values, make_estimates
 
 
 class Counted(TypedDict):
@@ -80,8 +79,8 @@ def estimate_blocks(
         n_documents: documents counted.
         corrected: take the jackknife's correction for bias into the value. A share of tokens has next to none
             and is left as it was counted.
-        null: the same estimator on draws of the null, float64 [draw, *shape].
-        chance: expected value where no draws were needed, float64 [*shape]; without p-value.
+        null: the same estimator under the null, float64 [permutation, *shape].
+        chance: expected value where it is known without permutations, float64 [*shape]; without p-value.
 
     Returns:
         Estimates of the statistic's shape; intervals are NaN with fewer than two blocks.
@@ -89,21 +88,15 @@ def estimate_blocks(
     value, error = jackknife_values(tables, statistic)
     if not corrected:
         value = np.asarray(statistic(tables.sum(axis=0)))
-    low, high = interval(value, error, num_blocks=len(tables))
-    draws = np.empty((0, *value.shape)) if null is None else null
-    null_mean, null_low, null_high = summarize_null(draws)
-    return EstimateArray(
-        value=value,
+    return make_estimates(
+        value,
+        error,
         unit=unit,
-        ci_low=low,
-        ci_high=high,
-        ci_kind=describe_interval(len(tables)),
-        null_mean=null_mean if chance is None else chance,
-        p_value=p_values(value, draws),
+        num_blocks=len(tables),
         n_tokens=n_tokens,
         n_documents=n_documents,
-        null_low=null_low,
-        null_high=null_high,
+        null=null,
+        chance=chance,
     )
 
 

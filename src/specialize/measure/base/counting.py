@@ -13,7 +13,6 @@ from specialize.choices import SlotRule, check_choice
 from specialize.errors import MeasurementError
 
 
-
 def spread_mass(
     experts: NDArray[np.integer],
     weights: NDArray[np.floating] | None = None,
@@ -152,6 +151,30 @@ def tabulate(
     table = np.zeros(shape)
     _count_each(table, codes, np.arange(len(codes), dtype=np.int32), experts, masses, blocks)
     return table
+
+
+def count_usage(
+    experts: NDArray[np.int16],
+    masses: NDArray[np.float64],
+    documents: NDArray[np.int32],
+    *,
+    num_documents: int,
+    num_experts: int,
+) -> NDArray[np.float64]:
+    """Sum the masses of each document's tokens at each expert.
+
+    Args:
+        experts: int16 [tokens, slots], as `spread_mass` returns them.
+        masses: float64 [tokens, slots] or [tokens, 1].
+        documents: int32 [tokens], the document of each token.
+        num_documents: rows of the table.
+        num_experts: columns of the table.
+
+    Returns:
+        float64 [document, expert]; a row sums to the document's routed tokens.
+    """
+    one_label = np.zeros(len(experts), dtype=np.int32)
+    return tabulate(one_label, experts, masses, documents, shape=(num_documents, 1, num_experts))[:, 0]
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
+from specialize.measure.base.nulls import p_values, summarize_null
 
 NOT_A_NUMBER = float("nan")
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -51,7 +52,7 @@ class EstimateArray:
     """Estimates of one quantity for every expert, or every label and expert.
 
     The attributes are those of `Estimate`; those that differ between cells are arrays of one shape.
-    Indexing with a full index gives the `Estimate` of that cell.
+    Indexing with a full index gives the `Estimate` of that cell, `part` an array of some of them.
     """
 
     value: NDArray[np.float64]
@@ -73,12 +74,26 @@ class EstimateArray:
                 cell[name] = float(value[index])
         return Estimate(**cell)
 
+    def part(self, index: Any) -> "EstimateArray":
+        """Return the estimates of an index such as ``np.s_[:-1]``."""
+        return self._map(lambda cells: cells[index])
+
+    def transposed(self) -> "EstimateArray":
+        """Return the estimates with their axes reversed."""
+        return self._map(np.transpose)
+
+    def _map(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> "EstimateArray":
+        cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return EstimateArray(
+            **{name: change(value) if isinstance(value, np.ndarray) else value for name, value in cells.items()}
+        )
+
 
 def jackknife(
     blocks: ArrayLike,
     statistic: Statistic,
     *,
-    level: float = 0.95,
+    confidence: float = 0.95,
     unit: str = "bits",
     n_documents: int | None = None,
 ) -> Estimate:
@@ -90,7 +105,7 @@ def jackknife(
     Args:
         blocks: float64 [block, label, expert], blocks of equal numbers of documents (`count_blocks`).
         statistic: maps counts [..., label, expert] to [...], for instance `mutual_information`.
-        level: probability of the interval.
+        confidence: probability of the interval.
         unit: unit of the statistic.
         n_documents: documents counted, passed through.
 
@@ -108,15 +123,77 @@ def jackknife(
     if tables.ndim != 3 or not len(tables):
         raise MeasurementError(f"blocks must be [block, label, expert] with a block at least, got shape {tables.shape}")
     value, error = jackknife_values(tables, statistic)
-    low, high = interval(value, error, num_blocks=len(tables), level=level)
-    return Estimate(
-        value=float(value),
+    return make_estimates(
+        value,
+        error,
         unit=unit,
-        ci_low=float(low),
-        ci_high=float(high),
-        ci_kind=describe_interval(len(tables), level=level),
+        num_blocks=len(tables),
         n_tokens=round(float(tables.sum())),
         n_documents=n_documents,
+        confidence=confidence,
+    )[()]
+
+
+def make_estimates(
+    value: ArrayLike,
+    error: ArrayLike,
+    *,
+    unit: str,
+    num_blocks: int,
+    n_tokens: int | None,
+    n_documents: int | None,
+    null: NDArray[np.float64] | None = None,
+    tested: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    chance: NDArray[np.float64] | None = None,
+    p_value: ArrayLike | None = None,
+    confidence: float = 0.95,
+    log_scale: bool = False,
+    method: str = "jackknife",
+    note: str = "",
+) -> EstimateArray:
+    """Make estimates of a value and its standard error; every estimate of this package comes from here.
+
+    Args:
+        value: float64 [*shape].
+        error: standard errors float64 [*shape], NaN where there are none.
+        unit: unit of the value.
+        num_blocks: document blocks behind the error; fewer than two leave no interval.
+        n_tokens: tokens counted.
+        n_documents: documents counted.
+        null: the same estimator under the null, float64 [permutation, *shape].
+        tested: what the p-value compares, the value [*shape] and its null [permutation, *shape], where it is not the
+            value itself (such as a distance from 1).
+        chance: expected value where it is known without permutations, float64 [*shape]; in place of the null's mean.
+        p_value: the p-value [*shape] where it does not come from a null.
+        confidence: probability of the interval.
+        log_scale: interval that is symmetric on the log scale, for ratios, see `ratio_interval`.
+        method: how the error was found, for `describe_interval`.
+        note: what else to say of the interval.
+
+    Returns:
+        Estimates [*shape]; index with ``[()]`` for a single `Estimate`.
+    """
+    values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    ends = ratio_interval if log_scale else interval
+    low, high = ends(values, errors, num_blocks=num_blocks, confidence=confidence)
+    under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
+    null_mean, null_low, null_high = summarize_null(under_null)
+    if p_value is None:
+        p_value = p_values(*(tested or (values, under_null)))
+    return EstimateArray(
+        value=values,
+        unit=unit,
+        ci_low=np.asarray(low),
+        ci_high=np.asarray(high),
+        ci_kind=describe_interval(
+            num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
+        ),
+        null_mean=np.asarray(null_mean if chance is None else chance),
+        p_value=np.asarray(p_value, dtype=np.float64),
+        n_tokens=n_tokens,
+        n_documents=n_documents,
+        null_low=np.asarray(null_low),
+        null_high=np.asarray(null_high),
     )
 
 
@@ -162,17 +239,17 @@ def correct_bias(
 
 
 def interval(
-    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, level: float = 0.95
+    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the Student t interval with ``num_blocks - 1`` degrees of freedom."""
-    if not 0 < level < 1:
-        raise MeasurementError(f"level must lie between 0 and 1, got {level}: 0.95 is usual")
-    reach = student_t.ppf((1 + level) / 2, num_blocks - 1) if num_blocks > 1 else np.nan
+    if not 0 < confidence < 1:
+        raise MeasurementError(f"confidence: expected a probability between 0 and 1, got {confidence}; 0.95 is usual")
+    reach = student_t.ppf((1 + confidence) / 2, num_blocks - 1) if num_blocks > 1 else np.nan
     return value - reach * error, value + reach * error
 
 
 def ratio_interval(
-    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, level: float = 0.95
+    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of an interval that is symmetric on the log scale, for a ratio such as the lift.
 
@@ -181,12 +258,14 @@ def ratio_interval(
     """
     positive = value > 0
     safe = np.where(positive, value, np.nan)
-    low, high = interval(np.log(safe), error / safe, num_blocks=num_blocks, level=level)
+    low, high = interval(np.log(safe), error / safe, num_blocks=num_blocks, confidence=confidence)
     return np.exp(low), np.exp(high)
 
 
-def describe_interval(num_blocks: int, *, level: float = 0.95, scale: str = "") -> str | None:
-    """Name the interval and its level; None where too few blocks leave none."""
+def describe_interval(
+    num_blocks: int, *, confidence: float = 0.95, method: str = "jackknife", note: str = ""
+) -> str | None:
+    """Name the interval and its confidence; None where too few blocks leave none."""
     if num_blocks < 2:
         return None
-    return f"{100 * level:g} % jackknife over {num_blocks} document blocks (Student t{scale})"
+    return f"{100 * confidence:g} % {method} over {num_blocks} document blocks (Student t{note})"

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import count_permuted, count_shifted
+from specialize.measure.base.random import generator
 
 # Tables of one batch of draws; the jackknife holds about five copies of them.
 BATCH_BYTES = 48 * 2**20
@@ -72,7 +73,7 @@ def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: int) -> NDArray[
     """
     _check_permutations(permutations)
     high = np.asarray(lengths, dtype=np.int32)
-    return np.random.default_rng(seed).integers(0, high, size=(permutations, len(high)), dtype=np.int32)
+    return generator(seed).integers(0, high, size=(permutations, len(high)), dtype=np.int32)
 
 
 def draw_permutations(num_documents: int, *, permutations: int, seed: int) -> NDArray[np.int32]:
@@ -88,7 +89,7 @@ def draw_permutations(num_documents: int, *, permutations: int, seed: int) -> ND
     """
     _check_permutations(permutations)
     ordered = np.tile(np.arange(num_documents, dtype=np.int32), (permutations, 1))
-    return np.random.default_rng(seed).permuted(ordered, axis=1)
+    return generator(seed).permuted(ordered, axis=1)
 
 
 def shifted_tables(

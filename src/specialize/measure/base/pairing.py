@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.estimate import Estimate, Statistic, interval
+from specialize.measure.base.estimate import Estimate, Statistic, make_estimates
 from specialize.measure.base.nulls import TIE
 
 
@@ -93,19 +93,19 @@ def estimate_difference(
     value = np.asarray(apart.mean())
     error = np.asarray(apart.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan)
 
-    def estimate(level: float, p_value: float, note: str = "") -> Estimate:
-        low, high = interval(value, error, num_blocks=count, level=level)
-        kind = f"{100 * level:g} % paired jackknife over {count} document blocks (Student t{note})"
-        return Estimate(
-            value=float(value),
+    def estimate(confidence: float, p_value: float, note: str = "") -> Estimate:
+        return make_estimates(
+            value,
+            error,
             unit=unit,
-            ci_low=float(low),
-            ci_high=float(high),
-            ci_kind=kind if count > 1 else None,
-            p_value=p_value,
+            num_blocks=count,
             n_tokens=n_tokens,
             n_documents=n_documents,
-        )
+            p_value=p_value,
+            confidence=confidence,
+            method="paired jackknife",
+            note=note,
+        )[()]
 
     def above(distance: float) -> float:
         """P(T >= distance / error); where all blocks agree but for rounding there is no error, and no doubt."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, block_tokens, estimate_blocks
-from specialize.measure.base.counting import SlotRule, count_blocks
+from specialize.measure.base.counting import count_blocks
 from specialize.measure.base.estimate import Estimate, EstimateArray
 from specialize.measure.base.information import load, load_entropy
 

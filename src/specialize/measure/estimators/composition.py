@@ -5,7 +5,6 @@ https://aclanthology.org/2025.coling-main.431, for the share of the top experts 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +44,7 @@ def estimate_composition(
 
     Args:
         blocks: float64 [block, label, expert].
-        null: the same estimator on draws of the null, float64 [draw, label + 1, 3], see `top_shares`.
+        null: the same estimator under the null, float64 [permutation, label + 1, 3], see `top_shares`.
         num_top: k*.
         n_tokens: tokens counted.
         n_documents: documents counted.
@@ -62,14 +61,8 @@ def estimate_composition(
         corrected=True,
         null=null,
     )
-    return Composition(_part(estimates, 0), _part(estimates, 1), _part(estimates, 2), num_top)
-
-
-def _part(estimates: EstimateArray, part: int) -> EstimateArray:
-    cells: dict[str, Any] = {
-        name: value[..., part] if isinstance(value, np.ndarray) else value for name, value in vars(estimates).items()
-    }
-    return EstimateArray(**cells)
+    share, above_uniform, above_load = (estimates.part(np.s_[..., part]) for part in range(3))
+    return Composition(share, above_uniform, above_load, num_top)
 
 
 def top_shares(counts: ArrayLike, num_top: int) -> NDArray[np.float64]:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
 from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
-from specialize.measure.base.counting import SlotRule, as_codes, check_range, spread_mass, tabulate
-from specialize.measure.base.estimate import Estimate, correct_bias, describe_interval, interval, jackknife_values
-from specialize.measure.base.nulls import Observations, p_values, permuted_tables, shifted_tables, summarize_null
-from specialize.measure.estimators.layer import Level
+from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass, tabulate
+from specialize.measure.base.estimate import Estimate, correct_bias, jackknife_values, make_estimates
+from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
 from specialize.measure.estimators.type_runs import sort_by_type
 
 MIN_COUNT = 10
@@ -100,8 +100,7 @@ def measure_conditional_information(
     labels, places, words = as_codes(codes), as_codes(documents), np.asarray(types)
     check_range("codes", labels, num_labels)
     check_range("experts", chosen, num_experts)
-    if level not in ("token", "document"):
-        raise MeasurementError(f"level must be token or document, got {level!r}")
+    check_choice("level", level, Level, error=MeasurementError)
     if level == "document":
         check_range("documents", places, len(labels))
         labels = labels[places]
@@ -190,21 +189,7 @@ def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted:
     """Make an estimate of a statistic [block + 1] (each block left out, and of all) and its null [draw, block + 1]."""
     num_blocks = len(values) - 1
     value, error = _correct(values)
-    drawn, _ = _correct(null)
-    low, high = interval(value, error, num_blocks=num_blocks)
-    null_mean, null_low, null_high = summarize_null(drawn)
-    return Estimate(
-        value=float(value),
-        unit="bits",
-        ci_low=float(low),
-        ci_high=float(high),
-        ci_kind=describe_interval(num_blocks),
-        null_mean=float(null_mean),
-        p_value=float(p_values(value, drawn)),
-        null_low=float(null_low),
-        null_high=float(null_high),
-        **counted,
-    )
+    return make_estimates(value, error, unit="bits", num_blocks=num_blocks, null=_correct(null)[0], **counted)[()]
 
 
 def _correct(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -222,10 +207,9 @@ def _null_information(
         tables = shifted_tables(observed, shape=shape, permutations=permutations, seed=seed)
     else:
         documents = np.repeat(np.arange(len(observed.blocks), dtype=np.int32), np.diff(observed.starts))
-        one_label = np.zeros(len(documents), dtype=np.int32)
-        usage = tabulate(
-            one_label, observed.experts, observed.masses, documents, shape=(len(observed.blocks), 1, shape[2])
-        )[:, 0]
+        usage = count_usage(
+            observed.experts, observed.masses, documents, num_documents=len(observed.blocks), num_experts=shape[2]
+        )
         whole = Observations(
             codes=observed.codes[observed.starts[:-1]],
             experts=np.tile(np.arange(shape[2], dtype=np.int16), (len(usage), 1)),

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import divide
-from specialize.measure.base.counting import as_codes, assign_blocks, check_range, tabulate
-from specialize.measure.base.estimate import EstimateArray, describe_interval, interval, jackknife_values
-from specialize.measure.base.nulls import Observations, p_values, permuted_tables, summarize_null
+from specialize.measure.base.counting import as_codes, assign_blocks, check_range, count_usage, tabulate
+from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
+from specialize.measure.base.nulls import Observations, permuted_tables
 
 UNIT = "share of the label's tokens"
 
@@ -56,10 +56,9 @@ def measure_domain_specialization(
     if chosen.ndim != 2 or len(chosen) != len(places):
         raise MeasurementError(f"experts must be [{len(places)} tokens, k], got shape {chosen.shape}")
     routed = (chosen >= 0).any(axis=1)
-    shape = (len(labels), 1, num_experts + 1)
     # one more column holds the tokens, by which the others are divided
     slots = np.hstack([chosen, np.where(routed, num_experts, -1).astype(np.int16)[:, None]])
-    usage = tabulate(np.zeros(len(slots), np.int32), slots, np.ones((len(slots), 1)), places, shape=shape)[:, 0]
+    usage = count_usage(slots, np.ones((len(slots), 1)), places, num_documents=len(labels), num_experts=num_experts + 1)
     kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
     if not len(kept):
         raise MeasurementError("expected a document that has both a label and an expert, got none: check the labels")
@@ -75,27 +74,22 @@ def measure_domain_specialization(
     )
     value = _shares(blocks.sum(axis=0))
     _, error = jackknife_values(blocks, _shares)
-    low, high = interval(value, error, num_blocks=seen.num_blocks)
     pooled = Observations(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(seen.blocks))
     null = np.empty((permutations, num_labels, num_experts))
     for batch, tables in permuted_tables(
         pooled, shape=(1, num_labels, num_experts + 1), permutations=permutations, seed=seed
     ):
         null[batch] = _shares(tables[:, 0])
-    null_mean, null_low, null_high = summarize_null(null)
     load = usage[kept].sum(axis=0)[:-1] / usage[kept, -1].sum()
-    return EstimateArray(
-        value=value,
+    return make_estimates(
+        value,
+        error,
         unit=UNIT,
-        ci_low=low,
-        ci_high=high,
-        ci_kind=describe_interval(seen.num_blocks),
-        null_mean=null_mean,
-        p_value=p_values(np.abs(value - load), np.abs(null - load)),
+        num_blocks=seen.num_blocks,
         n_tokens=round(float(usage[kept, -1].sum())),
         n_documents=len(kept),
-        null_low=null_low,
-        null_high=null_high,
+        null=null,
+        tested=(np.abs(value - load), np.abs(null - load)),
     )
 
 

@@ -1,26 +1,29 @@
 """The measurement of one layer: labels against the experts that were chosen."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.errors import MeasurementError, did_you_mean
+from specialize.choices import Level, SlotRule, check_choice
+from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.counting import SlotRule, as_codes, assign_blocks, check_range, spread_mass, tabulate
+from specialize.measure.base.counting import (
+    as_codes,
+    assign_blocks,
+    check_range,
+    count_usage,
+    spread_mass,
+    tabulate,
+)
 from specialize.measure.base.estimate import (
     Estimate,
     EstimateArray,
-    describe_interval,
-    interval,
     jackknife_values,
-    ratio_interval,
+    make_estimates,
 )
-from specialize.measure.base.nulls import Observations, p_values, permuted_tables, shifted_tables, summarize_null
+from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
 from specialize.measure.estimators.composition import Composition, estimate_composition, top_shares
-
-Level = Literal["token", "document"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def measure_layer(
     if level == "token":
         seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
     else:
-        usage = _document_usage(chosen, masses, places, shape=(len(labels), num_experts))
+        usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
         seen, counts = _observe_documents(labels, usage, places, num_blocks=num_blocks)
     if not counts.n_tokens:
         raise MeasurementError(f"expected a {level} that has both a label and an expert, got none: check the labels")
@@ -171,10 +174,7 @@ class _Counts:
 def _check_documents(
     labels: NDArray[np.int32], experts: NDArray[np.int16], documents: NDArray[np.int32], *, level: Level
 ) -> None:
-    if level not in ("token", "document"):
-        raise MeasurementError(
-            f"level must be token or document, got {level!r}.{did_you_mean(level, ['token', 'document'])}"
-        )
+    check_choice("level", level, Level, error=MeasurementError)
     if len(documents) != len(experts) or (level == "token" and len(labels) != len(experts)):
         raise MeasurementError(
             "codes, experts and documents must be of one length, "
@@ -207,18 +207,6 @@ def _observe_tokens(
     routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
     n_documents = int(np.count_nonzero(np.add.reduceat(routed, first))) if len(first) else 0
     return seen, _Counts(int(routed.sum()), n_documents, seen.num_blocks)
-
-
-def _document_usage(
-    experts: NDArray[np.int16],
-    masses: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    *,
-    shape: tuple[int, int],
-) -> NDArray[np.float64]:
-    """Sum the masses of each document's tokens, [document, expert]; a row sums to its routed tokens."""
-    one_label = np.zeros(len(experts), dtype=np.int32)
-    return tabulate(one_label, experts, masses, documents, shape=(shape[0], 1, shape[1]))[:, 0]
 
 
 def _observe_documents(
@@ -258,40 +246,12 @@ def _estimate(
     unit: str,
     counts: _Counts,
 ) -> EstimateArray:
-    low, high = interval(value, error, num_blocks=counts.num_blocks)
-    null_mean, null_low, null_high = summarize_null(null)
-    return EstimateArray(
-        value=value,
-        unit=unit,
-        ci_low=low,
-        ci_high=high,
-        ci_kind=describe_interval(counts.num_blocks),
-        null_mean=null_mean,
-        p_value=p_values(value, null),
-        n_tokens=counts.n_tokens,
-        n_documents=counts.n_documents,
-        null_low=null_low,
-        null_high=null_high,
-    )
+    return make_estimates(value, error, unit=unit, null=null, **vars(counts))
 
 
 def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: _Counts) -> EstimateArray:
     value = information.lift(blocks.sum(axis=0))
     _, error = jackknife_values(blocks, information.lift)
-    low, high = ratio_interval(value, error, num_blocks=counts.num_blocks)
-    null_mean, null_low, null_high = summarize_null(null)
     with np.errstate(divide="ignore"):  # a lift of 0 is infinitely far from 1 on the log scale
-        p_value = p_values(np.abs(np.log(value)), np.abs(np.log(null)))
-    return EstimateArray(
-        value=value,
-        unit="ratio",
-        ci_low=low,
-        ci_high=high,
-        ci_kind=describe_interval(counts.num_blocks, scale=", log scale"),
-        null_mean=null_mean,
-        p_value=p_value,
-        n_tokens=counts.n_tokens,
-        n_documents=counts.n_documents,
-        null_low=null_low,
-        null_high=null_high,
-    )
+        tested = np.abs(np.log(value)), np.abs(np.log(null))
+    return make_estimates(value, error, unit="ratio", null=null, tested=tested, log_scale=True, **vars(counts))

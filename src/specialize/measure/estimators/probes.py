@@ -18,8 +18,9 @@ from scipy import sparse
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import as_codes, assign_blocks
-from specialize.measure.base.estimate import NOT_A_NUMBER, Estimate, describe_interval, interval, jackknife_values
-from specialize.measure.base.nulls import draw_permutations, p_values, summarize_null
+from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
+from specialize.measure.base.nulls import draw_permutations
+from specialize.measure.base.random import generator
 
 Features: TypeAlias = Any  # float64 [units, features]: a NumPy array, or a sparse one of SciPy
 _HIDDEN_UNITS = 64
@@ -231,7 +232,7 @@ def _predict_by_form(
 def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
     """Draw a label for each word form, by the shares of the labels over tokens."""
     _, forms = np.unique(baseline.words, return_inverse=True)
-    drawn = np.random.default_rng(seed).choice(labels, size=int(forms.max()) + 1)
+    drawn = generator(seed).choice(labels, size=int(forms.max()) + 1)
     return drawn[forms[baseline.sample]].astype(np.int32)
 
 
@@ -256,23 +257,17 @@ def _score(
         return np.concatenate([share, *(each[..., None] for each in differences)], axis=-1)
 
     value, error = jackknife_values(tables, shares)
-    low, high = interval(value, error, num_blocks=count)
-    null_mean, null_low, null_high = summarize_null(null)
     found = {}
     for index, name in enumerate([*names, *pairs]):
         tested = name == "linear" and len(null) > 0
-        found[name] = Estimate(
-            value=float(value[index]),
+        found[name] = make_estimates(
+            value[index],
+            error[index],
             unit="share",
-            ci_low=float(low[index]),
-            ci_high=float(high[index]),
-            ci_kind=describe_interval(count),
-            null_mean=float(null_mean) if tested else NOT_A_NUMBER,
-            null_low=float(null_low) if tested else NOT_A_NUMBER,
-            null_high=float(null_high) if tested else NOT_A_NUMBER,
-            # the plain share, as the null has it
-            p_value=float(p_values(right[name].mean(), null)) if tested else NOT_A_NUMBER,
+            num_blocks=count,
             n_tokens=len(documents),
             n_documents=len(present),
-        )
+            null=null if tested else None,
+            tested=(np.asarray(right[name].mean()), null) if tested else None,  # the plain share, as the null has it
+        )[()]
     return PathProbe(**found)

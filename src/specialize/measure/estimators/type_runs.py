@@ -13,6 +13,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from specialize.measure.base.nulls import Observations
+from specialize.measure.base.random import kernel_seeds
 
 _BATCH_BYTES = 48 * 2**20
 
@@ -68,9 +69,7 @@ class TypeRuns:
         group, so that the test is exact where documents are alike and independent. The same seed gives the same
         permutations, whatever the routing and the number of threads.
         """
-        seeds = (
-            np.random.SeedSequence(seed).generate_state(permutations) if permutations else np.empty(0, dtype=np.uint32)
-        )
+        seeds = kernel_seeds(seed, permutations)
         size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
         for first in range(0, permutations, size):
             batch = slice(first, min(first + size, permutations))

@@ -6,7 +6,6 @@ what the load alone gives.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import TokenBlocks, block_tokens, divide
 from specialize.measure.base.counting import as_codes, check_range
-from specialize.measure.base.estimate import Estimate, EstimateArray, correct_bias, describe_interval, interval
-from specialize.measure.base.nulls import draw_shifts, p_values, summarize_null
+from specialize.measure.base.estimate import Estimate, EstimateArray, correct_bias, make_estimates
+from specialize.measure.base.nulls import draw_shifts
 
 MIN_COUNT = 10
 UNIT = "share of the type's tokens"
@@ -96,8 +95,8 @@ def measure_vocabulary(
     return VocabularyMeasurement(
         specialization=both[0][num_experts],
         above_load=both[1][num_experts],
-        expert_specialization=_without_last(both[0]),
-        expert_above_load=_without_last(both[1]),
+        expert_specialization=both[0].part(np.s_[:-1]),
+        expert_above_load=both[1].part(np.s_[:-1]),
         num_types=len(starts) - 1,
     )
 
@@ -205,28 +204,7 @@ def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted:
     error = np.full(values.shape[1], np.nan)
     if num_blocks > 1:
         _, error = correct_bias(values[-1], values[:-1], axis=0)
-    low, high = interval(values[-1], error, num_blocks=num_blocks)
-    null_mean, null_low, null_high = summarize_null(null)
-    return EstimateArray(
-        value=values[-1],
-        unit=UNIT,
-        ci_low=low,
-        ci_high=high,
-        ci_kind=describe_interval(num_blocks),
-        null_mean=null_mean,
-        p_value=p_values(values[-1], null),
-        null_low=null_low,
-        null_high=null_high,
-        n_tokens=counted["n_tokens"],
-        n_documents=counted["n_documents"],
-    )
-
-
-def _without_last(estimates: EstimateArray) -> EstimateArray:
-    cells: dict[str, Any] = {
-        name: value[:-1] if isinstance(value, np.ndarray) else value for name, value in vars(estimates).items()
-    }
-    return EstimateArray(**cells)
+    return make_estimates(values[-1], error, unit=UNIT, num_blocks=num_blocks, null=null, **counted)
 
 
 @njit(cache=True, nogil=True)

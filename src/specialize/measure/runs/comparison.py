@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
-from specialize.measure.base.counting import SlotRule
 from specialize.measure.base.pairing import Difference
 from specialize.measure.estimators.saturation import measure_saturation
 from specialize.measure.results.files import as_results
+from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
-from specialize.measure.runs.replicates import Key, Replicates, Side, replicate
-from specialize.measure.runs.specialization import adjust_p_values
+from specialize.measure.runs.replicates import Key, Replicates, replicate
+from specialize.measure.runs.routers import check_annotation, read_layer, read_places
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -27,7 +27,7 @@ def compare_traces(
     second: "RoutingTrace | None" = None,
     annotations: "Sequence[Annotation]" = (),
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     rule: SlotRule = "selection",
     margin: float | None = None,
     num_blocks: int = 50,
@@ -55,7 +55,7 @@ def compare_traces(
         second: a trace of the same documents; without it, the model's routers are compared with the random routers
             beside them.
         annotations: labels for the tokens or documents, the same for both traces.
-        run: the name of the comparison in the frame; from the names of the folders unless given.
+        run_name: the name of the comparison in the frame; from the names of the folders unless given.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         margin: the largest difference that is negligible, in the unit of each metric.
         num_blocks: the most blocks of documents for the jackknife.
@@ -76,12 +76,12 @@ def compare_traces(
         raise MeasurementError(
             f"{first.path} and {other.path}: expected tokens in both, got none: trace a corpus first"
         )
-    places = _places(first)
-    other_places = places if second is None else _places(second)
+    places = read_places(first)
+    other_places = places if second is None else read_places(second)
     alike = second is None or same_tokens(first, second)
     usable = [each for each in annotations if alike or each.level == "document"]
     for annotation in usable:
-        _check_annotation(first, annotation)
+        check_annotation(first, annotation)
     if not (alike or usable):
         raise MeasurementError(
             f"{first.path} and {other.path}: expected the same tokens, or a label set of documents that both hold, got "
@@ -93,14 +93,14 @@ def compare_traces(
     for done, (routing, one, two) in enumerate(pairs):
         if progress is not None:
             progress(done, len(pairs))
-        sides = _take(first, one, places, rule), _take(other, two, other_places, rule)
-        replicates = dict(replicate(sides, usable, rule=rule, num_blocks=num_blocks, alike=alike))
+        sides = read_layer(first, one, places, rule=rule), read_layer(other, two, other_places, rule=rule)
+        replicates = dict(replicate(sides, usable, num_blocks=num_blocks, alike=alike))
         measured.setdefault(routing, []).append((one, replicates))
         if second is not None and alike and (one.num_experts, one.top_k) == (two.num_experts, two.top_k):
             saturation = measure_saturation(
                 sides[0].experts,
                 sides[1].experts,
-                places["document"],
+                sides[0].documents,
                 num_experts=one.num_experts,
                 num_blocks=num_blocks,
             )
@@ -118,30 +118,9 @@ def compare_traces(
             f"{first.path} and {other.path}: expected labels of documents that both sides routed, got none: "
             "check the labels"
         )
-    frame = pd.concat(frames, ignore_index=True)
-    for _, same in frame.groupby("routing"):
-        frame.loc[same.index, "q_value"] = adjust_p_values(same)
+    frame = adjust_by_routing(pd.concat(frames, ignore_index=True))
     name = first.path.name if second is None else f"{first.path.name} − {second.path.name}"
-    return as_results(frame.assign(run=name if run is None else run))
-
-
-def _places(trace: "RoutingTrace") -> dict[str, NDArray[np.integer]]:
-    tokens = trace.tokens()
-    return {name: tokens[name].to_numpy() for name in ("document", "sequence", "position") if name in tokens}
-
-
-def _take(trace: "RoutingTrace", router: Any, places: dict[str, NDArray[np.integer]], rule: SlotRule) -> Side:
-    weights = trace.weights(router.name, routing=router.routing) if rule == "gate" else None
-    return Side(trace.experts(router.name, routing=router.routing), router.num_experts, weights, places)
-
-
-def _check_annotation(trace: "RoutingTrace", annotation: "Annotation") -> None:
-    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
-    if len(annotation.codes) != size:
-        raise MeasurementError(
-            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
-            f"got {len(annotation.codes)}: annotate this trace again"
-        )
+    return as_results(frame.assign(run=name if run_name is None else run_name))
 
 
 def _rows(layers: list[tuple[Any, dict[Key, Replicates]]], margin: float | None) -> pd.DataFrame:

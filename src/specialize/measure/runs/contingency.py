@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import as_codes, assign_blocks, count_stored
+from specialize.measure.runs.routers import check_annotation
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
@@ -36,12 +37,7 @@ def count_contingency_tables(
     Raises:
         MeasurementError: the annotation does not fit the trace, or the trace holds experts that its layer has not.
     """
-    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
-    if len(annotation.codes) != size:
-        raise MeasurementError(
-            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
-            f"got {len(annotation.codes)}: annotate this trace again"
-        )
+    check_annotation(trace, annotation)
     documents = trace.tokens(["document"])["document"].to_numpy()
     of_documents = assign_blocks(trace.num_documents, num_blocks=num_blocks)
     blocks = of_documents[documents]

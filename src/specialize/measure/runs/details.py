@@ -3,20 +3,19 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from specialize.annotation import NO_LABEL, Annotation
-from specialize.errors import MeasurementError
-from specialize.measure.base.counting import SlotRule
+from specialize.annotation import Annotation
+from specialize.choices import SlotRule
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.conditional import MIN_COUNT, find_ambiguous, measure_conditional_information
 from specialize.measure.estimators.domain import measure_domain_specialization
 from specialize.measure.estimators.layer import measure_layer
 from specialize.measure.results.files import as_results
+from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.context import drop_positions, next_codes
-from specialize.measure.runs.specialization import adjust_p_values
+from specialize.measure.runs.routers import check_annotation, check_layers, iterate_layers, name_rows, name_run
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -29,7 +28,7 @@ def measure_details(
     trace: "RoutingTrace",
     annotation: Annotation,
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     rule: SlotRule = "selection",
     permutations: int = 200,
     num_blocks: int = 50,
@@ -53,9 +52,9 @@ def measure_details(
     Args:
         trace: an open trace.
         annotation: labels for its tokens or for its documents.
-        run: the run's name in the frame; the name of the trace's folder unless given.
+        run_name: the run's name in the frame; the name of the trace's folder unless given.
         rule: how a token's mass is spread over its slots, see `spread_mass`; shares of domains count choices.
-        permutations: number of permutations under the null; at most 200 are used for what is tested once a layer.
+        permutations: number of permutations under the nulls; at most 200 for what is tested once a layer.
         num_blocks: the most blocks of documents for the jackknife.
         seed: seed of the nulls.
         min_count: fewest labelled occurrences of an ambiguous token id.
@@ -67,101 +66,65 @@ def measure_details(
     Raises:
         MeasurementError: when the annotation does not fit the trace or labels nothing that was routed.
     """
-    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
-    if len(annotation.codes) != size:
-        raise MeasurementError(
-            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
-            f"got {len(annotation.codes)}: annotate this trace again"
-        )
+    check_layers(trace)
+    check_annotation(trace, annotation)
     tokens = trace.tokens()
-    routers = [*trace.layers, *trace.random_routers]
-    how: dict[str, Any] = {"rule": rule, "num_blocks": num_blocks, "seed": seed}
+    how: dict[str, Any] = {"num_labels": len(annotation.labels), "num_blocks": num_blocks, "seed": seed}
+    few = min(permutations, _MOST_PERMUTATIONS)
     frames = []
-    for done, router in enumerate(routers):
-        if progress is not None:
-            progress(done, len(routers))
-        routing: dict[str, Any] = {
-            "experts": trace.experts(router.name, routing=router.routing),
-            "documents": tokens["document"].to_numpy(),
-            "num_labels": len(annotation.labels),
-            "num_experts": router.num_experts,
-        }
-        weights: dict[str, Any] = {
-            "weights": trace.weights(router.name, routing=router.routing) if rule == "gate" else None
-        }
-        rows = list(_conditional_rows(annotation, tokens, min_count, permutations, routing | weights | how))
+    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+        rows = list(_conditional_rows(annotation, tokens, layer, how | {"min_count": min_count, "permutations": few}))
         if annotation.level == "token":
-            rows += _next_token_rows(annotation, tokens, permutations, routing | weights | how)
-            rows += _first_position_rows(annotation, tokens, routing | weights | how)
+            rows += _next_token_rows(annotation, tokens, layer, how | {"permutations": few})
+            rows += _first_position_rows(annotation, tokens, layer, how)
         else:
-            domains = measure_domain_specialization(
-                annotation.codes, permutations=permutations, num_blocks=num_blocks, seed=seed, **routing
-            )
+            domains = measure_domain_specialization(annotation.codes, **layer.choices, permutations=permutations, **how)
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
             rows.append(domain[domain["value"].notna()])
-        frames.append(
-            pd.concat(rows, ignore_index=True).assign(layer=router.layer, router=router.name, routing=router.routing)
-        )
-    if progress is not None:
-        progress(len(routers), len(routers))
-    if not frames:
-        raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
-    frame = as_results(pd.concat(frames, ignore_index=True))
-    for _, own in frame.groupby("routing"):
-        frame.loc[own.index, "q_value"] = adjust_p_values(own)
+        frames.append(name_rows(rows, router))
+    frame = adjust_by_routing(as_results(pd.concat(frames, ignore_index=True)))
     skipped = annotation.provenance.get("skip_positions", 0)
     if annotation.level == "token":
         note = pd.DataFrame({"metric": ["skipped_positions"], "value": [float(skipped)], "unit": "count"})
         frame = pd.concat([frame, as_results(note.assign(routing="learned"))], ignore_index=True)
     return frame.assign(
-        run=pd.Series(trace.path.name if run is None else run, index=frame.index, dtype=frame["run"].dtype),
+        run=pd.Series(name_run(trace, run_name), index=frame.index, dtype=frame["run"].dtype),
         label_set=pd.Series(annotation.name, index=frame.index, dtype=frame["label_set"].dtype),
     )
 
 
 def _conditional_rows(
-    annotation: Annotation, tokens: pd.DataFrame, min_count: int, permutations: int, routing: dict[str, Any]
+    annotation: Annotation, tokens: pd.DataFrame, layer: LayerInput, how: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
     if "token_id" not in tokens:
         return
     types = tokens["token_id"].to_numpy()
-    codes = annotation.codes if annotation.level == "token" else annotation.codes[routing["documents"]]
-    ambiguous = find_ambiguous(types, codes, min_count=min_count)
-    if not _any_routed(np.where(ambiguous, codes, NO_LABEL), routing):
+    codes = annotation.codes if annotation.level == "token" else annotation.codes[layer.documents]
+    ambiguous = find_ambiguous(types, codes, min_count=how["min_count"])
+    if not (ambiguous & layer.routed).any():
         return
-    measured = measure_conditional_information(
-        annotation.codes,
-        types,
-        level=annotation.level,
-        min_count=min_count,
-        permutations=min(permutations, _MOST_PERMUTATIONS),
-        **routing,
-    )
+    measured = measure_conditional_information(annotation.codes, types, level=annotation.level, **layer.masses, **how)
     for name in _CONDITIONAL:
         metric = name if name == "conditional_information" else f"ambiguous_{name}"
         yield estimate_rows(getattr(measured, name), metric)
 
 
 def _next_token_rows(
-    annotation: Annotation, tokens: pd.DataFrame, permutations: int, routing: dict[str, Any]
+    annotation: Annotation, tokens: pd.DataFrame, layer: LayerInput, how: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
     codes = next_codes(annotation.codes, tokens)
-    if _any_routed(codes, routing):
-        measured = measure_layer(codes, level="token", permutations=min(permutations, _MOST_PERMUTATIONS), **routing)
+    if ((codes >= 0) & layer.routed).any():
+        measured = measure_layer(codes, level="token", **layer.masses, **how)
         yield estimate_rows(measured.mutual_information, "next_token_mutual_information")
         yield estimate_rows(measured.uncertainty_coefficient, "next_token_uncertainty_coefficient")
 
 
 def _first_position_rows(
-    annotation: Annotation, tokens: pd.DataFrame, routing: dict[str, Any]
+    annotation: Annotation, tokens: pd.DataFrame, layer: LayerInput, how: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
     if "position" not in tokens:
         return
     codes = drop_positions(annotation, tokens, 1).codes
-    if _any_routed(codes, routing):
-        measured = measure_layer(codes, level="token", permutations=0, **routing)
+    if ((codes >= 0) & layer.routed).any():
+        measured = measure_layer(codes, level="token", permutations=0, **layer.masses, **how)
         yield estimate_rows(measured.uncertainty_coefficient, "uncertainty_coefficient_without_first")
-
-
-def _any_routed(codes: NDArray[np.integer], routing: dict[str, Any]) -> bool:
-    return bool(((codes >= 0) & (routing["experts"] >= 0).any(axis=1)).any())

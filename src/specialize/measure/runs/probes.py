@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from specialize.annotation import Annotation
+from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
-from specialize.measure.base.counting import SlotRule, as_codes, check_range, spread_mass, tabulate
+from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass
+from specialize.measure.base.random import generator
 from specialize.measure.estimators.probes import Baseline, Features, PathProbe, probe_paths
 from specialize.measure.results.files import as_results
+from specialize.measure.runs.routers import check_annotation, check_layers, name_run, read_layer, read_places
 from specialize.measure.runs.word_forms import read_word_forms
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def probe_trace(
     trace: "RoutingTrace",
     annotation: Annotation,
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     rule: SlotRule = "selection",
     folds: int = 5,
     max_tokens: int = 20_000,
@@ -63,7 +66,7 @@ def probe_trace(
     Args:
         trace: an open trace.
         annotation: labels for its tokens or for its documents.
-        run: the run's name in the frame; the name of the trace's folder unless given.
+        run_name: the run's name in the frame; the name of the trace's folder unless given.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         folds: parts of the cross-validation by document.
         max_tokens: the most tokens, or documents, to fit and score on.
@@ -79,14 +82,9 @@ def probe_trace(
     Raises:
         MeasurementError: the annotation does not fit the trace, labels too little, or the trace has no layers.
     """
-    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
-    if len(annotation.codes) != size:
-        raise MeasurementError(
-            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
-            f"got {len(annotation.codes)}: annotate this trace again"
-        )
-    if not trace.layers:
-        raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
+    check_annotation(trace, annotation)
+    check_layers(trace)
+    size = len(annotation.codes)
     if max_tokens < 2:
         raise MeasurementError(f"max_tokens must be at least 2, got {max_tokens}: 20000 is usual")
     tokens = trace.tokens()
@@ -94,7 +92,7 @@ def probe_trace(
     of_tokens = annotation.level == "token"
     routed = np.ones(size, dtype=bool) if of_tokens else np.bincount(documents, minlength=size) > 0
     labelled = np.flatnonzero((annotation.codes >= 0) & routed)
-    drawn = np.random.default_rng(seed).permutation(len(labelled))[:max_tokens]
+    drawn = generator(seed).permutation(len(labelled))[:max_tokens]
     chosen = labelled[np.sort(drawn)]
     kind, baseline = None, None
     if of_tokens and len(chosen):
@@ -108,7 +106,7 @@ def probe_trace(
             gather = _token_paths if of_tokens else _document_paths
             measured = probe_paths(
                 annotation.codes[chosen],
-                gather(trace, routers, documents, chosen, rule),
+                gather(trace, routers, chosen, rule),
                 documents[chosen] if of_tokens else chosen,
                 baseline=baseline,
                 folds=folds,
@@ -120,40 +118,37 @@ def probe_trace(
             )
             frames.append(_rows(measured, kind, f"share of {annotation.level}s").assign(routing=routers[0].routing))
     frame = pd.concat(frames, ignore_index=True)
-    return as_results(frame.assign(run=trace.path.name if run is None else run, label_set=annotation.name))
+    return as_results(frame.assign(run=name_run(trace, run_name), label_set=annotation.name))
 
 
 def _token_paths(
-    trace: "RoutingTrace",
-    routers: "Sequence[RouterSpec]",
-    documents: NDArray[np.integer],
-    chosen: NDArray[np.int64],
-    rule: SlotRule,
+    trace: "RoutingTrace", routers: "Sequence[RouterSpec]", chosen: NDArray[np.int64], rule: SlotRule
 ) -> Features:
     """Paths of some tokens; a layer is cut down to them before the next is read."""
-    experts = [trace.experts(router.name, routing=router.routing)[chosen] for router in routers]
-    gates = None
-    if rule == "gate":
-        gates = [trace.weights(router.name, routing=router.routing)[chosen] for router in routers]
-    return path_features(experts, [router.num_experts for router in routers], weights=gates, rule=rule)
+    places, experts, gates = read_places(trace), [], []
+    for router in routers:
+        layer = read_layer(trace, router, places, rule=rule)
+        experts.append(layer.experts[chosen])
+        if layer.weights is not None:
+            gates.append(layer.weights[chosen])
+    return path_features(experts, [router.num_experts for router in routers], weights=gates or None, rule=rule)
 
 
 def _document_paths(
-    trace: "RoutingTrace",
-    routers: "Sequence[RouterSpec]",
-    documents: NDArray[np.integer],
-    chosen: NDArray[np.int64],
-    rule: SlotRule,
+    trace: "RoutingTrace", routers: "Sequence[RouterSpec]", chosen: NDArray[np.int64], rule: SlotRule
 ) -> Features:
     """Mean use of each layer's experts by document, columns standardised; those that do not vary are 0."""
-    usage = []
+    places, usage = read_places(trace), []
     for router in routers:
-        gates = trace.weights(router.name, routing=router.routing) if rule == "gate" else None
-        experts, masses = spread_mass(trace.experts(router.name, routing=router.routing), gates, rule=rule)
-        places = as_codes(documents)
-        table = tabulate(
-            np.zeros_like(places), experts, masses, places, shape=(trace.num_documents, 1, router.num_experts)
-        )[chosen, 0]
+        layer = read_layer(trace, router, places, rule=rule)
+        experts, masses = spread_mass(layer.experts, layer.weights, rule=rule)
+        table = count_usage(
+            experts,
+            masses,
+            as_codes(layer.documents),
+            num_documents=trace.num_documents,
+            num_experts=layer.num_experts,
+        )[chosen]
         usage.append(table / np.maximum(table.sum(axis=1, keepdims=True), 1e-300))
     values = np.concatenate(usage, axis=1)
     deviation = values.std(axis=0)

@@ -1,6 +1,6 @@
 """Statistics of two routers over the same blocks of documents, ready to be subtracted."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.measure.base.blocks import block_tokens
-from specialize.measure.base.counting import SlotRule, assign_blocks, count_blocks
+from specialize.measure.base.counting import as_codes, assign_blocks, count_blocks, count_usage, spread_mass
 from specialize.measure.base.information import load_entropy, mutual_information, uncertainty_coefficient
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import Difference, estimate_difference, pseudo_values
 from specialize.measure.estimators.repeats import count_repeats, repeat_shares
 
@@ -19,23 +20,6 @@ if TYPE_CHECKING:
 Key = tuple[str | None, str]
 _REPEATS = ("first_expert_repeats", "any_expert_repeats")
 _OF_LABELS = {"mutual_information": "bits", "uncertainty_coefficient": "share of H(label)"}
-
-
-@dataclass(frozen=True)
-class Side:
-    """One router of a pair.
-
-    Attributes:
-        experts: int16 [tokens, k].
-        num_experts: experts of the layer.
-        weights: gate weights float32 [tokens, k], where the slot rule needs them.
-        places: document, and where they are known sequence and position, of each token.
-    """
-
-    experts: NDArray[np.int16]
-    num_experts: int
-    weights: NDArray[np.float32] | None
-    places: Mapping[str, NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,7 @@ class Replicates:
 
 
 def replicate(
-    sides: tuple[Side, Side], annotations: "Sequence[Annotation]", *, rule: SlotRule, num_blocks: int, alike: bool
+    sides: tuple[LayerInput, LayerInput], annotations: "Sequence[Annotation]", *, num_blocks: int, alike: bool
 ) -> Iterator[tuple[Key, Replicates]]:
     """Yield the pseudo-values of every statistic that both sides have, by label set and metric.
 
@@ -79,15 +63,14 @@ def replicate(
     Args:
         sides: both routers.
         annotations: the labels; those for tokens need `alike`.
-        rule: how a token's mass is spread over its slots, see `spread_mass`.
         num_blocks: the most blocks of documents.
         alike: whether both sides routed the same tokens; otherwise labels of documents alone are counted.
     """
     if alike:
-        yield from _replicate_routing(sides, rule=rule, num_blocks=num_blocks)
+        yield from _replicate_routing(sides, num_blocks=num_blocks)
     for annotation in annotations:
         count = _label_tokens if annotation.level == "token" else _label_documents
-        tables, n_tokens, n_documents = count(sides, annotation, rule, num_blocks)
+        tables, n_tokens, n_documents = count(sides, annotation, num_blocks)
         if not all(table.any() for table in tables):
             continue
         values = [pseudo_values(table, _of_labels) for table in tables]
@@ -100,10 +83,8 @@ def _of_labels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([mutual_information(counts), uncertainty_coefficient(counts)], axis=-1)
 
 
-def _replicate_routing(
-    sides: tuple[Side, Side], *, rule: SlotRule, num_blocks: int
-) -> Iterator[tuple[Key, Replicates]]:
-    documents = sides[0].places["document"]
+def _replicate_routing(sides: tuple[LayerInput, LayerInput], *, num_blocks: int) -> Iterator[tuple[Key, Replicates]]:
+    documents = sides[0].documents
     cut = block_tokens(documents, num_blocks=num_blocks)
     blocks = np.full(int(documents[-1]) + 1, -1, dtype=np.int32)
     blocks[documents] = cut.token_blocks
@@ -118,7 +99,7 @@ def _replicate_routing(
             num_experts=side.num_experts,
             num_blocks=cut.num_blocks,
             weights=side.weights,
-            rule=rule,
+            rule=side.rule,
         )
         entropies.append(pseudo_values(loads, load_entropy))
         counts = count_repeats(
@@ -126,8 +107,8 @@ def _replicate_routing(
             documents,
             blocks,
             num_experts=side.num_experts,
-            sequences=side.places.get("sequence"),
-            positions=side.places.get("position"),
+            sequences=side.sequences,
+            positions=side.positions,
         )
         repeats.append(pseudo_values(counts, repeat_shares))
     counted = _count_routed(sides, documents)
@@ -138,11 +119,11 @@ def _replicate_routing(
 
 
 def _label_tokens(
-    sides: tuple[Side, Side], annotation: "Annotation", rule: SlotRule, num_blocks: int
+    sides: tuple[LayerInput, LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
     """Count tables [block, label, expert] of both sides over the labelled tokens."""
     labelled = annotation.codes >= 0
-    cut = block_tokens(sides[0].places["document"][labelled], num_blocks=num_blocks)
+    cut = block_tokens(sides[0].documents[labelled], num_blocks=num_blocks)
     tables = []
     for side in sides:
         weights = side.weights
@@ -155,32 +136,26 @@ def _label_tokens(
                 num_experts=side.num_experts,
                 num_blocks=cut.num_blocks,
                 weights=None if weights is None else weights[labelled],
-                rule=rule,
+                rule=side.rule,
             )
         )
-    return tables, *_count_routed(sides, sides[0].places["document"], labelled)
+    return tables, *_count_routed(sides, sides[0].documents, labelled)
 
 
 def _label_documents(
-    sides: tuple[Side, Side], annotation: "Annotation", rule: SlotRule, num_blocks: int
+    sides: tuple[LayerInput, LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
     """Count tables [block, label, expert] of both sides, each labelled document that both routed once."""
     documents = len(annotation.codes)
     usages = []
     for side in sides:
-        usage = count_blocks(
-            np.zeros(len(side.places["document"]), dtype=np.int32),
-            side.experts,
-            blocks=side.places["document"],
-            num_labels=1,
-            num_experts=side.num_experts,
-            num_blocks=documents,
-            weights=side.weights,
-            rule=rule,
-        )[:, 0]
+        experts, masses = spread_mass(side.experts, side.weights, rule=side.rule)
+        usage = count_usage(
+            experts, masses, as_codes(side.documents), num_documents=documents, num_experts=side.num_experts
+        )
         usages.append(usage)
     routed = [usage.sum(axis=1) for usage in usages]
-    present = [np.bincount(side.places["document"], minlength=documents) > 0 for side in sides]
+    present = [np.bincount(side.documents, minlength=documents) > 0 for side in sides]
     labelled = np.flatnonzero((annotation.codes >= 0) & present[0] & present[1])
     blocks = assign_blocks(len(labelled), num_blocks=num_blocks)
     both = (routed[0] > 0)[labelled] & (routed[1] > 0)[labelled]
@@ -194,8 +169,8 @@ def _label_documents(
 
 
 def _count_routed(
-    sides: tuple[Side, Side], documents: NDArray[np.integer], kept: NDArray[np.bool_] | bool = True
+    sides: tuple[LayerInput, LayerInput], documents: NDArray[np.integer], kept: NDArray[np.bool_] | bool = True
 ) -> tuple[int, int]:
     """Count the tokens to which a side gave an expert, and their documents."""
-    routed = ((sides[0].experts >= 0).any(axis=1) | (sides[1].experts >= 0).any(axis=1)) & kept
+    routed = (sides[0].routed | sides[1].routed) & kept
     return int(routed.sum()), len(np.unique(documents[routed]))

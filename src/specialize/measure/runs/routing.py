@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from specialize.errors import MeasurementError
-from specialize.measure.base.counting import SlotRule
+from specialize.choices import SlotRule
 from specialize.measure.base.estimate import EstimateArray
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.balance import measure_balance
 from specialize.measure.estimators.coactivation import measure_coactivation
 from specialize.measure.estimators.flow import measure_flow
 from specialize.measure.estimators.repeats import Repeats, measure_repeats
 from specialize.measure.results.files import as_results
+from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
-from specialize.measure.runs.specialization import adjust_p_values
+from specialize.measure.runs.routers import check_annotation, check_layers, iterate_layers, name_rows, name_run
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -42,7 +42,7 @@ def measure_routing(
     trace: "RoutingTrace",
     annotations: "Sequence[Annotation]" = (),
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     rule: SlotRule = "selection",
     permutations: int = 200,
     num_blocks: int = 50,
@@ -71,11 +71,11 @@ def measure_routing(
     Args:
         trace: an open trace.
         annotations: labels for its documents; those for tokens are passed over.
-        run: the run's name in the frame; the name of the trace's folder unless given.
+        run_name: the run's name in the frame; the name of the trace's folder unless given.
         rule: how a token's mass is spread over its slots, for the load; see `spread_mass`.
         permutations: number of permutations under the null.
         num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the nulls; the same draws serve all layers.
+        seed: seed of the nulls; the same permutations serve all layers.
         progress: called with (routers done, routers in all).
 
     Returns:
@@ -85,40 +85,23 @@ def measure_routing(
     Raises:
         MeasurementError: when an annotation does not fit the trace, or the trace has no layers or no tokens.
     """
-    if not trace.layers or not trace.num_tokens:
-        raise MeasurementError("expected a trace with tokens and a routed layer, got none: trace a model with routers")
+    check_layers(trace)
     groups = _group(trace, [each for each in annotations if each.level == "document"])
-    tokens = trace.tokens()
-    places = {name: tokens[name].to_numpy() for name in ("document", "sequence", "position") if name in tokens}
-    routers = [*trace.layers, *trace.random_routers]
     settings = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
     frames = []
-    before: tuple[Any, NDArray[np.int16]] | None = None
-    for done, router in enumerate(routers):
-        if progress is not None:
-            progress(done, len(routers))
-        experts = trace.experts(router.name, routing=router.routing)
-        weights = trace.weights(router.name, routing=router.routing) if rule == "gate" else None
+    before: tuple[Any, LayerInput] | None = None
+    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+        pairs = measure_coactivation(**layer.choices, num_blocks=num_blocks)
         parts = [
-            *_load_rows(experts, places["document"], router.num_experts, weights, rule, num_blocks),
-            *_repeat_rows(experts, places, router.num_experts, groups, settings),
-            _pair_rows(
-                measure_coactivation(
-                    experts, places["document"], num_experts=router.num_experts, num_blocks=num_blocks
-                ),
-                "coactivation",
-                "expert",
-            ),
+            *_load_rows(layer, num_blocks),
+            *_repeat_rows(layer, groups, settings),
+            _pair_rows(pairs, "coactivation", "expert"),
         ]
-        frames.append(_name(parts, router))
-        if before is not None and _follows(before, (router, experts)):
-            frames.append(_name(_flow_rows(before, (router, experts), places["document"], settings), before[0]))
-        before = (router, experts)
-    if progress is not None:
-        progress(len(routers), len(routers))
-    frame = pd.concat(frames, ignore_index=True).assign(run=trace.path.name if run is None else run)
-    for _, own in frame.groupby("routing"):
-        frame.loc[own.index, "q_value"] = adjust_p_values(own)
+        frames.append(name_rows(parts, router))
+        if before is not None and _follows(before, (router, layer)):
+            frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
+        before = (router, layer)
+    frame = adjust_by_routing(pd.concat(frames, ignore_index=True).assign(run=name_run(trace, run_name)))
     return as_results(frame.sort_values("routing", kind="stable", ignore_index=True))
 
 
@@ -132,11 +115,7 @@ def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[t
     documents = trace.num_documents
     groups: list[tuple[str | None, str | None, Any]] = [(None, None, np.ones(documents, dtype=bool))]
     for annotation in annotations:
-        if len(annotation.codes) != documents:
-            raise MeasurementError(
-                f"annotation {annotation.name!r} should label {documents} documents of the trace, "
-                f"got {len(annotation.codes)}: annotate this trace again"
-            )
+        check_annotation(trace, annotation)
         for code, label in enumerate(annotation.labels):
             member = annotation.codes == code
             if member.any():
@@ -144,36 +123,15 @@ def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[t
     return groups
 
 
-def _load_rows(
-    experts: NDArray[np.int16],
-    documents: NDArray[np.integer],
-    num_experts: int,
-    weights: NDArray[np.float32] | None,
-    rule: SlotRule,
-    num_blocks: int,
-) -> list[pd.DataFrame]:
-    balance = measure_balance(
-        experts, documents, num_experts=num_experts, weights=weights, rule=rule, num_blocks=num_blocks
-    )
+def _load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
+    balance = measure_balance(**layer.masses, num_blocks=num_blocks)
     return [estimate_rows(getattr(balance, name), metric) for metric, name in _BALANCE.items()]
 
 
 def _repeat_rows(
-    experts: NDArray[np.int16],
-    places: dict[str, NDArray[np.integer]],
-    num_experts: int,
-    groups: list[tuple[str | None, str | None, Any]],
-    settings: dict[str, int],
+    layer: LayerInput, groups: list[tuple[str | None, str | None, Any]], settings: dict[str, int]
 ) -> Iterator[pd.DataFrame]:
-    measured = measure_repeats(
-        experts,
-        places["document"],
-        num_experts=num_experts,
-        sequences=places.get("sequence"),
-        positions=places.get("position"),
-        groups=[member for _, _, member in groups],
-        **settings,
-    )
+    measured = measure_repeats(**layer.order, groups=[member for _, _, member in groups], **settings)
     for (label_set, label, _), repeats in zip(groups, measured, strict=True):
         yield repeat_rows(repeats).assign(label_set=label_set, label=label)
 
@@ -185,51 +143,30 @@ def repeat_rows(repeats: Repeats) -> pd.DataFrame:
     )
 
 
-def _flow_rows(
-    before: tuple[Any, NDArray[np.int16]],
-    after: tuple[Any, NDArray[np.int16]],
-    documents: NDArray[np.integer],
-    settings: dict[str, int],
-) -> list[pd.DataFrame]:
-    flow = measure_flow(
-        before[1],
-        after[1],
-        documents,
-        num_experts=before[0].num_experts,
-        num_following=after[0].num_experts,
-        **settings,
-    )
+def _flow_rows(layer: LayerInput, after: LayerInput, name: str, settings: dict[str, int]) -> list[pd.DataFrame]:
+    flow = measure_flow(**layer.choices, following=after.experts, num_following=after.num_experts, **settings)
     whole = pd.concat(
         [
             estimate_rows(flow.mutual_information, "flow_mutual_information"),
             estimate_rows(flow.uncertainty_coefficient, "flow_uncertainty_coefficient"),
         ],
         ignore_index=True,
-    ).assign(label_set="next_router", label=after[0].name)
-    return [whole, _pair_rows(_transpose(flow.transitions), "transition", "next_expert")]
+    ).assign(label_set="next_router", label=name)
+    return [whole, _pair_rows(flow.transitions.transposed(), "transition", "next_expert")]
 
 
-def _follows(before: tuple[Any, NDArray[np.int16]], after: tuple[Any, NDArray[np.int16]]) -> bool:
+def _follows(before: tuple[Any, LayerInput], after: tuple[Any, LayerInput]) -> bool:
     """Whether tokens go from one router to the other."""
     same = (before[0].routing, stack_of(before[0])) == (after[0].routing, stack_of(after[0]))
-    return same and bool(np.any((before[1][:, 0] >= 0) & (after[1][:, 0] >= 0)))
-
-
-def _transpose(estimate: EstimateArray) -> EstimateArray:
-    turned = {name: value.T for name, value in vars(estimate).items() if isinstance(value, np.ndarray)}
-    return EstimateArray(**{**vars(estimate), **turned})
+    return same and bool(np.any((before[1].experts[:, 0] >= 0) & (after[1].experts[:, 0] >= 0)))
 
 
 def _pair_rows(estimate: EstimateArray, metric: str, label_set: str) -> pd.DataFrame:
     """Turn estimates [expert, partner] into rows, the most frequent partners where there are many."""
     partners = np.arange(estimate.value.shape[1]).astype(str)
-    frame = estimate_rows(_transpose(estimate), metric, partners.tolist())
+    frame = estimate_rows(estimate.transposed(), metric, partners.tolist())
     frame = frame[frame["value"].notna()]
     if len(partners) > _MOST_PARTNERS + 1:
         frame = frame.sort_values("value", ascending=False, kind="stable").groupby("expert").head(_MOST_PARTNERS)
         frame = frame.sort_index()
     return frame.assign(label_set=label_set)
-
-
-def _name(parts: Sequence[pd.DataFrame], router: Any) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True).assign(layer=router.layer, router=router.name, routing=router.routing)

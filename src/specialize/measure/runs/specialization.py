@@ -5,17 +5,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
-from specialize.annotation import NO_LABEL, Annotation
-from specialize.errors import MeasurementError
-from specialize.measure.base.counting import SlotRule
-from specialize.measure.base.estimate import Estimate
-from specialize.measure.base.nulls import p_values, summarize_null
+from specialize.annotation import Annotation
+from specialize.choices import SlotRule
+from specialize.measure.base.estimate import Estimate, make_estimates
 from specialize.measure.estimators.composition import Composition
 from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
 from specialize.measure.results.files import as_results
+from specialize.measure.results.q_values import adjust_p_values
 from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.routers import (
+    check_annotation,
+    check_labelled,
+    check_layers,
+    iterate_layers,
+    name_rows,
+    name_run,
+)
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
@@ -33,7 +39,7 @@ def measure_specialization(
     trace: "RoutingTrace",
     annotation: Annotation,
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     rule: SlotRule = "selection",
     permutations: int = 200,
     num_blocks: int = 50,
@@ -53,11 +59,11 @@ def measure_specialization(
     Args:
         trace: an open trace.
         annotation: labels for its tokens or for its documents.
-        run: the run's name in the frame; the name of the trace's folder unless given.
+        run_name: the run's name in the frame; the name of the trace's folder unless given.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         permutations: number of permutations under the null.
         num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the null; the same draws serve all layers.
+        seed: seed of the null; the same permutations serve all layers.
         progress: called with (routers done, routers in all).
 
     Returns:
@@ -69,46 +75,28 @@ def measure_specialization(
         MeasurementError: when the annotation does not fit the trace or labels nothing that was routed, or
             when the trace has no layers.
     """
-    size = trace.num_tokens if annotation.level == "token" else trace.num_documents
-    if len(annotation.codes) != size:
-        raise MeasurementError(
-            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
-            f"got {len(annotation.codes)}: annotate this trace again"
-        )
-    if not np.any(annotation.codes != NO_LABEL):
-        raise MeasurementError(
-            f"annotation {annotation.name!r} labels no {annotation.level}: annotate this trace again"
-        )
-    if not trace.layers:
-        raise MeasurementError("expected a trace with a routed layer, got none: capture a model with routers")
-    documents = trace.tokens()["document"].to_numpy()
-    routers = [*trace.layers, *trace.random_routers]
-
-    measured: list[LayerMeasurement] = []
-    for done, router in enumerate(routers):
-        if progress is not None:
-            progress(done, len(routers))
-        measured.append(
+    check_layers(trace)
+    check_annotation(trace, annotation)
+    check_labelled(annotation)
+    measured = [
+        (
+            router,
             measure_layer(
                 annotation.codes,
-                trace.experts(router.name, routing=router.routing),
-                documents,
+                **layer.masses,
                 level=annotation.level,
                 num_labels=len(annotation.labels),
-                num_experts=router.num_experts,
-                weights=trace.weights(router.name, routing=router.routing) if rule == "gate" else None,
-                rule=rule,
                 permutations=permutations,
                 num_blocks=num_blocks,
                 seed=seed,
-            )
+            ),
         )
-    if progress is not None:
-        progress(len(routers), len(routers))
+        for router, layer in iterate_layers(trace, rule=rule, progress=progress)
+    ]
 
     frames = []
-    for routing in dict.fromkeys(router.routing for router in routers):
-        own = [(router, layer) for router, layer in zip(routers, measured, strict=True) if router.routing == routing]
+    for routing in dict.fromkeys(router.routing for router, _ in measured):
+        own = [(router, layer) for router, layer in measured if router.routing == routing]
         rows = [_layer_rows(router, layer, annotation.labels) for router, layer in own]
         rows.append(estimate_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
         frame = pd.concat(rows, ignore_index=True)
@@ -116,9 +104,7 @@ def measure_specialization(
         frame["q_value"] = adjust_p_values(frame)
         frames.append(frame)
     frame = pd.concat(frames, ignore_index=True)
-    frame["run"] = trace.path.name if run is None else run
-    frame["label_set"] = annotation.name
-    return as_results(frame)
+    return as_results(frame.assign(run=name_run(trace, run_name), label_set=annotation.name))
 
 
 def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
@@ -134,36 +120,16 @@ def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
     # fmax passes over a layer whose coefficient is undefined
     value = np.fmax.reduce([layer.uncertainty_coefficient.value for layer in measured])
     null = np.fmax.reduce([layer.null_uncertainty for layer in measured])
-    null_mean, null_low, null_high = summarize_null(null)
     first = measured[0].uncertainty_coefficient
-    return Estimate(
-        value=float(value),
+    return make_estimates(
+        value,
+        np.nan,
         unit=first.unit,
-        null_mean=float(null_mean),
-        p_value=float(p_values(value, null)),
+        num_blocks=0,
         n_tokens=first.n_tokens,
         n_documents=first.n_documents,
-        null_low=float(null_low),
-        null_high=float(null_high),
-    )
-
-
-def adjust_p_values(frame: pd.DataFrame) -> pd.Series:
-    """Compute q-values over all rows of one metric that have a p-value; NaN elsewhere.
-
-    Args:
-        frame: columns ``metric`` and ``p_value``.
-
-    Returns:
-        float64, aligned with the frame.
-
-    Source:
-        Benjamini & Hochberg (1995), Controlling the false discovery rate.
-    """
-    adjusted = pd.Series(np.nan, index=frame.index, dtype=np.float64)
-    for _, tested in frame["p_value"].dropna().groupby(frame["metric"]):
-        adjusted[tested.index] = false_discovery_control(tested.to_numpy(), method="bh")
-    return adjusted
+        null=null,
+    )[()]
 
 
 def _layer_rows(router: "RouterSpec", measurement: LayerMeasurement, labels: Sequence[str]) -> pd.DataFrame:
@@ -173,7 +139,7 @@ def _layer_rows(router: "RouterSpec", measurement: LayerMeasurement, labels: Seq
     frames.append(lift[np.repeat(occurs, measurement.table.shape[1])])
     if measurement.composition is not None:
         frames += _composition_rows(measurement.composition, labels)
-    return pd.concat(frames, ignore_index=True).assign(layer=router.layer, router=router.name)
+    return name_rows(frames, router)
 
 
 def _composition_rows(composition: Composition, labels: Sequence[str]) -> Iterator[pd.DataFrame]:

@@ -8,13 +8,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
+from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
-from specialize.measure.base.counting import SlotRule, count_blocks
+from specialize.measure.base.counting import count_blocks
 from specialize.measure.base.information import mutual_information, uncertainty_coefficient
 from specialize.measure.base.pairing import estimate_difference, pseudo_values
 from specialize.measure.results.files import as_results
 from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.routers import iterate_layers, name_rows, name_run
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -27,7 +29,7 @@ def measure_tagger_error(
     predicted: Annotation,
     gold: Annotation,
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     rule: SlotRule = "selection",
     num_blocks: int = 50,
     progress: Callable[[int, int], None] | None = None,
@@ -36,7 +38,7 @@ def measure_tagger_error(
 
     Counted are tokens that carry both a predicted and a gold tag. Rows, by ``metric``:
 
-    - ``tagger_accuracy``, the share with one and the same tag; ``tagger_recall`` for each gold tag and
+    - ``tagger_accuracy``, the share whose tags agree; ``tagger_recall`` for each gold tag and
       ``tagger_precision`` for each predicted one.
     - for every router ``difference of mutual_information`` and ``difference of uncertainty_coefficient``, predicted
       minus gold, over the same tokens and paired by blocks of documents; see `estimate_difference`.
@@ -45,7 +47,7 @@ def measure_tagger_error(
         trace: an open trace.
         predicted: the tagger's labels of its tokens.
         gold: the same label set as people gave it.
-        run: the run's name in the frame; the name of the trace's folder unless given.
+        run_name: the run's name in the frame; the name of the trace's folder unless given.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         num_blocks: the most blocks of documents for the jackknife.
         progress: called with (routers done, routers in all).
@@ -65,11 +67,13 @@ def measure_tagger_error(
     both = np.flatnonzero((predicted.codes >= 0) & (gold.codes >= 0))
     if not len(both):
         raise MeasurementError(f"expected tokens with a label of {predicted.name} and of {gold.name}, got none")
-    told, true = (np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold))
+    predicted_codes, true_codes = (
+        np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold)
+    )
     cut = block_tokens(trace.tokens()["document"].to_numpy()[both], num_blocks=num_blocks)
     counted: Counted = {"n_tokens": len(both), "n_documents": len(cut.blocks)}
     shape: dict[str, Any] = {"num_labels": len(names), "num_blocks": cut.num_blocks, "blocks": cut.token_blocks}
-    confusion = count_blocks(true, told[:, None], num_experts=len(names), **shape)
+    confusion = count_blocks(true_codes, predicted_codes[:, None], num_experts=len(names), **shape)
     shares = estimate_blocks(confusion, _shares, unit="share of tokens", **counted)
     rows = estimate_rows(shares, "tagger_accuracy").assign(
         expert=pd.NA,
@@ -77,27 +81,20 @@ def measure_tagger_error(
         metric=["tagger_accuracy", *["tagger_recall"] * len(names), *["tagger_precision"] * len(names)],
     )
     frames = [rows[rows["value"].notna()]]
-    routers = [*trace.layers, *trace.random_routers]
-    for done, router in enumerate(routers):
-        if progress is not None:
-            progress(done, len(routers))
-        experts = trace.experts(router.name, routing=router.routing)[both]
-        weights = trace.weights(router.name, routing=router.routing)[both] if rule == "gate" else None
+    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+        weights = None if layer.weights is None else layer.weights[both]
         sides = [
-            count_blocks(codes, experts, num_experts=router.num_experts, weights=weights, rule=rule, **shape)
-            for codes in (told, true)
+            count_blocks(codes, layer.experts[both], num_experts=layer.num_experts, weights=weights, rule=rule, **shape)
+            for codes in (predicted_codes, true_codes)
         ]
         for metric, unit in _COMPARED.items():
             statistic = mutual_information if metric == "mutual_information" else uncertainty_coefficient
             one, other = (pseudo_values(side, statistic) for side in sides)
             difference = estimate_difference(one, other, unit=unit, **counted).difference
             row = estimate_rows(difference, f"difference of {metric}")
-            frames.append(row.assign(layer=router.layer, router=router.name, routing=router.routing))
-    if progress is not None:
-        progress(len(routers), len(routers))
+            frames.append(name_rows([row], router))
     frame = pd.concat(frames, ignore_index=True)
-    name = trace.path.name if run is None else run
-    return as_results(frame.assign(run=name, label_set=f"{predicted.name} against {gold.name}"))
+    return as_results(frame.assign(run=name_run(trace, run_name), label_set=f"{predicted.name} against {gold.name}"))
 
 
 def share_labels(predicted: Annotation, gold: Annotation) -> bool:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.estimators.vocabulary import MIN_COUNT, measure_vocabulary, top_tokens
 from specialize.measure.results.files import as_results
+from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.context import next_codes
-from specialize.measure.runs.specialization import adjust_p_values
+from specialize.measure.runs.routers import check_layers, iterate_layers, name_rows, name_run
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -23,7 +24,7 @@ LABEL_SET = "token_id"
 def measure_vocabulary_specialization(
     trace: "RoutingTrace",
     *,
-    run: str | None = None,
+    run_name: str | None = None,
     min_count: int = MIN_COUNT,
     most: int = 10,
     permutations: int = 200,
@@ -35,7 +36,7 @@ def measure_vocabulary_specialization(
 
     Args:
         trace: an open trace; predicted tokens are measured where it holds predictions.
-        run: the run's name in the frame; the name of the trace's folder unless given.
+        run_name: the run's name in the frame; the name of the trace's folder unless given.
         min_count: fewest routed tokens of a token id.
         most: token ids an expert in the table of top tokens.
         permutations: number of permutations under the null.
@@ -53,37 +54,28 @@ def measure_vocabulary_specialization(
     Raises:
         MeasurementError: the trace tells no token ids, or none occurs often enough.
     """
+    check_layers(trace)
     tokens = trace.tokens()
     kinds = _read_types(tokens)
     if not any((codes >= 0).any() for codes in kinds.values()):
         raise MeasurementError(f"{trace.path}: expected a trace with token ids, got none: import it with token_id")
-    routers = [*trace.layers, *trace.random_routers]
     frames, tables = [], []
-    for done, router in enumerate(routers):
-        if progress is not None:
-            progress(done, len(routers))
-        experts = trace.experts(router.name, routing=router.routing)
+    for router, layer in iterate_layers(trace, progress=progress):
         for kind, types in kinds.items():
             measured = measure_vocabulary(
-                types, experts, tokens["document"].to_numpy(), num_experts=router.num_experts, min_count=min_count,
-                permutations=permutations, num_blocks=num_blocks, seed=seed,
-            )  # fmt: skip
+                types, **layer.choices, min_count=min_count, permutations=permutations, num_blocks=num_blocks, seed=seed
+            )
             rows = [
                 estimate_rows(measured.specialization, "vocabulary_specialization"),
                 estimate_rows(measured.above_load, "vocabulary_specialization_above_load"),
                 estimate_rows(measured.expert_specialization, "vocabulary_specialization"),
                 estimate_rows(measured.expert_above_load, "vocabulary_specialization_above_load"),
             ]
-            place = {"layer": router.layer, "router": router.name, "routing": router.routing}
-            frames.append(pd.concat(rows, ignore_index=True).assign(label=kind, **place))
-            top = top_tokens(types, experts, num_experts=router.num_experts, min_count=min_count, most=most)
-            tables.append(top.assign(token=kind, **place))
-    if progress is not None:
-        progress(len(routers), len(routers))
-    name = trace.path.name if run is None else run
-    frame = as_results(pd.concat(frames, ignore_index=True).assign(run=name, label_set=LABEL_SET))
-    for _, own in frame.groupby("routing"):
-        frame.loc[own.index, "q_value"] = adjust_p_values(own)
+            frames.append(name_rows(rows, router).assign(label=kind))
+            top = top_tokens(types, layer.experts, num_experts=layer.num_experts, min_count=min_count, most=most)
+            tables.append(name_rows([top], router).assign(token=kind))
+    name = name_run(trace, run_name)
+    frame = adjust_by_routing(as_results(pd.concat(frames, ignore_index=True).assign(run=name, label_set=LABEL_SET)))
     table = pd.concat(tables, ignore_index=True).assign(run=name)
     table["text"] = table["token_id"].map(_read_texts(trace, tokens, np.unique(table["token_id"])))
     columns = ["run", "routing", "layer", "router", "token", "expert", "rank", "token_id", "text", "share", "lift"]

@@ -1,0 +1,52 @@
+"""The routing of one layer, as every estimator of a layer takes it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.choices import SlotRule
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """The routing decisions of one router over a corpus.
+
+    Attributes:
+        experts: int16 [tokens, k]; negative where a slot holds no expert.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        num_experts: experts of the layer.
+        weights: gate weights float32 [tokens, k], where the rule needs them.
+        rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
+        sequences: integers [tokens], the window that each token was read in; None where it is not known.
+        positions: integers [tokens], the place of each token in that window; None where it is not known.
+    """
+
+    experts: NDArray[np.int16]
+    documents: NDArray[np.integer]
+    num_experts: int
+    weights: NDArray[np.float32] | None = None
+    rule: SlotRule = "selection"
+    sequences: NDArray[np.integer] | None = None
+    positions: NDArray[np.integer] | None = None
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The arguments of estimators that count choices: experts, documents, num_experts."""
+        return {"experts": self.experts, "documents": self.documents, "num_experts": self.num_experts}
+
+    @property
+    def masses(self) -> dict[str, Any]:
+        """The arguments of estimators that spread a token's mass: those of `choices`, weights and rule."""
+        return self.choices | {"weights": self.weights, "rule": self.rule}
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """The arguments of estimators that look at neighbours: those of `choices`, sequences and positions."""
+        return self.choices | {"sequences": self.sequences, "positions": self.positions}
+
+    @property
+    def routed(self) -> NDArray[np.bool_]:
+        """Which tokens have an expert, bool [tokens]."""
+        return (self.experts >= 0).any(axis=1)
