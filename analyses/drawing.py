@@ -1,4 +1,4 @@
-"""Figures of the studies: what one is, and how it gets to disk."""
+"""Figures of the studies and how they are written."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ FORMATS = ("pdf", "png")
 
 @dataclass(frozen=True)
 class StudyFigure:
-    """A figure to draw.
+    """A figure to be drawn.
 
     Attributes:
         name: file name without suffix.
-        caption: what it shows and how to read it.
+        caption: what the figure shows and how to read it.
         function: draws the figure from the frame alone.
-        frame: the rows it draws.
-        about: what else its sidecar says of where the rows come from.
+        frame: the rows that are drawn.
+        about: further entries of the sidecar, about the origin of the rows.
     """
 
     name: str
@@ -35,12 +35,15 @@ class StudyFigure:
 
 
 def draw_planned(figures: Iterable[StudyFigure], folder: Path, *, command: str) -> list[Path]:
-    """Draw each figure into `folder` with its data (CSV) and how it was made (JSON); returns the images.
+    """Draw each figure into `folder`, with its data (CSV) and its provenance (JSON).
 
     Args:
-        figures: what to draw.
-        folder: made where it is missing.
-        command: the command that makes them anew.
+        figures: the figures.
+        folder: the folder, created if it is missing.
+        command: the command that draws them again.
+
+    Returns:
+        The paths of the images.
     """
     drawn: list[Path] = []
     for planned in figures:

@@ -1,9 +1,8 @@
-"""Draw every figure of figures/, each with its data (CSV) and how it was made (JSON).
+"""Draw every figure of figures/, each with its data (CSV) and its provenance (JSON).
 
     python -m analyses.figures -o figures [--demo demo-report]
 
-The figures of the studies are drawn from their tables in seconds; those of the demo from its runs, where --demo says
-where they are.
+The figures of the studies are drawn from their tables, in seconds; those of the demo from its runs, given with --demo.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from analyses.calibration import draw as calibration
 from analyses.design_choices import figures as design_choices
 from analyses.drawing import FORMATS, StudyFigure, draw_planned
 
-from specialize.reporting.figures import draw_figures
+import specialize
 
 COMMAND = "make figures"
 HERE = Path(__file__).parent
@@ -24,22 +23,22 @@ DEMO_FIGURES = ("plane-gold-topic", "profile-upos", "profile-gold-topic", "heatm
 
 
 def plan_studies() -> Iterator[StudyFigure]:
-    """Yield the figures that the studies' tables allow."""
+    """Yield the figures of all studies."""
     yield from cost.plan_figures(HERE / "benchmarks" / "results")
     yield from calibration.plan_figures(HERE / "calibration" / "results")
     yield from design_choices.plan_figures(HERE / "design_choices" / "results" / "cpu", preset="cpu")
 
 
 def draw_demo(demo: Path, folder: Path) -> list[Path]:
-    """Draw the figures of the runs in the folder `demo` that `specialize demo` made; returns the images."""
+    """Draw the figures of the runs in the folder `demo`, made by `specialize demo`; return the paths of the images."""
     runs = [demo / name for name in DEMO_RUNS]
-    return draw_figures(runs, folder, only=DEMO_FIGURES, formats=FORMATS, command=COMMAND)
+    return specialize.figures(runs, folder, only=DEMO_FIGURES, formats=FORMATS, command=COMMAND)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="folder that `specialize demo` made")
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="folder made by `specialize demo`")
     given = parser.parse_args()
     drawn = draw_planned(plan_studies(), given.output, command=COMMAND)
     if given.demo:

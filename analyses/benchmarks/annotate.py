@@ -1,10 +1,10 @@
-"""What annotating costs beside the libraries that do the work.
+"""The cost of annotating, relative to the libraries that do the work.
 
     python analyses/benchmarks/annotate.py
 
-Tagging through `annotate_syntax` beside `nlp.pipe` with the same components and processes, and topics through
-`annotate_topics` beside BERTopic with the same parts, in turns on the same documents; a ratio is the median over rounds
-of the ratio within a round. Peak memory is that of a process that tags a corpus, and one four times as long.
+`annotate_syntax` is compared with `nlp.pipe` with the same components and processes, `annotate_topics` with BERTopic
+with the same parts, alternating on the same documents; a ratio is the median over rounds of the ratio within a round.
+Peak memory is that of a process that tags a corpus, and of one that tags a corpus four times as long.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from specialize.manifest import versions, write_json
 
 
 class Words:
-    """A trace whose tokens are runs of characters without white space."""
+    """A trace whose tokens are maximal sequences of characters other than white space."""
 
     def __init__(self, texts: list[str]) -> None:
         rows = []
@@ -55,7 +55,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def compare(name: str, ours: Callable[[], object], raw: Callable[[], object], rounds: int) -> dict[str, object]:
-    ours(), raw()  # warm
+    ours(), raw()  # warm-up
     pairs = []
     for number in range(rounds):
         if number % 2:
@@ -107,9 +107,9 @@ def topics(texts: list[str], rounds: int, cache: Path) -> dict[str, object]:
 def peak_memory(times: int) -> dict[str, object]:
     command = [sys.executable, __file__, "--memory-of", str(times)]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    told: dict[str, object] = json.loads(answer.stdout.splitlines()[-1])
-    print(told, flush=True)
-    return told
+    memory: dict[str, object] = json.loads(answer.stdout.splitlines()[-1])
+    print(memory, flush=True)
+    return memory
 
 
 def read_texts(documents: int) -> list[str]:

@@ -1,10 +1,10 @@
-"""What capturing costs, as ratios of times taken side by side.
+"""The cost of capturing routing, as ratios of times measured in alternation.
 
     python analyses/benchmarks/capture.py -o analyses/benchmarks/results
 
-All of it runs on a random OLMoE-like model (E = 64, k = 8), in rounds in which every way of running takes its turn, in
-an order that changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is
-compared where it is installed. Peak memory is that of a process of its own for each corpus.
+The model is a random one of OLMoE's architecture (E = 64, k = 8). Each round times every method once, in an order that
+changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is included if it is
+installed. Peak memory is measured in a separate process for each corpus.
 """
 
 import argparse
@@ -67,9 +67,9 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def compare(ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> Iterator[dict[str, object]]:
-    """Time every way once a round, in a rotated order; yield its ratio to the way named `to`."""
+    """Time every method once per round, in a rotated order; yield its ratio to the method named `to`."""
     for run in ways.values():
-        run()  # warm
+        run()  # warm-up
     names, times = list(ways), []
     for number in range(rounds):
         order = names[number % len(names) :] + names[: number % len(names)]
@@ -141,7 +141,7 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
 
 
 def write_corpus(path: Path, documents: int, seed: int = 0) -> list[str]:
-    """Documents of mixed length, log-normal about 90 words, at most 700."""
+    """Write documents of mixed length (log-normal with median 90 words, at most 700)."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(rng.lognormal(4.5, 0.9, documents).astype(int), 4, 700)
     texts = [" ".join(rng.choice(WORDS, length)) for length in lengths]
@@ -183,7 +183,7 @@ def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[st
 
 
 def peak_memory(documents: int) -> dict[str, object]:
-    """Trace in a process of its own, which does nothing else; megabytes at its peak."""
+    """Return the peak memory, in megabytes, of a process that only traces a corpus."""
     with tempfile.TemporaryDirectory() as name:
         texts = write_corpus(Path(name) / "corpus.jsonl", documents)
         train_bpe(texts[:200], vocab_size=1000, max_length=1024).save_pretrained(Path(name) / "tokenizer")
@@ -192,16 +192,16 @@ def peak_memory(documents: int) -> dict[str, object]:
     return {"documents": documents} | json.loads(answer.stdout.splitlines()[-1])
 
 
-def trace_and_tell(folder: Path) -> None:
+def print_peak_memory(folder: Path) -> None:
     model = build_model(layers=4, width=64)
     checkpoint = make_checkpoint(model, AutoTokenizer.from_pretrained(folder / "tokenizer"))
     options = TraceOptions(context_length=512, batch_tokens=4096, shard_tokens=2**15)
     trace = trace_corpus(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    told = {"tokens": trace.num_tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
+    peak = {"tokens": trace.num_tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
     if DEVICE == "cuda":
-        told["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    print(json.dumps(told))
+        peak["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    print(json.dumps(peak))
 
 
 def main() -> None:
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory_of:
-        trace_and_tell(given.memory_of)
+        print_peak_memory(given.memory_of)
         return
     layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
     model = build_model(layers=layers, width=width)
@@ -228,8 +228,8 @@ def main() -> None:
                 rows.append({"what": f"{given.documents} documents of mixed length"} | row)
                 print(f"{row['way']:<45} {row['ratio']:.3f}", flush=True)
     memory = [peak_memory(documents) for documents in (4000, 32000)]
-    for told in memory:
-        print(told, flush=True)
+    for peak in memory:
+        print(peak, flush=True)
     given.output.mkdir(parents=True, exist_ok=True)
     name = "gpu" if DEVICE == "cuda" else "cpu"
     pd.DataFrame(rows).to_csv(given.output / f"capture-{name}.csv", index=False, float_format="%.4f")

@@ -1,4 +1,4 @@
-"""The figure of what measuring costs, drawn from the table that `measure.py` wrote."""
+"""The figure of the cost of measuring, drawn from the table that `measure.py` writes."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE
 
 
 def plan_figures(results: Path) -> Iterator[StudyFigure]:
-    """Yield the figure that the tables in `results` allow."""
+    """Yield the figure of the tables in `results`."""
     rows = pd.read_csv(results / "measure-cost.csv")
     about = json.loads((results / "measure.json").read_text(encoding="utf-8"))
     yield StudyFigure(
         "measure-cost",
-        f"Time to measure a layer ({about['labels']} labels, {about['experts']} experts, {about['top_k']} slots, "
-        f"intervals and {about['permutations']} shifts) by tokens traced.",
+        f"Time to measure one layer ({about['labels']} labels, {about['experts']} experts, top-{about['top_k']}, "
+        f"with intervals and {about['permutations']} permutations) by number of tokens.",
         draw_cost,
         rows[rows["layers"] == rows["layers"].min()].sort_values("tokens"),
         {"study": about},
@@ -32,10 +32,10 @@ def draw_cost(frame: pd.DataFrame) -> Figure:
     millions, per_layer = frame["tokens"] / 1e6, frame["seconds"] / frame["layers"]
     slope, start = np.polyfit(millions, per_layer, 1)
     ends = np.array([0, millions.max()])
-    label = f"least squares: {start:.1f} s + {slope:.1f} s a million"
+    label = f"least squares: {start:.1f} s + {slope:.1f} s per million"
     ax.plot(millions, per_layer, color=PALETTE[0], marker="o", linestyle="", label="measured", gid="value")
     ax.plot(ends, start + slope * ends, color=MUTED, linestyle=":", linewidth=0.9, zorder=1, label=label, gid="fit")
-    ax.set(xlabel="tokens, millions", ylabel="seconds a layer", xlim=(0, None), ylim=(0, None))
-    ax.set_title("Time to measure a layer")
+    ax.set(xlabel="tokens, millions", ylabel="seconds per layer", xlim=(0, None), ylim=(0, None))
+    ax.set_title("Time to measure one layer")
     ax.legend(loc="upper left")
     return figure

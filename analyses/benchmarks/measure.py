@@ -1,10 +1,10 @@
-"""What measuring costs: counting beside DuckDB and pandas, the whole of `syntax` after tagging, and how it grows.
+"""The cost of measuring: counting compared with DuckDB and pandas, all of `syntax` after tagging, and its growth.
 
     python analyses/benchmarks/measure.py
 
 A synthetic trace (16 layers, E = 64, k = 8, 17 labels, documents of 500 tokens) is written as `specialize trace` writes
-one and exported to Parquet. Every way reads the same data from disk, in a process of its own, compiled and with the
-files in the page cache; ways that are compared take turns, and the ratio is that of the medians.
+one and exported to Parquet. Every method reads the same data from disk in a separate process, with code compiled and
+files in the page cache; methods that are compared alternate, and the ratio is that of the medians.
 """
 
 import argparse
@@ -44,13 +44,13 @@ FIGURE_LAYERS = 4
 def draw_shard(
     rng: np.random.Generator, tokens: int, layers: int
 ) -> tuple[NDArray[Any], list[dict[str, NDArray[Any]]]]:
-    """Labels that linger, and eight distinct experts a layer that half the time follow the label."""
+    """Draw labels that repeat, and eight distinct experts per layer that depend on the label in half of the tokens."""
     drawn = rng.integers(0, LABELS, tokens)
     renewed = np.where(rng.random(tokens) < 0.6, np.arange(tokens), 0)
     labels = drawn[np.maximum.accumulate(renewed)]
     routing = []
     for _ in range(layers):
-        # gaps of at most eight round a circle of 64 are distinct; an odd factor scatters them
+        # eight steps of 1 to 8 around a circle of 64 give distinct experts; an odd factor permutes them
         gaps = rng.integers(1, EXPERTS // TOP_K + 1, (tokens, TOP_K)).cumsum(axis=1)
         follows = rng.random(tokens) < 0.5
         step = np.where(follows, 2 * labels + 1, 2 * rng.integers(0, EXPERTS // 2, tokens) + 1)
@@ -60,7 +60,7 @@ def draw_shard(
 
 
 def write_trace(run: Path, tokens: int, layers: int) -> None:
-    """Write trace and annotation, a shard in memory at once."""
+    """Write trace and annotation, with one shard in memory at a time."""
     rng = np.random.default_rng(0)
     documents = -(-tokens // LENGTH)
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
@@ -83,7 +83,7 @@ def write_trace(run: Path, tokens: int, layers: int) -> None:
 
 
 def export(run: Path) -> None:
-    """Write the trace as Parquet, and the labels beside it."""
+    """Write the trace and the labels as Parquet."""
     trace = open_trace(run)
     export_parquet(trace, run / "parquet")
     labels = load_annotation(trace, "upos").codes
@@ -91,7 +91,7 @@ def export(run: Path) -> None:
 
 
 def count_ours(run: Path) -> NDArray[np.int64]:
-    """Tables [layer, label, expert] of slots, counted by block of documents as `syntax` counts them."""
+    """Return counts of slots [layer, label, expert], counted by block of documents as `syntax` does."""
     from specialize.measure import count_contingency_tables
 
     trace = open_trace(run)
@@ -100,7 +100,7 @@ def count_ours(run: Path) -> NDArray[np.int64]:
 
 
 def read_ours(run: Path) -> None:
-    """Reading and decompressing alone, as `count_contingency_tables` does it."""
+    """Read and decompress only, as `count_contingency_tables` does."""
     trace = open_trace(run)
 
     def read(router: RouterSpec) -> None:
@@ -127,7 +127,7 @@ def count_duckdb(run: Path) -> NDArray[np.int64]:
 
 
 def count_pandas(run: Path) -> NDArray[np.int64]:
-    """The first layer alone."""
+    """Count the first layer only."""
     layer = pd.read_parquet(
         run / "parquet" / "routing.parquet", columns=["token", "expert"], filters=[("layer", "==", 0)]
     )
@@ -137,7 +137,7 @@ def count_pandas(run: Path) -> NDArray[np.int64]:
 
 
 def measure(run: Path) -> Any:
-    """All that `syntax` measures, once tokens are tagged."""
+    """Measure all that `syntax` measures after tagging."""
     from specialize.measure import measure_details, measure_specialization
 
     trace = open_trace(run)
@@ -158,20 +158,20 @@ COUNTING = [name for name in TASKS if name != "measure"]
 
 
 def run_task(name: str, run: Path, warm: Path) -> None:
-    """Run one task and print seconds, the peak memory of this process in megabytes, and a digest of the result."""
+    """Run one task; print its seconds, the peak memory of this process in megabytes and a digest of the result."""
     TASKS[name](warm)
     started = time.perf_counter()
     result = TASKS[name](run)
     seconds = time.perf_counter() - started
-    told: dict[str, Any] = {"seconds": seconds}
-    told["peak_mb"] = peak_megabytes()
+    cost: dict[str, Any] = {"seconds": seconds}
+    cost["peak_mb"] = peak_megabytes()
     if isinstance(result, np.ndarray):
-        told["slots"], told["check"] = int(result.sum()), int((result[0] * np.arange(1, EXPERTS + 1)).sum())
-    print(json.dumps(told))
+        cost["slots"], cost["check"] = int(result.sum()), int((result[0] * np.arange(1, EXPERTS + 1)).sum())
+    print(json.dumps(cost))
 
 
 def peak_megabytes() -> float:
-    """Of this process alone: the figure of `getrusage` is handed down from the process that started it."""
+    """Return the peak memory of this process; that of `getrusage` is inherited from the parent process."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -179,21 +179,21 @@ def peak_megabytes() -> float:
 def in_own_process(name: str, run: Path, warm: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--task", name, str(run), str(warm)]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    told: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    print(f"{name}, {run.name}: {told['seconds']:.2f} s, {told['peak_mb']:.0f} MB", flush=True)
-    return told
+    cost: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    print(f"{name}, {run.name}: {cost['seconds']:.2f} s, {cost['peak_mb']:.0f} MB", flush=True)
+    return cost
 
 
 def compare_counting(run: Path, warm: Path, tokens: int, rounds: int) -> pd.DataFrame:
-    told = [{name: in_own_process(name, run, warm) for name in COUNTING} for _ in range(rounds)]
-    checks = {each[name]["check"] for each in told for name in COUNTING if "check" in each[name]}
+    costs = [{name: in_own_process(name, run, warm) for name in COUNTING} for _ in range(rounds)]
+    checks = {each[name]["check"] for each in costs for name in COUNTING if "check" in each[name]}
     if len(checks) > 1:
-        raise SystemExit(f"the ways count differently: {checks}")
+        raise SystemExit(f"expected equal counts, got {checks}")
     rows = []
     for name in COUNTING:
         times = LAYERS if name == "pandas crosstab" else 1
-        seconds = statistics.median(each[name]["seconds"] for each in told) * times
-        peak = max(each[name]["peak_mb"] for each in told)
+        seconds = statistics.median(each[name]["seconds"] for each in costs) * times
+        peak = max(each[name]["peak_mb"] for each in costs)
         rows.append({"way": name, "tokens": tokens, "layers": LAYERS, "seconds": seconds, "peak_mb": peak})
     frame = pd.DataFrame(rows)
     frame["ratio"] = frame["seconds"] / frame["seconds"].iloc[0]
@@ -237,7 +237,7 @@ def main() -> None:
     counted.round(4).to_csv(given.output / "measure-counting.csv", index=False)
     measured.round(4).to_csv(given.output / "measure-cost.csv", index=False)
     write_json(given.output / "measure.json", about)
-    # Matplotlib waits until here: the tasks are run by this file, and their memory is measured.
+    # Matplotlib is imported only here: this file also runs the tasks, whose memory is measured.
     sys.path.insert(0, str(here.parents[1]))
     from analyses.benchmarks.cost import plan_figures
     from analyses.drawing import draw_planned

@@ -1,9 +1,9 @@
-"""What a report costs beside drawing its figures alone, and how large the page of a large model is.
+"""The cost of a report relative to that of its figures alone, and the size of the page of a large model.
 
     python analyses/benchmarks/report.py
 
-A synthetic trace with text (94 layers, E = 128, k = 8) is labelled, measured and reported as the commands do it. Ways
-take turns; a ratio is the median over rounds of the ratio within a round.
+A synthetic trace with text (94 layers, E = 128, k = 8) is labelled, measured and reported as the commands do it. Each
+round times every step once; a ratio is the median over rounds of the ratio within a round.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PERMUTATIONS = 9
 
 
 def write_trace(run: Path, rng: np.random.Generator) -> RoutingTrace:
-    """Write a trace whose words prefer experts, the more the later the layer."""
+    """Write a trace whose words prefer certain experts, more strongly in later layers."""
     words = rng.integers(0, 500, DOCUMENTS * WORDS)
     texts = ["".join(f"{word:04d} " for word in part) for part in words.reshape(DOCUMENTS, WORDS)]
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
@@ -62,7 +62,7 @@ def write_trace(run: Path, rng: np.random.Generator) -> RoutingTrace:
 
 
 def measure(trace: RoutingTrace, rng: np.random.Generator) -> int:
-    """Measure everything that the report shows; returns the rows of results."""
+    """Measure everything that the report shows; return the number of result rows."""
     sizes = {"token": trace.num_tokens, "document": trace.num_documents}
     rows = 0
     for name, (level, number) in LABELS.items():

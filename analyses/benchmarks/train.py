@@ -1,10 +1,10 @@
-"""How fast a Mixture of Experts trains beside a plain dense model of equal active parameters.
+"""Training speed of Mixtures of Experts relative to a plain dense model with as many active parameters.
 
     python analyses/benchmarks/train.py -o analyses/benchmarks/results
 
-Tokens a second of whole training steps (forward, backward, AdamW; bfloat16), in rounds in which every model takes its
-turn in an order that changes; a ratio is the median over rounds of the ratio within a round. On a CPU one thread. The
-plain model is written here and shares no code with the package.
+Tokens per second of whole training steps (forward, backward, AdamW; bfloat16). Each round times every model once, in an
+order that changes; a ratio is the median over rounds of the ratio within a round. On a CPU, one thread is used. The
+plain model is defined here and shares no code with the package.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class PlainBlock(nn.Module):
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.attend(self.first(x)).chunk(3, -1)
         )
-        if x.device.type == "cpu":  # the kernel that is fastest here, for either side
+        if x.device.type == "cpu":  # the fastest kernel on a CPU, used by both models
             q, k, v = q.float(), k.float(), v.float()
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, h, T, C/h)
         x = x + self.project(mixed.transpose(1, 2).flatten(2))
@@ -62,7 +62,7 @@ class PlainGPT(nn.Module):
 
 
 def build_models() -> dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module]]:
-    """Name -> (plain model of equal active parameters, loss, module)."""
+    """Return, by name, the plain model with as many active parameters, the loss, and the module."""
     width, inner, layers, heads, vocabulary, _, context = SIZES[DEVICE]
     models: dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module]] = {}
     for k in (1, 2):
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=4, help="training steps of a turn")
+    parser.add_argument("--steps", type=int, default=4, help="training steps timed at a time")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def main() -> None:
             if DEVICE == "cuda":
                 torch.cuda.synchronize()
             times[name] = time.perf_counter() - start
-        if number:  # the first round warms up
+        if number:  # the first round is a warm-up
             seconds.append(times)
     rounds = pd.DataFrame(seconds)
     rows = []

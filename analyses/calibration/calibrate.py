@@ -1,9 +1,10 @@
-"""How often the tests of this package reject when there is nothing, and how often its intervals hold the truth.
+"""Calibration: rejection rates of the tests under a true null, and coverage of the intervals.
 
     python analyses/calibration/calibrate.py
 
-Every condition draws its data sets from fixed seeds and enters its rows in ``results/`` when it is done; the same
-command again goes on with those that are missing. The routing is planted (`tests/planted`): its information is known.
+The data sets of every condition are drawn with fixed seeds. Its rows are written to ``results/`` when it is done, so that
+the same command runs only the conditions that are missing. The routing is planted (`tests/planted`): its information
+is known.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from specialize.measure.results.files import write_table
 PERMUTATIONS, RESAMPLES = 199, 400
 FIRST_SEED, SEED_OF_NULL, SEED_OF_BOOTSTRAP = 10_000, 1_000_000, 2_000_000
 
-# Seventeen labels as parts of speech are shared out, sixteen experts of uneven load.
+# Seventeen labels with frequencies like those of parts of speech, sixteen experts of uneven load.
 LABELS = 1 / np.arange(2, 19)
 LABELS /= LABELS.sum()
 LOAD = np.linspace(1.5, 0.5, 16) / 16
@@ -39,13 +40,13 @@ SMALL_LOAD = np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.05])
 
 
 def mix_channel(load: NDArray[np.float64], labels: int, strength: float) -> NDArray[np.float64]:
-    """P(expert | label): mostly the load, the rest to an expert of the label's own."""
+    """Return P(expert | label): mostly the load, the rest to one expert for each label."""
     return (1 - strength) * load + strength * np.eye(len(load))[np.arange(labels) % len(load)]
 
 
 @dataclass(frozen=True)
 class Design:
-    """Where the data sets of a condition come from, by number of documents and seed."""
+    """Source of the data sets of a condition, by number of documents and seed."""
 
     level: str
     plant: Callable[[int, int], PlantedRouting]
@@ -94,7 +95,7 @@ BLOCKS = (10, 25, 50, 100)
 
 
 def own_p_value(planted: PlantedRouting, level: str, seed: int) -> float:
-    """The p-value that `specialize` reports, from shifts (tokens) or permutations (documents)."""
+    """Return the p-value that `specialize` reports, from shifts (tokens) or permutations (documents)."""
     measured = measure_layer(
         planted.codes, planted.experts, planted.documents, level=level, num_labels=planted.num_labels,
         num_experts=planted.num_experts, permutations=PERMUTATIONS, seed=seed,
@@ -103,7 +104,7 @@ def own_p_value(planted: PlantedRouting, level: str, seed: int) -> float:
 
 
 def naive_p_value(planted: PlantedRouting, level: str, seed: int) -> float:
-    """The same statistic against labels that are shuffled freely over tokens."""
+    """Return the p-value of the same statistic under labels that are shuffled over all tokens."""
     codes = planted.codes if level == "token" else planted.codes[planted.documents]
     lengths = np.bincount(planted.documents)
     blocks = assign_blocks(len(lengths))
@@ -125,7 +126,7 @@ def naive_p_value(planted: PlantedRouting, level: str, seed: int) -> float:
 
 
 def sample_p_values(design: Design, p_value: Callable[[PlantedRouting, str, int], float], count: int) -> pd.DataFrame:
-    """How often each p-value came up."""
+    """Return the frequency of each p-value."""
     seeds = range(FIRST_SEED, FIRST_SEED + count)
     values = [p_value(design.plant(40, seed), design.level, seed + SEED_OF_NULL) for seed in seeds]
     p, times = np.unique(np.round(np.array(values) * (PERMUTATIONS + 1)).astype(int), return_counts=True)
@@ -133,7 +134,7 @@ def sample_p_values(design: Design, p_value: Callable[[PlantedRouting, str, int]
 
 
 def count_documents(planted: PlantedRouting, level: str) -> NDArray[np.float64]:
-    """One table a document: of its tokens, or of its label and its mean use of the experts."""
+    """Return one table per document: of its tokens, or of its label and its mean use of the experts."""
     documents = int(planted.documents[-1]) + 1
     codes = planted.codes if level == "token" else planted.codes[planted.documents]
     tables = count_blocks(
@@ -149,7 +150,7 @@ def pool(tables: NDArray[np.float64], num_blocks: int) -> NDArray[np.float64]:
 
 
 def intervals(tables: NDArray[np.float64], seed: int) -> Iterator[tuple[str, float, float, float]]:
-    """Yield method, value and ends of its interval; NaN where it has none."""
+    """Yield the method, the value and the bounds of its interval, NaN if it has none."""
     for num_blocks in BLOCKS:
         if num_blocks <= len(tables):
             estimate = jackknife(pool(tables, num_blocks), mutual_information)
@@ -163,7 +164,7 @@ def intervals(tables: NDArray[np.float64], seed: int) -> Iterator[tuple[str, flo
 
 
 def sample_intervals(design: Design, documents: int, count: int) -> pd.DataFrame:
-    """Coverage, bias and width of each method over fresh data sets."""
+    """Return coverage, bias and width of each method over new data sets."""
     seeds = range(FIRST_SEED, FIRST_SEED + count)
     planted = design.plant(documents, FIRST_SEED)
     check_against_package(planted, design.level)
@@ -196,7 +197,7 @@ def sample_intervals(design: Design, documents: int, count: int) -> pd.DataFrame
 
 
 def check_against_package(planted: PlantedRouting, level: str) -> None:
-    """The tables counted here give what `measure_layer` gives."""
+    """Check that the tables counted here give the results of `measure_layer`."""
     measured = measure_layer(
         planted.codes, planted.experts, planted.documents, level=level, num_labels=planted.num_labels,
         num_experts=planted.num_experts, permutations=0,
@@ -208,7 +209,7 @@ def check_against_package(planted: PlantedRouting, level: str) -> None:
 
 
 class Ledger:
-    """Rows of a CSV file by condition; a condition that is there is not run again."""
+    """Rows of a CSV file by condition; conditions in the file are not run again."""
 
     def __init__(self, path: Path, datasets: int) -> None:
         self.path, self.datasets = path, datasets
@@ -229,8 +230,8 @@ class Ledger:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--nulls", type=int, default=1500, help="Data sets for each null.")
-    parser.add_argument("--coverages", type=int, default=1500, help="Data sets for each interval.")
+    parser.add_argument("--nulls", type=int, default=1500, help="data sets for each null")
+    parser.add_argument("--coverages", type=int, default=1500, help="data sets for each interval")
     given = parser.parse_args()
     numba.set_num_threads(1)
     ledger = Ledger(given.output / "p_values.csv", given.nulls)

@@ -30,15 +30,15 @@ DESIGNS = {
     "documents, sequences routed": "topics, by sequence",
 }
 CAPTION = (
-    "Top: share of data sets without any relation whose p-value is at most the one across; the diagonal is right. "
-    "Middle: share of 95 % intervals that hold the planted information (band: 92 to 98 %). Bottom: error of the "
+    "Top: distribution of p-values over data sets without any association; a calibrated test follows the diagonal. "
+    "Middle: share of 95 % intervals that contain the planted information (band: 92 to 98 %). Bottom: error of the "
     "value, in bits, with 50 documents (bar: one standard deviation). "
-    "Solid lines and circles: what this package does. Dashed lines and triangles: what it does not."
+    "Solid lines and circles: the methods of this package. Dashed lines and triangles: alternatives."
 )
 
 
 def plan_figures(results: Path) -> Iterator[StudyFigure]:
-    """Yield the figure that the tables in `results` allow."""
+    """Yield the figure of the tables in `results`."""
     tested, covered = (pd.read_csv(results / f"{name}.csv") for name in ("p_values", "intervals"))
     drawn = pd.concat([tested, covered[covered["method"].isin(METHODS)]], ignore_index=True)
     about = json.loads((results / "about.json").read_text(encoding="utf-8"))
@@ -67,8 +67,8 @@ def draw_nulls(ax: Axes, frame: pd.DataFrame) -> None:
                 [0, *rows["p_value"]], [0, *share], color=color, linestyle=line, linewidth=1.1,
                 label=None if number else name, gid=f"share-{null}-{design}",
             )  # fmt: skip
-    ax.set(xlabel="p-value", ylabel="data sets at or below", xlim=(0, 1), ylim=(0, 1.01))
-    ax.set_title("p-values where there is nothing")
+    ax.set(xlabel="p-value", ylabel="share of data sets at or below", xlim=(0, 1), ylim=(0, 1.01))
+    ax.set_title("p-values under a true null")
     ax.legend(loc="lower right")
 
 
@@ -89,8 +89,8 @@ def draw_coverage(ax: Axes, frame: pd.DataFrame) -> None:
             )  # fmt: skip
     ax.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes])
     ax.set(
-        xlabel="documents (a mark for each design of c)",
-        ylabel="intervals with the truth",
+        xlabel="documents (one marker per design of c)",
+        ylabel="coverage",
         ylim=(-0.03, 1.03),
         yticks=[0, 0.25, 0.5, 0.75, 0.95],
     )
@@ -116,4 +116,4 @@ def draw_bias(ax: Axes, frame: pd.DataFrame) -> None:
     ax.set_title("Bias with 50 documents")
     beside = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK}
     ax.annotate("jackknife", (0, -0.12), (-9, 0), ha="right", **beside)
-    ax.annotate("counted as it is", (0.09, 0.12), (5, 0), ha="left", **beside)
+    ax.annotate("plug-in", (0.09, 0.12), (5, 0), ha="left", **beside)

@@ -2,8 +2,9 @@
 
     python -m analyses.design_choices --preset cpu --data FOLDER -o FOLDER
 
-An interrupted study goes on where it stopped: what is done is skipped. `--smoke` runs a small part of the grid on toy
-text, with nothing to bring. `--prepare` stops before training, so that a machine without spaCy and BERTopic can go on.
+The same command resumes an interrupted study and skips the runs that are complete. `--smoke` runs a small part of the
+grid on toy text and needs no data. `--prepare` stops before training, so that the study can be continued on a machine
+without spaCy and BERTopic.
 """
 
 import argparse
@@ -18,9 +19,10 @@ from analyses.design_choices.cell import Job
 from analyses.design_choices.data import prepare, write_toy_data
 from analyses.design_choices.grid import read_grid, read_preset
 from analyses.design_choices.pool import run_jobs
+from analyses.reporting import LineReporter
 
-from specialize.cli.console import say
 from specialize.errors import ConfigError, SpecializeError
+from specialize.events import Reporter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,28 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--preset", default="cpu", help="size of everything: a file of presets/ (default: cpu)")
+    parser.add_argument("--preset", default="cpu", help="sizes of models and data: a file of presets/ (default: cpu)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the corpora (default: data)")
     parser.add_argument("-o", "--output", type=Path, help="folder of the runs (default: study-PRESET)")
     parser.add_argument("--results", type=Path, help="folder of the tables (default: OUTPUT/results)")
     parser.add_argument("--figures", type=Path, help="folder of the figures (default: OUTPUT/figures)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
-    parser.add_argument("--smoke", action="store_true", help="a small part of the grid on toy text")
-    parser.add_argument("--prepare", action="store_true", help="stop when the corpora are tokenized and labelled")
-    parser.add_argument("--only", metavar="PATTERN", help="only cells whose name matches, with * for anything")
-    parser.add_argument("--steps", type=int, help="so many training steps, to try a preset out")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one per core)")
+    parser.add_argument("--smoke", action="store_true", help="run a small part of the grid on toy text")
+    parser.add_argument("--prepare", action="store_true", help="tokenize and label the corpora, then stop")
+    parser.add_argument("--only", metavar="PATTERN", help="only cells whose name matches; * matches any characters")
+    parser.add_argument("--steps", type=int, help="number of training steps, to try out a preset")
     given = parser.parse_args(arguments)
+    reporter = LineReporter()
     try:
-        return _run(given)
+        return _run(given, reporter)
     except SpecializeError as error:
-        say(f"error: {error}")
+        reporter.say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say("interrupted: the same command goes on from here")
+        reporter.say("interrupted; the same command resumes the study")
         return 130
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(given: argparse.Namespace, reporter: Reporter) -> int:
     name = "smoke" if given.smoke else given.preset
     output = given.output or Path(f"study-{name}")
     preset = read_preset(name)
@@ -72,28 +75,30 @@ def _run(given: argparse.Namespace) -> int:
         data = output / "toy"
         write_toy_data(data)
     for corpus in dict.fromkeys(cell.corpus for cell in cells):
-        prepare(preset, corpus, data, output)
+        prepare(preset, corpus, data, output, reporter)
     if given.prepare:
-        say(f"prepared: {output / 'data'}")
+        reporter.say(f"prepared: {output / 'data'}")
         return 0
     jobs = [Job.of(cell, seed, preset, data, output) for cell in cells for seed in range(cell.seeds)]
-    failed = run_jobs(jobs, workers=given.jobs)
+    failed = run_jobs(jobs, workers=given.jobs, reporter=reporter)
     if failed:
-        say(f"{len(failed)} of {len(jobs)} runs failed; the tables wait for them. The same command tries them again.")
+        reporter.say(
+            f"{len(failed)} of {len(jobs)} runs failed and no tables were written; the same command runs them again"
+        )
         return 1
     if given.only:
-        say(f"{len(jobs)} runs are done; the tables need the whole grid")
+        reporter.say(f"{len(jobs)} runs are done; the tables need the whole grid")
         return 0
     from analyses.design_choices.figures import plan_figures
     from analyses.design_choices.tables import write_tables
     from analyses.drawing import draw_planned
 
     results = given.results or output / "results"
-    write_tables(jobs, margin, results)
+    write_tables(jobs, margin, results, reporter)
     command = shlex.join(["python", "-m", "analyses.design_choices", *sys.argv[1:]])
     figures = given.figures or output / "figures"
     draw_planned(plan_figures(results, preset=name), figures, command=command)
-    say(f"tables: {results}; figures: {figures}")
+    reporter.say(f"tables: {results}; figures: {figures}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One cell and seed: trained, traced, measured. What it leaves in its folder is all that the tables are made of."""
+"""One cell with one seed: trained, traced and measured. The tables are made from the files in its folder alone."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ import torch
 from analyses.design_choices.data import Shared
 from analyses.design_choices.grid import Cell, Preset
 
+import specialize
 from specialize.annotators.store import list_annotations, load_annotation, save_annotation
-from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
-from specialize.corpus import open_corpus
 from specialize.manifest import write_json
 from specialize.measure.results.files import write_results
 from specialize.measure.runs.comparison import compare_traces
 from specialize.measure.runs.details import measure_details
+from specialize.measure.runs.specialization import measure_specialization
 from specialize.models.settings import TrainConfig
 from specialize.models.training import train
 from specialize.trace import RoutingTrace
@@ -28,11 +28,11 @@ class Job:
     """A cell with one seed.
 
     Attributes:
-        cell, seed: which.
-        config: the training run.
-        draws: of the nulls.
-        shared: the corpus.
-        folder: where everything of it goes.
+        cell, seed: the cell and the seed.
+        config: settings of the training run.
+        permutations: number of permutations of the nulls.
+        shared: the prepared corpus.
+        folder: folder of all its files.
     """
 
     cell: Cell
@@ -44,7 +44,7 @@ class Job:
 
     @classmethod
     def of(cls, cell: Cell, seed: int, preset: Preset, data: Path, output: Path) -> "Job":
-        """Describe the job of one cell and seed in the study's folder."""
+        """Return the job of a cell and seed in the folder of the study."""
         config = cell.config(preset, seed, data)
         shared = Shared.of(output, cell.corpus)
         return cls(
@@ -53,17 +53,17 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether these very settings were trained and measured."""
+        """Whether a model with exactly these settings was trained and measured."""
         path = self.folder / "cell.json"
         return path.is_file() and json.loads(path.read_text())["config_digest"] == self.config.digest
 
 
 def run_job(job: Job, on_step: Callable[[int], None]) -> None:
-    """Train, trace and measure; go on where an interrupted run stopped.
+    """Train, trace and measure; an interrupted run is resumed.
 
     Args:
         job: the job.
-        on_step: called with the steps done so far.
+        on_step: called with the number of training steps done.
     """
     torch.set_num_threads(1)
     result = train(job.config, job.folder, data=job.shared.tokens, on_step=lambda progress: on_step(progress.step))
@@ -78,15 +78,10 @@ def run_job(job: Job, on_step: Callable[[int], None]) -> None:
 
 
 def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
-    """Trace the passages with a checkpoint and measure its routing against every label that they have."""
+    """Trace the passages with a checkpoint and measure the association of its routing with each of their label sets."""
     if run.exists() and not (run / "measured.parquet").exists():
-        shutil.rmtree(run)  # begun with weights that a resumed training may have changed
-    opened = trace_corpus(
-        load_checkpoint(str(model)),
-        open_corpus(str(job.shared.passages)),
-        run,
-        options=TraceOptions(control="random-router"),
-    )
+        shutil.rmtree(run)  # of weights that a resumed training run may have replaced
+    opened = specialize.trace_corpus(model, job.shared.passages, run, control="random-router")
     if (run / "measured.parquet").exists():
         return opened
     labels = RoutingTrace(job.shared.labels)
@@ -94,7 +89,7 @@ def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
     for name in list_annotations(labels):
         annotation = load_annotation(labels, name)
         save_annotation(opened, annotation)
-        for measure in (specialization, measure_details):
+        for measure in (measure_specialization, measure_details):
             frames.append(measure(opened, annotation, run=job.folder.name, permutations=job.permutations))
     write_results(pd.concat(frames, ignore_index=True), run, "measured")
     return opened

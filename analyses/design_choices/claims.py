@@ -1,4 +1,4 @@
-"""The original's three claims, each as tests whose outcome is one of supported, not supported and undecided."""
+"""The three claims of the original, each as tests whose verdict is supported, not supported or undecided."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from analyses.design_choices.seeds import OverSeeds, judge_equivalence, judge_interaction, judge_positive, over_seeds
 
-_CHOICES = {  # what a choice is, the column it is in, and the two values compared
+_CHOICES = {  # name of a contrast: column of the design choice, and the two values compared
     "top-2 against top-1": ("top_k", 2, 1),
     "global against layer-wise": ("scope", "global", "layer"),
     "frozen against learned": ("router", "frozen", "learned"),
@@ -19,12 +19,12 @@ def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, margin: float) -> p
     """Test every part of every claim.
 
     Args:
-        runs: a row a run, with perplexity.
-        measured: a row a run, routing, layer, label set and metric.
-        margin: of equivalence, as a ratio of perplexities.
+        runs: one row per run, with perplexity.
+        measured: one row per run, routing, layer, label set and metric.
+        margin: margin of equivalence, as a ratio of perplexities.
 
     Returns:
-        claim, test, estimate, low, high, level, scale, seeds and verdict.
+        The columns claim, test, estimate, low, high, confidence, scale, seeds and verdict.
     """
     rows = [
         *_levels(runs, margin),
@@ -35,7 +35,7 @@ def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, margin: float) -> p
 
 
 def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Series]:
-    """Mean log ratio of a choice for each unit of routing: a number a seed, all else equal."""
+    """Return the mean log ratio of a contrast, all else equal: for each unit of routing, one number per seed."""
     column, one, other = _CHOICES[choice]
     routed = runs[(runs["corpus"] == corpus) & (runs["unit"] != "dense") & (runs["experts"] == 4)]
     if column != "router":
@@ -47,19 +47,19 @@ def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Serie
     if not {one, other} <= set(wide.columns):
         return {}
     effect = (wide[one] - wide[other]).dropna()
-    # a seed counts where it has all the pairs that seed 0 has, or its mean would be over other cells
+    # use only the seeds that have all pairs of seed 0: the mean of another seed would be over other cells
     found = {}
     for unit, own in effect.groupby("unit"):
         pairs = own.groupby("seed").size()
         whole = own[own.index.get_level_values("seed").isin(pairs.index[pairs == pairs.loc[0]])]
-        if len(whole.groupby("seed")) < 2:  # some pairs have one seed: compare those that have all
+        if len(whole.groupby("seed")) < 2:  # some pairs have one seed only: use the pairs that have all seeds
             most = own.groupby(keys).transform("size")
             whole = own[most == most.max()]
         found[str(unit)] = whole.groupby("seed").mean()
     return found
 
 
-def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, level: float, ratio: bool) -> dict[str, Any]:
+def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, confidence: float, ratio: bool) -> dict[str, Any]:
     shown = np.exp if ratio else np.asarray
     return {
         "claim": claim,
@@ -67,7 +67,7 @@ def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, level: flo
         "estimate": float(shown(interval.mean)),
         "low": float(shown(interval.low)),
         "high": float(shown(interval.high)),
-        "level": level,
+        "confidence": confidence,
         "scale": "ratio of perplexities" if ratio else "difference",
         "seeds": interval.seeds,
         "verdict": verdict,
@@ -75,35 +75,35 @@ def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, level: flo
 
 
 def _levels(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
-    level = 1 - 0.05 / len(_CHOICES)  # Bonferroni: the claim holds where any of the choices acts differently
+    confidence = 1 - 0.05 / len(_CHOICES)  # Bonferroni: the claim holds if any of the effects differs
     for choice in _CHOICES:
         effects = _effects(runs, "en", choice)
         for unit, effect in effects.items():
-            yield _row("1 levels", f"{choice}, {unit}", over_seeds(effect), "", level=0.95, ratio=True)
+            yield _row("1 levels", f"{choice}, {unit}", over_seeds(effect), "", confidence=0.95, ratio=True)
         if {"token", "sequence"} <= effects.keys():
-            interval = over_seeds((effects["token"] - effects["sequence"]).dropna(), level=level)
+            interval = over_seeds((effects["token"] - effects["sequence"]).dropna(), confidence=confidence)
             verdict = judge_interaction(interval, np.log(margin))
-            yield _row("1 levels", f"{choice}, token ÷ sequence", interval, verdict, level=level, ratio=True)
+            yield _row("1 levels", f"{choice}, token ÷ sequence", interval, verdict, confidence=confidence, ratio=True)
 
 
 def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
     for corpus in dict.fromkeys(runs["corpus"]):
         for unit, effect in _effects(runs, corpus, "frozen against learned").items():
-            interval = over_seeds(effect, level=0.90)
+            interval = over_seeds(effect, confidence=0.90)
             verdict = judge_equivalence(interval, np.log(margin))
             test = f"{corpus}, {unit}: frozen as good as learned, within {margin - 1:.0%}"
-            yield _row("2 frozen", test, interval, verdict, level=0.90, ratio=True)
+            yield _row("2 frozen", test, interval, verdict, confidence=0.90, ratio=True)
         for unit, effect in _effects(runs, corpus, "drawn anew against learned").items():
             interval = over_seeds(effect)
             test = f"{corpus}, {unit}: drawn anew at every step worse than learned"
-            yield _row("2 frozen", test, interval, judge_positive(interval), level=0.95, ratio=True)
+            yield _row("2 frozen", test, interval, judge_positive(interval), confidence=0.95, ratio=True)
 
 
 def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
     measured = measured[(measured["scope"] == "layer") & (measured["experts"] == 4)]
 
     def take(unit: str, label_set: str, **other: str) -> pd.Series:
-        """A number a seed: the mean over layers and top-k, of U unless another metric is named."""
+        """Return the mean over layers and top-k of U, or of another metric: one number per seed."""
         wanted = {"unit": unit, "label_set": label_set, "router": "learned", "routing": "learned"}
         wanted |= {"metric": "uncertainty_coefficient"} | other
         column = wanted.pop("column", "value")
@@ -151,4 +151,4 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         difference = (one - other).dropna()
         if len(difference):
             interval = over_seeds(difference)
-            yield _row(claim, test, interval, judge_positive(interval), level=0.95, ratio=False)
+            yield _row(claim, test, interval, judge_positive(interval), confidence=0.95, ratio=False)

@@ -1,4 +1,4 @@
-"""What all cells of a corpus share: the tokens they train on, the held-out passages, and the labels of these."""
+"""Data shared by all cells of a corpus: training tokens, held-out passages and the labels of the passages."""
 
 import hashlib
 import json
@@ -12,16 +12,17 @@ import torch
 from analyses.design_choices.grid import NUM_EXPERTS, SPLIT_SEED, Cell, CorpusSettings, Preset
 from transformers import PreTrainedTokenizerBase
 
+import specialize
 from specialize.atomic import replacing
-from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
-from specialize.cli.console import say
-from specialize.cli.steps import SyntaxOptions, TopicOptions, find_topics, tag, take_columns
 from specialize.corpus import open_corpus
 from specialize.errors import ConfigError
+from specialize.events import Reporter
 from specialize.manifest import write_json
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.data import is_held_out
 from specialize.models.training import prepare_data
+from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
+from specialize.pipeline.topics import TopicOptions, find_topics, take_columns
 from specialize.quiet import without_transformers_bars
 
 
@@ -32,7 +33,7 @@ class Shared:
     Attributes:
         tokens: tokenizer, train.npz and validation.npz.
         passages: held-out passages, JSON Lines.
-        labels: a run of an untrained model over the passages, which holds their annotations.
+        labels: a run of an untrained model on the passages, in which their annotations are stored.
     """
 
     tokens: Path
@@ -41,35 +42,35 @@ class Shared:
 
     @classmethod
     def of(cls, output: Path, corpus: str) -> "Shared":
-        """Where the data of a corpus lie in the study's folder."""
+        """Return the folders of a corpus in the folder of the study."""
         folder = output / "data" / corpus
         return cls(folder / "tokens", folder / "passages.jsonl", folder / "labels")
 
 
-def prepare(preset: Preset, name: str, data: Path, output: Path) -> Shared:
-    """Tokenize a corpus, choose its held-out passages and label them, each unless it was done before.
+def prepare(preset: Preset, name: str, data: Path, output: Path, reporter: Reporter) -> Shared:
+    """Tokenize a corpus, choose its held-out passages and label them; steps that are complete are skipped.
 
     Raises:
-        ConfigError: the corpus is missing, or the folder holds data of other settings.
+        ConfigError: the corpus is missing, or the folder has data of other settings.
     """
     corpus, shared = preset.corpora[name], Shared.of(output, name)
     made_by = corpus.model_dump(mode="json") | {"context_length": preset.training.context_length}
     prepared = shared.tokens.parent / "prepared.json"
     if prepared.exists():
         if json.loads(prepared.read_text()) != made_by:
-            raise ConfigError(f"{prepared.parent} was prepared with other settings: choose another folder with -o")
+            raise ConfigError(f"{prepared.parent}: prepared with other settings; choose another folder with -o")
         return shared
     config = Cell(name, dense=1).config(preset, 0, data)
     if "://" not in corpus.file and not Path(config.data.corpus).is_file():
-        raise ConfigError(f"--data: expected {corpus.file} in {data}, got no such file; see the study's README")
-    say(f"{name}: tokens …")
+        raise ConfigError(f"--data: expected {corpus.file} in {data}, found none; see the README of the study")
+    reporter.say(f"{name}: tokens …")
     tokenizer, _ = prepare_data(config, shared.tokens)
     if not shared.passages.exists():
-        say(f"{name}: held-out passages …")
+        reporter.say(f"{name}: held-out passages …")
         passages = choose_passages(config.data.corpus, corpus, tokenizer, length=preset.training.context_length)
         with replacing(shared.passages) as partial:
             partial.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in passages), "utf-8")
-    _label(preset, corpus, shared, tokenizer)
+    _label(preset, corpus, shared, tokenizer, reporter)
     write_json(prepared, made_by)
     return shared
 
@@ -77,10 +78,11 @@ def prepare(preset: Preset, name: str, data: Path, output: Path) -> Shared:
 def choose_passages(
     path: str, corpus: CorpusSettings, tokenizer: PreTrainedTokenizerBase, *, length: int
 ) -> list[dict[str, str]]:
-    """Passages of one window from the middle of held-out documents, as many of each label, in random order.
+    """Return passages of one window from the middle of held-out documents, balanced over labels, in random order.
 
-    From the middle, because chapters of one kind begin alike; of one window, so that a sequence is a document and
-    has one decision. They stop four tokens short of a window: cut text may fall into more tokens than before.
+    Passages are taken from the middle because chapters of one kind begin alike, and fit one window so that each
+    document is one sequence, with one routing decision of a sequence router. They are four tokens shorter than a window
+    because text that is cut out can have more tokens than it had in its context.
     """
     documents = []
     for document in open_corpus(path):
@@ -102,8 +104,10 @@ def choose_passages(
     return passages
 
 
-def _label(preset: Preset, corpus: CorpusSettings, shared: Shared, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Trace the passages with an untrained model, whose run then holds the labels that every cell takes."""
+def _label(
+    preset: Preset, corpus: CorpusSettings, shared: Shared, tokenizer: PreTrainedTokenizerBase, reporter: Reporter
+) -> None:
+    """Trace the passages with an untrained model, and store in its run the labels that all cells use."""
     model = shared.labels.parent / "untrained"
     if not model.exists():
         torch.manual_seed(0)
@@ -121,19 +125,17 @@ def _label(preset: Preset, corpus: CorpusSettings, shared: Shared, tokenizer: Pr
         with without_transformers_bars():
             untrained.save_pretrained(model)
         tokenizer.save_pretrained(model)
-    opened = trace_corpus(
-        load_checkpoint(str(model)), open_corpus(str(shared.passages)), shared.labels, options=TraceOptions()
-    )
+    opened = specialize.trace_corpus(model, shared.passages, shared.labels, reporter=reporter)
     if corpus.column:
         take_columns(opened, [corpus.column])
     if corpus.tags:
-        tag(opened, SyntaxOptions(tags=corpus.tags, language=corpus.language))
+        tag_tokens(opened, SyntaxOptions(tags=corpus.tags, language=corpus.language), reporter=reporter)
     if corpus.topics:
-        find_topics(opened, TopicOptions(language=corpus.language))
+        find_topics(opened, TopicOptions(language=corpus.language), reporter=reporter)
 
 
 def write_toy_data(folder: Path, *, documents: int = 240) -> None:
-    """Two corpora of the demo's text: one as it is, one in four toy languages, whose alphabets are rotated."""
+    """Write two corpora of the demo's text: the text itself, and four toy languages made by rotating the alphabet."""
     from specialize.demo import write_corpus
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The figures of the study, drawn from its tables alone."""
+"""The figures of the study, drawn from its tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ LABELS = {"upos": ("part of speech", "POS"), "domain": ("domain", "domain")}
 
 
 def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
-    """Yield the figures that the tables in `results`, those of `preset`, allow."""
+    """Yield the figures of the tables in `results`, which are those of `preset`."""
     about = {"preset": preset}
     perplexity, measured, curves, heatmaps = (
         pd.read_csv(results / f"{name}.csv") for name in ("perplexity", "specialization", "curves", "heatmaps")
@@ -31,7 +31,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     seeds = "Bars are 95 % t intervals over seeds"
     yield StudyFigure(
         "design-perplexity",
-        f"Held-out perplexity of every design choice on English text. {seeds}; a cell of one seed has none.",
+        f"Held-out perplexity of every design choice on English text. {seeds}; cells with one seed have none.",
         draw_perplexity,
         _name_designs(perplexity[(perplexity["corpus"] == "en") & perplexity["experts"].le(4)]),
         about,
@@ -39,16 +39,16 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     profiles = english[(english["top_k"] == 2) & (english["scope"] == "layer") & english["layer"].notna()]
     yield StudyFigure(
         "design-layers",
-        "What one routing decision tells about part of speech and domain, layer by layer, for learned and frozen "
-        f"routers (top-2, layer-wise). {seeds}; dashed: the random router; band and dots: the null.",
+        "U of part of speech and of domain by layer, for learned and frozen routers (top-2, layer-wise). "
+        f"{seeds}; dashed: the random router; band and dots: the null.",
         draw_layers,
         profiles[profiles["router"].isin(["learned", "frozen"]) & profiles["label_set"].isin(["upos", "domain"])],
         about,
     )
     yield StudyFigure(
         "design-plane",
-        "Syntax against topics, every cell of four experts on English text: U averaged over layers and seeds. Hollow: "
-        "the random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
+        "U of part of speech against U of domain for every cell of four experts on English text, means over layers and "
+        "seeds. Hollow: the random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
         draw_plane,
         english[english["layer"].isna() & english["label_set"].isin(["upos", "domain"])],
         about,
@@ -58,8 +58,8 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
         if len(rows):
             yield StudyFigure(
                 f"design-heatmap-{label_set}",
-                f"How much more often than overall an expert meets each {what}, at the layer that tells most "
-                f"({rows['run'].iloc[0]}). 1 means no difference.",
+                f"Lift P({what} | expert) / P({what}) at the layer with the highest U ({rows['run'].iloc[0]}). "
+                "1: as often as overall.",
                 draw_heatmap,
                 rows,
                 about,
@@ -67,7 +67,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     yield StudyFigure(
         "design-curves",
         "Specialization and router saturation over training (top-2, layer-wise, learned, one seed). Thick: mean over "
-        "layers; thin: each layer; dotted: the null, or what two routers of these loads agree on by chance.",
+        "layers; thin: each layer; dotted: the null, or the agreement of two routers of these loads by chance.",
         draw_curves,
         curves.assign(run=curves["cell"].str.split("-").str[1] + " routing"),
         about,
@@ -81,7 +81,7 @@ def draw_perplexity(frame: pd.DataFrame) -> Figure:
 
 
 def _name_designs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add what the rows and the markers of the figure are called."""
+    """Add the names of the rows and of the markers of the figure."""
     widths = {1: "dense, active as top-1", 2: "dense, active as top-2", 4: "dense, total as all experts"}
     routed = (
         frame["unit"] + ", top-" + frame["top_k"].astype(str) + ", " + frame["scope"].replace("layer", "layer-wise")
@@ -106,7 +106,7 @@ def draw_layers(frame: pd.DataFrame) -> Figure:
     for row in axes:
         low, high = min(0.0, *(ax.dataLim.y0 for ax in row)), max(ax.dataLim.y1 for ax in row)
         row[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    # A legend hands out only the band of its band and dots.
+    # legend_handles has only the band of the pair of band and dots
     handles[-1] = (handles[-1], Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
     together = {tuple: HandlerTuple(ndivide=1)}
     figure.legend(handles, names, loc="outside lower center", ncols=4, handler_map=together)
@@ -114,7 +114,7 @@ def draw_layers(frame: pd.DataFrame) -> Figure:
 
 
 def _take_legend(ax: Axes) -> tuple[list[Any], list[str]]:
-    """Remove the legend of `ax` and return its handles and names."""
+    """Remove the legend of `ax`; return its handles and labels."""
     legend = ax.get_legend()
     legend.remove()
     return list(legend.legend_handles), [text.get_text() for text in legend.get_texts()]
@@ -171,7 +171,9 @@ def draw_plane(frame: pd.DataFrame) -> Figure:
 def draw_heatmap(frame: pd.DataFrame) -> Figure:
     layer, label_set, run = frame[["layer", "label_set", "run"]].iloc[0]
     _, unit, top_k, *_ = run.split("-")
-    short = frame.assign(run=f"{unit} routing, {top_k.replace('top', 'top-')}")  # a run's whole name is no title
+    short = frame.assign(
+        run=f"{unit} routing, {top_k.replace('top', 'top-')}"
+    )  # the name of the run is too long for a title
     figure = expert_label_heatmap(short, layer=int(layer), label_set=label_set).figure
     assert isinstance(figure, Figure)
     return figure

@@ -1,4 +1,4 @@
-"""The grid of cells, and the presets that say at which size it is trained."""
+"""The grid of cells, and the presets with the sizes at which it is trained."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -18,17 +18,20 @@ SPLIT_SEED = 0
 
 
 class CorpusSettings(BaseModel):
-    """A corpus of the study, and what its held-out passages are labelled with.
+    """A corpus of the study and the labels of its held-out passages.
 
     Attributes:
         file: a file in the data folder, or a data set of the hub (``hf://``).
-        tokenizer: an existing one; a BPE of `vocab_size` is trained unless given.
-        language: code of all texts' language.
-        column: known label of each document.
-        passages: held-out passages to trace, of each value of `column` where there is one.
-        tags: tags of words to label tokens with.
-        topics: whether to fit topics.
-        guide: whether `column` is what a guided router is taught.
+        vocab_size: size of the BPE vocabulary that is trained unless `tokenizer` is given.
+        tokenizer: name or path of an existing tokenizer.
+        validation_share: share of held-out documents.
+        group_separator: documents whose ids agree up to this separator are held out together.
+        language: language code of all texts.
+        column: column with a known label of each document.
+        passages: number of held-out passages to trace, of each value of `column` if there is one.
+        tags: tags with which tokens are labelled.
+        topics: whether topics are fitted.
+        guide: whether guided routers are trained on `column`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,14 +49,14 @@ class CorpusSettings(BaseModel):
 
 
 class Analysis(BaseModel):
-    """How routing is measured."""
+    """How routing is measured: the number of permutations of the nulls."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     permutations: int = Field(ge=1)
 
 
 class Preset(BaseModel):
-    """The size of everything. `only` and `seeds` cut the grid down."""
+    """Sizes of models and data. `only` and `seeds` restrict the grid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: dict[str, Any]
@@ -69,11 +72,11 @@ class Cell:
     """A combination of design choices.
 
     Attributes:
-        corpus: name of its corpus.
+        corpus: name of the corpus.
         choices: settings of the model that differ between cells.
-        dense: width of a dense model in experts; 0 for a routed one.
-        seeds: with how many seeds it is trained.
-        curve: whether seed 0 leaves snapshots.
+        dense: width of a dense model in experts; 0 for a model with routers.
+        seeds: number of seeds.
+        curve: whether snapshots of seed 0 are kept.
     """
 
     corpus: str
@@ -84,7 +87,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Unique, and a folder's."""
+        """Unique name, also that of its folder."""
         if self.dense:
             return f"{self.corpus}-dense-{self.dense}"
         of = {"router_scope": "layer", "router_type": "learned", "num_experts": NUM_EXPERTS} | self.choices
@@ -93,7 +96,7 @@ class Cell:
         return f"{self.corpus}-{unit}-top{top}-{of['router_scope']}-{of['router_type']}{experts}"
 
     def describe(self) -> dict[str, Any]:
-        """The design choices as columns of a table."""
+        """Return the design choices as columns of a table."""
         columns = {
             "cell": self.name,
             "corpus": self.corpus,
@@ -106,7 +109,7 @@ class Cell:
         return columns
 
     def config(self, preset: Preset, seed: int, data: Path) -> TrainConfig:
-        """The training run of one seed."""
+        """Return the settings of the training run with one seed."""
         corpus = preset.corpora[self.corpus]
         model = {"num_experts": NUM_EXPERTS, **preset.model, **self.choices}
         if self.dense:
@@ -135,7 +138,7 @@ def read_preset(name: str) -> Preset:
     """Read ``presets/NAME.toml``.
 
     Raises:
-        ConfigError: there is no such preset, or it has unknown or impossible settings.
+        ConfigError: there is no such preset, or it has unknown or invalid settings.
     """
     path = HERE / "presets" / f"{name}.toml"
     if not path.is_file():
@@ -148,7 +151,7 @@ def read_preset(name: str) -> Preset:
 
 
 def read_grid(preset: Preset) -> tuple[list[Cell], float]:
-    """Read the cells that the preset trains, and the margin of equivalence."""
+    """Return the cells that the preset trains, and the margin of equivalence."""
     grid = tomllib.loads((HERE / "grid.toml").read_text(encoding="utf-8"))
     cells = []
     for entry in grid["cells"]:

@@ -1,4 +1,4 @@
-"""Statistics over seeds: the only replication that a claim about a way of training can rest on."""
+"""Statistics over seeds, which are the replication on which claims about ways of training are based."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """A mean over seeds with its Student t interval; NaN bounds for a single seed."""
+    """A mean over seeds with its Student t interval, whose bounds are NaN for a single seed."""
 
     mean: float
     low: float
@@ -17,20 +17,21 @@ class OverSeeds:
     seeds: int
 
 
-def over_seeds(values: ArrayLike, *, level: float = 0.95) -> OverSeeds:
-    """Mean of a number a seed, and its t interval at `level`."""
+def over_seeds(values: ArrayLike, *, confidence: float = 0.95) -> OverSeeds:
+    """Return the mean of values, one per seed, with its t interval of this confidence."""
     given = np.asarray(values, dtype=np.float64)
     mean, count = float(given.mean()), len(given)
     if count < 2:
         return OverSeeds(mean, np.nan, np.nan, count)
-    reach = float(stats.t.ppf(0.5 + level / 2, count - 1) * given.std(ddof=1) / np.sqrt(count))
+    reach = float(stats.t.ppf(0.5 + confidence / 2, count - 1) * given.std(ddof=1) / np.sqrt(count))
     return OverSeeds(mean, mean - reach, mean + reach, count)
 
 
 def equivalence_p_value(differences: ArrayLike, margin: float) -> float:
-    """p-value of two one-sided t tests that the mean difference lies within plus and minus the margin.
+    """Return the p-value of two one-sided t tests that the absolute mean difference is smaller than the margin.
 
-    NaN for a single seed. At most 0.05 exactly where the 90 % interval lies within the margin (Schuirmann 1987).
+    It is at most 0.05 if and only if the 90 % interval lies within plus and minus the margin (Schuirmann 1987), and NaN
+    for a single seed.
     """
     given = np.asarray(differences, dtype=np.float64)
     if len(given) < 2:
@@ -41,7 +42,7 @@ def equivalence_p_value(differences: ArrayLike, margin: float) -> float:
 
 
 def judge_equivalence(interval: OverSeeds, margin: float) -> str:
-    """Verdict of a 90 % interval against a margin."""
+    """Return the verdict on "equivalent": whether a 90 % interval lies within plus and minus the margin."""
     if np.isnan(interval.low):
         return "undecided"
     if -margin < interval.low and interval.high < margin:
@@ -50,14 +51,14 @@ def judge_equivalence(interval: OverSeeds, margin: float) -> str:
 
 
 def judge_positive(interval: OverSeeds) -> str:
-    """Verdict on "more than zero"."""
+    """Return the verdict on "greater than zero"."""
     if np.isnan(interval.low):
         return "undecided"
     return "supported" if interval.low > 0 else "not supported" if interval.high < 0 else "undecided"
 
 
 def judge_interaction(interval: OverSeeds, margin: float) -> str:
-    """Verdict on "acts differently": the interval leaves zero out; refuted where it lies within the margin."""
+    """Return the verdict on "not zero"; it is refuted if the interval lies within plus and minus the margin."""
     if interval.low > 0 or interval.high < 0:
         return "supported"
     return "not supported" if -margin < interval.low and interval.high < margin else "undecided"

@@ -1,4 +1,4 @@
-"""The tables of the study, made of what the cells left in their folders."""
+"""The tables of the study, made from the folders of the cells."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from analyses.design_choices.grid import NUM_EXPERTS
 from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, over_seeds
 
 from specialize.atomic import replacing
-from specialize.cli.console import progress
-from specialize.cli.measuring import known_annotations
+from specialize.events import Reporter
 from specialize.measure.results.files import read_results
 from specialize.measure.runs.comparison import compare_traces
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
+from specialize.pipeline.stage import known_annotations
 from specialize.trace import open_trace
 
 CHOICES = ["cell", "corpus", "unit", "top_k", "scope", "router", "experts"]
@@ -26,13 +26,14 @@ CHOSEN = ("uncertainty_coefficient", "mutual_information", "conditional_informat
 _NUMBERS = ["value", "null_mean", "null_low", "null_high"]
 
 
-def write_tables(jobs: Sequence[Job], margin: float, folder: Path) -> None:
+def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Reporter) -> None:
     """Write every table of the study.
 
     Args:
-        jobs: all done.
-        margin: of equivalence, as a ratio of perplexities.
-        folder: of the CSV files; made when missing.
+        jobs: all jobs of the study, which must be done.
+        margin: margin of equivalence, as a ratio of perplexities.
+        folder: folder of the CSV files, created if it is missing.
+        reporter: receives notes and progress.
     """
     runs = pd.DataFrame([_describe_run(job) for job in jobs])
     measured = pd.concat([_read_layers(job) for job in jobs if not job.cell.dense], ignore_index=True)
@@ -44,7 +45,7 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path) -> None:
         "equivalence": judge_pairs(runs, margin),
         "curves": pd.concat([_read_curve(job) for job in jobs if job.config.training.snapshots], ignore_index=True),
         "heatmaps": pd.concat(list(_read_heatmaps(jobs)), ignore_index=True),
-        "differences": _compare_runs(jobs),
+        "differences": _compare_runs(jobs, reporter),
         "claims": judge_claims(runs, measured, margin),
     }
     languages = tables["specialization"]
@@ -55,7 +56,7 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path) -> None:
 
 
 def _describe_run(job: Job) -> dict[str, Any]:
-    told = json.loads((job.folder / "cell.json").read_text())
+    result = json.loads((job.folder / "cell.json").read_text())
     config = GPTMoEConfig.from_pretrained(job.folder / "model")
     with torch.device("meta"):
         model = GPTMoEForCausalLM(config)
@@ -65,17 +66,17 @@ def _describe_run(job: Job) -> dict[str, Any]:
     return {
         **job.cell.describe(),
         "seed": job.seed,
-        "perplexity": told["perplexity"],
-        "unigram_perplexity": told["unigram_perplexity"],
-        "lowest_load_entropy": min(told["load_entropy"], default=np.nan),
-        "compared_tokens": told["tokens"],
+        "perplexity": result["perplexity"],
+        "unigram_perplexity": result["unigram_perplexity"],
+        "lowest_load_entropy": min(result["load_entropy"], default=np.nan),
+        "compared_tokens": result["tokens"],
         "parameters": total,
         "active_parameters": round(total - idle * experts),
     }
 
 
 def _read_layers(job: Job) -> pd.DataFrame:
-    """Measurements of whole layers."""
+    """Return the measurements of whole layers."""
     frame = read_results(job.folder / "run", "measured")
     frame = frame[frame["metric"].isin(CHOSEN) & frame["layer"].notna() & frame["expert"].isna()]
     kept = ["routing", "layer", "label_set", "metric", "unit", *_NUMBERS, "p_value"]
@@ -84,7 +85,7 @@ def _read_layers(job: Job) -> pd.DataFrame:
 
 
 def summarize_perplexity(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a cell: the geometric mean over seeds with its 95 % interval."""
+    """Return one row per cell: the geometric mean over seeds with its 95 % interval."""
     rows = []
     for names, own in runs.groupby(CHOICES, sort=False):
         log = over_seeds(np.log(own["perplexity"]))
@@ -105,9 +106,9 @@ def summarize_perplexity(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize_specialization(measured: pd.DataFrame) -> pd.DataFrame:
-    """A row a cell, layer, label set and metric, and one without a layer for the mean over layers.
+    """Return one row per cell, layer, label set and metric, and one without a layer for the mean over layers.
 
-    The interval is over seeds; the null is the mean of the seeds' nulls, the p-value the largest of the seeds'.
+    The interval is over seeds; the null is the mean of the nulls of the seeds, the p-value the largest of theirs.
     """
     keys = [*CHOICES, "routing", "label_set", "metric", "unit_of_value"]
     means = measured.groupby([*keys, "seed"], sort=False, as_index=False)[_NUMBERS].mean()
@@ -125,7 +126,7 @@ def summarize_specialization(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge_pairs(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Frozen against learned routers, cell by cell and by unit of routing: two one-sided tests, paired by seed."""
+    """Compare frozen with learned routers, by cell and by unit of routing, with two one-sided tests paired by seed."""
     wide = paired(runs, "router")
     if not {"learned", "frozen"} <= set(wide.columns):
         return pd.DataFrame()
@@ -137,7 +138,7 @@ def judge_pairs(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
         groups.append((f"{names[0]}, {names[1]}, all", own.groupby("seed").mean()))
     rows = []
     for name, own in groups:
-        interval = over_seeds(own, level=0.90)
+        interval = over_seeds(own, confidence=0.90)
         rows.append(
             {
                 "cells": name,
@@ -154,14 +155,14 @@ def judge_pairs(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 
 def paired(runs: pd.DataFrame, choice: str) -> pd.DataFrame:
-    """Log perplexity of the routed cells of four experts: a column a value of `choice`, a row all else and seed."""
+    """Return log perplexities of the routed cells of four experts, with one column per value of `choice`."""
     own = runs[(runs["unit"] != "dense") & (runs["experts"] == NUM_EXPERTS)]
     keys = [name for name in ("corpus", "unit", "top_k", "scope", "router") if name != choice]
     return own.assign(log=np.log(own["perplexity"])).pivot(index=[*keys, "seed"], columns=choice, values="log")
 
 
 def _read_curve(job: Job) -> pd.DataFrame:
-    """Specialization and saturation of one run over training, its last step the model itself."""
+    """Return specialization and saturation of one run over training; the last step is the final model."""
     training = job.config.training
     frames = []
     for step in (*training.snapshots, training.steps):
@@ -179,7 +180,7 @@ def _read_curve(job: Job) -> pd.DataFrame:
 
 
 def _read_heatmaps(jobs: Sequence[Job]) -> Iterator[pd.DataFrame]:
-    """Lift of every label and expert at the layer that tells most, for parts of speech and for known labels."""
+    """Yield the lift of every label and expert at the layer with the highest U, for POS or known labels."""
     for job in jobs:
         if not job.config.training.snapshots:
             continue
@@ -187,12 +188,12 @@ def _read_heatmaps(jobs: Sequence[Job]) -> Iterator[pd.DataFrame]:
         frame = read_results(job.folder / "run", "measured")
         frame = frame[(frame["routing"] == "learned") & (frame["label_set"] == label_set)]
         layers = frame[frame["metric"] == "uncertainty_coefficient"].dropna(subset=["layer"])
-        clearest = layers.loc[layers["value"].idxmax(), "layer"]
-        yield frame[(frame["layer"] == clearest) & frame["metric"].isin(["lift", "specific_information"])]
+        highest = layers.loc[layers["value"].idxmax(), "layer"]
+        yield frame[(frame["layer"] == highest) & frame["metric"].isin(["lift", "specific_information"])]
 
 
-def _compare_runs(jobs: Sequence[Job]) -> pd.DataFrame:
-    """Frozen minus learned for seed 0, paired by blocks of documents: means over layers."""
+def _compare_runs(jobs: Sequence[Job], reporter: Reporter) -> pd.DataFrame:
+    """Return means over layers of frozen minus learned for seed 0, paired by blocks of documents."""
     learned = {job.cell.name: job for job in jobs if job.seed == 0 and job.cell.describe()["router"] == "learned"}
     pairs = [
         (job, learned[job.cell.name.replace("frozen", "learned")])
@@ -200,7 +201,7 @@ def _compare_runs(jobs: Sequence[Job]) -> pd.DataFrame:
         if job.seed == 0 and job.cell.describe()["router"] == "frozen"
     ]
     frames = []
-    with progress("frozen against learned", "pairs of runs") as update:
+    with reporter.progress("comparing frozen with learned routers", "pairs of runs") as update:
         for done, (frozen, other) in enumerate(pairs):
             update(done, len(pairs))
             first, second = open_trace(frozen.folder / "run"), open_trace(other.folder / "run")

@@ -66,22 +66,22 @@ def verdicts(runs: pd.DataFrame, measured: pd.DataFrame) -> dict[str, str]:
 def test_planted_effects_are_found_and_absent_ones_refuted() -> None:
     runs = plant_runs(rerandomized=0.2, token_top2=-0.1, token_frozen=0.001)
     measured = plant_measured(token_upos=0.2, sequence_upos=0.01, token_domain=0.01, sequence_domain=0.05)
-    told = verdicts(runs, measured)
-    assert told["top-2 against top-1, token ÷ sequence"] == "supported"
-    assert told["global against layer-wise, token ÷ sequence"] == "not supported"
-    assert told["en, token: frozen as good as learned, within 2%"] == "supported"
-    assert told["en, sequence: drawn anew at every step worse than learned"] == "supported"
-    assert told["U(POS): token more than sequence routing"] == "supported"
-    assert told["U(POS), token: more than the random router"] == "supported"
-    assert told["U(domain): sequence more than token routing"] == "supported"
-    assert told["weak: U(domain) of sequence less than U(POS) of token routing"] == "supported"
+    found = verdicts(runs, measured)
+    assert found["top-2 against top-1, token ÷ sequence"] == "supported"
+    assert found["global against layer-wise, token ÷ sequence"] == "not supported"
+    assert found["en, token: frozen as good as learned, within 2%"] == "supported"
+    assert found["en, sequence: drawn anew at every step worse than learned"] == "supported"
+    assert found["U(POS): token more than sequence routing"] == "supported"
+    assert found["U(POS), token: more than the random router"] == "supported"
+    assert found["U(domain): sequence more than token routing"] == "supported"
+    assert found["weak: U(domain) of sequence less than U(POS) of token routing"] == "supported"
 
 
 def test_a_frozen_router_that_is_worse_is_not_equivalent() -> None:
     measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
-    told = verdicts(plant_runs(frozen=0.1), measured)
-    assert told["en, token: frozen as good as learned, within 2%"] == "not supported"
-    assert told["frozen against learned, token ÷ sequence"] == "not supported"
+    found = verdicts(plant_runs(frozen=0.1), measured)
+    assert found["en, token: frozen as good as learned, within 2%"] == "not supported"
+    assert found["frozen against learned, token ÷ sequence"] == "not supported"
 
 
 def test_a_ratio_is_read_off_whole() -> None:
@@ -97,7 +97,7 @@ def test_two_one_sided_tests_agree_with_the_interval() -> None:
     agreed = set()
     for _ in range(300):
         values = rng.normal(rng.normal(0, 0.02), 0.01, 3)
-        interval = over_seeds(values, level=0.90)
+        interval = over_seeds(values, confidence=0.90)
         significant = equivalence_p_value(values, 0.02) <= 0.05
         assert significant == (judge_equivalence(interval, 0.02) == "supported")
         agreed.add(significant)

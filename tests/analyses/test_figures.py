@@ -43,11 +43,11 @@ def without_guard(text: str) -> str:
 
 def draw(name: str) -> Figure:
     """Draw a figure from its rows (CSV), by the function and the arguments that its sidecar names."""
-    told = read_sidecar(name)
-    frame = pd.read_csv(FIGURES / told["data"], keep_default_na=False, na_values=[""])
+    sidecar = read_sidecar(name)
+    frame = pd.read_csv(FIGURES / sidecar["data"], keep_default_na=False, na_values=[""])
     frame = frame.map(lambda cell: without_guard(cell) if isinstance(cell, str) else cell)
-    module, function = told["function"].rsplit(".", 1)
-    return getattr(importlib.import_module(module), function)(frame, **told.get("arguments", {})).figure
+    module, function = sidecar["function"].rsplit(".", 1)
+    return getattr(importlib.import_module(module), function)(frame, **sidecar.get("arguments", {})).figure
 
 
 def find(place: Figure | Axes, gid: str) -> Any:
@@ -102,14 +102,14 @@ def test_a_table_names_them_all():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sidecar_tells_of_its_figure(name):
-    told = read_sidecar(name)
-    assert told["figure"] == name
-    assert told["command"] == COMMAND
-    assert told["caption"]
-    assert told["data"] == f"{name}.csv"
-    assert "runs" in told or "study" in told or "preset" in told
-    for run in told.get("runs", ()):
+def test_a_sidecar_describes_its_figure(name):
+    sidecar = read_sidecar(name)
+    assert sidecar["figure"] == name
+    assert sidecar["command"] == COMMAND
+    assert sidecar["caption"]
+    assert sidecar["data"] == f"{name}.csv"
+    assert "runs" in sidecar or "study" in sidecar or "preset" in sidecar
+    for run in sidecar.get("runs", ()):
         assert not Path(run["path"]).is_absolute()
         assert re.fullmatch("[0-9a-f]{64}", run["manifest_sha256"])
 
@@ -152,9 +152,9 @@ def test_the_figures_of_the_demo_are_drawn_from_its_runs(tmp_path, monkeypatch):
         (name, suffix) for name in DEMO_FIGURES for suffix in (".pdf", ".png")
     }
     for name in DEMO_FIGURES:
-        told = read_sidecar(name, tmp_path / "figures")
-        assert told["command"] == COMMAND
-        assert [run["path"] for run in told["runs"]] == ["demo/token", "demo/sequence"]
+        sidecar = read_sidecar(name, tmp_path / "figures")
+        assert sidecar["command"] == COMMAND
+        assert [run["path"] for run in sidecar["runs"]] == ["demo/token", "demo/sequence"]
 
 
 @pytest.mark.parametrize("name", ["profile-upos", "profile-gold-topic"])
