@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo-report
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo study test check format figures clean
+.PHONY: demo study test check format figures docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
@@ -27,6 +27,11 @@ study: $(VENV)/.demo
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest
+
+# The documentation, into site/; needs no network. The tests build it, too.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation is $(abspath site)/index.html"
 
 check: $(VENV)/.test
 	$(BIN)/ruff check src tests analyses
@@ -58,4 +63,4 @@ $(VENV)/.test: $(VENV)/.base pyproject.toml
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
