@@ -1,8 +1,10 @@
-"""The names of label sets and quantities, and text cut to the room there is."""
+"""What label sets, quantities and verdicts are called wherever a reader sees them."""
 
 from dataclasses import dataclass
 
 from specialize.text import clean_text
+
+IN_SHORT = "Summary"  # caption of the table of verdicts, in a report and in a terminal
 
 
 def shorten(text: object, *, width: int = 32) -> str:
@@ -13,36 +15,45 @@ def shorten(text: object, *, width: int = 32) -> str:
 
 @dataclass(frozen=True)
 class LabelSetName:
-    """How a label set is called in a figure.
+    """How a label set is called.
 
     Attributes:
-        long: within U( | expert), a noun: ``part of speech``.
+        long: as a noun, as in U( | expert): ``part of speech``.
         short: within H( ), as short as it can be understood: ``POS``.
         axis: title of an axis of labels, which says where they come from.
+        article: what stands before `long` in a sentence.
     """
 
     long: str
     short: str
     axis: str
+    article: str = ""
+
+    @property
+    def noun(self) -> str:
+        """The label set within a sentence: ``part of speech``, ``the fitted topic``."""
+        return self.article + self.long
 
 
 _KNOWN_LABEL_SETS = {
     "upos": LabelSetName("part of speech", "POS", "part of speech (UPOS)"),
     "gold_upos": LabelSetName("gold part of speech", "gold POS", "gold part of speech (UPOS)"),
-    "tag": LabelSetName("fine part of speech", "tag", "fine part of speech"),
-    "gold_tag": LabelSetName("gold fine part of speech", "gold tag", "gold fine part of speech"),
+    "tag": LabelSetName("fine-grained part of speech", "tag", "fine-grained part of speech"),
+    "gold_tag": LabelSetName("gold fine-grained part of speech", "gold tag", "gold fine-grained part of speech"),
     "dep": LabelSetName("dependency relation", "dep", "dependency relation"),
     "gold_dep": LabelSetName("gold dependency relation", "gold dep", "gold dependency relation"),
     "morph": LabelSetName("morphology", "morph", "morphological features"),
     "gold_morph": LabelSetName("gold morphology", "gold morph", "gold morphological features"),
     "ent": LabelSetName("entity type", "ent", "entity type"),
-    "class": LabelSetName("class of characters", "class", "class of characters"),
+    "class": LabelSetName("character class", "class", "character class"),
     "word_part": LabelSetName("start or continuation of a word", "word part", "part of a word"),
-    "case": LabelSetName("case", "case", "case"),
-    "frequency": LabelSetName("frequency", "frequency", "rank of the token id"),
+    "case": LabelSetName("letter case", "case", "letter case"),
+    "frequency": LabelSetName("token frequency", "frequency", "frequency rank of the token id"),
     "position": LabelSetName("position", "position", "position in the sequence"),
-    "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)"),
-    "bertopic_window": LabelSetName("topic of the window", "window topic", "fitted topic of a window (BERTopic)"),
+    "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)", "the "),
+    "bertopic_window": LabelSetName(
+        "fitted topic of the window", "window topic", "fitted topic of a window (BERTopic)", "the "
+    ),
 }
 
 
@@ -51,7 +62,7 @@ def name_label_set(label_set: str) -> LabelSetName:
     if label_set in _KNOWN_LABEL_SETS:
         return _KNOWN_LABEL_SETS[label_set]
     column = f"known label “{shorten(label_set, width=24)}”"
-    return LabelSetName(column, f"“{shorten(label_set, width=14)}”", column)
+    return LabelSetName(column, f"“{shorten(label_set, width=14)}”", column, "the ")
 
 
 @dataclass(frozen=True)
@@ -66,33 +77,97 @@ def name_quantity(metric: str, label_set: str | None) -> QuantityName:
     """Return the title and the axis label of `metric` for `label_set`."""
     names = name_label_set(label_set) if label_set else LabelSetName("label", "label", "labels")
     long, short = names.long, names.short
-    pairs = "share of neighbouring pairs"
+    pairs = "share of consecutive pairs"
     known = {
         "uncertainty_coefficient": QuantityName(
-            f"U({long} | expert)\nshare of H({short}) removed by one routing decision",
+            f"U({long} | expert)\nshare of H({short}) explained by routing",
             f"U, share of H({short})",
         ),
         "mutual_information": QuantityName(
-            f"I(expert; {long})\nbits that one routing decision tells",
+            f"I(expert; {long})\nmutual information of expert and label, in bits",
             "I, bits",
         ),
-        "label_entropy": QuantityName(f"H({short})\nuncertainty of the label, in bits", f"H({short}), bits"),
+        "label_entropy": QuantityName(f"H({short})\nentropy of the label, in bits", f"H({short}), bits"),
         "load_entropy": QuantityName("H(expert)\nentropy of the load, in bits", "H(expert), bits"),
         "specific_information": QuantityName(
-            f"i(expert): what one expert tells about the {long}, in bits",
+            f"i(expert): specific information of an expert about {names.noun}, in bits",
             "i(expert), bits",
         ),
         "lift": QuantityName(
             f"lift = P({short} | expert) / P({short})",
             f"lift, P({short} | expert) / P({short})",
         ),
-        "load": QuantityName("Load of each expert ÷ an even share", "load ÷ even share"),
+        "load": QuantityName("Load of each expert ÷ uniform load", "load ÷ uniform load"),
         "flow_uncertainty_coefficient": QuantityName(
-            "U(next layer’s expert | expert)\nshare of H(next expert) removed by one routing decision",
+            "U(next layer’s expert | expert)\nshare of H(next expert) explained by the expert",
             "U, share of H(next expert)",
         ),
-        "first_expert_repeats": QuantityName("Neighbouring tokens with the same first expert", pairs),
-        "any_expert_repeats": QuantityName("Neighbouring tokens with an expert in common", pairs),
-        "saturation": QuantityName("Router saturation", "share of slots as at the end"),
+        "first_expert_repeats": QuantityName("Consecutive tokens with the same first expert", pairs),
+        "any_expert_repeats": QuantityName("Consecutive tokens with an expert in common", pairs),
+        "saturation": QuantityName("Router saturation", "share of slots as in the final checkpoint"),
     }
     return known.get(metric, QuantityName(clean_text(metric), clean_text(metric)))
+
+
+_SHORT_QUANTITIES = {
+    "uncertainty_coefficient": "U",
+    "load_entropy": "entropy of the load",
+    "first_expert_repeats": "consecutive tokens with the same first expert",
+    "any_expert_repeats": "consecutive tokens with an expert in common",
+}
+
+
+def name_in_table(metric: str) -> str:
+    """Return what a row of a table calls `metric`, without its unit."""
+    return _SHORT_QUANTITIES.get(metric, clean_text(metric).replace("_", " "))
+
+
+_TOPIC_QUALITIES = {
+    "num_documents": "documents",
+    "num_topics": "topics",
+    "outlier_share": "share of documents that clustering left as outliers",
+    "unlabelled_share": "share of documents without a topic",
+    "ari_over_seeds": "adjusted Rand index between seeds (1: identical topics)",
+    "ari_over_seeds_without_outliers": "adjusted Rand index between seeds, without outliers",
+}
+
+
+def name_topic_quality(quantity: str) -> str:
+    """Return what a row of ``topic_quality.csv`` measures."""
+    if quantity in _TOPIC_QUALITIES:
+        return _TOPIC_QUALITIES[quantity]
+    if quantity.startswith("nmi_"):
+        column = quantity.removeprefix("nmi_")
+        without = ", without outliers" if column.endswith("_without_outliers") else ""
+        column = clean_text(column.removesuffix("_without_outliers"))
+        return f"normalised mutual information with “{column}”{without}"
+    return clean_text(quantity)
+
+
+_OUTCOMES = {
+    "not tested": "not tested against chance",
+    "at chance": "not distinguishable from chance",
+    "barely above chance": "barely above chance",
+    "above chance": "above chance",
+}
+_AGAINST_RANDOM = {
+    "not recorded": "",
+    "above": " and above a random router",
+    "not clearly above": ", but not clearly above a random router",
+    "below": ", but below a random router",
+}
+_TOKEN_IDENTITY = {"yes": "; mostly explained by token identity", "no": "", "unknown": ""}
+
+
+def name_verdict(outcome: str, *, against_random: str, explained_by_token: str) -> str:
+    """Return a verdict in a few words; how it compares with controls is said only of what is above chance.
+
+    Args:
+        outcome: ``not tested``, ``at chance``, ``barely above chance`` or ``above chance``.
+        against_random: ``not recorded``, ``above``, ``not clearly above`` or ``below``.
+        explained_by_token: ``yes``, ``no`` or ``unknown``.
+    """
+    name = _OUTCOMES[outcome]
+    if outcome != "above chance":
+        return name
+    return name + _AGAINST_RANDOM[against_random] + _TOKEN_IDENTITY[explained_by_token]

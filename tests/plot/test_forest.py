@@ -16,19 +16,19 @@ def test_the_planted_label_is_on_top_and_values_are_the_frames():
     ax = expert_forest(frame, layer=0, expert=3)
     lift = frame[(frame["metric"] == "lift") & (frame["expert"] == 3)].set_index("label")["value"]
     names = [text.get_text() for text in ax.get_yticklabels()]
-    drawn = np.concatenate([points(ax, "settled"), points(ax, "unsettled")])
+    drawn = np.concatenate([points(ax, "significant"), points(ax, "not-significant")])
     drawn = drawn[np.argsort(drawn[:, 1])]
     assert names[0] == lift.idxmax()
     np.testing.assert_allclose(drawn[:, 0], np.sort(lift)[::-1].clip(2**-6))
 
 
-def test_labels_that_are_not_settled_are_hollow():
+def test_labels_that_are_not_significant_are_hollow():
     frame = planted_frame(strengths=(0.5,))
     frame["q_value"] = np.where(frame["label"] == "NOUN", 0.01, 0.5)
     ax = expert_forest(frame, layer=0, expert=0)
     names = [text.get_text() for text in ax.get_yticklabels()]
-    assert [names[int(place)] for place in points(ax, "settled")[:, 1]] == ["NOUN"]
-    assert len(points(ax, "unsettled")) == len(names) - 1
+    assert [names[int(place)] for place in points(ax, "significant")[:, 1]] == ["NOUN"]
+    assert len(points(ax, "not-significant")) == len(names) - 1
 
 
 def test_the_strongest_and_the_weakest_labels_are_kept():

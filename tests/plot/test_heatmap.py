@@ -73,15 +73,15 @@ def test_the_colour_scale_is_centred_at_lift_one():
     assert more < less - 0.15  # in grey, far more than expected is darker than far less
 
 
-def test_unsettled_cells_are_hatched_and_not_written():
+def test_cells_that_are_not_significant_are_hatched_and_not_written():
     frame = planted_frame()
     ax = expert_label_heatmap(frame, layer=0)
     lift = frame[(frame["metric"] == "lift") & (frame["layer"] == 0)]
-    unsettled = int((lift["q_value"] > 0.05).sum())
-    (hatch,) = [artist for artist in ax.collections if artist.get_gid() == "unsettled"]
+    insignificant = int((lift["q_value"] > 0.05).sum())
+    (hatch,) = [artist for artist in ax.collections if artist.get_gid() == "not-significant"]
     assert hatch.get_hatch()
-    assert len(hatch.get_paths()) == unsettled > 0
-    assert sum(text.get_text() != "" for text in ax.texts) == len(lift) - unsettled
+    assert len(hatch.get_paths()) == insignificant > 0
+    assert sum(text.get_text() != "" for text in ax.texts) == len(lift) - insignificant
 
 
 def test_written_values_are_lifts():
@@ -121,7 +121,7 @@ def test_512_experts_and_60_labels_stay_legible_and_are_embedded_as_an_image():
     assert max(map(len, ticks)) <= 30
     assert len(ax.get_xticklabels()) < 40
     assert ax.figure.get_figwidth() == pytest.approx(6.9)
-    veil = [artist for artist in ax.collections if artist.get_gid() == "unsettled"]
+    veil = [artist for artist in ax.collections if artist.get_gid() == "not-significant"]
     assert len(veil) == 1
     assert veil[0].get_hatch() is None
 
@@ -137,7 +137,7 @@ def test_tick_labels_do_not_overlap_at_512_by_60():
         assert all(after[0] >= before[1] - 0.5 for before, after in itertools.pairwise(spans))
 
 
-def test_missing_values_and_lift_zero_are_told_apart():
+def test_missing_values_and_lift_zero_are_distinguished():
     frame = planted_frame()
     lift = (frame["metric"] == "lift") & (frame["layer"] == 1)
     frame.loc[lift & (frame["label"] == "NOUN") & (frame["expert"] == 2), "value"] = np.nan

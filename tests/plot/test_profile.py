@@ -67,7 +67,7 @@ def test_random_router_is_dashed_in_the_colour_of_its_run():
 def test_title_and_axis_say_quantity_unit_and_normaliser():
     ax = layer_profile(planted_frame())
     title = ax.get_title(loc="left")
-    assert title == "U(part of speech | expert)\nshare of H(POS) removed by one routing decision"
+    assert title == "U(part of speech | expert)\nshare of H(POS) explained by routing"
     assert ax.get_ylabel() == "U, share of H(POS)"
     assert ax.get_xlabel() == "layer"
     bits = layer_profile(planted_frame(), metric="mutual_information")

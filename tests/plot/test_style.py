@@ -38,7 +38,7 @@ def test_pdf_embeds_its_fonts_as_truetype(tmp_path):
 
 def test_svg_keeps_text(tmp_path):
     svg = plot.save_figure(plot.layer_profile(planted_frame("R&D <1>")).figure, tmp_path / "a.svg").read_text()
-    assert "share of H(POS) removed by one routing decision" in svg
+    assert "share of H(POS) explained by routing" in svg
     assert "R&amp;D &lt;1&gt;" in svg
     assert "sans-serif" in svg
 

@@ -1,4 +1,4 @@
-"""The first screen: a verdict follows from interval, null, random router and word."""
+"""The first screen: verdicts from the results of a run, and bars of the same numbers."""
 
 import pandas as pd
 import pytest
@@ -10,7 +10,7 @@ from specialize.reporting.findings import read_records
 from specialize.reporting.reading import read_runs
 
 
-def answers_of(folder, *, words=None, p_within=0.01, **planted):
+def answer_of(folder, *, words=None, p_within=0.01, **planted):
     frame = planted_frame("run", **planted)
     if words is not None:
         best = frame[(frame["metric"] == "uncertainty_coefficient") & (frame["routing"] == "learned")]
@@ -28,34 +28,34 @@ def answers_of(folder, *, words=None, p_within=0.01, **planted):
 @pytest.mark.parametrize(
     ("planted", "verdict"),
     [
-        ({"p_value": 0.4}, "no more than chance"),
-        ({"null": 0.1}, "hardly more than chance: 9.08 points"),
-        ({}, "more than chance"),
-        ({"control": 0.5}, "more than chance, and than a random router"),
-        ({"control": 1.0}, "more than chance, not clearly more than a random router"),
-        ({"control": 1.6}, "more than chance, less than a random router"),
+        ({"p_value": 0.4}, "not distinguishable from chance"),
+        ({"null": 0.1}, "barely above chance"),
+        ({}, "above chance"),
+        ({"control": 0.5}, "above chance and above a random router"),
+        ({"control": 1.0}, "above chance, but not clearly above a random router"),
+        ({"control": 1.6}, "above chance, but below a random router"),
         ({"p_value": float("nan")}, "not tested against chance"),
-        ({"words": (0.01, 0.5)}, "more than chance; mostly the word itself"),
-        ({"words": (0.4, 0.5)}, "more than chance"),
-        ({"words": (0.4, 0.5), "p_within": 0.3}, "more than chance; mostly the word itself"),
+        ({"words": (0.01, 0.5)}, "above chance; mostly explained by token identity"),
+        ({"words": (0.4, 0.5)}, "above chance"),
+        ({"words": (0.4, 0.5), "p_within": 0.3}, "above chance; mostly explained by token identity"),
     ],
 )
 def test_verdicts(tmp_path, planted, verdict):
-    answer = answers_of(tmp_path, **({"strengths": (0.2, 0.5), "seed": 0} | planted))
-    assert answer.verdict == verdict
+    answer = answer_of(tmp_path, **({"strengths": (0.2, 0.5), "seed": 0} | planted))
+    assert answer.conclusion == verdict
     assert answer.about == "part of speech"
 
 
 def test_value_interval_and_controls_are_the_frames(tmp_path):
     frame = planted_frame("run", strengths=(0.2, 0.5), control=0.5)
-    answer = answers_of(tmp_path, strengths=(0.2, 0.5), control=0.5)
+    answer = answer_of(tmp_path, strengths=(0.2, 0.5), control=0.5)
     rows = frame[frame["metric"] == "uncertainty_coefficient"]
     best = rows.loc[rows["value"].idxmax()]
     control = rows[rows["routing"] == "random"]["value"].max()
     assert answer.value == f"{100 * best['value']:.1f}\u00a0%"
     assert answer.interval == f"{100 * best['ci_low']:.1f} to {100 * best['ci_high']:.1f}"
-    assert answer.notes[0] == "layer 1; chance 0.20\u00a0%, p\u00a0=\u00a00.005"
-    assert answer.notes[1] == f"a random router reaches {100 * control:.2f}\u00a0%"
+    assert answer.notes[0] == "layer 1; null mean 0.20\u00a0%; p\u00a0=\u00a00.005"
+    assert answer.notes[1] == f"random router: {100 * control:.2f}\u00a0% (layer 1)"
     longest = best["ci_high"]
     assert answer.bar.high == 100
     assert answer.bar.value == pytest.approx(100 * best["value"] / longest, abs=0.01)
@@ -80,6 +80,6 @@ def test_bars_of_all_runs_are_on_one_scale(pair_runs):
     assert max(answer.bar.high for own in found.values() for answer in own) == 100
 
 
-def test_without_results_there_is_no_answer(tmp_path):
+def test_a_run_without_results_has_no_answers(tmp_path):
     runs = read_runs([make_run(tmp_path / "run")])
     assert answer_runs(runs, read_records(runs)) == {"run": []}

@@ -1,4 +1,4 @@
-"""Tables of what the numbers are held against, how runs differ, and how tokens are routed."""
+"""Tables of controls, of differences between runs, and of routing."""
 
 import pandas as pd
 import pytest
@@ -55,8 +55,8 @@ def test_controls_are_the_numbers_of_the_frames(tmp_path):
     ]
     assert texts(word) == [["part of speech", "1", "0.500", "0.020", "0.003", "0.020", "3\u00a0%"]]
     assert texts(tagger) == [
-        ["tokens tagged as in gold", "93.10", "[92.00, 94.00]"],
-        ["U by predicted less U by gold tags, layer 1", "0.52", "[0.40, 0.60]"],
+        ["tagging accuracy", "93.10", "[92.00, 94.00]"],
+        ["U(predicted tags) − U(gold tags), layer 1", "0.52", "[0.40, 0.60]"],
     ]
 
 
@@ -69,7 +69,7 @@ def test_what_was_not_measured_has_no_table(tmp_path):
     assert routing_tables(runs[0]) == difference_tables(runs) == []
 
 
-def test_a_comparison_beside_a_run_is_told_with_its_sign(tmp_path):
+def test_a_comparison_beside_a_run_is_reported_with_its_sign(tmp_path):
     paths = [
         make_run(tmp_path / name, syntax=planted_frame(name, strengths=(strength,)))
         for name, strength in (("low", 0.2), ("high", 0.5))
@@ -84,12 +84,12 @@ def test_a_comparison_beside_a_run_is_told_with_its_sign(tmp_path):
     write_results(frame, paths[0] / "compare", "against-high")
     runs = read_runs(paths)
     (sentence,) = compare_in_words(runs, read_records(runs))
-    assert sentence.startswith("Part of speech: most in high")
-    assert "the former tells 11.0 points more on average over the layers" in sentence
+    assert sentence.startswith("Part of speech: routing explains most of H(POS) in high")
+    assert "the difference, paired by documents and averaged over the layers, is 11.0 percentage points" in sentence
     assert "interval 10.0 to 13.0, p\u00a0< 0.001" in sentence
     (table,) = difference_tables(runs)
     assert texts(table) == [
-        ["U(part of speech), points", "−11.00", "[−13.00, −10.00]", "< 0.001"],
+        ["U(part of speech), percentage points", "−11.00", "[−13.00, −10.00]", "< 0.001"],
         ["entropy of the load, bits", "0.25", "[−0.13, −0.10]", "< 0.001"],
     ]
 
@@ -120,7 +120,7 @@ def test_gold_tags_stand_for_syntax_where_there_are_any(tmp_path):
     assert read.label_sets == ["upos", "gold_upos"]
 
 
-def test_mistakes_are_told(tmp_path):
+def test_user_errors_are_explained(tmp_path):
     run = make_run(tmp_path / "run", syntax=planted_frame("run"))
     (tmp_path / "file").write_text("")
     with pytest.raises(SpecializeError, match="folder that can be made"):

@@ -1,4 +1,4 @@
-"""The expert explorer shows what the trace holds, whatever the text is."""
+"""The expert explorer shows the contents of the trace, whatever the text is."""
 
 import base64
 import html
@@ -10,7 +10,7 @@ import pytest
 
 import specialize.models  # noqa: F401 (registers the model type with transformers)
 from browser import ask_page, needs_chromium
-from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
+from specialize.capture import TraceOptions, load_checkpoint, trace_documents
 from specialize.corpus import open_corpus
 from specialize.demo import checkpoint_path
 from specialize.reporting import write_report
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     (folder / "corpus.jsonl").write_text("\n".join(lines))
     checkpoint = load_checkpoint(str(checkpoint_path("token")))
     corpus = open_corpus(str(folder / "corpus.jsonl"))
-    return trace_corpus(checkpoint, corpus, folder / "run", options=TraceOptions()).path
+    return trace_documents(checkpoint, corpus, folder / "run", options=TraceOptions()).path
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def page(run):
     return write_report([run], run.parent / "report", formats=())
 
 
-def test_experts_and_weights_are_the_traces(run):
+def test_experts_and_weights_are_those_of_the_trace(run):
     (view,) = collect_explorer(read_runs([run]))["runs"]
     trace = open_trace(run)
     shown = [len(passage["tokens"]) for passage in view["passages"]]
@@ -139,10 +139,10 @@ def test_choosing_an_expert_changes_the_passages(run, page, tmp_path):
 
 @pytest.mark.browser
 @needs_chromium
-def test_a_token_is_told_of_by_click_and_by_keys(run, page, tmp_path):
+def test_click_and_keys_show_the_experts_of_a_token(run, page, tmp_path):
     script = f"""{CHOOSE}
     choose("layer", 1);
-    const passage = find(".passage"), line = find(".told");
+    const passage = find(".passage"), line = find(".routed");
     told.before = line.hidden;
     told.focusable = passage.tabIndex;
     passage.children[2].click();

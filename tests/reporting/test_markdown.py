@@ -16,7 +16,7 @@ def test_the_page_says_what_the_html_says_and_shows_files_that_exist(pair_runs, 
     page = write_report(pair_runs, tmp_path, formats=("png",), page_format="md")
     text = page.read_text(encoding="utf-8")
     assert page.name == "report.md"
-    assert "**In short**" in text
+    assert "**Summary: U at the layer where it is largest, in % of H(label)**" in text
     shown = re.findall(r"\]\((figures/[^)]*)\)", text)
     assert len(shown) > 10
     assert all((tmp_path / name).is_file() for name in shown)

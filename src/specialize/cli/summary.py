@@ -53,7 +53,7 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
                 *([name] if several else []),
                 answer.about,
                 f"{answer.value} [{answer.interval}]" if answer.interval else answer.value,
-                answer.verdict,
+                answer.conclusion,
             ]
             for name, answer in answers
         ],

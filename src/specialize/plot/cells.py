@@ -1,4 +1,4 @@
-"""The cells of a heat map, on a colour scale that is white where there is no difference."""
+"""The cells of a heat map, on a diverging colour scale that is white at a ratio of 1."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ _LIMITS = (1.0, 5.0)  # the colours span at least 1/2 to 2 and at most 1/32 to 3
 
 
 def log2_ratio(ratio: Any) -> Any:
-    """Return log2 of an array or frame; 0 becomes -60, since a mesh takes minus infinity for missing."""
+    """Return log2 of an array or frame; 0 becomes -60, because a mesh treats minus infinity as missing."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log2(ratio).clip(-60.0, 60.0)
 
 
 def choose_limit(cells: np.ndarray) -> float:
-    """Half the span of the colours for log2 ratios: the strongest excess; what is nearly absent is cut off there."""
+    """Return half the span of the colours for log2 ratios: the largest excess; strong deficits are clipped there."""
     return float(np.clip(np.ceil(2 * cells[np.isfinite(cells)].max(initial=0.0)) / 2, *_LIMITS))
 
 
@@ -59,7 +59,7 @@ def draw_cells(ax: Axes, table: pd.DataFrame, limit: float, **options: Any) -> N
 def _ink_on(color: Any) -> str:
     """Return black or white, whichever has more contrast with a colour: 4.58 at least (relative luminance, WCAG 2).
 
-    Not the style's ink, which a page turns light where it is dark; cells stay as they are.
+    Not the style's ink, which a page inverts in dark mode; the colours of cells stay.
     """
     channels = np.asarray(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)

@@ -1,4 +1,4 @@
-"""One expert's labels with their intervals."""
+"""The lift of each label in one expert, with intervals."""
 
 from typing import Any
 
@@ -27,27 +27,28 @@ def expert_forest(
     run: str | None = None,
     routing: str = "learned",
     most: int = 20,
-    level: float = 0.05,
+    alpha: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how much more often than overall one expert meets each label, with 95 % intervals, strongest on top.
+    """Draw the lift of each label in one expert, P(label | expert) / P(label), with 95 % intervals, largest on top.
 
-    Lift is on a log2 scale; the dashed line is 1, as often as overall. Labels whose q-value exceeds `level` are hollow.
-    What lies below 1/64 is drawn there.
+    Lift is on a log2 scale; the dashed line is 1, as often as overall. Labels whose q-value exceeds `alpha` are hollow.
+    Values below 1/64 are drawn at 1/64.
 
     Args:
         frame: result frame with rows of ``lift``.
         layer: layer number as the frame has it.
         expert: index of the expert.
-        label_set: needed where the frame holds several.
-        run: needed where the frame holds several.
+        label_set: required if the frame holds several.
+        run: required if the frame holds several.
         routing: ``learned`` or ``random``.
-        most: labels at most; two thirds of them the strongest, one third the weakest.
-        level: q-value up to which a label counts as settled.
-        ax: axes to draw on; a new column-wide figure without.
+        most: the most labels to draw; two thirds of them have the largest lift, one third the smallest.
+        alpha: q-value up to which a label counts as significant.
+        ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
-        The axes. The settled points carry the gid ``settled``, the others ``unsettled``, intervals ``interval``.
+        The axes. Significant points have the gid ``significant``, the others ``not-significant``, and intervals
+        ``interval``.
 
     Raises:
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
@@ -70,8 +71,8 @@ def expert_forest(
         ax.axvline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1, gid="even")
         low, high = (rows[name].to_numpy().clip(_LOWEST) for name in ("ci_low", "ci_high"))
         ax.hlines(places, low, high, color=PALETTE[0], linewidth=0.9, zorder=2, gid="interval")
-        settled = (rows["q_value"] <= level).to_numpy()
-        for chosen, gid, face in ((settled, "settled", PALETTE[0]), (~settled, "unsettled", PAPER)):
+        significant = (rows["q_value"] <= alpha).to_numpy()
+        for chosen, gid, face in ((significant, "significant", PALETTE[0]), (~significant, "not-significant", PAPER)):
             ax.scatter(
                 value[chosen],
                 places[chosen],
@@ -90,10 +91,10 @@ def expert_forest(
         quantity = name_quantity("lift", label_set)
         control = ", random router" if routing == "random" else ""
         set_plain(ax, title=f"{origin}{control}", xlabel=quantity.axis, ylabel=name_label_set(label_set).axis)
-        if not settled.all():
+        if not significant.all():
             look: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4}
             handles = [Line2D([], [], **look), Line2D([], [], markerfacecolor=PAPER, **look)]
-            add_legend(ax, handles, [f"q ≤ {level:g}", f"q > {level:g}"], own_figure=own_figure)
+            add_legend(ax, handles, [f"q ≤ {alpha:g}", f"q > {alpha:g}"], own_figure=own_figure)
     return ax
 
 

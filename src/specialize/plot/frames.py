@@ -1,4 +1,4 @@
-"""Picking the rows that a figure draws out of a result frame."""
+"""Selecting the rows of a result frame that a figure draws."""
 
 import textwrap
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _COUNTS = ("n_tokens", "n_documents")
 
 
 def complete_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy of a result frame that has every column a figure may ask for.
+    """Return a copy of a result frame with every column that a figure may need.
 
     A missing `run` becomes ``run``, a missing `routing` ``learned``; other missing columns hold missing values.
 
@@ -52,10 +52,10 @@ def select_rows(
     layer: int | None = None,
     routing: str | None = None,
 ) -> pd.DataFrame:
-    """Return the completed rows of `metric`, narrowed by whichever other names are given.
+    """Return the completed rows of `metric` that match the other names, where given.
 
     Raises:
-        MeasurementError: nothing is left; the message names what the frame holds instead.
+        MeasurementError: no row matches; the message names what the frame holds instead.
     """
     rows = complete_frame(frame)
     wanted = {"metric": metric, "label_set": label_set, "run": run, "layer": layer, "routing": routing}
@@ -74,10 +74,10 @@ def select_rows(
 
 
 def only_value(rows: pd.DataFrame, column: str) -> str:
-    """Return the one value of `column` in `rows`.
+    """Return the only value of `column` in `rows`.
 
     Raises:
-        MeasurementError: there are several; the message asks to name one.
+        MeasurementError: there are several; the message lists them.
     """
     present = [str(name) for name in pd.unique(rows[column].dropna())]
     if len(present) > 1:
@@ -96,14 +96,14 @@ def by_run(rows: pd.DataFrame) -> Iterator[tuple[int, str, dict[str, pd.DataFram
 
 
 def set_plain(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "", room: float | None = None) -> None:
-    """Set title and axis labels, wrapped to the axes and none of them read as mathematics.
+    """Set title and axis labels, wrapped to the axes, without parsing them as mathematics.
 
     Args:
         ax: the axes.
-        title: lines are kept, and wrapped where they are longer than `room`.
-        xlabel: kept as it is.
+        title: its lines are kept, and wrapped where they are longer than `room`.
+        xlabel: not wrapped.
         ylabel: wrapped to the height of the axes.
-        room: inches for the title, the width of the axes without.
+        room: width for the title in inches; by default that of the axes.
     """
     width, height = ax.bbox.width / ax.figure.dpi, ax.bbox.height / ax.figure.dpi
     ax.set_title(_wrap(title, room or width * 1.06), parse_math=False, linespacing=1.35)

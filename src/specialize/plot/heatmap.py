@@ -1,4 +1,4 @@
-"""Which experts take which labels."""
+"""Labels by experts of one layer, as a heat map."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,25 +48,25 @@ def expert_label_heatmap(
     label_set: str | None = None,
     run: str | None = None,
     routing: str = "learned",
-    level: float = 0.05,
+    alpha: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw `metric` for every label (rows) and expert (columns) of a layer.
 
-    Lift is drawn on a log2 scale centred at 1, which is white: as often as over all tokens. Experts stand in the order
-    of their specific information, labels in the order of their strongest expert, so that what is specialized lies along
-    the diagonal. Cells whose q-value exceeds `level` are hatched, or faded where cells are too small for a hatch; cells
-    without a value are grey. Small tables have their values written in.
+    Lift is drawn on a log2 scale centred at 1, which is white: as often as over all experts. Experts are sorted by
+    specific information, labels by the expert with their largest value, so that specialization appears along the
+    diagonal. Cells whose q-value exceeds `alpha` are hatched, or faded where cells are too small for a hatch; cells
+    without a value are grey. Values are written into the cells where there is room.
 
     Args:
         frame: result frame with a row of `metric` for each label and expert.
         layer: layer number as the frame has it.
         metric: a quantity of label and expert. All but ``lift`` are drawn on a linear scale centred at 0.
-        label_set: needed where the frame holds several.
-        run: needed where the frame holds several.
+        label_set: required if the frame holds several.
+        run: required if the frame holds several.
         routing: ``learned`` or ``random``.
-        level: q-value up to which a cell counts as settled.
-        ax: axes to draw on; a new figure of fitting size without.
+        alpha: q-value up to which a cell counts as significant.
+        ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
         The axes. Its mesh has the gid ``cells`` and holds log2 lift, [labels, experts] in drawing order.
@@ -82,7 +82,7 @@ def expert_label_heatmap(
     scaled = _scale_values(values, metric)
     scaled = scaled.iloc[_order_labels(scaled)]
     values = values.loc[scaled.index]
-    unsettled = _find_unsettled(rows, values, level)
+    faint = _find_insignificant(rows, values, alpha)
     layout = _lay_out([str(name) for name in values.index], values.shape[1])
     with use_style():
         if ax is None:
@@ -93,13 +93,13 @@ def expert_label_heatmap(
             ax,
             scaled,
             limit,
-            annot=_write_values(values, unsettled) if roomy else None,
+            annot=_write_values(values, faint) if roomy else None,
             fmt="",
             annot_kws={"fontsize": 6, "parse_math": False},
             xticklabels=False,
             yticklabels=False,
         )
-        notes = _mark_unsettled(ax, unsettled, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, level=level)
+        notes = _mark_insignificant(ax, faint, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, alpha=alpha)
         if values.isna().to_numpy().any():
             notes.append(Patch(facecolor=NO_DATA, edgecolor="none", label="no value"))
         _mark_axes(ax, values, layout)
@@ -108,7 +108,7 @@ def expert_label_heatmap(
         set_plain(
             ax,
             title=f"{quantity.title}\n{origin}",
-            xlabel="expert, from most to least specific information",
+            xlabel="expert, sorted by specific information",
             ylabel=name_label_set(label_set).axis,
             room=layout.cell_width * values.shape[1] + 0.45,
         )
@@ -147,10 +147,10 @@ def _order_labels(scaled: pd.DataFrame) -> np.ndarray:
     return np.lexsort((-filled.max(axis=1), filled.argmax(axis=1)))
 
 
-def _find_unsettled(rows: pd.DataFrame, values: pd.DataFrame, level: float) -> np.ndarray:
+def _find_insignificant(rows: pd.DataFrame, values: pd.DataFrame, alpha: float) -> np.ndarray:
     q = _tabulate(rows, "q_value")
     q = q.reindex(index=values.index, columns=values.columns)
-    return ((q > level) & values.notna()).to_numpy()
+    return ((q > alpha) & values.notna()).to_numpy()
 
 
 def _choose_limit(scaled: pd.DataFrame, metric: str) -> float:
@@ -175,27 +175,27 @@ def _lay_out(labels: list[str], num_experts: int) -> _Layout:
     )
 
 
-def _write_values(values: pd.DataFrame, unsettled: np.ndarray) -> np.ndarray:
+def _write_values(values: pd.DataFrame, faint: np.ndarray) -> np.ndarray:
     cells = values.to_numpy()
     texts = [
         "" if hidden or np.isnan(cell) else f"{cell:.0f}" if abs(cell) >= 9.95 else f"{cell:.1f}"
-        for cell, hidden in zip(cells.ravel(), unsettled.ravel(), strict=True)
+        for cell, hidden in zip(cells.ravel(), faint.ravel(), strict=True)
     ]
     return np.array(texts, dtype=object).reshape(cells.shape)
 
 
-def _mark_unsettled(ax: Axes, unsettled: np.ndarray, *, hatch: bool, level: float) -> list[Patch]:
-    if not unsettled.any():
+def _mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, alpha: float) -> list[Patch]:
+    if not faint.any():
         return []
     if hatch:
         corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-        cells = np.argwhere(unsettled)[:, None, ::-1] + corners  # [cells, 4 corners, x and y]
+        cells = np.argwhere(faint)[:, None, ::-1] + corners  # [cells, 4 corners, x and y]
         look: dict[str, Any] = {"facecolor": "none", "edgecolor": _HATCH, "hatch": "//////", "linewidth": 0.0}
-        ax.add_collection(PolyCollection(cells, gid="unsettled", **look), autolim=False)
-        return [Patch(**look, label=f"hatched: q > {level:g}")]
-    veil = np.ma.masked_where(~unsettled, np.ones(unsettled.shape))
-    ax.pcolormesh(veil, cmap=ListedColormap([CENTER]), alpha=0.7, gid="unsettled", rasterized=True)
-    return [Patch(facecolor="#f5e2d3", edgecolor=MUTED, linewidth=0.4, label=f"faded: q > {level:g}")]
+        ax.add_collection(PolyCollection(cells, gid="not-significant", **look), autolim=False)
+        return [Patch(**look, label=f"hatched: q > {alpha:g}")]
+    veil = np.ma.masked_where(~faint, np.ones(faint.shape))
+    ax.pcolormesh(veil, cmap=ListedColormap([CENTER]), alpha=0.7, gid="not-significant", rasterized=True)
+    return [Patch(facecolor="#f5e2d3", edgecolor=MUTED, linewidth=0.4, label=f"faded: q > {alpha:g}")]
 
 
 def _mark_axes(ax: Axes, values: pd.DataFrame, layout: _Layout) -> None:

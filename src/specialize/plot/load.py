@@ -1,4 +1,4 @@
-"""How evenly the tokens are spread over the experts."""
+"""The load of the experts of each layer."""
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,8 @@ from specialize.plot.frames import only_value, select_rows, set_plain
 from specialize.plot.profile import mark_layers
 from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PALETTE, new_axes, use_style
 
-_COLUMN = 0.72  # of a layer's width that its experts take
-_LOWEST = 2.0**-6  # shares below 1/64 of an even one, dead experts among them, are drawn at the foot
+_COLUMN = 0.72  # share of a layer's width that its experts occupy
+_LOWEST = 2.0**-6  # loads below 1/64 of the uniform load, unused experts included, are drawn at the bottom
 
 
 def expert_load(
@@ -21,20 +21,20 @@ def expert_load(
     label_set: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw every expert's load relative to an even share, by layer, each layer's experts from most to least used.
+    """Draw the load of every expert divided by the uniform load 1/E, by layer, experts sorted by load.
 
-    A point at 2 takes twice the tokens that an even spread would give it. Experts below 1/64 of an even share, dead
-    ones among them, are crosses at the foot of the figure.
+    A point at 2 receives twice the mass that it would receive under uniform load. Experts below 1/64 of the uniform
+    load, unused ones included, are crosses at the bottom of the figure.
 
     Args:
         frame: result frame with rows of ``load`` (share of the layer's mass, by expert) of the model's own router.
-        layer: one layer; all of them without.
-        run: needed where the frame holds several.
-        label_set: needed where the frame holds loads counted for several label sets.
-        ax: axes to draw on; a new column-wide figure without.
+        layer: one layer; by default all.
+        run: required if the frame holds several.
+        label_set: required if the frame holds loads counted for several label sets.
+        ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
-        The axes; the points carry the gid ``load``, the crosses ``load-lowest``.
+        The axes; the points have the gid ``load``, the crosses ``load-lowest``.
 
     Raises:
         MeasurementError: the frame has no such rows, or several runs or label sets and none was named.
@@ -60,7 +60,7 @@ def expert_load(
         name = name_quantity("load", None)
         set_plain(
             ax,
-            title=f"{name.title}\n{shorten(run, width=30)}, by layer, from most to least used expert",
+            title=f"{name.title}\n{shorten(run, width=30)}, by layer, experts sorted by load",
             xlabel="layer",
             ylabel=name.axis,
         )
@@ -69,7 +69,7 @@ def expert_load(
 
 
 def _rank(part: pd.DataFrame) -> np.ndarray:
-    """Return [experts, 2]: x inside the layer's column by rank, and the share times the number of experts."""
+    """Return [experts, 2]: x within the layer's column by rank, and load times the number of experts."""
     relative = np.sort(part["value"].to_numpy())[::-1] * len(part)
     spread = (np.arange(len(part)) + 0.5) / len(part) - 0.5
     return np.column_stack([part["layer"].to_numpy() + _COLUMN * spread, relative])
@@ -93,5 +93,5 @@ def _scale(ax: Axes, relative: np.ndarray, *, all_drawn: bool) -> None:
 
 
 def power_of_two(exponent: float) -> str:
-    """Return 2 to the power of a whole `exponent` as a reader writes it: 1/4, 1, 8."""
+    """Return 2 to the power of a whole `exponent`: 1/4, 1, 8."""
     return f"{2 ** int(exponent)}" if exponent >= 0 else f"1/{2 ** int(-exponent)}"

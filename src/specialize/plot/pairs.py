@@ -1,4 +1,4 @@
-"""Experts against experts: which are chosen together, which follow each other from layer to layer."""
+"""Pairs of experts: co-activation within a layer, and flow from layer to layer."""
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,16 @@ from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, new_axes, use_style
 def coactivation(
     frame: pd.DataFrame, *, layer: int, run: str | None = None, routing: str = "learned", ax: Axes | None = None
 ) -> Axes:
-    """Draw how much more often than chance two experts of a layer are chosen for the same token.
+    """Draw how often two experts of a layer are chosen for the same token, relative to chance.
 
-    A cell is N(i, j) / N(i) over what the observed loads alone would give, on a log2 scale: white is chance.
+    A cell is N(i, j) / N(i) divided by its expectation under the observed loads, on a log2 scale: white is chance.
 
     Args:
         frame: result frame with rows of ``coactivation`` (``expert`` i, ``label`` j, ``null_mean`` chance).
         layer: layer number as the frame has it.
-        run: needed where the frame holds several.
+        run: required if the frame holds several.
         routing: ``learned`` or ``random``.
-        ax: axes to draw on; a new figure of fitting size without.
+        ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
         The axes. Its mesh has the gid ``cells`` and holds log2 of the ratio, [expert, expert]; NaN where there is none.
@@ -33,23 +33,23 @@ def coactivation(
     """
     rows = select_rows(frame, metric="coactivation", run=run, layer=layer, routing=routing)
     return _draw_pairs(
-        rows, layer, ("Co-activation", "chosen together ÷ by chance", "expert", "expert chosen with it"), ax
+        rows, layer, ("Co-activation", "observed ÷ expected by chance", "expert", "expert chosen with it"), ax
     )
 
 
 def layer_flow(
     frame: pd.DataFrame, *, layer: int, run: str | None = None, routing: str = "learned", ax: Axes | None = None
 ) -> Axes:
-    """Draw how much more often than by chance each expert of a layer is followed by each expert of the next.
+    """Draw how often each expert of a layer is followed by each expert of the next, relative to chance.
 
-    A cell is P(next expert | expert) over the next expert's own share, on a log2 scale: white is chance.
+    A cell is P(next expert | expert) / P(next expert), on a log2 scale: white is chance.
 
     Args:
         frame: result frame with rows of ``transition`` (``expert`` of this layer, ``label`` of the next).
         layer: the earlier layer, numbered as the frame has it.
-        run: needed where the frame holds several.
+        run: required if the frame holds several.
         routing: ``learned`` or ``random``.
-        ax: axes to draw on; a new figure of fitting size without.
+        ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
         The axes. Its mesh has the gid ``cells`` and holds log2 of the ratio, [expert, next expert].
@@ -60,7 +60,7 @@ def layer_flow(
     rows = select_rows(frame, metric="transition", run=run, layer=layer, routing=routing)
     names = (
         "Flow to the next layer",
-        "followed by ÷ by chance",
+        "P(next | expert) / P(next)",
         f"expert of layer {layer}",
         "expert of the next layer",
     )
@@ -94,7 +94,7 @@ def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str]
 
 
 def _tabulate(rows: pd.DataFrame) -> pd.DataFrame:
-    """log2 of value over chance, [expert, label], every index from 0 to the largest."""
+    """Return log2 of value over chance, [expert, label], with every index from 0 to the largest."""
     rows = rows[rows["expert"].notna() & rows["label"].notna()]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = rows["value"].to_numpy() / rows["null_mean"].to_numpy()

@@ -1,4 +1,4 @@
-"""Syntax against topics: where each layer of each run lies."""
+"""Syntax against topics: the position of each layer of each run."""
 
 from typing import Any
 
@@ -21,18 +21,18 @@ def syntax_topic_plane(
 ) -> Axes:
     """Draw the uncertainty coefficient of syntax (x) against that of topics (y), one marker a run and layer.
 
-    Both axes are shares of their own label's entropy, which is what makes them comparable. A line joins the layers of
-    a run in order, its first and last layer are numbered, crosses are the 95 % intervals, and a plus sign in the run's
-    colour marks the mean of its nulls over the layers.
+    Each axis is normalised by the entropy of its own label, which makes them comparable. A line joins the layers of a
+    run in order, its first and last layer are numbered, crosses are 95 % intervals, and a plus sign in the run's
+    colour marks the null mean, averaged over the layers.
 
     Args:
         frame: result frame with rows of ``uncertainty_coefficient`` for both label sets.
         syntax: label set of the x axis.
-        topic: label set of the y axis; without, ``bertopic``, else the only other one.
-        ax: axes to draw on; a new column-wide figure without.
+        topic: label set of the y axis; by default ``bertopic``, else the only other one.
+        ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
-        The axes. Lines carry the gid ``value-ROUTING-N``, N counting the runs, and the run's name as their label.
+        The axes. Lines have the gid ``value-ROUTING-N``, N counting the runs, and the run's name as their label.
 
     Raises:
         MeasurementError: one of the label sets is missing, or no run and layer has both.
@@ -59,7 +59,7 @@ def syntax_topic_plane(
             names.append("random router (control)")
         if pairs["null_mean_x"].notna().any() and pairs["null_mean_y"].notna().any():
             handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
-            names.append("null, mean over layers")
+            names.append("null mean over layers")
         ax.set_xlim(min(0.0, ax.get_xlim()[0]), ax.get_xlim()[1])
         ax.set_ylim(min(0.0, ax.get_ylim()[0]), ax.get_ylim()[1])
         ax.grid(axis="both")
@@ -67,8 +67,7 @@ def syntax_topic_plane(
         x, y = name_label_set(syntax), name_label_set(topic)
         set_plain(
             ax,
-            title=f"U({x.short} | expert) against U({y.short} | expert)\n"
-            "shares of H(label) removed by one routing decision",
+            title=f"U({x.short} | expert) against U({y.short} | expert)\nshares of H(label) explained by routing",
             xlabel=f"U({x.short} | expert), share of H({x.short})",
             ylabel=f"U({y.short} | expert)\nshare of H({y.short})",
         )

@@ -14,8 +14,8 @@ from specialize.names import name_quantity, shorten
 from specialize.plot.frames import by_run, only_value, select_rows, set_plain
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
 
-_LEGEND_ROWS = 4  # that the height of a figure has room for
-_SPREAD = 0.16  # of a layer's width, shared by the runs so that their intervals do not hide each other
+_LEGEND_ROWS = 4  # rows that fit the height of a figure
+_SPREAD = 0.16  # share of a layer's width over which runs are spread, so that their intervals do not overlap
 
 
 def layer_profile(
@@ -25,19 +25,19 @@ def layer_profile(
     label_set: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw `metric` over the layers: one line a run, its 95 % interval, and the null it is held against.
+    """Draw `metric` by layer: a line for each run, its 95 % intervals and its null distribution.
 
-    A line is drawn for the model's own router (solid) and, where the frame has one, for the random router (dashed,
-    hollow markers). The null is a band from its 2.5th to its 97.5th percentile with a dotted mean, in the run's colour.
+    A line is drawn for the learned router (solid) and, if the frame has one, for the random router (dashed, hollow
+    markers). The null is a band from its 2.5th to its 97.5th percentile with a dotted mean, in the run's colour.
 
     Args:
-        frame: result frame; one row a run, routing and layer of `metric` is drawn.
+        frame: result frame with one row of `metric` for each run, routing and layer.
         metric: name of a quantity of whole layers.
-        label_set: which labels, needed where the frame holds several.
-        ax: axes to draw on; a new column-wide figure without.
+        label_set: required if the frame holds several.
+        ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
-        The axes. Lines carry the gid ``value-ROUTING-N``, N counting the runs, and the run's name as their label.
+        The axes. Lines have the gid ``value-ROUTING-N``, N counting the runs, and the run's name as their label.
 
     Raises:
         MeasurementError: the frame has no such rows, or several label sets and none was named.
@@ -112,7 +112,7 @@ def _draw_null(ax: Axes, part: pd.DataFrame, index: int) -> None:
 
 
 def mark_layers(ax: Axes, layers: np.ndarray) -> None:
-    """Put ticks at `layers`, at most 14 of them, and leave half a layer of room at both ends."""
+    """Put ticks at `layers`, at most 14 of them, with a margin of half a layer at both ends."""
     step = max(1, int(np.ceil(len(layers) / 14)))
     ticks = layers[::step]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], parse_math=False)
@@ -135,12 +135,12 @@ def _add_legend(ax: Axes, rows: pd.DataFrame, *, own_figure: bool) -> None:
         handles.append(
             (Patch(color=MUTED, alpha=0.25, linewidth=0), Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
         )
-        names.append("null: mean, 95 % range")
+        names.append("null: mean and 95 % range")
     add_legend(ax, handles, names, own_figure=own_figure)
 
 
 def add_legend(ax: Axes, handles: list[Any], names: list[str], *, own_figure: bool) -> None:
-    """Put a legend below the axes where the figure is ours, inside them where it is the caller's."""
+    """Put a legend below the axes if the figure was made here, inside the axes if it is the caller's."""
     if not handles:
         return
     options: dict[str, Any] = {"handler_map": {tuple: HandlerTuple(ndivide=1)}}

@@ -1,4 +1,4 @@
-"""How often neighbouring tokens share an expert, by label and against chance."""
+"""Consecutive tokens that share an expert, by label, against chance."""
 
 import numpy as np
 import pandas as pd
@@ -23,21 +23,22 @@ def repeats_by_label(
     most: int = 24,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the share of neighbouring tokens that share an expert, a row a label, with chance beside it.
+    """Draw the share of consecutive token pairs that share an expert, one row per label, beside chance.
 
-    A point a layer with its 95 % interval; a tick in its colour is the same tokens in random order.
+    Each point is a layer with its 95 % interval; the tick in its colour is the same tokens in shuffled order.
 
     Args:
         frame: result frame with rows of `metric` for the labels of documents.
-        label_set: needed where the frame holds several.
+        label_set: required if the frame holds several.
         metric: ``first_expert_repeats`` or ``any_expert_repeats``.
-        run: needed where the frame holds several.
-        layers: which; the first, the middle and the last unless given.
-        most: labels at most; two thirds of them those that repeat most in the last layer drawn, one third least.
-        ax: axes to draw on; a new column-wide figure without.
+        run: required if the frame holds several.
+        layers: layers to draw; by default the first, the middle and the last.
+        most: the most labels to draw; two thirds of them have the largest share in the last layer drawn, one third the
+            smallest.
+        ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
-        The axes. Points of layer l carry the gid ``value-l``, the ticks ``chance-l``.
+        The axes. Points of layer l have the gid ``value-l``, the ticks ``chance-l``.
 
     Raises:
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
@@ -75,12 +76,12 @@ def repeats_by_label(
             room=_ROOM,
         )
         handles.append(Line2D([], [], color=MUTED, marker="|", markersize=6, linestyle="none"))
-        add_legend(ax, handles, [*(f"layer {layer}" for layer in chosen), "in random order"], own_figure=own_figure)
+        add_legend(ax, handles, [*(f"layer {layer}" for layer in chosen), "shuffled order"], own_figure=own_figure)
     return ax
 
 
 def _choose_labels(rows: pd.DataFrame, layer: int, most: int) -> list[str]:
-    """All labels in the frame's order, or the first and the last of them by what `layer` repeats."""
+    """Return all labels in the frame's order, or those with the largest and smallest share in `layer`."""
     names = [str(name) for name in pd.unique(rows["label"])]
     if len(names) <= most:
         return names

@@ -1,4 +1,4 @@
-"""The look of every figure: sizes, fonts, colours and how a figure is written to disk."""
+"""The style of every figure: sizes, fonts, colours, and writing figures to disk."""
 
 import warnings
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ PAPER = "#fefefe"
 NO_DATA = "#d3d6da"
 CENTER = "#f7f6f3"
 
-# Okabe and Ito's colours (2008), ordered so that neighbours differ in lightness too, for grey print.
+# The colours of Okabe and Ito (2008), ordered so that neighbours also differ in lightness, for greyscale print.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#5b4a9e")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 FORMATS = ("pdf", "png", "svg")
 
-# Far more than expected prints darkest, so that the map can be read in grey.
+# The largest ratios print darkest, so that the map is legible in greyscale.
 LIFT_COLORS = LinearSegmentedColormap.from_list(
     "specialize_lift",
     list(
@@ -42,7 +42,7 @@ LIFT_COLORS = LinearSegmentedColormap.from_list(
     ),
 ).with_extremes(bad=NO_DATA)
 
-# Scripts that the bundled font lacks are drawn with one of these where it is installed.
+# Scripts that the bundled font lacks are drawn with one of these if it is installed.
 _FALLBACK_FONTS = (
     "Noto Sans",
     "Noto Sans CJK SC",
@@ -63,13 +63,13 @@ class SeriesLook:
 
 
 def series_look(index: int) -> SeriesLook:
-    """Return the look of the run at `index`; colours and markers run in cycles of different length."""
+    """Return colour and marker of the run at `index`; they cycle with different lengths."""
     return SeriesLook(PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
 
 
 @contextmanager
 def use_style() -> Iterator[None]:
-    """Apply the look of `specialize` figures for the length of a ``with`` block."""
+    """Apply the style of `specialize` figures within a ``with`` block."""
     installed = set(font_manager.get_font_names())
     settings: Any = {
         "figure.dpi": 150,
@@ -116,11 +116,11 @@ def use_style() -> Iterator[None]:
         "legend.labelcolor": INK,
         "text.color": INK,
         "text.usetex": False,
-        # A dollar sign in a label is a dollar sign.
+        # A dollar sign in a label is not mathematics.
         "text.parse_math": False,
         "pdf.fonttype": 42,
         "ps.fonttype": 42,
-        # Text stays text: it can be searched and read aloud, and the reader's fonts cover every script.
+        # Text stays text: it can be searched and read by screen readers, in the fonts of the reader.
         "svg.fonttype": "none",
         "svg.hashsalt": "specialize",
     }
@@ -129,16 +129,16 @@ def use_style() -> Iterator[None]:
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """Return the axes of a new figure of `width` by `height` inches; pyplot does not know of it."""
+    """Return the axes of a new figure of `width` by `height` inches, which pyplot does not manage."""
     with use_style():
         return Figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write `figure` to `path` in the format of its suffix, the same bytes for the same figure.
+    """Write `figure` to `path` in the format of its suffix: the same bytes for the same figure.
 
-    The file appears whole or not at all. A script that no installed font covers is drawn as boxes in PDF and PNG;
-    SVG keeps the text.
+    The file is written atomically. A script that no installed font covers is drawn as boxes in PDF and PNG; SVG keeps
+    the text.
 
     Raises:
         SpecializeError: the suffix is none of `FORMATS`.
@@ -152,12 +152,12 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def render_figure(figure: Figure, image_format: str, *, transparent: bool = False) -> bytes:
-    """Return the bytes of `figure` in `image_format`, without a date in them."""
+    """Return the bytes of `figure` in `image_format`, without a date."""
     check_formats([image_format])
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}[image_format]
     buffer = BytesIO()
     with use_style(), warnings.catch_warnings():
-        # Labels come in any script; boxes in place of letters are no reason to fail.
+        # Labels may be in any script; missing glyphs are not an error.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         figure.savefig(buffer, format=image_format, metadata=metadata, transparent=transparent)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The tokens that experts take, as a table to print."""
+"""The tokens that each expert receives, as a table."""
 
 from collections.abc import Sequence
 
@@ -25,18 +25,18 @@ def expert_tokens(
     most: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the token ids of which each expert takes the largest share: a column an expert, a row a rank.
+    """Draw the token ids of which each expert receives the largest share: one column per expert, one row per rank.
 
-    Behind each token stands the share of its occurrences that the expert takes.
+    Each token is followed by the share of its occurrences that the expert receives.
 
     Args:
-        table: top tokens as `specialize.measure.runs.vocabulary.vocabulary_specialization` gives them, of one run.
+        table: top tokens of one run, as `specialize.measure.measure_vocabulary_specialization` returns them.
         layer: layer number as the table has it.
-        experts: which; the first eight unless given.
+        experts: experts to draw; by default the first eight.
         token: ``input``, ``predicted`` or ``next``.
         routing: ``learned`` or ``random``.
-        most: ranks at most.
-        ax: axes to draw on; a new page-wide figure without.
+        most: the most ranks to draw.
+        ax: axes to draw on; by default those of a new figure, at most one page wide.
 
     Returns:
         The axes. Each token's text has the gid ``token-EXPERT-RANK``.
@@ -76,5 +76,5 @@ def expert_tokens(
         ax.set_xlim(-0.05, len(chosen) - 0.05)
         ax.set_ylim(longest - 0.5, -1.6)
         ax.set_axis_off()
-        set_plain(ax, title=f"Layer {layer}: {token} tokens by the share of them that the expert takes")
+        set_plain(ax, title=f"Layer {layer}: {token} tokens of which each expert receives the largest share")
     return ax

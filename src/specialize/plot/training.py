@@ -1,4 +1,4 @@
-"""Quantities over training, and how good the trained models are."""
+"""Quantities over training, and the perplexity of the trained models."""
 
 from typing import Any
 
@@ -23,18 +23,18 @@ def training_curves(
     time: str = "tokens",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw `metric` over training: thick the mean over layers of each run, thin its layers, dotted its null.
+    """Draw `metric` over training: the mean over layers of each run (thick), its layers (thin) and its null (dotted).
 
     Args:
-        frame: result frame with one more column, `time`.
-        metric: name of a quantity of whole layers; ``saturation``, whose null is agreement by chance, or
+        frame: result frame with the additional column `time`.
+        metric: name of a quantity of whole layers: ``saturation``, whose null is agreement by chance, or
             ``uncertainty_coefficient``.
-        label_set: needed where the frame holds several.
-        time: column of the training tokens or steps.
-        ax: axes to draw on; a new column-wide figure without.
+        label_set: required if the frame holds several.
+        time: column of training tokens or steps.
+        ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
-        The axes. Thick lines carry the gid ``mean-N``, N counting the runs, thin ones ``layer-N``, dotted ``null-N``.
+        The axes. Thick lines have the gid ``mean-N``, N counting the runs, thin ones ``layer-N``, dotted ``null-N``.
 
     Raises:
         MeasurementError: the frame has no such rows or column, or several label sets and none was named.
@@ -75,7 +75,7 @@ def training_curves(
 
 
 def _spread_ticks(times: np.ndarray) -> list[float]:
-    """Times that are far enough from each other to be labelled, the last one among them."""
+    """Return times that are far enough apart to be labelled, the last one included."""
     kept: list[float] = []
     for value in times[::-1]:
         if not kept or value <= kept[-1] / 2.2:
@@ -84,12 +84,12 @@ def _spread_ticks(times: np.ndarray) -> list[float]:
 
 
 def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw perplexities with their intervals: a row a design, a colour and marker a variant of it.
+    """Draw perplexities with their intervals: one row per design, one colour and marker per variant.
 
     Args:
         frame: ``design`` (a row of the figure), ``variant`` (its colour and marker), ``perplexity``, ``ci_low``,
-            ``ci_high`` (missing where there is one seed).
-        ax: axes to draw on; a new figure without.
+            ``ci_high`` (missing with a single seed).
+        ax: axes to draw on; by default those of a new figure.
 
     Returns:
         The axes. Points of variant v carry the gid ``value-v``, their intervals ``interval-v``.
@@ -123,6 +123,6 @@ def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes
 
 
 def _place(frame: pd.DataFrame, designs: list[str], design: str, variant: str) -> float:
-    """The height of a variant in the row of its design, which its variants share evenly."""
+    """Return the height of a variant within the row of its design; variants are spaced evenly."""
     present = list(pd.unique(frame.loc[frame["design"] == design, "variant"]))
     return designs.index(design) + 0.6 * ((present.index(variant) + 0.5) / len(present) - 0.5)

@@ -1,15 +1,17 @@
-"""The first screen of a report: what routing tells, how sure that is, and what it is held against."""
+"""The first screen of a report: a verdict a label set, and a bar of the same numbers."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from specialize.names import name_label_set
-from specialize.reporting.controls import find_word_control
-from specialize.reporting.findings import MOSTLY_NULL, Finding, Record, find_best, percent
+from specialize.names import IN_SHORT, name_label_set
+from specialize.reporting.findings import Record
+from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
 from specialize.reporting.tables import Cell, Table
-from specialize.text import MINUS, NBSP, equate_p
+from specialize.reporting.verdict import Verdict, judge_run
+from specialize.reporting.wording import conclude, list_notes
+from specialize.text import NBSP
 
 _MOST_TOPICS = 2  # fitted topics and one known label
 
@@ -27,115 +29,90 @@ class Bar:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one run's routing tells about one label set, for a reader of three seconds.
+    """A verdict as the first screen shows it.
 
     Attributes:
-        about: the label set, ``part of speech``.
-        value: U at the clearest layer.
-        interval: its 95 % interval, empty where there is none.
-        verdict: what that amounts to, in a few words.
-        notes: what it is held against, a line each.
-        bar: the same numbers to look at, on one scale for all answers of a report.
+        verdict: the conclusion and its numbers.
+        bar: the same numbers drawn, on one scale for all answers of a report.
     """
 
-    about: str
-    value: str
-    interval: str
-    verdict: str
-    notes: tuple[str, ...]
+    verdict: Verdict
     bar: Bar
+
+    @property
+    def about(self) -> str:
+        """The label set: ``part of speech``."""
+        return name_label_set(self.verdict.label_set).long
+
+    @property
+    def value(self) -> str:
+        """U at the layer where it is largest, in %."""
+        return percent(self.verdict.value)
+
+    @property
+    def interval(self) -> str:
+        """Its 95 % interval without the unit, ``1.2 to 3.4``; empty where there is none."""
+        return percent_range(self.verdict.ci_low, self.verdict.ci_high)
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict in a few words."""
+        return conclude(self.verdict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the verdict rests on, a line each."""
+        return list_notes(self.verdict)
 
 
 def answer_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> dict[str, list[Answer]]:
     """Return the answers of each run by its name: the first label set of tokens, fitted topics, a known label."""
-    findings = {run.name: list(_find_main(run, records)) for run in runs}
-    everything = [finding for own in findings.values() for finding in own]
-    longest = max((_reach(finding) for finding in everything), default=0.0)
-    return {run.name: [_answer(run, finding, longest or 1.0) for finding in findings[run.name]] for run in runs}
+    verdicts = {run.name: list(_judge_main(run, records)) for run in runs}
+    everything = [verdict for own in verdicts.values() for verdict in own]
+    longest = max(map(_reach, everything), default=0.0) or 1.0
+    return {name: [Answer(verdict, _draw_bar(verdict, longest)) for verdict in own] for name, own in verdicts.items()}
 
 
-def _find_main(run: RunResults, records: Sequence[Record]) -> Iterator[Finding]:
+def _judge_main(run: RunResults, records: Sequence[Record]) -> Iterator[Verdict]:
     for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]:
-        finding = find_best(records, run.name, label_set)
-        if finding is not None:
-            yield finding
+        verdict = judge_run(run, records, label_set)
+        if verdict is not None:
+            yield verdict
 
 
-def _reach(finding: Finding) -> float:
-    control = finding.control.value if finding.control else 0.0
-    return max(each for each in (finding.best.value, finding.best.ci_high, control, 0.0) if math.isfinite(each))
+def _reach(verdict: Verdict) -> float:
+    ends = (verdict.value, verdict.ci_high, verdict.random_value, 0.0)
+    return max(each for each in ends if math.isfinite(each))
 
 
-def _answer(run: RunResults, finding: Finding, longest: float) -> Answer:
-    best = finding.best
-    interval = ""
-    if math.isfinite(best.ci_low) and math.isfinite(best.ci_high):
-        interval = f"{percent(best.ci_low, unit=False)} to {percent(best.ci_high, unit=False)}"
-    verdict, notes = judge(run, finding)
-    control = finding.control.value if finding.control else math.nan
-    places = (best.value, best.ci_low, best.ci_high, best.null_mean, control)
-    value, *rest = (_place(number / longest) for number in places)
-    return Answer(
-        about=name_label_set(best.label_set).long,
-        value=percent(best.value),
-        interval=interval,
-        verdict=verdict,
-        notes=tuple(notes),
-        bar=Bar(value or 0.0, *rest),
-    )
+def _draw_bar(verdict: Verdict, longest: float) -> Bar:
+    numbers = (verdict.value, verdict.ci_low, verdict.ci_high, verdict.null_mean, verdict.random_value)
+    value, *rest = (_place(number / longest) for number in numbers)
+    return Bar(value or 0.0, *rest)
 
 
 def _place(share: float) -> float | None:
     return round(100 * min(max(share, 0.0), 1.0), 2) if math.isfinite(share) else None
 
 
-def judge(run: RunResults, finding: Finding) -> tuple[str, list[str]]:
-    """Return a verdict on a finding in a few words, and what it rests on."""
-    best = finding.best
-    words = find_word_control(run, best.label_set, best.layer) if best.level == "token" else None
-    chance = f"chance {percent(best.null_mean)}" if math.isfinite(best.null_mean) else "chance not measured"
-    if not math.isfinite(finding.p_value):
-        return "not tested against chance", [chance]
-    p_value = equate_p(finding.p_value)
-    notes = [f"layer {best.layer}; {chance}, {p_value}"]
-    if not finding.exceeds_null:
-        return "no more than chance", notes
-    if best.null_mean >= MOSTLY_NULL * best.value:
-        return f"hardly more than chance: {percent(best.value - best.null_mean, unit=False)} points", notes
-    verdict = "more than chance"
-    if finding.control is None:
-        notes.append("not held against a random router")
-    else:
-        notes.append(f"a random router reaches {percent(finding.control.value)}")
-        verdict += _against_random(finding)
-    if words is not None:
-        left = f"{words.within:.3f} of {words.whole:.3f}{NBSP}bits".replace("-", MINUS)
-        notes.append(f"among tokens of one id {left}, chance {words.chance:.3f}".replace("-", MINUS))
-        if words.mostly_word:
-            verdict += "; mostly the word itself"
-    return verdict, notes
-
-
-def _against_random(finding: Finding) -> str:
-    if finding.exceeds_control:
-        return ", and than a random router"
-    return (
-        ", less than a random router" if finding.falls_short_of_control else ", not clearly more than a random router"
-    )
-
-
 def answer_table(answers: dict[str, list[Answer]], labels: dict[str, str]) -> Table:
-    """Return the answers of all runs as a table; `labels` tells how each run is called."""
-    head = [[Cell(name, "number" if name == "U" else "text") for name in ("run", "labels", "U", "95 %", "verdict")]]
+    """Return the answers of all runs as a table, for Markdown and the terminal.
+
+    Args:
+        answers: by the name of the run.
+        labels: what each run is called, by its name.
+    """
+    names = ("run", "labels", "U", f"95{NBSP}%", "verdict")
+    head = [[Cell(name, "number" if name == "U" else "text") for name in names]]
     body = [
         [
             Cell(labels[run], "text name"),
             Cell(answer.about, "text"),
             Cell(answer.value, "number"),
             Cell(answer.interval, "text"),
-            Cell(answer.verdict, "text", below="; ".join(answer.notes)),
+            Cell(answer.conclusion, "text", below="; ".join(answer.notes)),
         ]
         for run, own in answers.items()
         for answer in own
     ]
-    return Table("In short", head, body)
+    return Table(f"{IN_SHORT}: U at the layer where it is largest, in % of H(label)", head, body)

@@ -6,25 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.names import name_label_set
-from specialize.reporting.findings import LEVEL, METRIC, Finding, Record, find_best, percent
-from specialize.reporting.runs import SYNTAX, RunResults, sorted_label_sets
+from specialize.names import name_in_table, name_label_set
+from specialize.reporting.findings import METRIC, Finding, Record, find_best
+from specialize.reporting.formatting import ALPHA, percent, percent_range
+from specialize.reporting.runs import RunResults, sorted_label_sets
 from specialize.reporting.tables import Cell, Table
 from specialize.text import NBSP, NO_VALUE, clean_text, equate_p, format_number, format_p
 
 _COMPARED = "compare-against-"
 _MEAN = "mean difference of "
-_NAMES = {
-    METRIC: "U",
-    "load_entropy": "entropy of the load",
-    "first_expert_repeats": "neighbours with the same first expert",
-    "any_expert_repeats": "neighbours with an expert in common",
-}
+_METRICS = (METRIC, "load_entropy", "first_expert_repeats", "any_expert_repeats")
 _MOST_LAYERS = 12
 
 
 def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
-    """Return one sentence a label set on which run tells most and which least, where several were measured."""
+    """Return one sentence a label set: in which run routing explains most, in which least, where several have it."""
     by_name = {run.name: run for run in runs}
     sentences = []
     for label_set in sorted_label_sets(runs):
@@ -34,17 +30,17 @@ def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> l
             continue
         most, least = findings[0], findings[-1]
         first, last = by_name[most.best.run], by_name[least.best.run]
-        noun = "Part of speech" if label_set == SYNTAX else name_label_set(label_set).long.capitalize()
-        verdict = _tell_difference(first, last, label_set) or _compare_intervals(most, least)
+        names = name_label_set(label_set)
+        difference = _describe_difference(first, last, label_set) or _compare_intervals(most, least)
         sentences.append(
-            f"{noun}: most in {first.label} ({percent(most.best.value)}), least in {last.label} "
-            f"({percent(least.best.value)}); {verdict}."
+            f"{names.long[:1].upper()}{names.long[1:]}: routing explains most of H({names.short}) in {first.label} "
+            f"({percent(most.best.value)}) and least in {last.label} ({percent(least.best.value)}); {difference}."
         )
     return sentences
 
 
-def _tell_difference(first: RunResults, last: RunResults, label_set: str) -> str | None:
-    """Say by how much `first` tells more than `last`, paired by documents, where either was compared with the other."""
+def _describe_difference(first: RunResults, last: RunResults, label_set: str) -> str | None:
+    """Return the difference of U in words, paired by documents, where either run was compared with the other."""
     for run, other, sign in ((first, last, 1), (last, first, -1)):
         frame = run.others.get(_COMPARED + other.path.resolve().name)
         if frame is None:
@@ -54,21 +50,20 @@ def _tell_difference(first: RunResults, last: RunResults, label_set: str) -> str
         if len(rows):
             row = rows.iloc[0]
             low, high = sorted(sign * row[name] for name in ("ci_low", "ci_high"))
-            p_value = equate_p(row["p_value"])
             return (
-                f"paired by documents, the former tells {percent(sign * row['value'], unit=False)} points more on "
-                f"average over the layers (95{NBSP}% interval {percent(low, unit=False)} to "
-                f"{percent(high, unit=False)}, {p_value})"
+                f"the difference, paired by documents and averaged over the layers, is "
+                f"{percent(sign * row['value'], unit=False)} percentage points (95{NBSP}% interval "
+                f"{percent_range(low, high)}, {equate_p(row['p_value'])})"
             )
     return None
 
 
 def _compare_intervals(most: Finding, least: Finding) -> str:
     if not (math.isfinite(most.best.ci_low) and math.isfinite(least.best.ci_high)):
-        return "without intervals the difference cannot be judged"
+        return "without intervals, the difference cannot be assessed"
     if most.best.ci_low > least.best.ci_high:
         return f"their 95{NBSP}% intervals do not overlap"
-    return f"their 95{NBSP}% intervals overlap, so the order is not settled"
+    return f"their 95{NBSP}% intervals overlap, so the order is uncertain"
 
 
 def difference_tables(runs: Sequence[RunResults]) -> list[Table]:
@@ -83,37 +78,37 @@ def difference_tables(runs: Sequence[RunResults]) -> list[Table]:
                 names = ("quantity", "difference", f"95{NBSP}%", "p")
                 head = [[Cell(each, "number" if place else "text") for place, each in enumerate(names)]]
                 title = clean_text(frame["run"].iloc[0])
-                tables.append(Table(f"{title}: paired by documents, mean over the layers", head, body))
+                tables.append(Table(f"{title}: differences, paired by documents, mean over the layers", head, body))
     return tables
 
 
 def _mean_rows(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterator[list[Cell]]:
-    """Rows of the model's own routers, or of them less their random routers, label sets as everywhere."""
-    rows = frame[frame["metric"].isin([_MEAN + metric for metric in _NAMES]) & (frame["routing"] != "random")]
+    """Rows of the learned routers, or of learned − random, in the report's order of label sets."""
+    rows = frame[frame["metric"].isin([_MEAN + metric for metric in _METRICS]) & (frame["routing"] != "random")]
     rows = rows.sort_values("label_set", key=lambda names: names.map(list(label_sets).index, na_action="ignore"))
     for row in rows.itertuples():
         share = "share" in str(row.unit)
         about = f"({name_label_set(row.label_set).long})" if isinstance(row.label_set, str) else ""
-        quantity = _NAMES[str(row.metric).removeprefix(_MEAN)] + about
-        unit = "points" if share else clean_text(row.unit)
+        quantity = name_in_table(str(row.metric).removeprefix(_MEAN)) + about
+        unit = "percentage points" if share else clean_text(row.unit)
         yield _row(f"{quantity}, {unit}", row, 100.0 if share else 1.0, format_p(float(row.p_value)))
 
 
 def _saturation_rows(frame: pd.DataFrame) -> Iterator[list[Cell]]:
-    """The share of slots that agree, which is no difference: against chance instead of with p."""
+    """The share of slots that agree, which is not a difference: it is shown beside chance, without p."""
     rows = frame[(frame["metric"] == "saturation") & (frame["routing"] == "learned")]
     for row in rows.head(_MOST_LAYERS).itertuples():
         chance = f"chance {format_number(100 * float(row.null_mean), digits=2)}"
-        yield _row(f"slots that agree at layer {row.layer:g}, %", row, 100.0, chance)
+        yield _row(f"slots with the same expert in both runs, layer {row.layer:g}, %", row, 100.0, chance)
 
 
 def _row(quantity: str, row: Any, scale: float, last: str) -> list[Cell]:
     value, low, high = (scale * float(getattr(row, name)) for name in ("value", "ci_low", "ci_high"))
-    settled = row.p_value <= LEVEL
+    significant = row.p_value <= ALPHA
     ends = ", ".join(format_number(end, digits=2) for end in (low, high))
     return [
         Cell(quantity, "text"),
-        Cell(format_number(value, digits=2), "number strong" if settled else "number"),
+        Cell(format_number(value, digits=2), "number strong" if significant else "number"),
         Cell(f"[{ends}]" if math.isfinite(low) else NO_VALUE, "number faint"),
         Cell(last, "number"),
     ]

@@ -1,4 +1,4 @@
-"""The tables that a page carries with it, for its reader to save."""
+"""The result tables that are embedded in a page, to be saved from there."""
 
 import base64
 import gzip
@@ -12,18 +12,18 @@ from specialize.reporting.runs import RunResults
 from specialize.reporting.spec import slugify
 
 _TEXT_COLUMNS = ("run", "router", "label_set", "label", "text", "cell", "topic", "top_words", "example", "quantity")
-MOST_ROWS = 20_000  # of a table; beyond, what is told of single experts stays in the run's folder
+MOST_ROWS = 20_000  # of a table; a longer one is embedded without its rows of single experts
 
 
 @dataclass(frozen=True)
 class Download:
-    """A table inside the page.
+    """A table embedded in the page.
 
     Attributes:
-        run: whose it is.
+        run: the run that it belongs to.
         name: the file to save, CSV.
         rows: rows of the table.
-        href: the table, compressed, as a data address.
+        href: the table, compressed, as a data URL.
         left_out: rows of single experts that were left out.
     """
 
@@ -40,7 +40,7 @@ def text_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def pack_table(frame: pd.DataFrame) -> str:
-    """Return a frame as gzipped CSV in a data address: texts harmless to a spreadsheet, numbers with 6 digits."""
+    """Return a frame as gzipped CSV in a data URL: texts guarded against spreadsheet formulas, 6 significant digits."""
     frame = frame.dropna(axis="columns", how="all")
     csv = format_csv(frame, text_columns=text_columns(frame), float_format="%.6g")
     packed = gzip.compress(csv.encode("utf-8"), mtime=0)
@@ -48,7 +48,7 @@ def pack_table(frame: pd.DataFrame) -> str:
 
 
 def collect_downloads(runs: Sequence[RunResults]) -> list[Download]:
-    """Return everything that was measured on `runs` as tables."""
+    """Return every result table of `runs`."""
     downloads = []
     for number, run in enumerate(runs, 1):
         for name, frame in _name_tables(run):

@@ -1,4 +1,4 @@
-"""What the expert explorer of a report shows: passages with their routing, and what each expert takes."""
+"""The data of the expert explorer: passages with their routing, and the labels and tokens of each expert."""
 
 import base64
 import json
@@ -50,13 +50,13 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     rows, passages = _choose_passages(tokens, documents)
     if not passages:
         return None
-    told = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": _top_tokens(run)}
+    found = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": _top_tokens(run)}
     named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
     return {
         "name": run.label,
         "passages": passages,
         "layers": [
-            _view_layer(trace, router, rows) | {name: found[router.layer] for name, found in told.items()}
+            _view_layer(trace, router, rows) | {name: by_layer[router.layer] for name, by_layer in found.items()}
             for router in trace.layers
             if router.name in named
         ],

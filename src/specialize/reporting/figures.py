@@ -1,4 +1,4 @@
-"""Figures on disk, each with the frame it draws and a sidecar that says how it came about."""
+"""Figures on disk, each with the frame it draws and a sidecar that records how it was made."""
 
 import fnmatch
 import json
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from specialize import __version__
 from specialize.atomic import write_text
 from specialize.errors import SpecializeError, did_you_mean
+from specialize.events import SILENT, Reporter
 from specialize.measure.results.files import write_table
 from specialize.plot.style import check_formats, save_figure
 from specialize.reporting.downloads import text_columns
@@ -46,6 +47,23 @@ def draw_figure(spec: FigureSpec, folder: Path, *, formats: Sequence[str], prove
     return DrawnFigure(spec, figure, tuple(path.name for path in files))
 
 
+def draw_all(
+    specs: Sequence[FigureSpec],
+    folder: Path,
+    *,
+    formats: Sequence[str],
+    provenance: dict[str, Any],
+    reporter: Reporter = SILENT,
+) -> list[DrawnFigure]:
+    """Draw `specs` in order, as `draw_figure` does, and report the progress."""
+    drawn = []
+    with reporter.progress("drawing", "figures") as update:
+        for done, spec in enumerate(specs, 1):
+            drawn.append(draw_figure(spec, folder, formats=formats, provenance=provenance))
+            update(done, len(specs))
+    return drawn
+
+
 def write_figure(
     figure: Figure, frame: pd.DataFrame, path: Path, *, formats: Sequence[str], sidecar: dict[str, Any]
 ) -> list[Path]:
@@ -56,17 +74,17 @@ def write_figure(
         frame: what it draws.
         path: of the files, without suffix.
         formats: of pdf, png and svg.
-        sidecar: how the figure came about; ``data``, the name of the CSV, and ``numbers``, the frame, are added.
+        sidecar: how the figure was made; ``data``, the name of the CSV, and ``numbers``, the frame, are added.
 
     Returns:
         The files: the images in the order of `formats`, CSV, JSON.
     """
     images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
-    data, story = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json"))
+    data, record = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json"))
     write_table(frame, data, text_columns=text_columns(frame))
-    told = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
-    write_text(story, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    return [*images, data, story]
+    content = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
+    write_text(record, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return [*images, data, record]
 
 
 def make_folder(path: Path, purpose: str) -> Path:
@@ -87,7 +105,7 @@ def make_folder(path: Path, purpose: str) -> Path:
 
 
 def provenance_of(runs: Sequence[RunResults], command: str) -> dict[str, Any]:
-    """Return what every sidecar says of where its numbers come from."""
+    """Return what every sidecar records about the origin of its numbers."""
     return {
         "command": command,
         "specialize": __version__,
@@ -113,6 +131,7 @@ def draw_figures(
     only: Sequence[str] = (),
     formats: Sequence[str] = ("pdf", "png"),
     command: str | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Path]:
     """Draw the figures that the results of `runs` allow into the folder `output`.
 
@@ -122,6 +141,7 @@ def draw_figures(
         only: names of figures, or patterns with ``*`` for anything; all without.
         formats: of pdf, png and svg.
         command: the command to record; without, the ``specialize figures`` command that does the same.
+        reporter: hears how many figures are drawn.
 
     Returns:
         The image files.
@@ -145,9 +165,8 @@ def draw_figures(
     output = make_folder(Path(output), "to draw into")
     command = command or shlex.join(["specialize", "figures", *(str(run) for run in runs), "--output", str(output)])
     provenance = provenance_of(results, command)
-    written: list[Path] = []
-    for spec in specs:
-        if not only or any(fnmatch.fnmatch(spec.name, pattern) for pattern in only):
-            drawn = draw_figure(spec, output, formats=formats, provenance=provenance)
-            written += [output / name for name in drawn.files if Path(name).suffix.lstrip(".") in formats]
-    return written
+    if only:
+        specs = [spec for spec in specs if any(fnmatch.fnmatch(spec.name, pattern) for pattern in only)]
+    figures = draw_all(specs, output, formats=formats, provenance=provenance, reporter=reporter)
+    names = [name for figure in figures for name in figure.files]
+    return [output / name for name in names if Path(name).suffix.lstrip(".") in formats]

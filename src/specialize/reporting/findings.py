@@ -1,4 +1,4 @@
-"""The numbers of a report, one record a run, router, layer and label set, and what they say in words."""
+"""The numbers that a report is about: one record a run, router, layer and label set, and the best layer of each."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.names import name_label_set
 from specialize.reporting.runs import RunResults
-from specialize.text import MINUS, NBSP, NO_VALUE, equate_p
 
 METRIC = "uncertainty_coefficient"
 MAXIMUM = "max_uncertainty_coefficient"
-LEVEL = 0.05  # p-value up to which a finding is told as one
-MOSTLY_NULL = 0.5  # from this share of the value on, the null has to be told beside it
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_records(runs: Sequence[RunResults]) -> list[Record]:
-    """Return the records of every run: learned before control, by label set, layers in order, the maximum last."""
+    """Return the records of every run: learned before random, by label set, layers in order, the maximum last."""
     records = []
     for run in runs:
         for label_set, frame in run.frames.items():
@@ -85,7 +81,7 @@ def _read_record(run: RunResults, label_set: str, row: dict[Any, Any]) -> Record
 
 @dataclass(frozen=True)
 class Finding:
-    """What one run's routing tells about one label set, at the layer where it tells most.
+    """One run and label set at the layer where U is largest.
 
     Attributes:
         best: the record of that layer.
@@ -100,29 +96,6 @@ class Finding:
     corrected: bool
     control: Record | None
     num_layers: int
-
-    @property
-    def exceeds_null(self) -> bool:
-        """Whether the null would rarely reach the value."""
-        return self.p_value <= LEVEL
-
-    @property
-    def exceeds_control(self) -> bool:
-        """Whether the value's interval lies above that of the random router, where one was recorded."""
-        return self.control is not None and _low(self.best) > _high(self.control)
-
-    @property
-    def falls_short_of_control(self) -> bool:
-        """Whether the value's interval lies below that of the random router, where one was recorded."""
-        return self.control is not None and _high(self.best) < _low(self.control)
-
-
-def _low(record: Record) -> float:
-    return record.ci_low if math.isfinite(record.ci_low) else record.value
-
-
-def _high(record: Record) -> float:
-    return record.ci_high if math.isfinite(record.ci_high) else record.value
 
 
 def find_best(records: Sequence[Record], run: str, label_set: str) -> Finding | None:
@@ -141,59 +114,3 @@ def find_best(records: Sequence[Record], run: str, label_set: str) -> Finding | 
         control=max(random_routers, key=lambda record: record.value) if random_routers else None,
         num_layers=len(layers),
     )
-
-
-def percent(share: float, *, unit: bool = True) -> str:
-    """Return a share as a percentage with two or three digits that count; an en dash for NaN."""
-    if not math.isfinite(share):
-        return NO_VALUE
-    number = 100 * share
-    size = abs(number)
-    digits = 1 if size >= 9.95 else 2 if size >= 0.0995 or size < 5e-7 else 3
-    text = f"{number:.{digits}f}"
-    if float(text) == 0:
-        text = "0"
-    return text.replace("-", MINUS) + (f"{NBSP}%" if unit else "")
-
-
-def describe(finding: Finding) -> str:
-    """Return the finding in one or two plain sentences."""
-    best = finding.best
-    noun = f"the {name_label_set(best.label_set).long} of a {best.level}"
-    where = f"layer {best.layer}" if finding.num_layers == 1 else f"the clearest layer ({best.layer})"
-    interval = ""
-    if math.isfinite(best.ci_low) and math.isfinite(best.ci_high):
-        interval = f"95{NBSP}% interval {percent(best.ci_low, unit=False)} to {percent(best.ci_high)}; "
-    null = f"null {percent(best.null_mean)}; " if math.isfinite(best.null_mean) else ""
-    if not math.isfinite(finding.p_value):
-        told = (
-            f"At {where}, one routing decision removes {percent(best.value)} of the uncertainty about {noun} "
-            f"({(interval + null).rstrip('; ')}), but no p-value was computed, so chance is not ruled out."
-        ).replace(" (), but", ", but")
-        return told + _describe_control(finding)
-    chance = equate_p(finding.p_value)
-    chance += "" if finding.corrected else f", not corrected for choosing among {finding.num_layers} layers"
-    if not finding.exceeds_null:
-        return (
-            f"Routing tells no more about {noun} than the null does: even at {where} one decision removes "
-            f"{percent(best.value)} of the uncertainty ({interval}{null}{chance})."
-        )
-    told = f"At {where}, one routing decision removes {percent(best.value)} of the uncertainty about {noun}"
-    if best.null_mean >= MOSTLY_NULL * best.value:
-        return (
-            f"{told} ({interval}{chance}), but most of that, {percent(best.null_mean)}, is there under the null too: "
-            f"only {percent(best.value - best.null_mean, unit=False)} points are more than the null."
-        )
-    return f"{told} ({interval}{null}{chance})." + _describe_control(finding)
-
-
-def _describe_control(finding: Finding) -> str:
-    control, best = finding.control, finding.best
-    if control is None:
-        return ""
-    said = f" A frozen random router on the same hidden states reaches {percent(control.value)} (layer {control.layer})"
-    if finding.falls_short_of_control:
-        return said + ", more than the learned router: this need not have been learned."
-    if not finding.exceeds_control:
-        return said + ": the learned router tells no clearly larger share, so this need not have been learned."
-    return said + f"; the learned router exceeds that by {percent(best.value - control.value, unit=False)} points."

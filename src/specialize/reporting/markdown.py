@@ -22,7 +22,7 @@ def render_markdown(parts: dict[str, Any]) -> str:
 
 
 def escape_markdown(value: Any) -> str:
-    """Return text of which a Markdown reader shows every character; `Markup` stays as it is."""
+    """Return text escaped so that Markdown shows every character; `Markup` stays as it is."""
     if isinstance(value, Markup):
         return str(value)
     escaped = _SPECIAL.sub(r"\\\1", clean_text(value))
@@ -38,7 +38,7 @@ def quote_code(value: Any) -> Markup:
 
 
 def lay_out_table(table: Table) -> Markup:
-    """Return a table with one row of heads: a head that spans columns is written before each of them."""
+    """Return a table with one header row: a header that spans columns is repeated before each of them."""
     heads = [[cell.text for cell in row for _ in range(cell.span)] for row in table.head]
     width = max((sum(cell.span for cell in row) for row in [*table.head, *table.body]), default=1)
     names = [" ".join(filter(None, (row[i] for row in heads if i < len(row)))) for i in range(width)]

@@ -1,4 +1,4 @@
-"""A report of one or several runs: an HTML page that needs nothing but itself, and its figures on disk."""
+"""A report of one or several runs: a self-contained HTML page, or Markdown, with its figures on disk."""
 
 import base64
 import hashlib
@@ -13,6 +13,7 @@ from markupsafe import Markup
 from specialize import __version__
 from specialize.atomic import write_text
 from specialize.errors import SpecializeError
+from specialize.events import SILENT, Reporter
 from specialize.names import name_label_set
 from specialize.plot.style import check_formats, render_figure
 from specialize.reporting import tables
@@ -22,8 +23,8 @@ from specialize.reporting.controls import control_tables
 from specialize.reporting.differences import compare_in_words, difference_tables
 from specialize.reporting.downloads import collect_downloads, pack_table
 from specialize.reporting.explorer import collect_explorer, dump_json
-from specialize.reporting.figures import DrawnFigure, draw_figure, make_folder, provenance_of
-from specialize.reporting.findings import Record, describe, find_best, read_records
+from specialize.reporting.figures import DrawnFigure, draw_all, make_folder, provenance_of
+from specialize.reporting.findings import Record, read_records
 from specialize.reporting.markdown import render_markdown
 from specialize.reporting.plan import plan_figures
 from specialize.reporting.reading import read_runs
@@ -31,6 +32,8 @@ from specialize.reporting.rendering import read_templates
 from specialize.reporting.routing_tables import routing_tables
 from specialize.reporting.runs import TOPICS, RunResults
 from specialize.reporting.svg import inline_svg
+from specialize.reporting.verdict import judge_run
+from specialize.reporting.wording import describe
 from specialize.text import clean_text
 
 _SECTION_TITLES = {
@@ -46,8 +49,8 @@ _KINDS = {
     "routing": ("load", "profile", "pairs", "repeats"),
 }
 _EXPERTS_NOTE = (
-    "Each figure shows one run at the layer where its routing tells most about the label. Experts stand from most to "
-    "least specific information; labels follow their strongest expert."
+    "Each figure shows one run at the layer with the largest U. Experts are sorted by specific information, largest "
+    "first; labels are sorted by the expert with their largest lift."
 )
 
 
@@ -58,13 +61,14 @@ def write_report(
     formats: Sequence[str] = ("pdf", "png"),
     page_format: str = "html",
     command: str | None = None,
+    reporter: Reporter = SILENT,
 ) -> Path:
     """Write a report of `runs` into the folder `output` and return the path of its page.
 
-    Writes ``report.html``, which loads nothing (style and figures are inside it), and for each figure
+    Writes ``report.html``, which is self-contained (style, figures and tables are embedded), and for each figure
     ``figures/NAME.{pdf,png}``, the frame it draws as ``NAME.csv`` and a sidecar ``NAME.json`` with the command, the
     versions, the runs' manifest digests, the plot function with its arguments, and the numbers. The same runs give the
-    same bytes. Parts that were not measured are named, with the command that measures them.
+    same bytes. For parts that were not measured, the page names the command that measures them.
 
     Args:
         runs: run folders, each with a manifest.json.
@@ -72,6 +76,7 @@ def write_report(
         formats: image formats of the figures on disk, of pdf, png and svg.
         page_format: ``html``, or ``md``: ``report.md``, Markdown that shows the figures on disk.
         command: the command to record; without, the ``specialize report`` command that does the same.
+        reporter: hears how many figures are drawn.
 
     Raises:
         SpecializeError: an unknown format, or `output` is a file.
@@ -87,10 +92,8 @@ def write_report(
     command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])
     records = read_records(results)
     provenance = provenance_of(results, command)
-    drawn = [
-        draw_figure(spec, figures_folder, formats=formats, provenance=provenance)
-        for spec in plan_figures(results, records)
-    ]
+    specs = plan_figures(results, records)
+    drawn = draw_all(specs, figures_folder, formats=formats, provenance=provenance, reporter=reporter)
     page = output / f"report.{page_format}"
     render = render_page if page_format == "html" else _render_markdown
     write_text(page, render(results, records, drawn, command=command))
@@ -108,14 +111,16 @@ def render_page(
         _collect_parts(runs, records, command),
         css=Markup(_read_asset("report.css")),  # the package's own files
         scripts=list(map(Markup, scripts)),
-        # the policy of the page names the scripts that may run: none that a corpus brings can
+        # the content security policy lists the scripts that may run, so none that a corpus contains can
         script_sources=" ".join(map(_hash_source, scripts)),
         explorer=None if explorer is None else Markup(dump_json(explorer)),
         figures=_group_figures(drawn),
         experts_note=_EXPERTS_NOTE,
         missing=[hint for run in runs for hint in _missing(run)],
         routing_missing=[
-            _hint(run, "repeats, co-activation and flow", "routing") for run in runs if run.routing is None
+            _hint(run, "repeats, co-activation and flow between layers", "routing")
+            for run in runs
+            if run.routing is None
         ],
         downloads=collect_downloads(runs),
         models=[_model(run) for run in runs],
@@ -127,7 +132,7 @@ def _read_asset(name: str) -> str:
 
 
 def _hash_source(script: str) -> str:
-    """A script as a content security policy names it."""
+    """Return the hash of a script as a content security policy lists it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
@@ -158,7 +163,7 @@ def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
 
 
 def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
-    """What pages of every kind say."""
+    """Return the parts that are common to all page formats."""
     answers = answer_runs(runs, records)
     return {
         "version": __version__,
@@ -180,12 +185,12 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
 
 
 def _summarise(run: RunResults, records: Sequence[Record], answers: Sequence[Answer]) -> dict[str, Any]:
-    findings = [find_best(records, run.name, name) for name in run.label_sets]
+    verdicts = [judge_run(run, records, name) for name in run.label_sets]
     return {
         "name": run.label,
         "unit": run.routing_unit,
         "answers": answers,
-        "sentences": [describe(finding) for finding in findings if finding is not None],
+        "sentences": [describe(verdict) for verdict in verdicts if verdict is not None],
         "missing": _missing(run),
     }
 
@@ -201,7 +206,7 @@ def _hint(run: RunResults, what: str, command: str) -> dict[str, str]:
 
 
 def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
-    """Return the topic fits; runs of one corpus with the same fit share an entry."""
+    """Return the topic fits; runs with the same fit share an entry."""
     fits: dict[str, dict[str, Any]] = {}
     for run in runs:
         known = [name_label_set(name).long for name in run.topics if name != TOPICS]

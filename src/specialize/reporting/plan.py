@@ -38,8 +38,9 @@ def _plan_planes(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
                 f"plane-{slugify(label_set)}",
                 "together",
                 "plane",
-                f"Part of speech (across) against {name_label_set(label_set).long} (up). Layers far to the right tell "
-                "of syntax, layers high up of topics. The first and last layer of each run are numbered.",
+                f"U of part of speech (horizontal) and of {name_label_set(label_set).noun} (vertical), one point per "
+                "layer. Layers to the right are specialized for syntax, layers at the top for topics. The first and "
+                "last layer of each run are numbered.",
                 plot.syntax_topic_plane,
                 rows,
                 {"syntax": SYNTAX, "topic": label_set},
@@ -55,8 +56,8 @@ def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
                 f"profile-{slugify(label_set)}",
                 section_of(label_set, runs),
                 "profile",
-                f"What one routing decision tells about the {names.long}, as a share of H({names.short}). "
-                f"Bars are 95{NBSP}% intervals; the band is where 95{NBSP}% of the draws of the null fall.",
+                f"U({names.long} | expert), the share of H({names.short}) that routing explains, by layer. "
+                f"Vertical bars are 95{NBSP}% intervals; the band holds 95{NBSP}% of the null distribution.",
                 plot.layer_profile,
                 rows,
                 {"metric": METRIC, "label_set": label_set},
@@ -64,14 +65,14 @@ def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
 
 
 def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
-    for label_set, layer, rows in _clearest_layers(run, records):
+    for label_set, layer, rows in _best_layers(run, records):
         names = name_label_set(label_set)
         yield FigureSpec(
             f"heatmap-{number}-{slugify(run.name)}-{slugify(label_set)}",
             section_of(label_set, [run]),
             "heatmap",
-            f"{run.label}: how much more often than overall an expert meets each {names.long}, at layer {layer}, where "
-            "routing tells most about it. 1 means no difference.",
+            f"{run.label}: lift of each {names.long} in each expert of layer {layer}, the layer with the largest U. "
+            f"Lift is P({names.short} | expert) / P({names.short}); 1 means as often as over all experts.",
             plot.expert_label_heatmap,
             rows,
             {"layer": layer, "metric": "lift", "label_set": label_set},
@@ -79,25 +80,24 @@ def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> I
 
 
 def _plan_forests(run: RunResults, number: int, records: Sequence[Record]) -> Iterable[FigureSpec]:
-    """The expert that tells most, at the layer that tells most."""
-    for label_set, layer, rows in _clearest_layers(run, records):
-        expert = _find_telling_expert(run.frames[label_set], layer)
+    """The most informative expert of the layer with the largest U."""
+    for label_set, layer, rows in _best_layers(run, records):
+        expert = _find_informative_expert(run.frames[label_set], layer)
         if expert is None:
             continue
         yield FigureSpec(
             f"forest-{number}-{slugify(run.name)}-{slugify(label_set)}",
             section_of(label_set, [run]),
             "forest",
-            f"{run.label}: how much more often than overall expert {expert} of layer {layer}, the one that adds most "
-            f"to the information, meets each {name_label_set(label_set).long}. "
-            f"Bars are 95{NBSP}% intervals.",
+            f"{run.label}: lift of each {name_label_set(label_set).long} in expert {expert} of layer {layer}, the "
+            f"expert that contributes most to I(expert; label). Horizontal bars are 95{NBSP}% intervals.",
             plot.expert_forest,
             rows[(rows["metric"] == "lift") & (rows["expert"] == expert)],
             {"layer": layer, "expert": expert, "label_set": label_set},
         )
 
 
-def _find_telling_expert(frame: pd.DataFrame, layer: int) -> int | None:
+def _find_informative_expert(frame: pd.DataFrame, layer: int) -> int | None:
     """The expert whose load times specific information, its part of the mutual information, is largest."""
     rows = frame[(frame["layer"] == layer) & (frame["routing"] == "learned")].drop_duplicates(["metric", "expert"])
     by_metric = rows[rows["metric"].isin(["load", "specific_information"])].pivot(
@@ -109,8 +109,8 @@ def _find_telling_expert(frame: pd.DataFrame, layer: int) -> int | None:
     return int((by_metric["specific_information"] * load).idxmax())
 
 
-def _clearest_layers(run: RunResults, records: Sequence[Record]) -> Iterator[tuple[str, int, pd.DataFrame]]:
-    """Yield the first label set of tokens and of documents, the layer that tells most of it, and what it takes."""
+def _best_layers(run: RunResults, records: Sequence[Record]) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield the first label set of tokens and of documents, the layer with the largest U, and its experts' rows."""
     for label_set in [*run.main_syntax, *list(run.topics)[:1]]:
         finding = find_best(records, run.name, label_set)
         if finding is None or finding.best.layer is None:
@@ -134,7 +134,7 @@ def _plan_tokens(run: RunResults, number: int, records: Sequence[Record]) -> Ite
             f"tokens-{number}-{slugify(run.name)}",
             "syntax",
             "tokens",
-            f"{run.label}: the tokens of layer {layer} of which each expert takes the largest share.",
+            f"{run.label}: for each expert of layer {layer}, the tokens of which it receives the largest share.",
             plot.expert_tokens,
             rows,
             {"layer": layer},

@@ -31,8 +31,8 @@ def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
             f"load-{number}-{slugify(run.name)}",
             "routing",
             "load",
-            f"{run.label}: the share of the routed mass that each expert gets, divided by an even share. The dashed "
-            "line is an even spread; crosses at the foot mark experts that get almost nothing.",
+            f"{run.label}: load of each expert divided by the uniform load 1/E. The dashed line is the uniform load; "
+            "crosses at the bottom mark experts with almost no load.",
             plot.expert_load,
             rows,
             {},
@@ -40,13 +40,14 @@ def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
 
 
 def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
-    """Over the layers: flow to the next one, and repeats, which a router of sequences cannot but make."""
+    """By layer: flow to the next one, and repeats, which are trivial where a whole sequence is routed as one."""
     flowing = [run.routing for run in runs if run.routing is not None]
     repeating = [run.routing for run in runs if run.routing is not None and run.routing_unit != "sequence"]
     captions = {
-        "flow_uncertainty_coefficient": "What an expert of one layer tells about the expert of the next.",
-        "first_expert_repeats": "How often two neighbouring tokens have the same first expert, over all documents; the "
-        "null is the same tokens in random order.",
+        "flow_uncertainty_coefficient": "U(next expert | expert): the share of H(next expert) that is explained by the "
+        "expert of this layer.",
+        "first_expert_repeats": "Share of consecutive token pairs with the same first expert, over all documents; the "
+        "null is the same tokens in shuffled order.",
     }
     for (metric, caption), frames in zip(captions.items(), (flowing, repeating), strict=True):
         if not frames:
@@ -72,7 +73,8 @@ def _plan_pairs(run: RunResults, number: int) -> Iterable[FigureSpec]:
             f"coactivation-{number}-{slugify(run.name)}",
             "routing",
             "pairs",
-            f"{run.label}: how much more often than chance two experts of layer {shown} are chosen for one token.",
+            f"{run.label}: how often two experts of layer {shown} are chosen for the same token, divided by the "
+            "frequency expected from their loads.",
             plot.coactivation,
             together[together["layer"] == shown],
             {"layer": shown},
@@ -82,8 +84,8 @@ def _plan_pairs(run: RunResults, number: int) -> Iterable[FigureSpec]:
             f"flow-{number}-{slugify(run.name)}",
             "routing",
             "pairs",
-            f"{run.label}: how much more often than by chance an expert of layer {layer}, which foretells the next "
-            "layer best, is followed by each expert of that.",
+            f"{run.label}: P(next expert | expert) / P(next expert) from layer {layer} to the next, the pair of layers "
+            "with the largest flow U(next expert | expert).",
             plot.layer_flow,
             own[(own["metric"] == "transition") & (own["layer"] == layer)],
             {"layer": layer},
@@ -100,8 +102,8 @@ def _plan_repeats(run: RunResults, number: int) -> Iterable[FigureSpec]:
             f"repeats-{number}-{slugify(run.name)}-{slugify(str(label_set))}",
             "routing",
             "repeats",
-            f"{run.label}: how often two neighbouring tokens have the same first expert, by "
-            f"{name_label_set(str(label_set)).long}, against the same tokens in random order.",
+            f"{run.label}: share of consecutive token pairs with the same first expert, by "
+            f"{name_label_set(str(label_set)).long}; ticks: the same tokens in shuffled order.",
             plot.repeats_by_label,
             rows,
             {"label_set": str(label_set)},

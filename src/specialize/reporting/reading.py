@@ -1,4 +1,4 @@
-"""What a report reads: manifests of runs, and the result frames that lie beside them."""
+"""Reading what a report is about: the manifests of runs and their result files."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ _TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", 
 def read_runs(paths: Sequence[Path]) -> list[RunResults]:
     """Read the manifests and results of the run folders `paths`.
 
-    Runs of one name are told apart by their parent folder, else by number. Where layers have several routers, each
-    kind of them is a run of its own.
+    Runs of the same name are distinguished by their parent folder, else by number. Where layers have several routers,
+    each kind of router is a run of its own.
 
     Raises:
         TraceError: a folder is missing or has no readable manifest.json, or no folder was given.

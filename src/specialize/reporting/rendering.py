@@ -1,4 +1,4 @@
-"""The templates of the package, as every kind of page reads them."""
+"""The templates of the package, for every page format."""
 
 from typing import Any
 

@@ -15,12 +15,11 @@ def split_kinds(run: RunResults) -> list[RunResults]:
     """Return a run for each kind of router, or the run itself where no layer has several.
 
     An encoder-decoder model has kinds ``encoder`` and ``decoder``, one that routes attention and feed-forward layers
-    has those two. What was measured over all layers together belongs to no kind and is left out.
+    has those two. Quantities over all layers together belong to no kind and are left out.
     """
     routers = [router for router in run.manifest.get("routers") or [] if isinstance(router, dict) and "name" in router]
-    own = [
-        router for router in routers if router.get("routing", "learned") == "learned"
-    ]  # random routers have their names
+    # random routers bear the names of the learned ones
+    own = [router for router in routers if router.get("routing", "learned") == "learned"]
     if max(Counter(router.get("layer") for router in own).values(), default=1) == 1:
         return [run]
     kinds = name_kinds([(router.get("layer"), str(router["name"])) for router in own])
@@ -31,9 +30,9 @@ def split_kinds(run: RunResults) -> list[RunResults]:
 
 
 def name_kinds(routers: Sequence[tuple[Any, str]]) -> dict[str, str]:
-    """Return the kind of each router, given its layer and module: what tells the modules of one layer apart.
+    """Return the kind of each router, given its layer and module: the part of the name that differs within a layer.
 
-    Modules that differ in numbers alone are of one kind; where that leaves several in a layer, they are numbered.
+    Modules that differ in numbers alone are of one kind; several of one kind in a layer are numbered.
     """
     patterns = {name: [part for part in name.split(".") if not part.isdigit()] for _, name in routers}
     places = Counter((layer, tuple(patterns[name])) for layer, name in routers)
@@ -53,7 +52,7 @@ def name_kinds(routers: Sequence[tuple[Any, str]]) -> dict[str, str]:
 
 
 def _count_shared(patterns: Sequence[Sequence[str]]) -> int:
-    """How many parts all of them start with, one of each left over."""
+    """How many leading parts all patterns share; at least one part of each is left."""
     most = min(map(len, patterns)) - 1
     return next((place for place in range(most) if len({pattern[place] for pattern in patterns}) > 1), most)
 

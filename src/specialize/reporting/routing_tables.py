@@ -1,19 +1,20 @@
-"""The routing of a run without labels, layer by layer, as a table."""
+"""Tables of the routing itself, layer by layer, without labels."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from specialize.reporting.formatting import format_interval, format_share
 from specialize.reporting.runs import RunResults
-from specialize.reporting.tables import Cell, Table, format_interval, format_share
+from specialize.reporting.tables import Cell, Table
 from specialize.text import NO_VALUE
 
-_LOAD = ("layer", "experts", "entropy, bits (even)", "largest ÷ even", "smallest ÷ even", "unused")
+_LOAD = ("layer", "experts", "entropy, bits (maximum)", "largest ÷ uniform", "smallest ÷ uniform", "unused experts")
 _MORE = {
-    "first_expert_repeats": ("same first expert", "in random order"),
-    "any_expert_repeats": ("any in common", "in random order"),
-    "flow_uncertainty_coefficient": ("U(next | this)", "null"),
+    "first_expert_repeats": ("same first expert", "shuffled order"),
+    "any_expert_repeats": ("any expert in common", "shuffled order"),
+    "flow_uncertainty_coefficient": ("U(next expert | expert)", "null mean"),
 }
 
 
@@ -28,14 +29,14 @@ def routing_tables(run: RunResults) -> list[Table]:
     own = frame[(frame["routing"] == "learned") & frame["layer"].notna()]
     layers = list(own.groupby("layer"))
     load = [_load_cells(layer, rows) for layer, rows in layers]
-    tables = [Table(f"{run.label}: load of each layer", [_head(_LOAD)], load)]
-    # neighbours in a sequence that is routed as one have the same experts, always
+    tables = [Table(f"{run.label}: load of the experts by layer", [_head(_LOAD)], load)]
+    # all tokens of a sequence that is routed as one have the same experts
     more = {key: names for key, names in _MORE.items() if run.routing_unit != "sequence" or key.startswith("flow")}
     more = {key: names for key, names in more.items() if run.routing is not None and (own["metric"] == key).any()}
     if more:
         body = [[Cell(f"{layer:g}", "text"), *_more_cells(rows, more)] for layer, rows in layers]
-        what = "neighbouring tokens, and what" if len(more) > 1 else "what"
-        title = f"{run.label}: {what} a layer’s expert tells of the next one’s, in %"
+        pairs = "consecutive tokens that share an expert, in % of token pairs; " if len(more) > 1 else ""
+        title = f"{run.label}: {pairs}flow to the next layer, in % of H(next expert)"
         tables.append(Table(title, [_head(("layer", *(name for pair in more.values() for name in pair)))], body))
     return tables
 
@@ -63,7 +64,7 @@ def _more_cells(rows: pd.DataFrame, metrics: dict[str, tuple[str, str]]) -> Iter
     whole = rows[rows["expert"].isna() & (rows["label"].isna() | (rows["label_set"] == "next_router"))]
     for metric in metrics:
         found = whole[whole["metric"] == metric]
-        if found.empty:  # the last layer flows nowhere
+        if found.empty:  # the last layer has no next one
             yield from (Cell(NO_VALUE, "number faint"), Cell(NO_VALUE, "number faint"))
             continue
         row = found.iloc[0]

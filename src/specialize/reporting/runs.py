@@ -1,4 +1,4 @@
-"""One run as a report sees it: its manifest and everything that was measured."""
+"""One run of a report: its manifest and everything that was measured."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ TOPICS = "bertopic"
 
 @dataclass(frozen=True)
 class RunResults:
-    """One run as a report sees it.
+    """One run of a report.
 
     Attributes:
-        name: the run's name, distinct among the runs of a report, fit to be drawn.
+        name: the run's name, distinct among the runs of a report, without control characters.
         path: its folder.
         manifest: manifest.json.
         digest: SHA-256 of manifest.json, hexadecimal.

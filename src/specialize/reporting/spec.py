@@ -1,4 +1,4 @@
-"""What a figure of a report is, before it is drawn."""
+"""The specification of a figure, before it is drawn."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ class FigureSpec:
         section: part of the report it belongs to: ``together``, ``syntax``, ``topics`` or ``routing``.
         kind: what the figures of a section are grouped by: ``plane``, ``profile``, ``heatmap``, ``forest``,
             ``tokens``, ``load``, ``pairs`` or ``repeats``.
-        caption: what it shows and how to read it, in one or two sentences.
+        caption: what it shows and how to read it, in one to three sentences.
         function: the function of `specialize.plot` that draws it.
         frame: the rows it draws.
         arguments: the keyword arguments of `function`, JSON-serialisable.

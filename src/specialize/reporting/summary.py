@@ -1,23 +1,25 @@
-"""What a report says, without its figures: answers and the numbers of every layer."""
+"""A report without its figures, for a terminal: verdicts and the numbers of every layer, as tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specialize.reporting.answers import Answer, answer_runs
+from specialize.reporting.answers import Answer, answer_runs, answer_table
 from specialize.reporting.findings import METRIC, Record, read_records
 from specialize.reporting.reading import read_runs
 from specialize.reporting.runs import sorted_label_sets
+from specialize.reporting.tables import Cell, Table, estimate_cells, name_set
+from specialize.text import NBSP
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The answers and numbers of some runs.
+    """The verdicts and numbers of some runs.
 
     Attributes:
         labels: what each run is called, by its name: the name, with a warning where the model is not causal.
-        answers: of each run by its name, as on the first screen of a report.
+        answers: the verdicts of each run by its name, as on the first screen of a report.
         label_sets: those measured on any run, in the order of a report.
         records: uncertainty coefficients of every run, router, label set and layer; those without a layer are the
             largest over the layers.
@@ -37,6 +39,29 @@ class Summary:
             if record.label_set == label_set and record.metric == METRIC and record.layer is not None
         ]
         return sorted(own, key=lambda record: (order[record.run], record.layer, record.routing))
+
+    def answer_table(self) -> Table:
+        """Return the verdicts as a table; the notes on a verdict are the small print of its cell."""
+        return answer_table(self.answers, self.labels)
+
+    def layer_table(self, label_set: str) -> Table:
+        """Return U of a label set at every layer of every run: in %, with interval, null mean and p."""
+        records = self.layers(label_set)
+        runs, routers = len(self.labels) > 1, any(record.routing == "random" for record in records)
+        names = [*(["run"] if runs else []), "layer", *(["router"] if routers else [])]
+        numbers = [f"U [95{NBSP}%]", "null mean", "p"]
+        head = [[*(Cell(name, "text") for name in names), *(Cell(name, "number") for name in numbers)]]
+        body = []
+        for record in records:
+            value, interval, null, p_value = estimate_cells(record)
+            place = [
+                *([self.labels[record.run]] if runs else []),
+                str(record.layer),
+                *(["random" if record.routing == "random" else "learned"] if routers else []),
+            ]
+            estimate = Cell(f"{value.text} {interval.text}", value.kind)
+            body.append([*(Cell(each, "text") for each in place), estimate, null, p_value])
+        return Table(name_set(label_set), head, body)
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return the records for ``--json``, one mapping each: shares (0.2 for 20 %), missing values None."""

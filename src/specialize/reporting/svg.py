@@ -1,4 +1,4 @@
-"""A matplotlib SVG made fit to stand inside an HTML page."""
+"""Preparing a matplotlib SVG to be embedded in an HTML page."""
 
 import re
 from xml.etree import ElementTree
@@ -9,7 +9,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _PIXELS_PER_INCH = 112  # a little above CSS' 96: 7.5 pt labels read like the page's small print
 
-# The page sets these anew for a dark background. Colours of heat maps are none of them and stay.
+# The page redefines these for a dark background. Colours of heat maps are not among them and stay.
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", PAPER: "--paper"} | {
     color: f"--series-{index}" for index, color in enumerate(PALETTE, 1)
 }
@@ -22,7 +22,7 @@ def inline_svg(source: str, *, name: str, title: str, width: float) -> str:
     """Return the ``<svg>`` element of `source` for use inside a page that holds several.
 
     Identifiers get the prefix `name`, the style's colours become the page's CSS variables, fonts the page's, and
-    `title` is what a screen reader says. Metadata and doctype are dropped.
+    `title` is read by screen readers. Metadata and doctype are dropped.
 
     Args:
         source: SVG as matplotlib writes it.

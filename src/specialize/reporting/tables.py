@@ -7,26 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from specialize.names import name_label_set, shorten
-from specialize.reporting.findings import LEVEL, METRIC, Finding, Record, find_best
+from specialize.names import name_label_set, name_topic_quality, shorten
+from specialize.reporting.findings import METRIC, Finding, Record, find_best
+from specialize.reporting.formatting import ALPHA, format_interval, format_share
 from specialize.reporting.runs import RunResults, sorted_label_sets
-from specialize.text import NBSP, NO_VALUE, clean_text, format_number, format_p
+from specialize.text import NBSP, NO_VALUE, clean_text, format_p
 
 _TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
 _TOPIC_COLUMNS = {
     "topic": "topic",
     "size": "documents",
-    "assigned": "outliers near it",
+    "assigned": "outliers assigned",
     "top_words": "top words",
     "example": "example",
-}
-_QUALITY_NAMES = {
-    "num_documents": "documents",
-    "num_topics": "topics",
-    "outlier_share": "share of documents that clustering left in no topic",
-    "unlabelled_share": "share of documents that stay without a topic",
-    "ari_over_seeds": "adjusted Rand index between seeds (1: the same topics)",
-    "ari_over_seeds_without_outliers": "the same, outliers left out",
 }
 _ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "normalized", "static")
 
@@ -54,33 +47,21 @@ def estimate_cells(record: Record | None) -> list[Cell]:
     """Return value, interval, null mean and p of a record, dashes for none; values with p at most 0.05 are `strong`."""
     if record is None:
         return [Cell(NO_VALUE, "number faint")] * 4
-    settled = record.p_value <= LEVEL
+    significant = record.p_value <= ALPHA
     return [
-        Cell(format_share(record.value), "number strong" if settled else "number"),
+        Cell(format_share(record.value), "number strong" if significant else "number"),
         Cell(format_interval(record.ci_low, record.ci_high), "number faint"),
         Cell(format_share(record.null_mean), "number"),
-        Cell(format_p(record.p_value), "number" if settled else "number faint"),
+        Cell(format_p(record.p_value), "number" if significant else "number faint"),
     ]
 
 
-def format_interval(low: float, high: float) -> str:
-    """Return an interval of shares in %, as ``[1.20, 3.40]``; a dash where it is not known."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return NO_VALUE
-    return f"[{format_share(low)}, {format_share(high)}]"
-
-
-def format_share(share: float) -> str:
-    """Return a share in %, with two decimals and without the sign; a dash for NaN."""
-    return format_number(100 * share, digits=2)
-
-
 def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[Table]:
-    """Return one table a label set: each run at its clearest layer, token-level routers before sequence-level ones."""
+    """Return one table a label set: each run at the layer with the largest U, token-level routers first."""
     order = {"token": 0, "sequence": 1}
     runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
     random_routers = any(record.routing == "random" for record in records)
-    columns = ["layer", f"U [95{NBSP}%]", "null", *(["random"] if random_routers else []), "p"]
+    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random router"] if random_routers else []), "p"]
     head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
     comparisons = []
     for label_set in sorted_label_sets(runs):
@@ -95,7 +76,7 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
                 else _best_cells(finding, random_routers)
             )
             body.append(row)
-        comparisons.append(Table(_set_title(label_set), head, body))
+        comparisons.append(Table(name_set(label_set), head, body))
     return comparisons
 
 
@@ -106,7 +87,7 @@ def _best_cells(finding: Finding, random_routers: bool) -> list[Cell]:
     )
     return [
         Cell(str(finding.best.layer), "number"),
-        Cell(value.text, "number strong" if finding.exceeds_null else "number", below=interval.text),
+        Cell(value.text, "number strong" if finding.p_value <= ALPHA else "number", below=interval.text),
         null,
         *control,
         Cell(format_p(finding.p_value), "number"),
@@ -120,7 +101,7 @@ def layer_table(run: RunResults, records: Sequence[Record]) -> Table | None:
         return None
     by_key = {(r.routing, r.layer, r.label_set): r for r in own}
     both = any(r.routing == "random" for r in own)
-    columns = (f"U [95{NBSP}%]", "null", "p")
+    columns = (f"U [95{NBSP}%]", "null mean", "p")
     head = [
         [Cell("", "text"), *(Cell(name_label_set(name).long, "group", 3) for name in run.label_sets)],
         [Cell("layer", "text"), *(Cell(text, "number") for _ in run.label_sets for text in columns)],
@@ -132,7 +113,7 @@ def layer_table(run: RunResults, records: Sequence[Record]) -> Table | None:
             if any(found):
                 name = Cell(f"{layer}", "text", below="" if routing == "learned" else "random router")
                 body.append([name, *(cell for record in found for cell in _stack(record))])
-    return Table(f"{run.label}: U of every layer, in % of H(label)", head, body)
+    return Table(f"{run.label}: U by layer, in % of H(label)", head, body)
 
 
 def _stack(record: Record | None) -> list[Cell]:
@@ -140,9 +121,10 @@ def _stack(record: Record | None) -> list[Cell]:
     return [Cell(value.text, value.kind, below="" if record is None else interval.text), null, p_value]
 
 
-def _set_title(label_set: str) -> str:
+def name_set(label_set: str) -> str:
+    """Return the title of a table of U for a label set, which names the normaliser."""
     names = name_label_set(label_set)
-    return f"U({names.long} | expert), % of H({names.short})"
+    return f"U({names.long} | expert), in % of H({names.short})"
 
 
 def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
@@ -163,26 +145,14 @@ def topic_table(run: RunResults, *, most: int = 60) -> Table | None:
 
 
 def quality_table(run: RunResults) -> Table | None:
-    """Return how good the topic fit of a run is, or None."""
+    """Return the quality of the topic fit of a run, or None."""
     if run.topic_quality is None or run.topic_quality.empty:
         return None
     body = [
-        [Cell(_name_quality(str(row["quantity"])), "text"), Cell(_format_quality(row["value"]), "number")]
+        [Cell(name_topic_quality(str(row["quantity"])), "text"), Cell(_format_quality(row["value"]), "number")]
         for row in run.topic_quality.to_dict("records")
     ]
     return Table("Quality of the topic fit", [[Cell("quantity", "text"), Cell("value", "number")]], body)
-
-
-def _name_quality(quantity: str) -> str:
-    if quantity in _QUALITY_NAMES:
-        return _QUALITY_NAMES[quantity]
-    if quantity.startswith("nmi_"):
-        column = quantity.removeprefix("nmi_")
-        without = column.endswith("_without_outliers")
-        column = clean_text(column.removesuffix("_without_outliers"))
-        suffix = ", outliers left out" if without else ""
-        return f"normalised mutual information with “{column}”{suffix}"
-    return clean_text(quantity)
 
 
 def _format_quality(value: float) -> str:
@@ -192,7 +162,7 @@ def _format_quality(value: float) -> str:
 
 
 def router_table(run: RunResults) -> Table | None:
-    """Return the model's own routers as the manifest lists them, or None; like layers are not merged."""
+    """Return the model's own routers, a row a router, as the manifest lists them, or None."""
     routers = run.manifest.get("routers") or run.manifest.get("layers")
     if not isinstance(routers, list) or not routers or not all(isinstance(router, dict) for router in routers):
         return None

@@ -1,5 +1,5 @@
 "use strict";
-// Tables lie in the page as compressed CSV. Browsers that can decompress save them as plain CSV.
+// Tables are embedded as compressed CSV. Browsers that can decompress them save plain CSV.
 document.addEventListener("click", async (event) => {
   const link = event.target.closest("a[download]");
   if (!link || !link.href.startsWith("data:application/gzip") || !window.DecompressionStream) return;

@@ -5,7 +5,7 @@
   const pick = (name) => section.querySelector(`[name="${name}"]`);
   const [runs, layers, experts, colour] = ["run", "layer", "expert", "colour"].map(pick);
   const labels = section.querySelector(".labels tbody");
-  const [note, list, over, told] = [".tokens", ".passages", ".over", ".told"].map((name) => section.querySelector(name));
+  const [note, list, over, routed] = [".tokens", ".passages", ".over", ".routed"].map((name) => section.querySelector(name));
   const hues = 7;
   const lines = ["none", "solid", "dashed", "dotted", "double", "wavy"];
 
@@ -39,7 +39,7 @@
     }
     return slots;
   };
-  const say = (layer, slots) => `layer ${layer.layer}: ` + (slots.map(([expert, weight]) => `expert ${expert}` + (weight === null ? "" : ` (${weight.toFixed(2)})`)).join(", ") || "no expert");
+  const listExperts = (layer, slots) => `layer ${layer.layer}: ` + (slots.map(([expert, weight]) => `expert ${expert}` + (weight === null ? "" : ` (${weight.toFixed(2)})`)).join(", ") || "no expert");
 
   const current = () => {
     const run = data.runs[runs.value];
@@ -58,35 +58,35 @@
     section.querySelector(".labels").hidden = !rows.length;
     const tokens = expert < 0 ? [] : layer.tokens[expert] || [];
     const load = layer.load[expert];
-    const takes = load === undefined || load === null ? "" : ` takes ${percent(load)} % of the routing, an even share is ${percent(1 / layer.experts)} %`;
-    const most = tokens.length ? `. It takes most of the tokens ${tokens.join(" · ")}` : "";
-    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its labels, and the passages that use it most.`
-      : `Layer ${layer.layer}, expert ${expert}${takes}${most}.`;
+    const share = load === undefined || load === null ? "" : ` receives ${percent(load)} % of the load (uniform: ${percent(1 / layer.experts)} %)`;
+    const most = tokens.length ? `. Tokens of which it receives the largest share: ${tokens.join(" · ")}` : "";
+    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its strongest labels and the passages that use it most.`
+      : `Layer ${layer.layer}, expert ${expert}${share}${most}.`;
   };
   const percent = (share) => Number((100 * share).toPrecision(3));
 
-  // A token is told of below the passages: a mouse, a finger and the arrow keys all lead there.
-  const tell = (span) => {
+  // The line below the passages shows the experts of the current token, chosen by mouse, touch or arrow keys.
+  const select = (span) => {
     for (const each of list.querySelectorAll(".current")) each.classList.remove("current");
-    told.hidden = !span;
+    routed.hidden = !span;
     if (!span) return;
     span.classList.add("current");
     span.scrollIntoView({ block: "nearest" });
-    told.replaceChildren(make("b", span.textContent.trim() || "·"), ` ${span.title}`);
+    routed.replaceChildren(make("b", span.textContent.trim() || "·"), ` ${span.title}`);
   };
   list.addEventListener("click", (event) => {
     const span = event.target.closest("span[title]");
-    if (span) tell(span);
+    if (span) select(span);
   });
   list.addEventListener("keydown", (event) => {
     const passage = event.target.closest(".passage");
     if (!passage) return;
     const current = passage.querySelector(".current");
     const next = { ArrowRight: current ? current.nextElementSibling : passage.firstElementChild, ArrowLeft: current && current.previousElementSibling, Home: passage.firstElementChild, End: passage.lastElementChild }[event.key];
-    if (event.key === "Escape") tell(null);
+    if (event.key === "Escape") select(null);
     if (!next) return;
     event.preventDefault();
-    tell(next);
+    select(next);
   });
 
   const showPassages = (run, layer, expert) => {
@@ -99,18 +99,18 @@
       for (const token of passage.tokens) {
         const slots = slotsOf(layer, row++);
         const span = make("span", token);
-        span.title = say(layer, slots);
+        span.title = listExperts(layer, slots);
         const [first] = slots;
         const own = slots.find(([each]) => each === expert);
         if (own) hits++;
-        const told = expert < 0 ? first : own;
-        if (told) paint(span, told[0], colour.value === "weight" && told[1] !== null ? 75 * told[1] : 38);
+        const shownSlot = expert < 0 ? first : own;
+        if (shownSlot) paint(span, shownSlot[0], colour.value === "weight" && shownSlot[1] !== null ? 75 * shownSlot[1] : 38);
         text.append(span);
       }
       const share = hits / passage.tokens.length;
       const head = make("h4", passage.title);
       if (expert >= 0) head.append(make("small", ` ${Math.round(100 * share)} % of its tokens`));
-      const button = make("button", "over the layers");
+      const button = make("button", "all layers");
       button.type = "button";
       button.addEventListener("click", () => showLayers(number));
       head.append(" ", button);
@@ -126,7 +126,7 @@
     const start = run.passages.slice(0, number).reduce((sum, passage) => sum + passage.tokens.length, 0);
     const tokens = run.passages[number].tokens;
     const table = make("table");
-    table.append(make("caption", `${run.passages[number].title}: first expert of each token, layer by layer`));
+    table.append(make("caption", `${run.passages[number].title}: first expert of each token, by layer`));
     const head = table.createTHead().insertRow();
     head.append(make("th", "layer"), ...tokens.map((token) => make("th", token.trim() || "·")));
     const body = table.createTBody();
@@ -151,7 +151,7 @@
     showLabels(layer, expert);
     showPassages(run, layer, expert);
     over.hidden = true;
-    tell(null);
+    select(null);
   };
   const chooseLayer = () => {
     const layer = data.runs[runs.value].layers[layers.value];

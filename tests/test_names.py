@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specialize.names import name_label_set, name_quantity, shorten
+from specialize.names import name_label_set, name_quantity, name_topic_quality, name_verdict, shorten
 from specialize.text import clean_text
 
 
@@ -25,7 +25,7 @@ def test_shortened_text_keeps_its_beginning():
     assert len(shorten("x" * 100, width=30)) == 30
 
 
-def test_known_labels_are_told_from_fitted_topics():
+def test_known_labels_are_distinguished_from_fitted_topics():
     assert name_label_set("bertopic").long == "fitted topic"
     assert name_label_set("topic").long == "known label “topic”"
 
@@ -34,3 +34,26 @@ def test_every_quantity_of_the_schema_has_a_title():
     for metric in ("uncertainty_coefficient", "mutual_information", "specific_information", "lift", "load"):
         assert name_quantity(metric, "upos").title != metric
     assert name_quantity("novel", None).title == "novel"
+
+
+def test_a_verdict_is_compared_with_controls_only_where_it_is_above_chance():
+    controls = {"against_random": "below", "explained_by_token": "yes"}
+    assert name_verdict("above chance", **controls) == (
+        "above chance, but below a random router; mostly explained by token identity"
+    )
+    for outcome in ("not tested", "at chance", "barely above chance"):
+        assert "random" not in name_verdict(outcome, **controls)
+
+
+def test_qualities_of_topics_name_the_column_they_are_compared_with():
+    assert name_topic_quality("nmi_genre_without_outliers") == (
+        "normalised mutual information with “genre”, without outliers"
+    )
+    assert name_topic_quality("ari_over_seeds").startswith("adjusted Rand index")
+    assert name_topic_quality("novel") == "novel"
+
+
+def test_label_sets_within_a_sentence():
+    assert name_label_set("upos").noun == "part of speech"
+    assert name_label_set("bertopic").noun == "the fitted topic"
+    assert name_label_set("genre").noun == "the known label “genre”"
