@@ -27,7 +27,7 @@ class PlantedTrace:
         documents: int32 [tokens], the document of each token.
         routings: int16 [tokens, k] by layer number.
         num_experts: experts of every layer.
-        weights: float32 [tokens, k] by layer number; equal shares unless given.
+        weights: float32 [tokens, k] by layer number; unless given they differ from slot to slot and token to token.
         random_routers: routing of random routers beside them, int16 [tokens, k] by layer number.
         name: the run's name.
     """
@@ -58,8 +58,7 @@ class PlantedTrace:
         """Return the gate weights [tokens, k] of a layer, by number or by name."""
         if self._weights is not None:
             return self._weights[self._number(layer)]
-        experts = self.experts(layer, routing=routing)
-        return np.full(experts.shape, 1 / experts.shape[1], dtype=np.float32)
+        return unequal_weights(self.experts(layer, routing=routing), seed=self._number(layer) + 1)
 
     def tokens(self) -> pd.DataFrame:
         """Return the document of each token."""
@@ -67,6 +66,12 @@ class PlantedTrace:
 
     def _number(self, layer: int | str) -> int:
         return next(router.layer for router in self.layers if layer in (router.layer, router.name))
+
+
+def unequal_weights(experts: NDArray[np.int16], *, seed: int) -> NDArray[np.float32]:
+    """Gate weights [tokens, k] that sum to 1, the first slot's the largest: a permuted or swapped weight shows."""
+    drawn = np.random.default_rng(seed).dirichlet(np.arange(experts.shape[1], 0, -1) * 2.0, size=len(experts))
+    return -np.sort(-drawn, axis=1).astype(np.float32)
 
 
 def _routers(routings: dict[int, NDArray[np.int16]], num_experts: int, routing: str) -> Sequence[PlantedRouter]:
