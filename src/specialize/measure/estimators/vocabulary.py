@@ -6,9 +6,9 @@ what the load alone gives.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
@@ -103,7 +103,7 @@ def measure_vocabulary(
 
 def top_tokens(
     types: ArrayLike, experts: ArrayLike, *, num_experts: int, min_count: int = MIN_COUNT, most: int = 10
-) -> pd.DataFrame:
+) -> dict[str, NDArray[Any]]:
     """List the types that each expert sees most above their share, by lift and then by count.
 
     Args:
@@ -114,8 +114,8 @@ def top_tokens(
         most: types an expert.
 
     Returns:
-        Columns expert, rank (from 1), token_id, share (N(x, e) / N(x)), lift (that over the expert's share of all
-        tokens counted), count (N(x)).
+        Columns of a table, arrays [rows]: expert, rank (from 1), token_id, share (N(x, e) / N(x)), lift (that over the
+        expert's share of all tokens counted), count (N(x)).
 
     Raises:
         MeasurementError: as `measure_vocabulary`.
@@ -130,23 +130,20 @@ def top_tokens(
     counts = np.bincount(word)
     share = table / counts[:, None]
     lift = divide(share, np.broadcast_to(table.sum(axis=0) / len(ids), share.shape))
-    frames = []
+    chosen_rows = []
     for expert in range(num_experts):
         rows = np.lexsort((names, -counts, -lift[:, expert]))[:most]
-        rows = rows[table[rows, expert] > 0]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "expert": expert,
-                    "rank": np.arange(1, len(rows) + 1),
-                    "token_id": names[rows],
-                    "share": share[rows, expert],
-                    "lift": lift[rows, expert],
-                    "count": counts[rows],
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+        chosen_rows.append(rows[table[rows, expert] > 0])
+    sizes = [len(rows) for rows in chosen_rows]
+    expert_of, row = np.repeat(np.arange(num_experts), sizes), np.concatenate(chosen_rows)
+    return {
+        "expert": expert_of,
+        "rank": np.concatenate([np.arange(1, size + 1) for size in sizes]),
+        "token_id": names[row],
+        "share": share[row, expert_of],
+        "lift": lift[row, expert_of],
+        "count": counts[row],
+    }
 
 
 def _keep(

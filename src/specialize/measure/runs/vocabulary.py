@@ -73,7 +73,7 @@ def measure_vocabulary_specialization(
             ]
             frames.append(name_rows(rows, router).assign(label=kind))
             top = top_tokens(types, layer.experts, num_experts=layer.num_experts, min_count=min_count, most=most)
-            tables.append(name_rows([top], router).assign(token=kind))
+            tables.append(name_rows([pd.DataFrame(top)], router).assign(token=kind))
     name = name_run(trace, run_name)
     frame = adjust_by_routing(as_results(pd.concat(frames, ignore_index=True).assign(run=name, label_set=LABEL_SET)))
     table = pd.concat(tables, ignore_index=True).assign(run=name)
