@@ -110,10 +110,10 @@ def read_results(folder: Path, name: str) -> pd.DataFrame:
     missing = [column for column in RESULT_COLUMNS if column not in frame]
     if missing:
         raise MeasurementError(f"expected results in {parquet}, got no column {missing[0]!r}: measure again")
-    return as_results(_rename_routing(frame))
+    return as_results(rename_routing(frame))
 
 
-def _rename_routing(frame: pd.DataFrame) -> pd.DataFrame:
+def rename_routing(frame: pd.DataFrame) -> pd.DataFrame:
     """Give random routers their name in results that were written when it was another."""
     return frame.assign(routing=frame["routing"].replace({"shadow": "random", "learned − shadow": "learned − random"}))
 
