@@ -2,7 +2,7 @@
 
     python analyses/calibration/calibrate.py
 
-The data sets of every condition are drawn with fixed seeds. Its rows are written to ``results/`` when it is done, so that
+The data sets of every condition are drawn with fixed seeds. Its rows are written to ``results/`` when it is done, and
 the same command runs only the conditions that are missing. The routing is planted (`tests/planted`): its information
 is known.
 """

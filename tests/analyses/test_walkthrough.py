@@ -1,4 +1,4 @@
-"""The notebook runs from start to end, and what it shows and says is so."""
+"""The notebook runs from start to end, and its outputs and its prose are correct."""
 
 import ast
 import base64
@@ -25,6 +25,8 @@ from specialize.annotators.store import load_annotation
 
 NOTEBOOK = Path(__file__).parents[2] / "analyses" / "walkthrough.ipynb"
 FIGURES = ("profile", "profile-topics", "heatmap", "forest")
+STAGES = ("trace_corpus", "syntax", "topics", "report")
+LONGEST = 1200  # seconds of a cell; ends a notebook that hangs, whatever else the machine is doing
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> Walkthrough:
     copy = f"import shutil, sys\nshutil.copytree(folder.name, {str(kept)!r})\nsys.executable"
     notebook.cells.insert(-1, nbformat.v4.new_code_cell(copy, id="keep"))
     resources = {"metadata": {"path": str(folder / "work")}}
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources)
-    # the one warning that is let pass: tqdm's, that a progress bar of Jupyter needs ipywidgets
+    client = NotebookClient(notebook, timeout=LONGEST, kernel_name="python3", resources=resources)
+    # the only warning that is ignored is that of tqdm: progress bars in Jupyter need ipywidgets
     environment = {"TMPDIR": str(folder / "temporary"), "PYTHONWARNINGS": "ignore:IProgress not found"}
     client.execute(env=os.environ | environment)
     left_behind = [*(folder / "work").iterdir(), *(folder / "temporary").glob("specialize-*")]
@@ -85,6 +87,32 @@ def test_committed_clean() -> None:
         compile(TransformerManager().transform_cell(cell.source), cell.id, "exec")
 
 
+def test_ten_lines_lead_from_a_model_to_a_report() -> None:
+    cells = {cell.id: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+    assert len([line for line in cells["stages"].source.splitlines() if line.strip()]) <= 10
+    tree = ast.parse(cells["stages"].source)
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert [call.removeprefix("specialize.") for call in calls if call.startswith("specialize.")] == list(STAGES)
+    before = {alias.name for cell in code_cells([cells["setup"]]) for alias in find_imports(cell.source)}
+    assert not any("specialize" in name for name in before)
+
+
+def test_nothing_is_imported_from_the_command_line() -> None:
+    for cell in code_cells(nbformat.read(NOTEBOOK, as_version=4).cells):
+        assert not [alias.name for alias in find_imports(cell.source) if alias.name.startswith("specialize.cli")], (
+            cell.id
+        )
+
+
+def find_imports(source: str) -> Iterator[ast.alias]:
+    """Yield what a cell imports, by its full name."""
+    for node in ast.walk(ast.parse(TransformerManager().transform_cell(source))):
+        if isinstance(node, ast.Import):
+            yield from node.names
+        elif isinstance(node, ast.ImportFrom):
+            yield from (ast.alias(f"{node.module}.{alias.name}") for alias in node.names)
+
+
 @pytest.mark.slow
 def test_runs_and_leaves_nothing(walkthrough: Walkthrough) -> None:
     for cell in code_cells(list(walkthrough.cells.values())):
@@ -92,7 +120,7 @@ def test_runs_and_leaves_nothing(walkthrough: Walkthrough) -> None:
         noise = [output for output in cell.outputs if output.output_type in ("error", "stream")]
         assert noise == [], cell.id
     assert walkthrough.left_behind == []
-    assert walkthrough.values("keep") == sys.executable  # not of a kernel that is installed elsewhere
+    assert walkthrough.values("keep") == sys.executable  # not the kernel of another environment
 
 
 @pytest.mark.slow
@@ -132,7 +160,7 @@ def test_numbers_are_those_of_other_ways(walkthrough: Walkthrough) -> None:
     as_counted, by_hand, in_frame = walkthrough.values("by-hand")
     assert by_hand == pytest.approx(in_frame, abs=1e-9)
 
-    # as counted: each slot of a labelled token is an observation of half the weight
+    # uncorrected: each slot of a labelled token is an observation with half the weight
     labelled = upos.codes >= 0
     labels, experts = np.repeat(upos.codes[labelled], 2), trace.experts(3)[labelled].ravel()
     u = mutual_info_score(labels, experts) / mutual_info_score(labels, labels)
@@ -156,7 +184,7 @@ def test_numbers_are_those_of_other_ways(walkthrough: Walkthrough) -> None:
 
 
 @pytest.mark.slow
-def test_the_prose_is_so(walkthrough: Walkthrough) -> None:
+def test_the_prose_is_correct(walkthrough: Walkthrough) -> None:
     lines = [line for line in walkthrough.text("sentence").splitlines() if line.split()[0] == "can"]
     firsts = [re.findall(r"\[(\d), \d\]", line) for line in lines]
     assert len(firsts) == 3
@@ -167,15 +195,15 @@ def test_the_prose_is_so(walkthrough: Walkthrough) -> None:
         measure.read_results(walkthrough.kept / "token" / folder, name)
         for folder, name in (("syntax", "upos"), ("topics", "gold_topic"))
     )
-    # a random router is far above its null, and training adds to it
+    # the random router is far above its null, and training adds to it
     of_syntax = syntax[syntax["metric"] == "uncertainty_coefficient"].set_index(["routing", "layer"])
     assert (of_syntax["value"] > 50 * of_syntax["null_high"]).all()
     assert all(low > 0 for _, _, _, low, _ in walkthrough.table("random").values())
-    # every p is as small as it can be, and the value of the random router is the larger one in most layers
+    # every p-value is as small as it can be, and in three of four layers the random router has the larger value
     of_topics = topics[topics["metric"] == "uncertainty_coefficient"].set_index(["routing", "layer"])
     assert of_topics["p_value"].tolist() == pytest.approx([1 / 1001] * 8)
     assert (of_topics.loc["random", "value"] > of_topics.loc["learned", "value"]).sum() == 3
-    # a few hundredths are left within a word, and about half of that its null has, too
+    # at most a few hundredths remain within a word, and about half of that is found under the null, too
     own = syntax[syntax["routing"] == "learned"].set_index(["metric", "layer"])
     within, whole = own.loc["conditional_information"], own.loc["ambiguous_mutual_information", "value"]
     assert (within["value"] < 0.05 * whole).all()
