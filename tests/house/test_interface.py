@@ -76,8 +76,9 @@ def test_the_pieces_are_packages():
 
 
 def test_no_public_function_takes_many_arguments_by_position():
-    many = {name: _positional(function) for name, function in public_functions().items()}
-    assert {name: given for name, given in many.items() if len(given) > MOST_POSITIONAL} == {}
+    given = {name: _positional(function) for name, function in public_functions().items()}
+    many = [f"{name}: {', '.join(names)}" for name, names in given.items() if len(names) > MOST_POSITIONAL]
+    assert not many, "\n".join(many)
 
 
 def test_stages_report_to_one_kind_of_listener():

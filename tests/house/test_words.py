@@ -39,7 +39,7 @@ IDIOMS = (
     Idiom(r"\bto be had\b", "They are not to be had", "they are unavailable"),
     Idiom(r"\bmistakes? (is|are|ends?)\b", "A mistake is one line", "user errors print one line"),
     Idiom(r"\bshadows?\b", "The shadow router", "the random router"),
-    Idiom(r"\bfrozen random\b", "A frozen random router", "a random router"),
+    Idiom(r"\bfrozen random routers?\b", "A frozen random router", "a random router"),
     Idiom(r"\btakes? the nearest\b", "An outlier takes the nearest topic", "is assigned to the nearest topic"),
     Idiom(r"(?<!it )\bdraws (of|at least)\b|--draws|\d draws\b", "200 draws of the null", "200 permutations"),
     Idiom(r"\b(each|every) draw\b", "The largest value in each draw", "the largest value in each permutation"),

@@ -15,7 +15,7 @@ CHOICES = {
 
 
 class GPTMoEConfig(PretrainedConfig):
-    """Sizes and routing choices of `GPTMoEForCausalLM`.
+    """Sizes and routing of `GPTMoEForCausalLM`.
 
     Args:
         vocab_size: number of token ids.
@@ -24,22 +24,22 @@ class GPTMoEConfig(PretrainedConfig):
         num_hidden_layers: number of blocks; every block has a Mixture-of-Experts feed-forward layer.
         num_attention_heads: heads of each attention layer.
         max_position_embeddings: longest sequence, in tokens.
-        num_experts: experts of a layer; 0 makes a dense model.
-        num_experts_per_tok: experts that each token is sent to (top-k).
+        num_experts: experts per layer; 0 makes a dense model.
+        num_experts_per_tok: experts per token (top-k).
         routing_unit: ``token``: every token is routed by its own hidden state; ``sequence``: all tokens of a
             sequence share one decision.
-        router_scope: ``layer``: every layer decides; ``global``: the first layer's decision serves all layers.
-        router_type: ``learned``; ``frozen``: random at initialization and never trained; ``rerandomized``:
-            drawn anew at every training step (evaluation uses the last draw, which the checkpoint keeps);
-            ``guided``: taught to send each sequence to the expert that its label (its language, say) names, in
-            place of the balance loss; the label is needed in training alone.
-        sequence_summary: what a sequence router reads. ``prefix``: the mean hidden state of the first
+        router_scope: ``layer``: every layer decides; ``global``: all layers use the decision of the first.
+        router_type: ``learned``; ``frozen``: random at initialization and not trained; ``rerandomized``: random
+            again at every training step (evaluation uses the last weights, which the checkpoint keeps); ``guided``:
+            trained to send each sequence to the expert of its label (for instance its language), in place of the
+            balance loss; labels are needed in training only.
+        sequence_summary: the input of a sequence router. ``prefix``: the mean hidden state of the first
             ``routing_prefix`` tokens, so that no later token can influence an earlier one outside the prefix.
-            ``full``: the mean over the whole sequence. That leaks the future into the past: the model is not
-            causal and its perplexity is not comparable.
+            ``full``: the mean over the whole sequence; then the model is not causal, and its perplexity is not
+            comparable.
         routing_prefix: length of the prefix, in tokens.
-        norm_topk_prob: rescale the chosen experts' probabilities to sum to one. Off by default: with top-1 it
-            would leave a learned router without a gradient.
+        norm_topk_prob: rescale the probabilities of the chosen experts to sum to one. Off by default, because with
+            top-1 a learned router would have no gradient.
         router_aux_loss_coef: weight of the load-balancing loss (Fedus et al. 2022, eq. 4), or of the guide's.
         dropout: dropout probability of attention and residual paths.
     """
@@ -49,6 +49,7 @@ class GPTMoEConfig(PretrainedConfig):
 
     def __init__(
         self,
+        *,
         vocab_size: int = 50257,
         hidden_size: int = 768,
         intermediate_size: int = 3072,
@@ -118,15 +119,15 @@ class GPTMoEConfig(PretrainedConfig):
 
     @property
     def is_causal(self) -> bool:
-        """Whether no counted logit depends on a later token."""
+        """Whether no logit whose loss counts depends on a later token."""
         return not (self.num_experts and self.routing_unit == "sequence" and self.sequence_summary == "full")
 
     @property
     def uncounted_positions(self) -> int:
-        """Leading positions of each sequence whose losses must be left out of any comparison.
+        """Number of leading positions of each sequence whose losses must be excluded from comparisons.
 
-        A sequence router that reads the prefix tells its earlier positions something of its later ones. The
-        last position of the prefix has read the whole prefix anyway, so its own loss counts.
+        A sequence router passes information from later to earlier positions of the prefix it reads. The last
+        position of the prefix has read the whole prefix anyway, so its loss counts.
         """
         reads_prefix = self.num_experts and self.routing_unit == "sequence" and self.sequence_summary == "prefix"
         return self.routing_prefix - 1 if reads_prefix else 0

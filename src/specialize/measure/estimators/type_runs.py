@@ -144,7 +144,7 @@ def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  #
             while stop < end and blocks[stop] == blocks[run]:
                 stop += 1
             _move(lost, lost_rows, codes, experts, masses, run, stop)
-            result[blocks[run]] += _clear(lost, lost_rows, table, rows, codes, experts, run, stop, known)
+            result[blocks[run]] += _clear(lost, lost_rows, table, rows, codes[run:stop], experts[run:stop], known)
             run = stop
         result[last] += _empty(table, rows, codes, experts, first, end, known)
     for block in range(last):
@@ -165,10 +165,10 @@ def _move(table, rows, codes, experts, masses, first, end):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _clear(lost, lost_rows, table, rows, codes, experts, first, end, known):  # type: ignore[no-untyped-def]
+def _clear(lost, lost_rows, table, rows, codes, experts, known):  # type: ignore[no-untyped-def]
     """Return what taking ``lost`` out of ``table`` changes, and empty ``lost`` on the way."""
     change = 0.0
-    for token in range(first, end):
+    for token in range(len(codes)):
         label = codes[token]
         gone = lost_rows[label]
         if gone > 0:
