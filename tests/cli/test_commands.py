@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import specialize
-from specialize.cli.commands import app
+from specialize.cli.app import app, load_commands
+
+load_commands()
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +20,8 @@ def run_folder(checkpoint, corpus, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "mine"
     done = subprocess.run(
         [
-            sys.executable, "-c", "from specialize.cli import main; main()", "run", str(checkpoint), str(corpus),
-            "-o", str(run), "--text-column", "body", "--id-column", "name", "--permutations", "19", "--embedding", "tfidf",
+            sys.executable, "-m", "specialize", "run", str(checkpoint), str(corpus), "-o", str(run),
+            "--text-column", "body", "--id-column", "name", "--permutations", "19", "--embedding", "tfidf",
         ],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
@@ -30,7 +32,7 @@ def run_folder(checkpoint, corpus, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_run_does_all_of_it(run_folder):
+def test_run_does_all_of_it(run_folder, checkpoint, corpus):
     trace = specialize.open_trace(run_folder)
     assert trace.num_documents == 40
     assert [router.layer for router in trace.layers] == [0, 1]
@@ -38,7 +40,7 @@ def test_run_does_all_of_it(run_folder):
     for path in ("syntax/upos.csv", "syntax/upos.parquet", "topics/theme.csv", "report/report.html"):
         assert (run_folder / path).stat().st_size > 0
     assert list((run_folder / "report/figures").glob("*.pdf"))
-    assert trace.manifest["command"].startswith("specialize run ") or "-c" in trace.manifest["command"]
+    assert trace.manifest["command"].startswith(f"specialize run {checkpoint} {corpus} -o {run_folder} --text-column")
     assert trace.manifest["versions"]["transformers"]
 
 
@@ -139,7 +141,7 @@ def expect_one_line(result: tuple[int, str, str], pattern: str) -> None:
     assert re.search(pattern, lines[0])
 
 
-def test_mistakes_are_one_line_and_exit_code_2(checkpoint, dense_checkpoint, corpus, call, tmp_path):
+def test_user_errors_are_one_line_and_exit_with_status_2(checkpoint, dense_checkpoint, corpus, call, tmp_path):
     run = tmp_path / "run"
     columns = ("--text-column", "body")
     missing = checkpoint.parent / "olmo"
@@ -177,16 +179,51 @@ def test_an_existing_run_of_other_settings_is_kept(checkpoint, corpus, call, tmp
 def test_help_is_there(command, call):
     code, out, _ = call(*([command] if command else []), "--help")
     assert code == 0
-    assert out.startswith("Usage: ")
-    assert "\n  --help " in out
+    assert " ".join(["Usage: specialize", *([command] if command else [])]) in out
+    assert "--help" in out
+    assert " -h " in out
+    if command is None:
+        places = [
+            out.index(f"│ {name} ") for name in ("inspect", "trace", "syntax", "compare", "report", "run", "train")
+        ]
+        assert places == sorted(places)  # in the order of the work
 
 
-def test_unknown_option_exits_with_2(call):
-    assert call("validate", ".", "--frobnicate")[0] == 2
+def test_the_version(call):
+    assert call("--version") == (0, f"specialize {specialize.__version__}\n", "")
+
+
+def test_without_a_command_the_help_is_shown(call):
+    code, out, err = call()
+    assert code == 2
+    assert "Record routing" in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["validate", ".", "--frobnicate"], r"No such option: --frobnicate.* See `specialize validate --help`\.$"),
+        (["sintax", "run"], r"No such command 'sintax'\. Did you mean 'syntax'\? See `specialize --help`\.$"),
+        (["syntax"], r"Missing argument 'RUN'\. See `specialize syntax --help`\.$"),
+        (["trace", "a", "b"], r"Missing option '-o' / '--output'"),
+        (["syntax", "run", "--rule", "gates"], r"'--rule'.*'gates' is not one of 'selection', 'gate', 'first'"),
+        (["routing", "run", "--permutations", "0"], r"'--permutations'.*greater than or equal to 1"),
+        (["topics", "run", "--window", "many"], r"'--window'.*valid integer"),
+    ],
+)
+def test_errors_in_the_options_are_one_line(call, arguments, problem):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("specialize: ")
+    assert re.search(problem, line), line
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, specialize, specialize.cli.commands; print([m for m in HEAVY if m in sys.modules])"
+    code = (
+        "import sys, specialize.cli.app; specialize.cli.app.load_commands(); "
+        "print([m for m in HEAVY if m in sys.modules])"
+    )
     heavy = ["torch", "transformers", "spacy", "bertopic", "numba", "pandas", "matplotlib", "sklearn"]
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {heavy}\n{code}"], capture_output=True, text=True, timeout=60, check=True

@@ -75,8 +75,8 @@ def test_compare(runs, call):
         (["compare", "a", "other"], "traces of one corpus, got 60 and 50 documents"),
         (["compare", "a", "b", "--against-random"], "expected RUN_B or --against-random, got both"),
         (["compare", "a", "--against-random"], "expected random routers to compare with, got none"),
-        (["compare", "a", "b", "--margin", "0"], "--margin: expected a number above 0, got 0"),
-        (["compare", "a", "b", "--margin", "nan"], "--margin: expected a number above 0, got nan"),
+        (["compare", "a", "b", "--margin", "0"], "margin: expected a number above 0, got 0"),
+        (["compare", "a", "b", "--margin", "nan"], "margin: expected a number above 0, got nan"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(runs, call, monkeypatch, arguments, problem):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from browser import CONTRASTS, ask_page, console_lines, needs_chromium, requested, run_chromium
-from specialize.cli.demo import run_demo
+from specialize.pipeline.demo import demo as run_demo
 from specialize.trace import open_trace
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """Return the run folders and the page."""
-    return run_demo(tmp_path_factory.mktemp("demo") / "out", limit=300, command="specialize demo")
+    return run_demo(tmp_path_factory.mktemp("demo") / "out", limit=300)
 
 
 def test_the_demo_leads_to_a_report(demo):

@@ -66,9 +66,9 @@ def test_gold_tags_beside_the_taggers(call, run, treebank, pipeline):
     recall = frame[frame["metric"] == "tagger_recall"].set_index("label")["value"]
     assert (recall["PROPN"], recall["NOUN"]) == (0, 1)
     assert "upos: the tagger is right for 96.7%" in err
-    assert "dep: not compared with the gold tags, whose label set is another" in err
+    assert "dep: not compared with the gold tags, which are of another label set" in err
     assert not (run / "syntax" / "tagger" / "dep.csv").exists()
-    # nothing is tagged twice; another pipeline, or another tag, is
+    # nothing is tagged twice; another pipeline, or other pieces, are
     _, _, err = call("syntax", run, "--pipeline", pipeline, "--permutations", 9)
     assert "upos: tagged before" in err
     _, _, err = call("syntax", run, "--pipeline", pipeline, "--pieces", "last", "--permutations", 9)

@@ -43,7 +43,7 @@ def test_a_csv_with_a_label_column(call, run):
     assert code == 0, err
     code, _, err = call("topics", run, "--embedding", "tfidf", "--permutations", 9, "--min-topic-size", 8)
     assert code == 0, err
-    assert "note: words are cut into" in err
+    assert "note: words are split into" in err
     assert {path.stem for path in (run / "topics").glob("*.parquet")} == {"bertopic", "theme"}
     assert set(read_results(run / "topics", "theme")["label_set"]) == {"theme"}
     assert (load_annotation(open_trace(run), "bertopic").codes >= 0).all()

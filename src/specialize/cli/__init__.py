@@ -14,7 +14,7 @@ def main() -> None:
 
     load_commands()
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="specialize", standalone_mode=False)
     except UsageError as error:
         message = describe_usage_error(error)
         if message:

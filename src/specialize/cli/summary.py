@@ -1,4 +1,4 @@
-"""What was measured on runs, as tables: the headline of each label set, and every layer."""
+"""What was measured on runs, as tables: every layer of each label set, then the verdicts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,11 @@ from specialize.cli.console import out, print_json, print_line
 from specialize.cli.tables import number, print_table, text, word
 
 if TYPE_CHECKING:
-    from specialize.reporting.findings import Record
+    from specialize.reporting.tables import Table
 
 
 def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
-    """Print U of each label set at every layer and the headlines of runs; or the same numbers as JSON."""
-    from specialize.names import name_label_set
+    """Print U of each label set at every layer and the verdicts on runs; or the same numbers as JSON."""
     from specialize.reporting import summarise
 
     summary = summarise(runs)
@@ -23,45 +22,18 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
     if not summary.label_sets:
         print_line(f"nothing was measured on {', '.join(summary.labels.values())} yet")
         return
-    several = len(summary.labels) > 1
-    run = [text("run")] if several else []
     for label_set in summary.label_sets:
-        records = summary.layers(label_set)
-        controls = any(record.routing == "random" for record in records)
-        names = name_label_set(label_set)
-        columns = [*run, number("layer"), *([word("router")] if controls else []), number("U [95 %]"), number("null")]
-        print_table(
-            f"U({names.long} | expert) = I(expert; {names.short}) / H({names.short}), in %",
-            [*columns, number("p")],
-            [
-                [
-                    *([summary.labels[record.run]] if several else []),
-                    record.layer,
-                    *([record.routing] if controls else []),
-                    *_numbers(record),
-                ]
-                for record in records
-            ],
-        )
+        _print(summary.layer_table(label_set))
         out.print()
-    answers = [(summary.labels[name], answer) for name, own in summary.answers.items() for answer in own]
-    print_table(
-        "Summary: U at the layer where it is largest",
-        [*run, text("labels"), number("U [95 %]"), text("verdict")],
-        [
-            [
-                *([name] if several else []),
-                answer.about,
-                f"{answer.value} [{answer.interval}]" if answer.interval else answer.value,
-                answer.conclusion,
-            ]
-            for name, answer in answers
-        ],
-    )
+    _print(summary.answer_table(), without=() if len(summary.labels) > 1 else ("run",))
 
 
-def _numbers(record: "Record") -> list[str]:
-    from specialize.reporting.tables import estimate_cells
-
-    value, interval, null, p_value = (cell.text for cell in estimate_cells(record))
-    return [f"{value} {interval}", null, p_value]
+def _print(table: "Table", *, without: Sequence[str] = ()) -> None:
+    """Print a table of the report; columns of names fold, those of short words and numbers do not."""
+    (head,) = table.head
+    kept = [place for place, cell in enumerate(head) if cell.text not in without]
+    columns = []
+    for place in kept:
+        kind = number if "number" in head[place].kind else word if head[place].text == "router" else text
+        columns.append(kind(head[place].text))
+    print_table(table.caption, columns, [[row[place].text for place in kept] for row in table.body])
