@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from specialize.text import clean_text
 
-IN_SHORT = "Summary"  # caption of the table of verdicts, in a report and in a terminal
-
 
 def shorten(text: object, *, width: int = 32) -> str:
     """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""

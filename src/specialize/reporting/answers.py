@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from specialize.names import IN_SHORT, name_label_set
+from specialize.names import name_label_set
 from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
@@ -115,4 +115,4 @@ def answer_table(answers: dict[str, list[Answer]], labels: dict[str, str]) -> Ta
         for run, own in answers.items()
         for answer in own
     ]
-    return Table(f"{IN_SHORT}: U at the layer where it is largest, in % of H(label)", head, body)
+    return Table("Summary: U at the layer where it is largest, in % of H(label)", head, body)

@@ -12,8 +12,8 @@ from specialize.reporting.verdict import Verdict, find_token_control, judge_run,
 from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_number, format_p
 
 _MORE = {
-    "next_token_uncertainty_coefficient": "label of the next token",
-    "uncertainty_coefficient_without_first": "without first tokens",
+    "next_token_uncertainty_coefficient": "next token’s label",
+    "uncertainty_coefficient_without_first": "no first tokens",
 }
 
 

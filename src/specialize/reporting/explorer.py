@@ -115,7 +115,7 @@ def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> di
 
 
 def _loads(run: RunResults) -> _ByExpert:
-    """The share of the routing that each expert takes."""
+    """The load of each expert."""
     frame = run.load_frame
     found: _ByExpert = defaultdict(dict)
     if frame is not None:
@@ -142,7 +142,7 @@ def _strongest_labels(run: RunResults) -> _ByExpert:
 
 
 def _top_tokens(run: RunResults) -> _ByExpert:
-    """The tokens of which each expert takes the largest share."""
+    """The tokens of which each expert receives the largest share."""
     found: _ByExpert = defaultdict(dict)
     table = run.top_tokens
     if table is not None:

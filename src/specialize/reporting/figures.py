@@ -128,7 +128,7 @@ def draw_figures(
     runs: Sequence[Path],
     output: Path,
     *,
-    only: Sequence[str] = (),
+    only: Sequence[str] | None = None,
     formats: Sequence[str] = ("pdf", "png"),
     command: str | None = None,
     reporter: Reporter = SILENT,
@@ -138,7 +138,7 @@ def draw_figures(
     Args:
         runs: run folders, each with a manifest.json.
         output: folder to write to, made where it is missing.
-        only: names of figures, or patterns with ``*`` for anything; all without.
+        only: names of figures, or patterns in which ``*`` matches anything; by default all figures.
         formats: of pdf, png and svg.
         command: the command to record; without, the ``specialize figures`` command that does the same.
         reporter: hears how many figures are drawn.
@@ -157,7 +157,7 @@ def draw_figures(
     names = [spec.name for spec in specs]
     if not specs:
         raise SpecializeError("expected runs with results to draw, got none: measure first, with `specialize syntax`")
-    for pattern in only:
+    for pattern in only or ():
         if not fnmatch.filter(names, pattern):
             raise SpecializeError(
                 f"--only: expected one of {', '.join(names)}, got {pattern!r}.{did_you_mean(pattern, names)}"

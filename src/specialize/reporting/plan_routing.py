@@ -31,8 +31,8 @@ def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
             f"load-{number}-{slugify(run.name)}",
             "routing",
             "load",
-            f"{run.label}: load of each expert divided by the uniform load 1/E. The dashed line is the uniform load; "
-            "crosses at the bottom mark experts with almost no load.",
+            f"{run.label}: load of each expert divided by the uniform load, 1 / number of experts (dashed line). "
+            "Crosses at the bottom mark experts with almost no load.",
             plot.expert_load,
             rows,
             {},

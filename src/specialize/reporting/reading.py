@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from specialize.errors import MeasurementError, TraceError
+from specialize.measure.results.files import rename_routing
 from specialize.plot.frames import complete_frame
 from specialize.reporting.router_kinds import split_kinds
 from specialize.reporting.runs import GOLD, SYNTAX, TOPICS, RunResults
@@ -82,7 +83,7 @@ def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
             continue
         try:
             frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-            frame = complete_frame(frame)
+            frame = rename_routing(complete_frame(frame))
         except (MeasurementError, ValueError, OSError) as error:
             reason = clean_text(error)
             raise MeasurementError(f"{path}: expected a result frame, got: {reason}; measure the run again") from None
@@ -117,7 +118,7 @@ def _read_top_tokens(path: Path) -> pd.DataFrame | None:
     if missing:
         raise MeasurementError(f"{path}: expected the columns {', '.join(_TOP_TOKENS)}, got no {missing[0]!r}; "
                                "run `specialize vocabulary` again")  # fmt: skip
-    return table
+    return None if table is None else rename_routing(table)
 
 
 def _read_quality(path: Path) -> pd.DataFrame | None:

@@ -12,8 +12,8 @@ from specialize.text import NO_VALUE
 
 _LOAD = ("layer", "experts", "entropy, bits (maximum)", "largest ÷ uniform", "smallest ÷ uniform", "unused experts")
 _MORE = {
-    "first_expert_repeats": ("same first expert", "shuffled order"),
-    "any_expert_repeats": ("any expert in common", "shuffled order"),
+    "first_expert_repeats": ("same first expert", "shuffled"),
+    "any_expert_repeats": ("any in common", "shuffled"),
     "flow_uncertainty_coefficient": ("U(next expert | expert)", "null mean"),
 }
 

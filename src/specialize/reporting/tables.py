@@ -166,7 +166,7 @@ def router_table(run: RunResults) -> Table | None:
     routers = run.manifest.get("routers") or run.manifest.get("layers")
     if not isinstance(routers, list) or not routers or not all(isinstance(router, dict) for router in routers):
         return None
-    routers = [router for router in routers if router.get("routing") != "random"]
+    routers = [router for router in routers if router.get("routing", "learned") == "learned"]
     columns = [name for name in _ROUTER_COLUMNS if any(name in router for router in routers)]
     if not columns:
         return None
