@@ -1,8 +1,8 @@
-"""Counts into numbers: contingency tables, information, nulls and intervals.
+"""Measures of expert specialization: contingency tables, information, intervals and nulls.
 
-Arrays in, numbers out: `base` and `estimators` need NumPy, SciPy and Numba alone. `runs` takes a trace and its
-annotations and returns a tidy frame, `results` is the schema of that frame. Names are loaded on first use, so that
-the array functions work where pandas or pyarrow are not installed.
+`base` and `estimators` compute on arrays with NumPy, SciPy and Numba. `runs` measures a whole trace, usually against
+an annotation, and returns a tidy frame; `results` documents its columns. Names are imported on first use, so that
+functions on arrays work where pandas or pyarrow are not installed.
 """
 
 from typing import TYPE_CHECKING
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
+    from specialize.choices import SlotRule
     from specialize.measure.base.blocks import estimate_blocks
     from specialize.measure.base.counting import (
-        SlotRule,
         assign_blocks,
         count_blocks,
         spread_mass,
@@ -60,7 +60,7 @@ _HOMES = {
     "EstimateArray": "specialize.measure.base.estimate",
     "LayerMeasurement": "specialize.measure.estimators.layer",
     "RESULT_COLUMNS": "specialize.measure.results.schema",
-    "SlotRule": "specialize.measure.base.counting",
+    "SlotRule": "specialize.choices",
     "VocabularyMeasurement": "specialize.measure.estimators.vocabulary",
     "assign_blocks": "specialize.measure.base.counting",
     "compare_traces": "specialize.measure.runs.comparison",

@@ -53,7 +53,7 @@ def annotate(
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     trace = open_run(run)
-    annotations = read_labels(trace, labels)  # type: ignore[arg-type]
+    annotations = read_labels(trace, labels)
     for annotation in annotations:
         save_annotation(trace, annotation)
         reporter.say(f"{annotation.name}: {annotation.share_labelled:.1%} of the {annotation.level}s have a label")

@@ -52,17 +52,20 @@ def import_trace(
         CorpusError: the table of documents cannot be read.
         OutputError: the run folder is not empty or cannot be written.
     """
-    from specialize.trace.imports import ImportOptions
     from specialize.trace.imports import import_trace as write_import
 
-    options = ImportOptions(
+    return write_import(
+        format_name,
+        path,
+        run,
+        documents=documents,
         num_experts=num_experts,
         top_k=top_k,
-        layers=read_layers(layers) if isinstance(layers, str) else None if layers is None else tuple(layers),
+        layers=read_layers(layers) if isinstance(layers, str) else layers,
         num_layers=num_layers,
-        documents=None if documents is None else Path(documents),
+        command=command,
+        reporter=reporter,
     )
-    return write_import(format_name, Path(path), Path(run), options=options, command=command, reporter=reporter)
 
 
 def read_layers(text: str) -> tuple[int, ...]:
@@ -154,6 +157,6 @@ def validate(run: "str | PathLike[str] | RoutingTrace") -> "list[Check]":
     Raises:
         TraceError: there is no trace in the folder.
     """
-    from specialize.trace import validate_trace
+    from specialize.trace import RoutingTrace, validate_trace
 
-    return validate_trace(Path(getattr(run, "path", run)))
+    return validate_trace(run.path if isinstance(run, RoutingTrace) else Path(run))

@@ -82,5 +82,7 @@ def list_runs(
     runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
 ) -> list[Path]:
     """Return the folders of one or several runs."""
-    several = runs if isinstance(runs, (list, tuple)) else [runs]
-    return [Path(getattr(run, "path", run)) for run in several]
+    from specialize.trace import RoutingTrace
+
+    several = [runs] if isinstance(runs, str | PathLike | RoutingTrace) else runs
+    return [run.path if isinstance(run, RoutingTrace) else Path(run) for run in several]

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from specialize.annotation import Annotation
     from specialize.trace import RoutingTrace
 
-RunLike = "str | PathLike[str] | RoutingTrace"
-
 # Labels of documents are quick to permute, and have many cells to correct for: the smallest p must be small.
 DEFAULT_PERMUTATIONS = {"token": 200, "document": 1000}
 PERMUTATIONS = 200  # of nulls that are not of labels
@@ -61,7 +59,7 @@ def open_run(run: "str | PathLike[str] | RoutingTrace") -> "RoutingTrace":
     """
     from specialize.trace import RoutingTrace, open_trace
 
-    return run if isinstance(run, RoutingTrace) else open_trace(run)  # type: ignore[arg-type]  # a path otherwise
+    return run if isinstance(run, RoutingTrace) else open_trace(run)
 
 
 def known_annotations(trace: "RoutingTrace") -> "dict[str, Annotation]":

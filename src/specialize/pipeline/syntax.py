@@ -125,14 +125,14 @@ def tag_tokens(trace: "RoutingTrace", options: SyntaxOptions, *, reporter: Repor
     annotations: list[Annotation] = []
     if options.gold is not None:
         in_treebanks = [name for name in tags if name != "ent"]
-        language = language or language_of_treebank(options.gold)  # type: ignore[arg-type]
+        language = language or language_of_treebank(options.gold)
         with reporter.progress("reading gold tags", "documents") as update:
             annotations += annotate_gold(
                 trace,
                 options.gold,
                 tags=in_treebanks,
                 pieces=options.pieces,
-                progress=update,  # type: ignore[arg-type]
+                progress=update,
             )
         without = annotations[0].provenance["documents_without_gold"] if annotations else 0
         if without:

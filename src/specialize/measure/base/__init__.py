@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: counting, information, estimates, blocks, nulls, pairing, chance."""
+"""Counting, information, estimates with intervals, nulls, paired differences and chance levels, all on arrays."""

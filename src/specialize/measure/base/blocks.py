@@ -1,4 +1,4 @@
-"""Statistics of count tables over blocks of documents, with the interval of the delete-one-block jackknife."""
+"""Statistics of count tables by block of documents, with delete-one-block jackknife intervals."""
 
 from dataclasses import dataclass
 from typing import TypedDict
@@ -12,7 +12,7 @@ from specialize.measure.base.estimate import EstimateArray, Statistic, jackknife
 
 
 class Counted(TypedDict):
-    """How much was counted, as keywords of an estimate."""
+    """Numbers of tokens and documents counted, as keyword arguments of an estimate."""
 
     n_tokens: int
     n_documents: int
@@ -20,11 +20,11 @@ class Counted(TypedDict):
 
 @dataclass(frozen=True)
 class TokenBlocks:
-    """Tokens in document order, cut into blocks of documents.
+    """Tokens in document order, divided into blocks of documents.
 
     Attributes:
-        documents: int32 [tokens], running number of each token's document among those that have tokens.
-        blocks: int32 [documents], the block of each such document.
+        documents: int32 [tokens], index of each token's document among the documents that have tokens.
+        blocks: int32 [documents], block of each of these documents.
     """
 
     documents: NDArray[np.int32]
@@ -37,23 +37,26 @@ class TokenBlocks:
 
     @property
     def token_blocks(self) -> NDArray[np.int32]:
-        """The block of each token, int32 [tokens]."""
+        """Block of each token, int32 [tokens]."""
         return self.blocks[self.documents]
 
 
 def block_tokens(documents: ArrayLike, *, num_blocks: int = 50) -> TokenBlocks:
-    """Cut tokens into blocks of documents, see `assign_blocks`; documents without tokens are passed over.
+    """Divide tokens into blocks of documents, see `assign_blocks`; documents without tokens are skipped.
 
     Args:
-        documents: integers [tokens], the document of each token, non-decreasing from 0.
-        num_blocks: the most blocks to make.
+        documents: integers [tokens], the document of each token, non-negative and non-decreasing.
+        num_blocks: maximum number of blocks.
+
+    Returns:
+        The block of each document that has tokens, and the document of each token.
 
     Raises:
-        MeasurementError: documents are not in order.
+        MeasurementError: document numbers are negative or decrease.
     """
     places = as_codes(documents)
     if len(places) and (places[0] < 0 or np.any(places[1:] < places[:-1])):
-        raise MeasurementError("documents must be non-decreasing numbers from 0: put tokens in document order")
+        raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
     own = np.cumsum(np.diff(places, prepend=places[:1]) > 0, dtype=np.int32)
     return TokenBlocks(own, assign_blocks(int(own[-1]) + 1 if len(own) else 0, num_blocks=num_blocks))
 
@@ -69,21 +72,22 @@ def estimate_blocks(
     null: NDArray[np.float64] | None = None,
     chance: NDArray[np.float64] | None = None,
 ) -> EstimateArray:
-    """Estimate a statistic of a table with its jackknife interval.
+    """Estimate a statistic of a count table, with a jackknife interval over blocks.
 
     Args:
         tables: float64 [block, row, column].
-        statistic: maps [..., row, column] to [..., *shape].
+        statistic: maps counts [..., row, column] to values [..., *shape].
         unit: unit of the statistic.
-        n_tokens: tokens counted.
-        n_documents: documents counted.
-        corrected: take the jackknife's correction for bias into the value. A share of tokens has next to none
-            and is left as it was counted.
+        n_tokens: number of tokens counted.
+        n_documents: number of documents counted.
+        corrected: whether the value is the jackknife's bias-corrected one. The bias of a share of tokens is
+            negligible, so shares are reported as counted.
         null: the same estimator under the null, float64 [permutation, *shape].
-        chance: expected value where it is known without permutations, float64 [*shape]; without p-value.
+        chance: expected value where it is known in closed form, float64 [*shape]; becomes ``null_mean``, and there
+            is no p-value.
 
     Returns:
-        Estimates of the statistic's shape; intervals are NaN with fewer than two blocks.
+        Estimates [*shape]; interval ends are NaN with fewer than two blocks.
     """
     value, error = jackknife_values(tables, statistic)
     if not corrected:

@@ -1,10 +1,10 @@
-"""What tokens would share if every token drew its experts by itself, at the load that was observed.
+"""Chance levels at the observed load: what tokens would share if each chose its experts independently.
 
 The load fixes how often each expert is chosen, not which experts are chosen together. Of all distributions over
-sets of experts that have the observed load, the one used here is the most random: conditional Poisson sampling,
-P(set of m experts) proportional to the product of its experts' odds. With equal loads every set of m is as likely
-as any other. A token's number of experts m is drawn from the numbers that were observed, so that slots without an
-expert are allowed for.
+sets of experts that have the observed load, the one of maximum entropy is used: conditional Poisson sampling,
+P(set of m experts) proportional to the product of its experts' odds. At equal loads all sets of m experts are
+equally likely. The number of experts of a token, m, follows its observed distribution, which accounts for slots
+without an expert.
 
 Source:
     Chen, Dempster & Liu (1994), Weighted finite population sampling to maximize entropy.
@@ -21,13 +21,13 @@ _CLOSE = 1e-13
 
 
 def repeat_chance(counts: ArrayLike) -> NDArray[np.float64]:
-    """Probability that two draws from the load are the same expert, the sum of its squared shares.
+    """Compute the probability that two independent draws from the load are the same expert, ``sum_e P(e)^2``.
 
     Args:
-        counts: float64 [..., expert].
+        counts: mass of each expert, float64 [..., expert].
 
     Returns:
-        float64 [...]; NaN where there is no mass.
+        float64 [...] in [0, 1]; NaN where there is no mass.
     """
     mass = np.asarray(counts, dtype=np.float64)
     total = mass.sum(axis=-1)
@@ -35,17 +35,17 @@ def repeat_chance(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def sharing_chance(chosen: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
-    """Probability that two tokens, each drawing its set of experts by itself, share an expert.
+    """Compute the probability that two tokens that choose their sets of experts independently share an expert.
 
     With odds w and elementary symmetric polynomials e, sets of m and n experts are disjoint with probability
-    ``C(m + n, m) e_(m+n)(w) / (e_m(w) e_n(w))``. With equal loads that is ``C(E - k, k) / C(E, k)``.
+    ``C(m + n, m) e_(m+n)(w) / (e_m(w) e_n(w))``; at equal loads and m = n = k this is ``C(E - k, k) / C(E, k)``.
 
     Args:
-        chosen: tokens that chose each expert, [..., expert].
-        sizes: tokens with 0, 1, ... experts, [..., k + 1].
+        chosen: number of tokens that chose each expert, [..., expert].
+        sizes: number of tokens with 0, 1, ..., k experts, [..., k + 1].
 
     Returns:
-        float64 [...]; NaN where no token has an expert.
+        float64 [...] in [0, 1]; NaN where no token has an expert.
     """
     targets, shares = _normalize(np.asarray(chosen, dtype=np.float64), np.asarray(sizes, dtype=np.float64))
     most = shares.shape[-1]
@@ -58,14 +58,14 @@ def sharing_chance(chosen: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
 
 
 def pair_chance(chosen: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
-    """Probability that a token that chose expert i also chose expert j.
+    """Compute the probability that a token that chose expert i also chose expert j.
 
     Args:
-        chosen: tokens that chose each expert, [expert].
-        sizes: tokens with 0, 1, ... experts, [k + 1].
+        chosen: number of tokens that chose each expert, [expert].
+        sizes: number of tokens with 0, 1, ..., k experts, [k + 1].
 
     Returns:
-        float64 [i, j]; NaN on the diagonal and for an expert that no token chose.
+        float64 [i, j]; NaN on the diagonal and in the row of an expert that no token chose.
     """
     targets, shares = _normalize(np.asarray(chosen, dtype=np.float64), np.asarray(sizes, dtype=np.float64))
     return _pairs(_fit(targets, shares), targets, shares)
@@ -74,7 +74,7 @@ def pair_chance(chosen: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
 def _normalize(
     chosen: NDArray[np.float64], sizes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shares of the tokens with an expert: those that chose each expert, those with each number of experts."""
+    """Divide both counts by the number of tokens with an expert: share choosing each expert, share of each size."""
     present = sizes.copy()
     present[..., 0] = 0.0
     total = np.maximum(present.sum(axis=-1), 1.0)[..., None]
@@ -83,7 +83,7 @@ def _normalize(
 
 @njit(cache=True, nogil=True)
 def _sums(probabilities, most, skipped):  # type: ignore[no-untyped-def]
-    """Distribution of a sum of independent Bernoulli variables up to `most`, one variable left out."""
+    """Distribution of a sum of independent Bernoulli variables up to `most`, without the variable `skipped`."""
     out = np.zeros(most + 1)
     out[0] = 1.0
     for expert in range(len(probabilities)):
@@ -97,7 +97,7 @@ def _sums(probabilities, most, skipped):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _suffixes(probabilities, most, skipped):  # type: ignore[no-untyped-def]
-    """Row e: the distribution of the sum over experts from e on."""
+    """Row e: distribution of the sum over the experts e, e + 1, ..., without `skipped`."""
     count = len(probabilities)
     out = np.zeros((count + 1, most + 1))
     out[count, 0] = 1.0
@@ -111,7 +111,7 @@ def _suffixes(probabilities, most, skipped):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _rest(probabilities, skipped, weights, missing):  # type: ignore[no-untyped-def]
-    """For each expert e: sum over m of weights[m] P(all others but `skipped` sum to m - missing)."""
+    """For each expert e: sum over m of weights[m] P(the experts other than e and `skipped` sum to m - missing)."""
     count, most = len(probabilities), len(weights) - 1
     after = _suffixes(probabilities, most, skipped)
     before = np.zeros(most + 1)
@@ -134,7 +134,7 @@ def _rest(probabilities, skipped, weights, missing):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True)
 def _weights(probabilities, shares):  # type: ignore[no-untyped-def]
-    """Shares of the sizes over the probabilities that the unconditioned draws have them."""
+    """Divide the observed share of each set size by its probability under independent Bernoulli variables."""
     sums = _sums(probabilities, len(shares) - 1, -1)
     out = np.zeros(len(shares))
     for size in range(1, len(shares)):
@@ -145,10 +145,10 @@ def _weights(probabilities, shares):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _fit(targets, shares):  # type: ignore[no-untyped-def]
-    """Find Bernoulli probabilities that, conditioned on the sizes, choose each expert as often as was observed.
+    """Find Bernoulli probabilities that, conditioned on the set sizes, choose each expert as often as observed.
 
-    Each round goes half the way (in logarithms) that an expert's odds of being chosen are short of: with two experts
-    of which one is chosen, a whole step would be one too many.
+    Each iteration multiplies an expert's odds by the square root of observed over fitted odds. Without the square
+    root the iteration oscillates, for instance with two experts of which one is chosen.
     """
     probabilities = np.minimum(targets, 1.0)
     for _ in range(_MOST_ROUNDS):

@@ -1,8 +1,7 @@
-"""One pass over routing decisions: tables of mass [block, label, expert].
+"""Count routing decisions into tables of mass [block, label, expert], in one pass.
 
-Everything the measurement room computes starts from these tables. One kernel adds a run of tokens to a
-table; counting, counting under shifted labels and counting under permuted labels differ only in which
-label a token is given.
+Every measure starts from these tables. One kernel adds a run of tokens to a table; counts of the observed, the
+shifted and the permuted labels differ only in the label that each token receives.
 """
 
 import numpy as np
@@ -19,26 +18,26 @@ def spread_mass(
     *,
     rule: SlotRule = "selection",
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Spread mass 1 of every token over its experts.
+    """Spread a mass of 1 per token over the token's experts.
 
-    The token is the unit of observation: its k slots share one unit of mass and are not k observations.
+    The token is the unit of observation: its k slots share one unit of mass and do not count as k observations.
 
     Args:
-        experts: integers [tokens, k]; negative where a slot holds no expert (dropped, skipped).
-        weights: gate weights [tokens, k], non-negative; needed by the rule ``"gate"`` only.
-        rule: ``"selection"`` gives equal shares to the experts that are there, ``"gate"`` shares in
-            proportion to the gate weights, ``"first"`` everything to slot 0.
+        experts: integers [tokens, k]; negative where a slot holds no expert (a dropped or skipped token).
+        weights: gate weights [tokens, k], non-negative; required by the rule ``"gate"`` only.
+        rule: ``"selection"`` gives equal shares to the token's experts, ``"gate"`` shares proportional to the gate
+            weights, normalised to sum to 1 over the token's slots, ``"first"`` all mass to slot 0.
 
     Returns:
         Experts int16 [tokens, slots] and masses float64 [tokens, slots], or [tokens, 1] where all slots of
-        a token weigh the same. A token without experts, or whose gate weights are all zero, has no mass.
+        a token have the same mass. A token without experts, or whose gate weights are all zero, has no mass.
 
     Raises:
-        MeasurementError: for an unknown rule, or weights that are missing, misshapen, negative or not finite.
+        MeasurementError: the rule is unknown, or gate weights are missing, of the wrong shape, negative or not finite.
     """
     check_choice("slot rule", rule, SlotRule, error=MeasurementError)
     if experts.ndim != 2:
-        raise MeasurementError(f"experts must be [tokens, k], got shape {experts.shape}: add the slot axis")
+        raise MeasurementError(f"expected experts [tokens, k], got shape {experts.shape}: add the axis of slots")
     if rule == "first":
         experts = experts[:, :1]
     chosen = np.ascontiguousarray(experts, dtype=np.int16)
@@ -46,10 +45,10 @@ def spread_mass(
         return chosen, _share_equally(chosen)
     if weights is None or weights.shape != chosen.shape:
         got = "none" if weights is None else f"shape {weights.shape}"
-        raise MeasurementError(f"the gate rule needs weights of shape {chosen.shape}, got {got}: pass the gate weights")
+        raise MeasurementError(f"rule gate: expected weights of shape {chosen.shape}, got {got}: pass the gate weights")
     masses = np.where(chosen >= 0, weights, 0.0).astype(np.float64)
     if masses.size and not (masses.min() >= 0 and np.isfinite(masses.max())):
-        raise MeasurementError("gate weights must be finite and non-negative: use the selection rule for this router")
+        raise MeasurementError("expected finite, non-negative gate weights, got others: use the selection rule instead")
     total = masses.sum(axis=1, keepdims=True)
     masses /= np.where(total > 0, total, 1.0)
     return chosen, masses
@@ -58,29 +57,31 @@ def spread_mass(
 def assign_blocks(num_documents: int, *, num_blocks: int = 50) -> NDArray[np.int32]:
     """Assign documents to blocks of consecutive documents, for the delete-one-block jackknife.
 
-    Blocks are contiguous because neighbours in a corpus are often related (chapters of one book, posts of
-    one thread): kept together they make blocks that are nearly independent, which is what the jackknife
-    needs. Dealt out one by one, every block would hold a part of every book, blocks would look alike and
-    intervals would come out too short.
+    Neighbouring documents of a corpus are often related (chapters of a book, posts of a thread). Contiguous blocks
+    keep them together, so that blocks are nearly independent, as the jackknife requires. If documents were assigned
+    to blocks in turn, every block would contain a part of every book, blocks would resemble each other, and
+    intervals would be too narrow.
 
-    A corpus that is sorted by the very label to be measured should be shuffled before it is traced. Its
-    blocks hold one label each, which the jackknife takes for few draws of labels: intervals come out about
-    three times too wide, and the label entropy, and with it the uncertainty coefficient, some 5 % off. The
-    mutual information itself is hardly moved.
+    A corpus that is sorted by the label of interest should be shuffled before it is traced. Otherwise each block
+    holds one label: intervals become about three times too wide, and the entropy of the label, and therefore the
+    uncertainty coefficient, is off by about 5 %. Mutual information is hardly affected.
 
-    Blocks hold equal numbers of documents (the last may be smaller), not of tokens: documents are what was
-    sampled. That leaves between half of ``num_blocks`` and ``num_blocks`` blocks, or one a document when
+    Blocks hold equal numbers of documents (the last block may be smaller) rather than of tokens, because documents
+    are the sampling unit. There are between ``num_blocks / 2`` and ``num_blocks`` blocks, or one per document where
     there are fewer documents.
 
     Args:
-        num_documents: documents that carry at least one observation.
-        num_blocks: the most blocks to make.
+        num_documents: number of documents with at least one observation.
+        num_blocks: maximum number of blocks.
 
     Returns:
         int32 [documents], non-decreasing block numbers from 0.
+
+    Raises:
+        MeasurementError: ``num_blocks`` is below 1.
     """
     if num_blocks < 1:
-        raise MeasurementError(f"num_blocks must be at least 1, got {num_blocks}")
+        raise MeasurementError(f"num_blocks must be at least 1, got {num_blocks}: 50 is usual")
     size = max(1, -(-num_documents // num_blocks))
     return np.arange(num_documents, dtype=np.int32) // np.int32(size)
 
@@ -96,23 +97,23 @@ def count_blocks(
     weights: ArrayLike | None = None,
     rule: SlotRule = "selection",
 ) -> NDArray[np.float64]:
-    """Count the mass of every label at every expert, by block of documents.
+    """Count the mass of each label at each expert, by block of documents.
 
     Args:
-        codes: integers [tokens], the label of each token; negative where it has none and is not counted.
+        codes: integers [tokens], the label of each token; tokens with a negative code have no label and are skipped.
         experts: integers [tokens, k]; negative where a slot holds no expert.
         blocks: integers [tokens], the block of each token.
-        num_labels: labels in the table; codes are below it.
-        num_experts: experts in the table; expert numbers are below it.
-        num_blocks: blocks in the table; block numbers are below it.
+        num_labels: number of labels; codes are below it.
+        num_experts: number of experts; expert numbers are below it.
+        num_blocks: number of blocks; block numbers are below it.
         weights: gate weights [tokens, k], for the gate rule.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
 
     Returns:
-        float64 [block, label, expert]: each labelled token with an expert adds 1.
+        float64 [block, label, expert], in tokens: each labelled token with an expert adds 1.
 
     Raises:
-        MeasurementError: for shapes that do not fit, or numbers out of range.
+        MeasurementError: shapes do not match, or numbers are out of range.
     """
     chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
     labels, places = as_codes(codes), as_codes(blocks)
@@ -129,14 +130,16 @@ def count_blocks(
 
 
 def as_codes(values: ArrayLike) -> NDArray[np.int32]:
-    """Return a contiguous int32 array, the one type the kernels are compiled for."""
+    """Return a contiguous int32 array, the type that the kernels are compiled for."""
     return np.ascontiguousarray(values, dtype=np.int32)
 
 
 def check_range(name: str, values: NDArray[np.integer], limit: int) -> None:
-    """Raise MeasurementError unless all values are below `limit` (negative ones mean "none")."""
+    """Raise MeasurementError unless all values are below `limit`; negative values stand for "none"."""
     if values.size and values.max() >= limit:
-        raise MeasurementError(f"{name} must be below {limit}, got {values.max()}: count with more of them")
+        raise MeasurementError(
+            f"{name} must be below {limit}, got {values.max()}: correct the values or raise the limit"
+        )
 
 
 def tabulate(
@@ -147,7 +150,7 @@ def tabulate(
     *,
     shape: tuple[int, int, int],
 ) -> NDArray[np.float64]:
-    """Count masses that are spread already, unchecked; `count_blocks` is the checked way in."""
+    """Count masses as `spread_mass` returns them, without checks; see `count_blocks` for a checked version."""
     table = np.zeros(shape)
     _count_each(table, codes, np.arange(len(codes), dtype=np.int32), experts, masses, blocks)
     return table
@@ -161,17 +164,17 @@ def count_usage(
     num_documents: int,
     num_experts: int,
 ) -> NDArray[np.float64]:
-    """Sum the masses of each document's tokens at each expert.
+    """Sum the masses of each document's tokens, by expert.
 
     Args:
         experts: int16 [tokens, slots], as `spread_mass` returns them.
         masses: float64 [tokens, slots] or [tokens, 1].
         documents: int32 [tokens], the document of each token.
-        num_documents: rows of the table.
-        num_experts: columns of the table.
+        num_documents: number of rows.
+        num_experts: number of columns.
 
     Returns:
-        float64 [document, expert]; a row sums to the document's routed tokens.
+        float64 [document, expert]; with the masses of `spread_mass` a row sums to the document's routed tokens.
     """
     one_label = np.zeros(len(experts), dtype=np.int32)
     return tabulate(one_label, experts, masses, documents, shape=(num_documents, 1, num_experts))[:, 0]
@@ -179,11 +182,12 @@ def count_usage(
 
 @njit(cache=True, nogil=True)
 def count_stored(table, codes, experts, blocks, limit, absent):  # type: ignore[no-untyped-def]
-    """Add tokens to ``table`` [block, label, expert] by the selection rule, from experts as they are stored.
+    """Add tokens to ``table`` [block, label, expert] by the selection rule, from experts in their stored dtype.
 
-    Mass is spread while counting: nothing of the size of the experts is made. ``limit``, the number of experts, and
-    ``absent``, the mark of a slot without one, are of the type of the experts, so that a row is compared at once.
-    Return how many numbers are neither an expert of the table nor the mark; they are not counted.
+    Mass is spread while counting, so that no array of the size of ``experts`` is allocated. ``limit``, the number of
+    experts, and ``absent``, the value of a slot without an expert, have the dtype of the experts, so that the
+    comparisons of a row are vectorised. Returns how many values are neither an expert nor ``absent``; they are not
+    counted.
     """
     slots = experts.shape[1]
     even, strange = 1.0 / max(slots, 1), 0
@@ -210,7 +214,7 @@ def count_stored(table, codes, experts, blocks, limit, absent):  # type: ignore[
 
 @njit(cache=True, nogil=True)
 def _share_equally(experts):  # type: ignore[no-untyped-def]
-    """Return one over the number of slots with an expert, [tokens, 1]; NumPy sums short rows ten times slower."""
+    """Return 1 / (slots with an expert), float64 [tokens, 1]; ten times as fast as NumPy's sum over short rows."""
     shares = np.empty((experts.shape[0], 1))
     for row in range(experts.shape[0]):
         slots = 0
@@ -222,15 +226,15 @@ def _share_equally(experts):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, inline="always")
 def _add_run(table, block, codes, first_code, experts, masses, first_row, count):  # type: ignore[no-untyped-def]
-    """Add `count` tokens from `first_row` on, labelled by `codes` from `first_code` on."""
+    """Add `count` tokens, starting at `first_row`, with the labels of `codes`, starting at `first_code`."""
     slots = experts.shape[1]
-    one_mass = masses.shape[1] == 1  # a token; otherwise one a slot
+    one_mass = masses.shape[1] == 1  # per token; otherwise one per slot
     for offset in range(count):
         label = codes[first_code + offset]
         if label >= 0:
             row = first_row + offset
             if one_mass:
-                mass = masses[row, 0]  # held in a register: half as fast again as reading it for every slot
+                mass = masses[row, 0]  # in a register: 1.5 times as fast as reading it for each slot
                 for slot in range(slots):
                     expert = experts[row, slot]
                     if expert >= 0:
@@ -250,27 +254,27 @@ def _count_each(table, codes, source, experts, masses, blocks):  # type: ignore[
 
 @njit(cache=True, nogil=True, parallel=True)
 def count_permuted(tables, codes, sources, experts, masses, blocks):  # type: ignore[no-untyped-def]
-    """Add to ``tables`` [draw, block, label, expert], row r of a draw labelled ``codes[sources[draw, r]]``.
+    """Add tokens to ``tables`` [permutation, block, label, expert]; row r has the label ``codes[sources[p, r]]``.
 
-    Draws run in parallel, each into its own table: the result does not depend on the number of threads.
+    Permutations p run in parallel, each into its own table: the result does not depend on the number of threads.
     """
-    for draw in prange(tables.shape[0]):
-        _count_each(tables[draw], codes, sources[draw], experts, masses, blocks)
+    for permutation in prange(tables.shape[0]):
+        _count_each(tables[permutation], codes, sources[permutation], experts, masses, blocks)
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def count_shifted(tables, codes, shifts, experts, masses, starts, blocks):  # type: ignore[no-untyped-def]
-    """Add to ``tables`` [draw, block, label, expert] with labels shifted within each document.
+    """Add tokens to ``tables`` [permutation, block, label, expert] with labels circularly shifted in each document.
 
-    Document d holds rows ``starts[d]`` to ``starts[d + 1]`` and belongs to ``blocks[d]``; its row i gets the
-    label of its row ``(i + shifts[draw, d]) mod length``. Nothing is copied, every draw recounts from memory.
-    The result does not depend on the number of threads.
+    Document d holds rows ``starts[d]`` to ``starts[d + 1]`` and belongs to block ``blocks[d]``. In permutation p its
+    row i receives the label of its row ``(i + shifts[p, d]) mod length``. No array is copied. Permutations run in
+    parallel, each into its own table: the result does not depend on the number of threads.
     """
-    for draw in prange(tables.shape[0]):
+    for permutation in prange(tables.shape[0]):
         for document in range(len(starts) - 1):
             start, block = starts[document], blocks[document]
             length = starts[document + 1] - start
-            shift = shifts[draw, document]
+            shift = shifts[permutation, document]
             kept = length - shift
-            _add_run(tables[draw], block, codes, start + shift, experts, masses, start, kept)
-            _add_run(tables[draw], block, codes, start, experts, masses, start + kept, shift)
+            _add_run(tables[permutation], block, codes, start + shift, experts, masses, start, kept)
+            _add_run(tables[permutation], block, codes, start, experts, masses, start + kept, shift)

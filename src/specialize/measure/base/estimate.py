@@ -1,4 +1,4 @@
-"""Estimates that carry their uncertainty, and the delete-one-block jackknife that makes them."""
+"""Estimates with interval, null and p-value, and the delete-one-block jackknife."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -17,21 +17,22 @@ Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with what is needed to judge it.
+    """An estimate with its interval, null distribution, p-value and sample size.
 
     Attributes:
-        value: the estimate. Corrected for bias, it can fall slightly below zero for a quantity that cannot:
-            cutting it off there would bring the bias back.
-        unit: bits, ratio, count, or share (of what).
-        ci_low: lower end of the interval; NaN where there is none.
-        ci_high: upper end of the interval; NaN where there is none.
-        ci_kind: how the interval was made and its level; None where there is none.
-        null_mean: mean of the same estimator under the null; NaN where there is no null.
-        p_value: share of null draws, the observed value among them, that are at least as extreme.
-        n_tokens: tokens counted.
-        n_documents: documents counted.
-        null_low: 2.5th percentile of the null.
-        null_high: 97.5th percentile of the null.
+        value: the estimate. A bias-corrected estimate of a non-negative quantity can be slightly negative; truncating
+            it at zero would reintroduce bias.
+        unit: bits, ratio, count, or share, with the normaliser of a share.
+        ci_low: lower end of the confidence interval; NaN where there is none.
+        ci_high: upper end of the confidence interval; NaN where there is none.
+        ci_kind: method and confidence of the interval; None where there is none.
+        null_mean: mean of the same estimator over permutations under the null, or the expected value under chance;
+            NaN where there is neither.
+        p_value: (1 + number of permutations at least as extreme) / (1 + number of permutations), or that of a test.
+        n_tokens: number of tokens counted.
+        n_documents: number of documents counted.
+        null_low: 2.5th percentile of the null distribution.
+        null_high: 97.5th percentile of the null distribution.
     """
 
     value: float
@@ -49,10 +50,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class EstimateArray:
-    """Estimates of one quantity for every expert, or every label and expert.
+    """Estimates of one quantity for each expert, or for each label and expert.
 
-    The attributes are those of `Estimate`; those that differ between cells are arrays of one shape.
-    Indexing with a full index gives the `Estimate` of that cell, `part` an array of some of them.
+    The attributes are those of `Estimate`; those that vary between cells are float64 arrays of one shape.
+    A full index returns the `Estimate` of one cell, `part` the estimates of several.
     """
 
     value: NDArray[np.float64]
@@ -75,18 +76,19 @@ class EstimateArray:
         return Estimate(**cell)
 
     def part(self, index: Any) -> "EstimateArray":
-        """Return the estimates of an index such as ``np.s_[:-1]``."""
+        """Return the estimates that an index such as ``np.s_[:-1]`` selects."""
         return self._map(lambda cells: cells[index])
 
     def transposed(self) -> "EstimateArray":
-        """Return the estimates with their axes reversed."""
+        """Return the estimates with reversed axes."""
         return self._map(np.transpose)
 
     def _map(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> "EstimateArray":
         cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return EstimateArray(
-            **{name: change(value) if isinstance(value, np.ndarray) else value for name, value in cells.items()}
-        )
+        for name, value in cells.items():
+            if isinstance(value, np.ndarray):
+                cells[name] = change(value)
+        return EstimateArray(**cells)
 
 
 def jackknife(
@@ -97,31 +99,32 @@ def jackknife(
     unit: str = "bits",
     n_documents: int | None = None,
 ) -> Estimate:
-    """Estimate a scalar statistic of a table, corrected for bias, with an interval over blocks of documents.
+    """Estimate a scalar statistic of a table, bias-corrected, with a delete-one-block jackknife interval.
 
-    With ``s`` the statistic of all g blocks and ``s_i`` that of all but block i, the value is
-    ``g s - (g - 1) mean(s_i)`` and the interval ``value +- t(g - 1) sqrt((g - 1)/g sum (s_i - mean)^2)``.
+    With ``s`` the statistic of all g blocks and ``s_i`` the statistic without block i, the value is
+    ``g s - (g - 1) mean(s_i)`` and the interval ``value +- t(g - 1) sqrt((g - 1)/g sum (s_i - mean)^2)``, where
+    ``t(g - 1)`` is the quantile of Student's t distribution with g - 1 degrees of freedom.
 
     Args:
-        blocks: float64 [block, label, expert], blocks of equal numbers of documents (`count_blocks`).
-        statistic: maps counts [..., label, expert] to [...], for instance `mutual_information`.
-        confidence: probability of the interval.
+        blocks: float64 [block, label, expert], blocks of equal numbers of documents (see `count_blocks`).
+        statistic: maps counts [..., label, expert] to values [...], for instance `mutual_information`.
+        confidence: coverage probability of the interval.
         unit: unit of the statistic.
-        n_documents: documents counted, passed through.
+        n_documents: number of documents counted; copied to the estimate.
 
     Returns:
-        The estimate, without null. With fewer than two blocks the value is the uncorrected statistic and
-        the interval NaN. The value is NaN where deleting one block leaves the statistic undefined.
+        The estimate, without a null. With fewer than two blocks the value is the uncorrected statistic and
+        the interval NaN. The value is NaN where the statistic is undefined without one of the blocks.
 
     Raises:
-        MeasurementError: for blocks that are not three-dimensional or hold no block.
+        MeasurementError: ``blocks`` is not three-dimensional or is empty, or ``confidence`` is not between 0 and 1.
 
     Source:
         Quenouille (1956), Notes on bias in estimation; Tukey (1958); Efron & Stein (1981).
     """
     tables = np.asarray(blocks, dtype=np.float64)
     if tables.ndim != 3 or not len(tables):
-        raise MeasurementError(f"blocks must be [block, label, expert] with a block at least, got shape {tables.shape}")
+        raise MeasurementError(f"expected blocks [block, label, expert], at least one, got shape {tables.shape}")
     value, error = jackknife_values(tables, statistic)
     return make_estimates(
         value,
@@ -151,27 +154,30 @@ def make_estimates(
     method: str = "jackknife",
     note: str = "",
 ) -> EstimateArray:
-    """Make estimates of a value and its standard error; every estimate of this package comes from here.
+    """Make estimates from values and standard errors. All estimates of this package are made here.
 
     Args:
         value: float64 [*shape].
         error: standard errors float64 [*shape], NaN where there are none.
         unit: unit of the value.
-        num_blocks: document blocks behind the error; fewer than two leave no interval.
-        n_tokens: tokens counted.
-        n_documents: documents counted.
+        num_blocks: number of document blocks that the standard error is based on; below two there is no interval.
+        n_tokens: number of tokens counted.
+        n_documents: number of documents counted.
         null: the same estimator under the null, float64 [permutation, *shape].
-        tested: what the p-value compares, the value [*shape] and its null [permutation, *shape], where it is not the
-            value itself (such as a distance from 1).
-        chance: expected value where it is known without permutations, float64 [*shape]; in place of the null's mean.
-        p_value: the p-value [*shape] where it does not come from a null.
-        confidence: probability of the interval.
-        log_scale: interval that is symmetric on the log scale, for ratios, see `ratio_interval`.
-        method: how the error was found, for `describe_interval`.
-        note: what else to say of the interval.
+        tested: test statistic [*shape] and its null distribution [permutation, *shape], where the test statistic is
+            not the value itself but, for instance, its distance from 1.
+        chance: expected value where it is known in closed form, float64 [*shape]; replaces the mean of the null.
+        p_value: the p-value [*shape] of a test that uses no permutations.
+        confidence: coverage probability of the interval.
+        log_scale: whether the interval is symmetric on the log scale, for ratios; see `ratio_interval`.
+        method: method of the standard error, as `describe_interval` names it.
+        note: appended to the description of the interval.
 
     Returns:
         Estimates [*shape]; index with ``[()]`` for a single `Estimate`.
+
+    Raises:
+        MeasurementError: ``confidence`` is not between 0 and 1.
     """
     values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
     ends = ratio_interval if log_scale else interval
@@ -200,14 +206,14 @@ def make_estimates(
 def jackknife_values(
     blocks: NDArray[np.float64], statistic: Statistic
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Correct a statistic for bias and find its standard error, for every leading axis at once.
+    """Compute the bias-corrected value and the standard error of a statistic, vectorised over leading axes.
 
     Args:
         blocks: float64 [..., block, label, expert].
-        statistic: maps counts [..., label, expert] to [..., *shape].
+        statistic: maps counts [..., label, expert] to values [..., *shape].
 
     Returns:
-        Value and standard error, both float64 [..., *shape]; with one block the plain statistic and NaN.
+        Value and standard error, both float64 [..., *shape]; with one block the uncorrected statistic and NaN.
     """
     axis = blocks.ndim - 3
     num_blocks = blocks.shape[axis]
@@ -221,12 +227,12 @@ def jackknife_values(
 def correct_bias(
     whole: NDArray[np.float64], without_one: NDArray[np.float64], *, axis: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Correct a statistic that is known of all blocks and with each one left out.
+    """Compute the jackknife value and standard error from a statistic of all blocks and without each block.
 
     Args:
-        whole: float64 [..., *shape].
-        without_one: float64 [..., block, *shape], of two blocks at least.
-        axis: the axis of the blocks.
+        whole: the statistic of all blocks, float64 [..., *shape].
+        without_one: the statistic without each block, float64 [..., block, *shape], at least two blocks.
+        axis: axis of the blocks.
 
     Returns:
         Value and standard error, both float64 [..., *shape].
@@ -241,9 +247,9 @@ def correct_bias(
 def interval(
     value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of the Student t interval with ``num_blocks - 1`` degrees of freedom."""
+    """Return both ends of the Student t interval with ``num_blocks - 1`` degrees of freedom."""
     if not 0 < confidence < 1:
-        raise MeasurementError(f"confidence: expected a probability between 0 and 1, got {confidence}; 0.95 is usual")
+        raise MeasurementError(f"confidence: expected a probability between 0 and 1, got {confidence}: 0.95 is usual")
     reach = student_t.ppf((1 + confidence) / 2, num_blocks - 1) if num_blocks > 1 else np.nan
     return value - reach * error, value + reach * error
 
@@ -251,10 +257,10 @@ def interval(
 def ratio_interval(
     value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of an interval that is symmetric on the log scale, for a ratio such as the lift.
+    """Return both ends of an interval that is symmetric on the log scale, for a ratio such as the lift.
 
-    The error of the logarithm is ``error / value`` (delta method): unlike the jackknife of the logarithm
-    itself it stays finite when all of a cell's mass lies in one block. NaN where the ratio is zero.
+    The standard error of the logarithm is ``error / value`` (delta method). Unlike a jackknife of the logarithm it
+    remains finite when all mass of a cell lies in one block. Both ends are NaN where the ratio is zero.
     """
     positive = value > 0
     safe = np.where(positive, value, np.nan)
@@ -265,7 +271,7 @@ def ratio_interval(
 def describe_interval(
     num_blocks: int, *, confidence: float = 0.95, method: str = "jackknife", note: str = ""
 ) -> str | None:
-    """Name the interval and its confidence; None where too few blocks leave none."""
+    """Describe the interval's confidence and method; None where there are too few blocks for an interval."""
     if num_blocks < 2:
         return None
     return f"{100 * confidence:g} % {method} over {num_blocks} document blocks (Student t{note})"

@@ -1,4 +1,4 @@
-"""The routing of one layer, as every estimator of a layer takes it."""
+"""The routing decisions of one router, the input of all estimators of a layer."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,11 @@ class LayerInput:
     Attributes:
         experts: int16 [tokens, k]; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing.
-        num_experts: experts of the layer.
-        weights: gate weights float32 [tokens, k], where the rule needs them.
+        num_experts: number of experts of the layer.
+        weights: gate weights float32 [tokens, k]; None unless the rule uses them.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
-        sequences: integers [tokens], the window that each token was read in; None where it is not known.
-        positions: integers [tokens], the place of each token in that window; None where it is not known.
+        sequences: integers [tokens], the context window of each token; None where unknown.
+        positions: integers [tokens], the position of each token in its window; None where unknown.
     """
 
     experts: NDArray[np.int16]
@@ -33,20 +33,20 @@ class LayerInput:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The arguments of estimators that count choices: experts, documents, num_experts."""
+        """Arguments of estimators that count choices: experts, documents, num_experts."""
         return {"experts": self.experts, "documents": self.documents, "num_experts": self.num_experts}
 
     @property
     def masses(self) -> dict[str, Any]:
-        """The arguments of estimators that spread a token's mass: those of `choices`, weights and rule."""
+        """Arguments of estimators that spread a token's mass: those of `choices`, weights and rule."""
         return self.choices | {"weights": self.weights, "rule": self.rule}
 
     @property
     def order(self) -> dict[str, Any]:
-        """The arguments of estimators that look at neighbours: those of `choices`, sequences and positions."""
+        """Arguments of estimators of neighbouring tokens: those of `choices`, sequences and positions."""
         return self.choices | {"sequences": self.sequences, "positions": self.positions}
 
     @property
     def routed(self) -> NDArray[np.bool_]:
-        """Which tokens have an expert, bool [tokens]."""
-        return (self.experts >= 0).any(axis=1)
+        """Whether each token has an expert, bool [tokens]."""
+        return np.asarray((self.experts >= 0).any(axis=1))

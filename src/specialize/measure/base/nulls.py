@@ -1,8 +1,8 @@
-"""What the same estimator reads when labels and routing have nothing to do with each other.
+"""Permutation nulls: the distribution of an estimator when labels and routing are independent.
 
-A null keeps what is not in question. Token labels are rotated within their document, which keeps the
-autocorrelation of labels and of routing and what each document holds of both; document labels are
-permuted across documents. Every null table goes through the estimator of the observed one.
+Token labels are circularly shifted within their document, which preserves the autocorrelation of labels and of
+routing, and each document's composition of both. Document labels are permuted across documents. The tables of each
+permutation go through the same estimator as the observed table.
 """
 
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.counting import count_permuted, count_shifted
 from specialize.measure.base.random import generator
 
-# Tables of one batch of draws; the jackknife holds about five copies of them.
+# Memory of the tables of one batch of permutations; the jackknife holds about five copies.
 BATCH_BYTES = 48 * 2**20
-# Rounding must not break ties: a draw that repeats the observed table is as extreme as it. In bits.
+# Tolerance, in bits: rounding must not break the tie of a permutation that reproduces the observed table.
 TIE = 1e-11
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Labelled units of one layer, ready to be counted.
+    """Labelled units (tokens or documents) of one layer.
 
     Attributes:
-        codes: int32 [units], all labelled.
+        codes: int32 [units], the label of each unit; none is negative.
         experts: int16 [units, slots], negative where a slot holds no expert.
-        masses: float64 [units, slots], or [units, 1] where all slots of a unit weigh the same.
-        starts: int64 [documents + 1], first unit of each document; its last entry is the number of units.
+        masses: float64 [units, slots], or [units, 1] where all slots of a unit have the same mass.
+        starts: int64 [documents + 1], first unit of each document; the last entry is the number of units.
         blocks: int32 [documents], the block of each document.
     """
 
@@ -46,30 +46,30 @@ class Observations:
 
     @property
     def unit_blocks(self) -> NDArray[np.int32]:
-        """The block of each unit, int32 [units]."""
+        """Block of each unit, int32 [units]."""
         return np.repeat(self.blocks, np.diff(self.starts))
 
 
 def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: int) -> NDArray[np.int32]:
-    """Draw a rotation for every document, uniform over all rotations, the identity among them.
+    """Draw a circular shift for every document, uniformly from all shifts including the identity.
 
-    With the identity among them the rotations form a group, and a test over draws from a group is exact
-    where the null hypothesis is invariance under that group.
+    Shifts including the identity form a group. A test with permutations drawn at random from a group is exact where
+    the data are invariant under the group if the null hypothesis holds.
 
     Args:
-        lengths: labelled tokens of each document, at least 1.
-        permutations: how many to draw.
+        lengths: number of labelled tokens of each document, at least 1.
+        permutations: number of shifts per document.
         seed: seed of the generator.
-
-    Raises:
-        MeasurementError: for a negative number of draws.
 
     Returns:
         int32 [permutations, documents], from 0 to length - 1.
 
+    Raises:
+        MeasurementError: ``permutations`` is negative.
+
     Source:
         Hemerik & Goeman (2018), Exact testing with random permutations; Lancaster et al. (2018),
-        Surrogate data for hypothesis testing of physical systems, for rotations of a series.
+        Surrogate data for hypothesis testing of physical systems, for circular shifts of a series.
     """
     _check_permutations(permutations)
     high = np.asarray(lengths, dtype=np.int32)
@@ -77,15 +77,18 @@ def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: int) -> NDArray[
 
 
 def draw_permutations(num_documents: int, *, permutations: int, seed: int) -> NDArray[np.int32]:
-    """Draw permutations of the documents.
+    """Draw random permutations of the documents.
 
     Args:
-        num_documents: documents to permute.
-        permutations: how many to draw.
+        num_documents: number of documents.
+        permutations: number of permutations.
         seed: seed of the generator.
 
     Returns:
-        int32 [permutations, documents]; row by row a permutation.
+        int32 [permutations, documents]; each row is a permutation of the documents.
+
+    Raises:
+        MeasurementError: ``permutations`` is negative.
     """
     _check_permutations(permutations)
     ordered = np.tile(np.arange(num_documents, dtype=np.int32), (permutations, 1))
@@ -95,9 +98,10 @@ def draw_permutations(num_documents: int, *, permutations: int, seed: int) -> ND
 def shifted_tables(
     observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: int
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Yield batches of draws and their tables [draw, block, label, expert], labels shifted within documents.
+    """Yield batches of tables [permutation, block, label, expert] with labels circularly shifted within documents.
 
-    The same seed gives the same shifts, whatever the routing: draws of two layers belong together.
+    Shifts depend on the seed and the documents only, not on the routing, so that permutations of layers correspond.
+    Each batch comes with its slice of the permutations.
     """
     shifts = draw_shifts(np.diff(observations.starts), permutations=permutations, seed=seed)
     for batch, tables in _batches(shape, permutations):
@@ -116,9 +120,10 @@ def shifted_tables(
 def permuted_tables(
     observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: int
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Yield batches of draws and their tables [draw, block, label, expert], labels permuted across documents.
+    """Yield batches of tables [permutation, block, label, expert] with labels permuted across documents.
 
-    Each document must be one unit. The same seed gives the same permutations, whatever the routing.
+    Each document must be one unit. Permutations depend on the seed and the number of documents only, not on the
+    routing, so that permutations of layers correspond. Each batch comes with its slice of the permutations.
     """
     sources = draw_permutations(len(observations.codes), permutations=permutations, seed=seed)
     for batch, tables in _batches(shape, permutations):
@@ -139,7 +144,7 @@ def _check_permutations(permutations: int) -> None:
 
 
 def _batches(shape: tuple[int, int, int], permutations: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Yield slices over the draws with empty tables, as many at once as memory should hold."""
+    """Yield slices of the permutations with tables of zeros, batches of `BATCH_BYTES` at most."""
     size = max(1, int(BATCH_BYTES // (8 * np.prod(shape))))
     for first in range(0, permutations, size):
         batch = slice(first, min(first + size, permutations))
@@ -147,14 +152,14 @@ def _batches(shape: tuple[int, int, int], permutations: int) -> Iterator[tuple[s
 
 
 def p_values(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
-    """Compute ``(1 + number of null draws >= observed) / (1 + number of draws)``.
+    """Compute one-sided p-values, ``(1 + number of permutations >= observed) / (1 + number of permutations)``.
 
     Args:
         observed: float64 [*shape].
-        null: float64 [permutations, *shape]. A draw that is NaN counts as extreme, the cautious choice.
+        null: values under the null, float64 [permutation, *shape]. NaN counts as extreme, which is conservative.
 
     Returns:
-        float64 [*shape]; NaN where the observed value is NaN or there are no draws.
+        float64 [*shape]; NaN where the observed value is NaN or there are no permutations.
 
     Source:
         Phipson & Smyth (2010), Permutation p-values should never be zero.
@@ -169,7 +174,7 @@ def p_values(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
 def summarize_null(
     null: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean, 2.5th and 97.5th percentile over draws [draw, *shape]; NaN without draws."""
+    """Return mean, 2.5th and 97.5th percentile over permutations [permutation, *shape]; NaN where there are none."""
     if not len(null):
         empty = np.full(null.shape[1:], np.nan)
         return empty, empty, empty

@@ -1,4 +1,4 @@
-"""Differences between two models over the same documents: paired by block, with interval, test and equivalence."""
+"""Differences between two routers over the same documents, paired by block: interval, t test, equivalence test."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,12 @@ from specialize.measure.base.nulls import TIE
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference, and where it was asked for the test that it is small.
+    """A paired difference and, with a margin, its equivalence test.
 
     Attributes:
-        difference: the first minus the second, with a 95 % interval; the p-value is that of the two-sided t test
-            against 0.
-        equivalence: the same value with a 90 % interval; the p-value is that of two one-sided t tests, small where
-            the difference lies within the margin. None without a margin.
+        difference: first minus second, with a 95 % interval and the p-value of the two-sided t test against 0.
+        equivalence: the same value with a 90 % interval and the p-value of two one-sided t tests, which is small
+            where the difference is within the margin. None without a margin.
     """
 
     difference: Estimate
@@ -27,17 +26,17 @@ class Difference:
 
 
 def pseudo_values(blocks: ArrayLike, statistic: Statistic) -> NDArray[np.float64]:
-    """Compute the jackknife's pseudo-values, ``g s - (g - 1) s_i`` with s_i the statistic without block i.
+    """Compute jackknife pseudo-values, ``g s - (g - 1) s_i`` with s_i the statistic without block i of g.
 
-    Their mean is the estimate corrected for bias, their standard deviation over the square root of g its standard
-    error: the numbers of `specialize.measure.jackknife`.
+    Their mean is the bias-corrected estimate, their standard deviation divided by the square root of g its standard
+    error, as in `specialize.measure.jackknife`.
 
     Args:
         blocks: float64 [block, label, expert].
-        statistic: maps counts [..., label, expert] to [..., *shape].
+        statistic: maps counts [..., label, expert] to values [..., *shape].
 
     Returns:
-        float64 [block, *shape]. With one block the plain statistic.
+        float64 [block, *shape], in the unit of the statistic. With one block the uncorrected statistic.
 
     Source:
         Tukey (1958), Bias and confidence in not-quite large samples.
@@ -59,36 +58,38 @@ def estimate_difference(
     n_tokens: int | None = None,
     n_documents: int | None = None,
 ) -> Difference:
-    """Estimate and test the difference of two statistics that were counted over the same blocks of documents.
+    """Estimate and test the difference of two statistics over the same blocks of documents.
 
-    Pseudo-values are subtracted block by block, which deletes block i from both sides at once: what the two share
-    through the documents cancels. The interval and both tests are Student's t on these differences.
+    Pseudo-values are subtracted block by block, which deletes each block from both sides at once, so that variation
+    between documents that affects both sides cancels. The interval and both tests are Student's t on these
+    differences.
 
     Args:
-        first: pseudo-values float64 [block] of one side.
-        second: those of the other, over the same blocks.
+        first: pseudo-values float64 [block] of the first side, see `pseudo_values`.
+        second: pseudo-values float64 [block] of the second side, over the same blocks.
         unit: unit of the statistic.
-        margin: test for equivalence within plus and minus this, in the unit of the statistic.
-        n_tokens: passed through.
-        n_documents: passed through.
+        margin: equivalence margin, the largest negligible absolute difference, in the unit of the statistic.
+        n_tokens: number of tokens counted; copied to the estimates.
+        n_documents: number of documents counted; copied to the estimates.
 
     Returns:
-        The difference; without interval and p-values below two blocks, NaN where a side is undefined.
+        The difference, first minus second. Intervals and p-values are NaN with fewer than two blocks; the value is
+        NaN where a side is undefined.
 
     Raises:
-        MeasurementError: the sides have different blocks, or the margin is not positive.
+        MeasurementError: the sides have different numbers of blocks, or the margin is not positive.
 
     Source:
-        Schuirmann (1987), for two one-sided tests.
+        Schuirmann (1987), A comparison of the two one-sided tests procedure and the power approach.
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.ndim != 1 or one.shape != other.shape or not len(one):
         raise MeasurementError(
-            f"expected pseudo-values [blocks] of both sides, got shapes {one.shape} and {other.shape}: count both in "
-            "the same blocks"
+            f"expected pseudo-values [block] of both sides, got shapes {one.shape} and {other.shape}: "
+            "count both in the same blocks"
         )
     if margin is not None and not 0 < margin < np.inf:
-        raise MeasurementError(f"margin must be above 0, got {margin}: give the largest difference that is negligible")
+        raise MeasurementError(f"margin must be above 0, got {margin}: give the largest negligible difference")
     apart, count = one - other, len(one)
     value = np.asarray(apart.mean())
     error = np.asarray(apart.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan)
@@ -108,7 +109,7 @@ def estimate_difference(
         )[()]
 
     def above(distance: float) -> float:
-        """P(T >= distance / error); where all blocks agree but for rounding there is no error, and no doubt."""
+        """Compute P(T >= distance / error); 0 or 1 where all blocks agree up to rounding, so that the error is 0."""
         if error <= TIE:
             return 0.0 if distance > TIE else 1.0
         return float(student_t.sf(distance / error, count - 1)) if count > 1 else float("nan")

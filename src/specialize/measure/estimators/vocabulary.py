@@ -196,7 +196,7 @@ def _expect(
     return np.hstack([each, together[:, None]])
 
 
-def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted: int) -> EstimateArray:
+def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted: Any) -> EstimateArray:
     num_blocks = len(values) - 1
     error = np.full(values.shape[1], np.nan)
     if num_blocks > 1:
