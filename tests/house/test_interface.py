@@ -20,6 +20,7 @@ CALLED_BY = {
     "export": ("run", "folder"),
     "figures": ("runs", "folder"),
     "import_trace": ("format_name", "path", "run"),
+    "inspect": ("model",),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),

@@ -15,8 +15,8 @@ from specialize.cli.summary import print_summary
 @grouped
 def annotate(
     run: Run,
-    measuring: MeasureOptions,
     *,
+    measuring: MeasureOptions,
     labels: Annotated[
         Path,
         typer.Option(

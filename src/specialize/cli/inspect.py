@@ -8,7 +8,7 @@ from specialize.cli.tables import number, print_table, text, word
 
 @add_command(RECORD)
 @grouped
-def inspect(model: Model, loading: ModelOptions, *, as_json: Json = False) -> None:
+def inspect(model: Model, *, loading: ModelOptions, as_json: Json = False) -> None:
     """Show the routers of a model: layer, module, E, k, score function, unit, and how they were found."""
     import specialize
 

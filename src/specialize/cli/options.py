@@ -96,7 +96,7 @@ class CaptureOptions:
     ] = False
     control: Annotated[
         Control | None,
-        _option(_CAPTURE, help="Also record what a frozen random router would choose from the same hidden states."),
+        _option(_CAPTURE, help="Also record what a random router would choose from the same hidden states."),
     ] = None
     repair: Annotated[bool, _option(_CAPTURE, "--repair", help="Write missing or damaged shards of RUN again.")] = False
 

@@ -26,6 +26,7 @@ from specialize.cli.summary import print_summary
 def run(
     model: Model,
     corpus: CorpusPath,
+    *,
     output: Output,
     reading: CorpusOptions,
     loading: ModelOptions,
@@ -33,7 +34,6 @@ def run(
     tagging: TagOptions,
     fitting: EmbeddingOptions,
     measuring: MeasureOptions,
-    *,
     language: Language = None,
     skip_positions: SkipPositions = 0,
     as_json: Json = False,

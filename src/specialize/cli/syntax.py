@@ -15,9 +15,9 @@ from specialize.cli.summary import print_summary
 @grouped
 def syntax(
     run: Run,
+    *,
     tagging: TagOptions,
     measuring: MeasureOptions,
-    *,
     language: Language = None,
     gold: Annotated[
         Path | None,

@@ -10,9 +10,9 @@ from specialize.cli.summary import print_summary
 @grouped
 def topics(
     run: Run,
+    *,
     fitting: TopicOptions,
     measuring: MeasureOptions,
-    *,
     language: Language = None,
     as_json: Json = False,
 ) -> None:

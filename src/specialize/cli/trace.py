@@ -25,11 +25,11 @@ from specialize.cli.written import bytes_stored, print_trace
 def trace(
     model: Model,
     corpus: CorpusPath,
+    *,
     output: Output,
     reading: CorpusOptions,
     loading: ModelOptions,
     capture: CaptureOptions,
-    *,
     seed: Annotated[int, typer.Option(help="Seed of the random router.")] = 0,
     as_json: Json = False,
 ) -> None:
