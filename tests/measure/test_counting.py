@@ -83,15 +83,15 @@ def test_no_tokens_give_an_empty_table():
     [
         ({"codes": [LABELS]}, "codes must be below 4"),
         ({"experts": [[EXPERTS]]}, "experts must be below 5"),
-        ({"experts": [0]}, r"must be \[tokens, k\]"),
+        ({"experts": [0]}, r"expected experts \[tokens, k\]"),
         ({"blocks": [BLOCKS]}, "blocks must be below 3"),
         ({"blocks": [-1]}, "blocks must be at least 0"),
         ({"codes": [0, 1]}, "of one length, got 2, 1 and 1"),
         ({"rule": "gates"}, "Did you mean 'gate'?"),
         ({"rule": "gate"}, "got none"),
         ({"rule": "gate", "weights": [[0.5, 0.5]]}, r"got shape \(1, 2\)"),
-        ({"rule": "gate", "weights": [[-0.5]]}, "finite and non-negative"),
-        ({"rule": "gate", "weights": [[float("nan")]]}, "finite and non-negative"),
+        ({"rule": "gate", "weights": [[-0.5]]}, "expected finite, non-negative"),
+        ({"rule": "gate", "weights": [[float("nan")]]}, "expected finite, non-negative"),
     ],
 )
 def test_misfits_are_named(change, message):
