@@ -193,9 +193,9 @@ def test_says_what_is_there_when_a_layer_run_or_label_set_is_not():
     with pytest.raises(MeasurementError, match=r"layer: expected one of 0, 1, 2, 3, got '9'"):
         expert_label_heatmap(frame, layer=9)
     with pytest.raises(MeasurementError, match=r"run: expected one of toy, got 'toys'.* Did you mean 'toy'"):
-        expert_label_heatmap(frame, layer=1, run="toys")
+        expert_label_heatmap(frame, layer=1, run_name="toys")
     both = pd.concat([frame, planted_frame("other")])
-    with pytest.raises(MeasurementError, match=r"run: the frame holds 2 \(toy, other\), name one with run="):
+    with pytest.raises(MeasurementError, match=r"run: the frame holds 2 \(toy, other\), name one with run_name="):
         expert_label_heatmap(both, layer=1)
 
 

@@ -62,7 +62,7 @@ def test_several_runs_need_a_choice():
     frame = pd.concat([planted_frame("a"), planted_frame("b", seed=3)])
     with pytest.raises(MeasurementError, match=r"run: the frame holds 2 \(a, b\)"):
         expert_load(frame)
-    assert len(points(expert_load(frame, run="b"))) == 32
+    assert len(points(expert_load(frame, run_name="b"))) == 32
 
 
 def test_powers_of_two_read_as_people_write_them():

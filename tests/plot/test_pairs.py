@@ -51,5 +51,5 @@ def test_pairs_that_never_occur_do_not_wash_out_the_others():
 
 def test_several_runs_need_a_name():
     frame = pd.concat([planted_pairs(), planted_pairs().assign(run="other")])
-    with pytest.raises(MeasurementError, match="name one with run="):
+    with pytest.raises(MeasurementError, match="name one with run_name="):
         coactivation(frame, layer=2)

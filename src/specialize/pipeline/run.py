@@ -81,7 +81,7 @@ def run(
         logits: record router logits, too.
         norms: record how much each chosen expert adds, too.
         predictions: record the predicted next token and the loss of the true one, too.
-        control: ``random-router`` records a frozen random router beside each of the model's.
+        control: ``random-router`` records a random router beside each of the model's.
         repair: write missing or damaged shards again.
         tags: see `specialize.syntax`, as for the next four.
         pipeline: spaCy pipeline by name or path.

@@ -24,7 +24,7 @@ def expert_forest(
     layer: int,
     expert: int,
     label_set: str | None = None,
-    run: str | None = None,
+    run_name: str | None = None,
     routing: str = "learned",
     most: int = 20,
     alpha: float = 0.05,
@@ -40,7 +40,7 @@ def expert_forest(
         layer: layer number as the frame has it.
         expert: index of the expert.
         label_set: required if the frame holds several.
-        run: required if the frame holds several.
+        run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
         most: the most labels to draw; two thirds of them have the largest lift, one third the smallest.
         alpha: q-value up to which a label counts as significant.
@@ -53,8 +53,8 @@ def expert_forest(
     Raises:
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
     """
-    rows = select_rows(frame, metric="lift", label_set=label_set, run=run, layer=layer, routing=routing)
-    label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
+    rows = select_rows(frame, metric="lift", label_set=label_set, run_name=run_name, layer=layer, routing=routing)
+    label_set, run_name = only_value(rows, "label_set"), only_value(rows, "run")
     known = sorted(int(each) for each in rows["expert"].dropna().unique())
     if expert not in known:
         raise MeasurementError(f"expert: expected one of {known[0]} to {known[-1]}, got {expert}")
@@ -87,7 +87,7 @@ def expert_forest(
         ax.set_yticks(places, [shorten(label, width=24) for label in rows["label"]], parse_math=False)
         ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         ax.grid(axis="x")
-        origin = f"{shorten(run, width=28)}, layer {layer}, expert {expert}"
+        origin = f"{shorten(run_name, width=28)}, layer {layer}, expert {expert}"
         quantity = name_quantity("lift", label_set)
         control = ", random router" if routing == "random" else ""
         set_plain(ax, title=f"{origin}{control}", xlabel=quantity.axis, ylabel=name_label_set(label_set).axis)

@@ -48,7 +48,7 @@ def select_rows(
     *,
     metric: str,
     label_set: str | None = None,
-    run: str | None = None,
+    run_name: str | None = None,
     layer: int | None = None,
     routing: str | None = None,
 ) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def select_rows(
         MeasurementError: no row matches; the message names what the frame holds instead.
     """
     rows = complete_frame(frame)
-    wanted = {"metric": metric, "label_set": label_set, "run": run, "layer": layer, "routing": routing}
+    wanted = {"metric": metric, "label_set": label_set, "run": run_name, "layer": layer, "routing": routing}
     for column, value in wanted.items():
         if value is None:
             continue
@@ -81,8 +81,9 @@ def only_value(rows: pd.DataFrame, column: str) -> str:
     """
     present = [str(name) for name in pd.unique(rows[column].dropna())]
     if len(present) > 1:
+        argument = "run_name" if column == "run" else column
         names = ", ".join(clean_text(name) for name in present)
-        raise MeasurementError(f"{column}: the frame holds {len(present)} ({names}), name one with {column}=")
+        raise MeasurementError(f"{column}: the frame holds {len(present)} ({names}), name one with {argument}=")
     return present[0] if present else ""
 
 

@@ -46,7 +46,7 @@ def expert_label_heatmap(
     layer: int,
     metric: str = "lift",
     label_set: str | None = None,
-    run: str | None = None,
+    run_name: str | None = None,
     routing: str = "learned",
     alpha: float = 0.05,
     ax: Axes | None = None,
@@ -63,7 +63,7 @@ def expert_label_heatmap(
         layer: layer number as the frame has it.
         metric: a quantity of label and expert. All but ``lift`` are drawn on a linear scale centred at 0.
         label_set: required if the frame holds several.
-        run: required if the frame holds several.
+        run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
         alpha: q-value up to which a cell counts as significant.
         ax: axes to draw on; by default those of a new figure of fitting size.
@@ -74,9 +74,9 @@ def expert_label_heatmap(
     Raises:
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
     """
-    rows = select_rows(frame, metric=metric, label_set=label_set, run=run, layer=layer, routing=routing)
+    rows = select_rows(frame, metric=metric, label_set=label_set, run_name=run_name, layer=layer, routing=routing)
     rows = rows[rows["expert"].notna() & rows["label"].notna()]
-    label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
+    label_set, run_name = only_value(rows, "label_set"), only_value(rows, "run")
     values = _tabulate(rows, "value")
     values = values[_order_experts(frame, rows, values)]
     scaled = _scale_values(values, metric)
@@ -104,7 +104,7 @@ def expert_label_heatmap(
             notes.append(Patch(facecolor=NO_DATA, edgecolor="none", label="no value"))
         _mark_axes(ax, values, layout)
         quantity = name_quantity(metric, label_set)
-        origin = f"{shorten(run, width=30)}, layer {layer}" + (", random router" if routing == "random" else "")
+        origin = f"{shorten(run_name, width=30)}, layer {layer}" + (", random router" if routing == "random" else "")
         set_plain(
             ax,
             title=f"{quantity.title}\n{origin}",

@@ -17,7 +17,7 @@ def expert_load(
     frame: pd.DataFrame,
     *,
     layer: int | None = None,
-    run: str | None = None,
+    run_name: str | None = None,
     label_set: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -29,7 +29,7 @@ def expert_load(
     Args:
         frame: result frame with rows of ``load`` (share of the layer's mass, by expert) of the model's own router.
         layer: one layer; by default all.
-        run: required if the frame holds several.
+        run_name: required if the frame holds several.
         label_set: required if the frame holds loads counted for several label sets.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
@@ -39,10 +39,10 @@ def expert_load(
     Raises:
         MeasurementError: the frame has no such rows, or several runs or label sets and none was named.
     """
-    rows = select_rows(frame, metric="load", run=run, layer=layer, label_set=label_set, routing="learned")
+    rows = select_rows(frame, metric="load", run_name=run_name, layer=layer, label_set=label_set, routing="learned")
     rows = rows[rows["layer"].notna() & rows["value"].notna()]
     only_value(rows, "label_set")
-    run = only_value(rows, "run")
+    run_name = only_value(rows, "run")
     with use_style():
         ax = new_axes(COLUMN_WIDTH, 2.4) if ax is None else ax
         layers = np.unique(rows["layer"])
@@ -60,7 +60,7 @@ def expert_load(
         name = name_quantity("load", None)
         set_plain(
             ax,
-            title=f"{name.title}\n{shorten(run, width=30)}, by layer, experts sorted by load",
+            title=f"{name.title}\n{shorten(run_name, width=30)}, by layer, experts sorted by load",
             xlabel="layer",
             ylabel=name.axis,
         )

@@ -12,7 +12,7 @@ from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, new_axes, use_style
 
 
 def coactivation(
-    frame: pd.DataFrame, *, layer: int, run: str | None = None, routing: str = "learned", ax: Axes | None = None
+    frame: pd.DataFrame, *, layer: int, run_name: str | None = None, routing: str = "learned", ax: Axes | None = None
 ) -> Axes:
     """Draw how often two experts of a layer are chosen for the same token, relative to chance.
 
@@ -21,7 +21,7 @@ def coactivation(
     Args:
         frame: result frame with rows of ``coactivation`` (``expert`` i, ``label`` j, ``null_mean`` chance).
         layer: layer number as the frame has it.
-        run: required if the frame holds several.
+        run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
         ax: axes to draw on; by default those of a new figure of fitting size.
 
@@ -31,14 +31,14 @@ def coactivation(
     Raises:
         MeasurementError: the frame has no such rows, or several runs and none was named.
     """
-    rows = select_rows(frame, metric="coactivation", run=run, layer=layer, routing=routing)
+    rows = select_rows(frame, metric="coactivation", run_name=run_name, layer=layer, routing=routing)
     return _draw_pairs(
         rows, layer, ("Co-activation", "observed ÷ expected by chance", "expert", "expert chosen with it"), ax
     )
 
 
 def layer_flow(
-    frame: pd.DataFrame, *, layer: int, run: str | None = None, routing: str = "learned", ax: Axes | None = None
+    frame: pd.DataFrame, *, layer: int, run_name: str | None = None, routing: str = "learned", ax: Axes | None = None
 ) -> Axes:
     """Draw how often each expert of a layer is followed by each expert of the next, relative to chance.
 
@@ -47,7 +47,7 @@ def layer_flow(
     Args:
         frame: result frame with rows of ``transition`` (``expert`` of this layer, ``label`` of the next).
         layer: the earlier layer, numbered as the frame has it.
-        run: required if the frame holds several.
+        run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
         ax: axes to draw on; by default those of a new figure of fitting size.
 
@@ -57,7 +57,7 @@ def layer_flow(
     Raises:
         MeasurementError: the frame has no such rows, or several runs and none was named.
     """
-    rows = select_rows(frame, metric="transition", run=run, layer=layer, routing=routing)
+    rows = select_rows(frame, metric="transition", run_name=run_name, layer=layer, routing=routing)
     names = (
         "Flow to the next layer",
         "P(next | expert) / P(next)",
@@ -68,7 +68,7 @@ def layer_flow(
 
 
 def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str], ax: Axes | None) -> Axes:
-    run = only_value(rows, "run")
+    run_name = only_value(rows, "run")
     ratio = _tabulate(rows)
     with use_style():
         width = float(np.clip(0.28 * ratio.shape[1] + 1.3, COLUMN_WIDTH, PAGE_WIDTH))
@@ -84,7 +84,9 @@ def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str]
         )
         ax.tick_params(axis="y", rotation=0)
         title, quantity, rows_name, columns_name = names
-        set_plain(ax, title=f"{title}\n{shorten(run, width=30)}, layer {layer}", xlabel=columns_name, ylabel=rows_name)
+        set_plain(
+            ax, title=f"{title}\n{shorten(run_name, width=30)}, layer {layer}", xlabel=columns_name, ylabel=rows_name
+        )
         bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03)
         exponents = np.arange(-np.floor(limit), np.floor(limit) + 1)
         bar.set_ticks(exponents.tolist(), labels=[power_of_two(exponent) for exponent in exponents])

@@ -18,7 +18,7 @@ def repeats_by_label(
     *,
     label_set: str | None = None,
     metric: str = "first_expert_repeats",
-    run: str | None = None,
+    run_name: str | None = None,
     layers: tuple[int, ...] | None = None,
     most: int = 24,
     ax: Axes | None = None,
@@ -31,7 +31,7 @@ def repeats_by_label(
         frame: result frame with rows of `metric` for the labels of documents.
         label_set: required if the frame holds several.
         metric: ``first_expert_repeats`` or ``any_expert_repeats``.
-        run: required if the frame holds several.
+        run_name: required if the frame holds several.
         layers: layers to draw; by default the first, the middle and the last.
         most: the most labels to draw; two thirds of them have the largest share in the last layer drawn, one third the
             smallest.
@@ -44,8 +44,8 @@ def repeats_by_label(
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
     """
     labelled = frame[frame["label"].notna()] if "label" in frame else frame
-    rows = select_rows(labelled, metric=metric, label_set=label_set, run=run, routing="learned")
-    label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
+    rows = select_rows(labelled, metric=metric, label_set=label_set, run_name=run_name, routing="learned")
+    label_set, run_name = only_value(rows, "label_set"), only_value(rows, "run")
     present = np.unique(rows["layer"].dropna()).astype(int)
     chosen = layers or tuple(dict.fromkeys(int(present[place]) for place in (0, len(present) // 2, -1)))
     names = _choose_labels(rows, chosen[-1], most)
@@ -70,7 +70,7 @@ def repeats_by_label(
         quantity = name_quantity(metric, label_set)
         set_plain(
             ax,
-            title=f"{quantity.title}\n{shorten(run, width=34)}",
+            title=f"{quantity.title}\n{shorten(run_name, width=34)}",
             xlabel=quantity.axis,
             ylabel=name_label_set(label_set).axis,
             room=_ROOM,

@@ -98,9 +98,9 @@ class Finding:
     num_layers: int
 
 
-def find_best(records: Sequence[Record], run: str, label_set: str) -> Finding | None:
-    """Return the finding of `run` for `label_set`, or None where no layer has a value."""
-    own = [record for record in records if record.run == run and record.label_set == label_set]
+def find_best(records: Sequence[Record], run_name: str, label_set: str) -> Finding | None:
+    """Return the finding of the run `run_name` for `label_set`, or None where no layer has a value."""
+    own = [record for record in records if record.run == run_name and record.label_set == label_set]
     layers = [r for r in own if r.routing == "learned" and r.layer is not None and math.isfinite(r.value)]
     if not layers:
         return None
