@@ -311,11 +311,11 @@ def test_misfits_are_named():
     options = {"level": "token", "num_labels": 3, "num_experts": 5}
     with pytest.raises(MeasurementError, match="of one length, got 600, 599, 600 and 600"):
         measure_conditional_information(codes, words[1:], experts, documents, **options)
-    with pytest.raises(MeasurementError, match="whose type occurs 1000 times with 2 labels, got none"):
+    with pytest.raises(MeasurementError, match="type with 1000 occurrences and 2 labels, got none"):
         measure_conditional_information(codes, words, experts, documents, min_count=1000, **options)
     with pytest.raises(MeasurementError, match="codes must be below 2"):
         measure_conditional_information(codes, words, experts, documents, **{**options, "num_labels": 2})
     with pytest.raises(MeasurementError, match="level: expected one of token, document, got 'word'"):
         measure_conditional_information(codes, words, experts, documents, **{**options, "level": "word"})
-    with pytest.raises(MeasurementError, match="in document order"):
+    with pytest.raises(MeasurementError, match="non-decreasing numbers from 0"):
         measure_conditional_information(codes, words, experts, documents[::-1], **options)

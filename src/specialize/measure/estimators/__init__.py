@@ -1,1 +1,1 @@
-"""Estimators of a layer: arrays in, estimates with intervals and nulls out."""
+"""Estimators of one layer, from arrays to estimates with intervals and nulls."""

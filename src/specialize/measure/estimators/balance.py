@@ -1,4 +1,4 @@
-"""How evenly a layer's load is spread over its experts."""
+"""Load balance: how evenly a layer's tokens are distributed over its experts."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ from specialize.measure.base.information import load, load_entropy
 
 @dataclass(frozen=True)
 class Balance:
-    """The load of one layer over its experts.
+    """The load balance of one layer.
 
     Attributes:
-        load: P(expert), [expert].
-        entropy: H(expert) in bits, corrected for bias; log2 E where all experts are used alike.
-        variation: coefficient of variation, see `load_variation`.
-        peak: see `load_peak`.
+        load: P(expert), the expert's share of all mass, [expert].
+        entropy: H(expert) in bits, bias-corrected; log2 E for a uniform load.
+        variation: coefficient of variation of the load, see `load_variation`.
+        peak: maximum over mean load, see `load_peak`.
         dead: number of experts without any load; without interval.
     """
 
@@ -33,10 +33,12 @@ class Balance:
 
 
 def load_variation(counts: ArrayLike) -> NDArray[np.float64]:
-    """Compute the standard deviation of the experts' loads over their mean: 0 when even, sqrt(E - 1) at one expert.
+    """Compute the coefficient of variation of the load, its standard deviation over experts divided by its mean.
+
+    It is 0 for a uniform load and sqrt(E - 1) where one expert has all of it.
 
     Args:
-        counts: [..., label, expert].
+        counts: float64 [..., label, expert].
 
     Returns:
         float64 [...]; NaN for an empty table.
@@ -46,10 +48,10 @@ def load_variation(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def load_peak(counts: ArrayLike) -> NDArray[np.float64]:
-    """Compute the largest load over the mean load: 1 when even, E when all of it is at one expert.
+    """Compute the maximum of the load over its mean: 1 for a uniform load, E where one expert has all of it.
 
     Args:
-        counts: [..., label, expert].
+        counts: float64 [..., label, expert].
 
     Returns:
         float64 [...]; NaN for an empty table.
@@ -67,21 +69,21 @@ def measure_balance(
     rule: SlotRule = "selection",
     num_blocks: int = 50,
 ) -> Balance:
-    """Measure how one layer spreads its tokens over its experts.
+    """Measure how evenly one layer distributes its tokens over its experts.
 
     Args:
         experts: integers [tokens, k]; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing.
-        num_experts: experts of the layer.
+        num_experts: number of experts of the layer.
         weights: gate weights [tokens, k], for the gate rule.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
-        num_blocks: the most blocks of documents.
+        num_blocks: maximum number of document blocks for the jackknife.
 
     Returns:
         The estimates, with jackknife intervals over document blocks; NaN where no token was routed.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other.
+        MeasurementError: there are no tokens, arrays do not match in length, or values are out of range.
     """
     cut = block_tokens(documents, num_blocks=num_blocks)
     if not len(cut.documents):

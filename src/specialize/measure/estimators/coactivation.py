@@ -1,4 +1,4 @@
-"""Which experts are chosen together."""
+"""Co-activation: which experts are chosen together for a token."""
 
 import numpy as np
 from numba import njit
@@ -10,28 +10,28 @@ from specialize.measure.base.chance import pair_chance
 from specialize.measure.base.counting import as_codes, check_range
 from specialize.measure.base.estimate import EstimateArray
 
-_SLAB_CELLS = 2**22  # of the tables of some experts, which the jackknife copies about five times
+_SLAB_CELLS = 2**22  # of one slab of the table; the jackknife holds about five copies
 
 
 def count_pairs(experts: ArrayLike, blocks: ArrayLike, *, num_experts: int, num_blocks: int) -> NDArray[np.float64]:
-    """Count how often every pair of experts is chosen by one token, over all pairs of its slots.
+    """Count the tokens that choose each pair of experts, over all pairs of a token's slots.
 
     Args:
         experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
         blocks: integers [tokens], the block of each token.
-        num_experts: experts of the layer.
-        num_blocks: blocks in the table.
+        num_experts: number of experts of the layer.
+        num_blocks: number of blocks.
 
     Returns:
-        float64 [block, i, j]: N(i, j); on the diagonal N(i), the tokens that chose expert i.
+        float64 [block, i, j]: N(i, j), the tokens that chose experts i and j; on the diagonal N(i).
 
     Raises:
-        MeasurementError: for shapes that do not fit, or numbers out of range.
+        MeasurementError: shapes do not match, or values are out of range.
     """
     chosen, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(blocks)
     if chosen.ndim != 2 or len(chosen) != len(places):
         raise MeasurementError(
-            f"expected experts [tokens, k] and as many blocks, got shapes {chosen.shape} and {places.shape}"
+            f"expected experts [tokens, k] and blocks [tokens], got shapes {chosen.shape} and {places.shape}"
         )
     check_range("experts", chosen, num_experts)
     check_range("blocks", places, num_blocks)
@@ -44,13 +44,14 @@ def coactivation(counts: ArrayLike) -> NDArray[np.float64]:
     """Compute N(i, j) / N(i), the share of the tokens of expert i that also chose expert j.
 
     Args:
-        counts: [..., i, j] of `count_pairs`.
+        counts: float64 [..., i, j], see `count_pairs`.
 
     Returns:
-        float64 [..., i, j]; NaN on the diagonal and for an expert that no token chose.
+        float64 [..., i, j] in [0, 1]; NaN on the diagonal and in the row of an expert that no token chose.
 
     Source:
-        Muennighoff et al. (2024), OLMoE, section 5.2. Every pair of a token's experts counts, whatever their ranks.
+        Muennighoff et al. (2024), OLMoE, section 5.2. All pairs of a token's experts count, not only those of
+        adjacent rank.
     """
     table = np.array(counts, dtype=np.float64)
     own = np.diagonal(table, axis1=-2, axis2=-1)[..., None]
@@ -63,20 +64,21 @@ def coactivation(counts: ArrayLike) -> NDArray[np.float64]:
 def measure_coactivation(
     experts: ArrayLike, documents: ArrayLike, *, num_experts: int, num_blocks: int = 50
 ) -> EstimateArray:
-    """Measure which experts of one layer are chosen together.
+    """Measure the co-activation of the experts of one layer.
 
     Args:
         experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing.
-        num_experts: experts of the layer.
-        num_blocks: the most blocks of documents.
+        num_experts: number of experts of the layer.
+        num_blocks: maximum number of document blocks for the jackknife.
 
     Returns:
-        Estimates [i, j] of N(i, j) / N(i), as counted, with jackknife intervals over document blocks.
-        ``null_mean`` is chance at the observed load, see `specialize.measure.base.chance`; there is no p-value.
+        Estimates [i, j] of N(i, j) / N(i), the share of expert i's tokens that also chose j, as counted, with
+        jackknife intervals over document blocks. ``null_mean`` is chance at the observed load, see
+        `specialize.measure.base.chance`; there is no p-value.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other.
+        MeasurementError: arrays do not match in length, or values are out of range.
     """
     chosen = np.asarray(experts)
     cut = block_tokens(documents, num_blocks=num_blocks)
@@ -101,7 +103,7 @@ def measure_coactivation(
 def _estimate_rows(
     tables: NDArray[np.float64], slab: slice, chance: NDArray[np.float64], counts: Counted
 ) -> EstimateArray:
-    """Estimate some rows at a time: blocks times pairs of several hundred experts do not fit memory five times."""
+    """Estimate some rows at a time, to limit memory: the jackknife holds about five copies of its tables."""
     own = np.arange(slab.stop - slab.start)
 
     def shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:

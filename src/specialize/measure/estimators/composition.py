@@ -1,4 +1,4 @@
-"""How much of a label a few experts hold: Spec and its distance from an even spread and from the load.
+"""Concentration of a label on its top experts: Spec, and its excess over a uniform load and over the observed load.
 
 Source: Antoine, Béchet & Langlais 2025, "Part-of-Speech Sensitivity of Routers in Mixture of Experts Models",
 https://aclanthology.org/2025.coling-main.431, for the share of the top experts and its excess over k*/E.
@@ -17,12 +17,12 @@ UNIT = "share of the label's mass"
 
 @dataclass(frozen=True)
 class Composition:
-    """How concentrated each label is on its top experts, [label + 1]; the last entry is the mean over all tokens.
+    """Concentration of each label on its top experts, [label + 1]; the last entry is the mean over all tokens.
 
     Attributes:
-        top_share: Spec, the share of the label's mass at the k* experts that hold most of it.
-        above_uniform: delta U, the same minus k*/E.
-        above_load: the same minus the share of all mass at those experts: what they hold of every label.
+        top_share: Spec, the share of the label's mass at its k* top experts, those with most of its mass.
+        above_uniform: delta U, Spec minus k*/E, the share of these experts under a uniform load.
+        above_load: Spec minus the share of all mass at the same experts.
         num_top: k*.
     """
 
@@ -35,19 +35,19 @@ class Composition:
 def estimate_composition(
     blocks: NDArray[np.float64], null: NDArray[np.float64], *, num_top: int, n_tokens: int, n_documents: int
 ) -> Composition:
-    """Estimate how concentrated labels are on their top experts, corrected for bias, with jackknife intervals.
+    """Estimate the concentration of labels on their top experts, bias-corrected, with jackknife intervals.
 
-    The denominator is the label's mass: each of its tokens spreads 1 over its experts. Under the selection rule
-    that is its share of slots; as a token's experts are distinct, no expert can hold more than 1/k of it. The top
-    experts are found in the very counts that are measured, so that chance alone puts the share above k*/E: the
-    null finds its own top experts and shows by how much.
+    Shares are normalised by the label's mass, to which each of its tokens contributes 1. Under the selection rule
+    this is the share of the label's slots; as a token's experts are distinct, one expert holds at most 1/k of it.
+    The top experts are selected on the counts that are measured, so the share exceeds k*/E by chance alone. Each
+    permutation under the null selects its own top experts, so the null mean includes this excess.
 
     Args:
         blocks: float64 [block, label, expert].
         null: the same estimator under the null, float64 [permutation, label + 1, 3], see `top_shares`.
         num_top: k*.
-        n_tokens: tokens counted.
-        n_documents: documents counted.
+        n_tokens: number of tokens counted.
+        n_documents: number of documents counted.
 
     Returns:
         The estimates; NaN for a label that does not occur.
@@ -66,14 +66,15 @@ def estimate_composition(
 
 
 def top_shares(counts: ArrayLike, num_top: int) -> NDArray[np.float64]:
-    """Compute the share of each label's mass at its top experts, above nothing, above k*/E and above the load.
+    """Compute each label's share at its top experts (Spec), its excess over k*/E and its excess over the load.
 
     Args:
         counts: float64 [..., label, expert].
         num_top: k*.
 
     Returns:
-        float64 [..., label + 1, 3]; the last label is the mean over all mass. NaN for a label without mass.
+        float64 [..., label + 1, 3], shares of the label's mass; the last row is the mean over labels weighted by
+        their mass. NaN for a label without mass.
     """
     table = np.asarray(counts, dtype=np.float64)
     by_label, by_expert = table.sum(axis=-1), table.sum(axis=-2)

@@ -1,9 +1,9 @@
-"""What routing tells about a label beyond the word: I(E;Y|W) over words that carry several labels.
+"""Conditional information I(E;Y|W): how informative routing is about a label given the word.
 
-A word's labels are compared with each other only, so that a router that follows the word alone scores zero.
-Types (the values of W) are many and small: `specialize.measure.estimators.type_runs` counts
-them one at a time. Everything rests on one quantity, the entropy of the expert given type and label, for all tokens and
-with each block of documents left out; the informations are differences of it.
+Only occurrences of the same word are compared, so that a router that depends on token identity alone scores zero.
+There are many word types (values of W) with few tokens each, which `specialize.measure.estimators.type_runs` counts
+one at a time. All quantities are differences of entropies of the expert given type, or type and label, computed over
+all tokens and without each block of documents.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,14 @@ MIN_LABELS = 2
 
 @dataclass(frozen=True)
 class ConditionalInformation:
-    """Information of one layer over the tokens of ambiguous types, in bits; the three are of the same tokens.
+    """Information of one layer over the tokens of ambiguous word types, in bits, all over the same tokens.
 
     Attributes:
-        conditional_information: I(expert; label | type). Null: labels exchanged inside a type.
-        mutual_information: I(expert; label). Null: labels rotated within documents, or permuted across them.
+        conditional_information: I(expert; label | type). Null: labels permuted within a type.
+        mutual_information: I(expert; label). Null: labels circularly shifted within documents, or permuted across
+            documents at document level.
         word_information: I(expert; type). No null.
-        num_types: ambiguous types.
+        num_types: number of ambiguous types.
     """
 
     conditional_information: Estimate
@@ -59,42 +60,44 @@ def measure_conditional_information(
     num_blocks: int = 50,
     seed: int = 0,
 ) -> ConditionalInformation:
-    """Measure what routing tells about a label among the occurrences of one word.
+    """Measure how informative routing is about a label among the occurrences of the same word type.
 
-    The unit is the token at either level; a document label is given to all tokens of the document. A type is
-    ambiguous when it has at least ``min_count`` labelled occurrences and ``min_labels`` labels among them; the
-    tokens of all other types are left out, of all three quantities.
+    The unit is the token at both levels; a document label applies to all tokens of the document. A type is ambiguous
+    if it has at least ``min_count`` labelled occurrences with at least ``min_labels`` different labels. Tokens of
+    other types are excluded from all three quantities.
 
-    The null exchanges labels inside a type between documents in which the type occurs equally often: a document
-    passes on the labels of all its occurrences together, rotated among themselves. Each type keeps its labels, and
-    documents stay the clusters they are on both sides, so that documents that differ in their labels and in their
-    routing are not taken for an association. Shuffling the occurrences of a type freely rejects a true null with
-    such documents up to seven times too often, rotating them in corpus order three times. A type that occurs
-    differently often in every document can only be rotated within them, which is cautious.
+    The null permutes labels within a type, between documents in which the type occurs equally often: the labels of
+    all its occurrences in one document move to another document together, circularly shifted. This preserves the
+    labels of each type and the clustering of labels and of routing by document, so that differences between
+    documents in both are not mistaken for an association. In simulations with such clustering, freely permuting the
+    occurrences of a type rejects a true null up to seven times too often, and shifting them in corpus order three
+    times too often. A type whose number of occurrences differs in every document is only shifted within documents,
+    which is conservative.
 
-    Read the value against its ``null_mean``: with few occurrences a type the correction of the bias is not complete.
+    Compare the value with its ``null_mean``: with few occurrences per type the bias correction is incomplete.
 
     Args:
-        codes: integers [tokens] or [documents], the labels; negative where there is none.
-        types: integers [tokens], the word or whatever is held fixed; negative where it is not known.
+        codes: integers [tokens], or [documents] at document level, the labels; negative where there is none.
+        types: integers [tokens], the word type, the variable conditioned on; negative where unknown.
         experts: integers [tokens, k]; negative where a slot holds no expert.
         documents: integers [tokens], non-decreasing; at document level an index into ``codes``.
-        level: what carries a label, token or document.
-        num_labels: labels in the label set.
-        num_experts: experts of the layer.
+        level: unit of the labels, token or document.
+        num_labels: number of labels of the label set.
+        num_experts: number of experts of the layer.
         weights: gate weights [tokens, k], for the gate rule.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
-        min_count: fewest labelled occurrences of a type.
-        min_labels: fewest labels of a type.
+        min_count: minimum number of labelled occurrences of a type.
+        min_labels: minimum number of different labels of a type.
         permutations: number of permutations under the null; 0 for none.
-        num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the nulls; layers that are measured with one seed share their draws.
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the nulls; layers measured with the same seed share their permutations.
 
     Returns:
-        The estimates.
+        The estimates, in bits.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other, or when no token of an ambiguous type was routed.
+        MeasurementError: arrays do not match in length, values are out of range, or no token of an ambiguous type
+            was routed.
     """
     chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
     labels, places, words = as_codes(codes), as_codes(documents), np.asarray(types)
@@ -115,7 +118,7 @@ def measure_conditional_information(
     routed = ((chosen >= 0) & (masses > 0)).any(axis=1)
     if not routed.any():
         raise MeasurementError(
-            f"expected a routed token whose type occurs {min_count} times with {min_labels} labels, got none: "
+            f"expected routed tokens of a type with {min_count} occurrences and {min_labels} labels, got none: "
             "trace more text, or lower min_count"
         )
     cut = block_tokens(places, num_blocks=num_blocks)
@@ -128,7 +131,7 @@ def measure_conditional_information(
     )
     tokens = sort_by_type(observed, words)
     mass = np.bincount(cut.token_blocks, weights=np.where(chosen >= 0, masses, 0.0).sum(axis=1))
-    remaining = np.append(mass.sum() - mass, mass.sum())  # without each block, and of all
+    remaining = np.append(mass.sum() - mass, mass.sum())  # without each block, and overall
     per_mass = divide(np.ones_like(remaining), remaining)
     given_type = tokens.expert_entropy(np.zeros((1, len(labels)), np.int32), 1, num_experts) * per_mass
     given_both = tokens.expert_entropy(tokens.codes[None], num_labels, num_experts) * per_mass
@@ -164,13 +167,13 @@ def find_ambiguous(
     min_count: int = MIN_COUNT,
     min_labels: int = MIN_LABELS,
 ) -> NDArray[np.bool_]:
-    """Find the labelled tokens of types with enough occurrences and enough labels.
+    """Find the labelled tokens of ambiguous types, those with enough occurrences and enough different labels.
 
     Args:
-        types: integers [tokens]; negative where it is not known.
-        codes: integers [tokens]; negative where there is no label.
-        min_count: fewest labelled occurrences.
-        min_labels: fewest labels.
+        types: integers [tokens], the word type of each token; negative where unknown.
+        codes: integers [tokens], the label of each token; negative where there is none.
+        min_count: minimum number of labelled occurrences of a type.
+        min_labels: minimum number of different labels of a type.
 
     Returns:
         bool [tokens].
@@ -186,7 +189,7 @@ def find_ambiguous(
 
 
 def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted: Any) -> Estimate:
-    """Make an estimate of a statistic [block + 1] (each block left out, and of all) and its null [draw, block + 1]."""
+    """Make an estimate of values [block + 1] (without each block, then overall) and null [permutation, block + 1]."""
     num_blocks = len(values) - 1
     value, error = _correct(values)
     return make_estimates(value, error, unit="bits", num_blocks=num_blocks, null=_correct(null)[0], **counted)[()]
@@ -202,7 +205,7 @@ def _correct(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def _null_information(
     observed: Observations, *, level: Level, shape: tuple[int, int, int], permutations: int, seed: int
 ) -> NDArray[np.float64]:
-    """Draw the null of the information without words, [draw]: labels rotated in documents or permuted across them."""
+    """Compute I(expert; label) under the null, [permutation]: labels shifted within or permuted across documents."""
     if level == "token":
         tables = shifted_tables(observed, shape=shape, permutations=permutations, seed=seed)
     else:

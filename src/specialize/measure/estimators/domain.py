@@ -1,4 +1,4 @@
-"""Domain specialization: the share of a domain's tokens that goes to each expert.
+"""Domain specialization: the share of a domain's tokens that choose each expert.
 
 Source: Muennighoff et al. 2024, "OLMoE: Open Mixture-of-Experts Language Models", https://arxiv.org/abs/2409.02060,
 N(expert, domain) / N(domain).
@@ -27,41 +27,41 @@ def measure_domain_specialization(
     num_blocks: int = 50,
     seed: int = 0,
 ) -> EstimateArray:
-    """Measure the share of each domain's tokens that has each expert among its k choices.
+    """Measure the share of each domain's tokens that choose each expert, ``N(expert, domain) / N(domain)``.
 
-    The denominator is the domain's routed tokens, so that the shares of a domain sum to k where no slot is empty, and
-    an even load gives k/E. Tokens are pooled: a long document counts for more than a short one. The null permutes
-    domains across documents, so that its mean is the load; p-values are two-sided, on the distance from the load.
+    N(domain) is the number of the domain's routed tokens; the shares of a domain sum to k where no slot is empty, and
+    a uniform load gives k/E. Tokens are pooled, so that documents are weighted by their length. The null permutes
+    domains across documents; its mean is the load. P-values are two-sided, based on the distance from the load.
 
     Args:
         codes: integers [documents], the domain of each document; negative where there is none.
         experts: integers [tokens, k]; negative where a slot holds no expert.
         documents: integers [tokens], index into ``codes``.
-        num_labels: labels in the label set, whether or not they occur.
+        num_labels: number of labels of the label set, including labels that do not occur.
         num_experts: E.
         permutations: number of permutations under the null; 0 for none.
-        num_blocks: the most blocks of documents for the jackknife.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
     Returns:
-        Estimates [label, expert], not corrected for bias; NaN for a label that does not occur.
+        Estimates [label, expert], not bias-corrected; NaN for a label that does not occur.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other, or when nothing that is labelled was routed.
+        MeasurementError: arrays do not match in length, values are out of range, or no labelled token was routed.
     """
     chosen, labels, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(codes), as_codes(documents)
     check_range("codes", labels, num_labels)
     check_range("experts", chosen, num_experts)
     check_range("documents", places, len(labels))
     if chosen.ndim != 2 or len(chosen) != len(places):
-        raise MeasurementError(f"experts must be [{len(places)} tokens, k], got shape {chosen.shape}")
+        raise MeasurementError(f"expected experts [{len(places)} tokens, k], got shape {chosen.shape}")
     routed = (chosen >= 0).any(axis=1)
-    # one more column holds the tokens, by which the others are divided
+    # an additional column counts the tokens, the denominator of the other columns
     slots = np.hstack([chosen, np.where(routed, num_experts, -1).astype(np.int16)[:, None]])
     usage = count_usage(slots, np.ones((len(slots), 1)), places, num_documents=len(labels), num_experts=num_experts + 1)
     kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
     if not len(kept):
-        raise MeasurementError("expected a document that has both a label and an expert, got none: check the labels")
+        raise MeasurementError("expected documents with both a label and an expert, got none: check the labels")
     seen = Observations(
         codes=labels[kept],
         experts=np.tile(np.arange(num_experts + 1, dtype=np.int16), (len(kept), 1)),

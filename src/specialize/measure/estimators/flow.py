@@ -1,4 +1,4 @@
-"""How far the choice of one layer tells that of the next."""
+"""Flow between layers: how informative the expert of one layer is about the expert of the next."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ from specialize.measure.base.nulls import Observations, shifted_tables
 
 @dataclass(frozen=True)
 class Flow:
-    """What the first expert of one layer tells about the first expert of the next.
+    """Association of the first experts of two consecutive layers.
 
     Attributes:
         mutual_information: I(E_l; E_(l+1)) in bits.
-        uncertainty_coefficient: I / H(E_(l+1)), the share of the next choice's uncertainty that is removed.
-        transitions: P(E_(l+1) = j | E_l = i) as counted, [j, i]; ``null_mean`` is P(E_(l+1) = j).
+        uncertainty_coefficient: I / H(E_(l+1)), the share of the next expert's entropy that is explained.
+        transitions: P(E_(l+1) = j | E_l = i) as counted, [j, i]; ``null_mean`` is P(E_(l+1) = j), there is no p-value.
     """
 
     mutual_information: Estimate
@@ -39,27 +39,28 @@ def measure_flow(
     num_blocks: int = 50,
     seed: int = 0,
 ) -> Flow:
-    """Measure how far the first expert of one layer tells the first expert of another.
+    """Measure how informative the first expert of one layer is about the first expert of another.
 
-    Only slot 0 counts: two layers with the same choices then share all their information, which they would not
-    with each token's mass spread over pairs of slots. The null rotates the choices of the other layer within each
-    document. Values of information are corrected for bias by the jackknife over document blocks.
+    Only slot 0 counts. Two layers with identical choices then have U = 1, which would not hold if a token's mass were
+    spread over all pairs of slots. The null circularly shifts the choices of the other layer within each document.
+    Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks.
 
     Args:
         experts: integers [tokens, k] of the layer; negative where a slot holds no expert.
-        following: integers [tokens, k'] of the other layer.
+        following: integers [tokens, k'] of the other layer, usually the next.
         documents: integers [tokens], the document of each token, non-decreasing.
-        num_experts: experts of the layer.
-        num_following: experts of the other layer.
+        num_experts: number of experts of the layer.
+        num_following: number of experts of the other layer.
         permutations: number of permutations under the null; 0 for none.
-        num_blocks: the most blocks of documents.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
     Returns:
-        The estimates. The uncertainty coefficient is NaN where the other layer has one expert only.
+        The estimates. The uncertainty coefficient is NaN where only one expert of the other layer is used.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other, or when no token was routed by both layers.
+        MeasurementError: arrays do not match in length, values are out of range, or no token was routed by both
+            layers.
     """
     before, after, places = np.asarray(experts)[:, 0], as_codes(np.asarray(following)[:, 0]), as_codes(documents)
     if not len(before) == len(after) == len(places):
@@ -68,10 +69,10 @@ def measure_flow(
         )
     check_range("experts", before, num_experts)
     check_range("following", after, num_following)
-    block_tokens(places)  # refuses documents out of order
+    block_tokens(places)  # raises where documents are not in order
     seen = _observe(before, after, places, num_blocks=num_blocks)
     if not len(seen.codes):
-        raise MeasurementError("expected a token that both layers routed, got none: measure layers of one stack")
+        raise MeasurementError("expected tokens that both layers routed, got none: measure layers of one stack")
     shape = (seen.num_blocks, num_following, num_experts)
     null = np.empty((permutations, 2))
     for batch, tables in shifted_tables(seen, shape=shape, permutations=permutations, seed=seed):
@@ -93,7 +94,7 @@ def measure_flow(
 def _observe(
     before: NDArray[np.integer], after: NDArray[np.int32], documents: NDArray[np.int32], *, num_blocks: int
 ) -> Observations:
-    """Keep tokens that both layers gave a first expert."""
+    """Keep the tokens that have a first expert in both layers."""
     both = (before >= 0) & (after >= 0)
     _, first, lengths = np.unique(documents[both], return_index=True, return_counts=True)
     return Observations(
