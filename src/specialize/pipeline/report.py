@@ -39,10 +39,11 @@ def report(
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
-    reporter.say("drawing …")
     from specialize.reporting import write_report
 
-    return write_report(list_runs(runs), Path(folder), formats=formats, page_format=page_format, command=command)
+    return write_report(
+        list_runs(runs), Path(folder), formats=formats, page_format=page_format, command=command, reporter=reporter
+    )
 
 
 def figures(
@@ -72,10 +73,11 @@ def figures(
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
-    reporter.say("drawing …")
     from specialize.reporting.figures import draw_figures
 
-    return draw_figures(list_runs(runs), Path(folder), only=only or (), formats=formats, command=command)
+    return draw_figures(
+        list_runs(runs), Path(folder), only=only or (), formats=formats, command=command, reporter=reporter
+    )
 
 
 def list_runs(
