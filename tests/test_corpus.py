@@ -34,7 +34,7 @@ def test_documents_are_frozen():
 
 def test_the_digest_is_known_only_after_a_full_pass(write_jsonl):
     corpus = open_corpus(write_jsonl([{"text": "One."}, {"text": "Two."}]))
-    with pytest.raises(CorpusError, match="the digest is known only after reading every document once"):
+    with pytest.raises(CorpusError, match="the digest is known only after every document was read once"):
         _ = corpus.digest
     next(iter(corpus))
     with pytest.raises(CorpusError, match="number of documents"):
@@ -80,7 +80,7 @@ def test_the_limit_counts_documents_not_rows(write_jsonl):
 
 @pytest.mark.parametrize("limit", [0, -3])
 def test_a_limit_below_one_is_refused(write_jsonl, limit):
-    with pytest.raises(CorpusError, match=f"at least 1, got {limit}"):
+    with pytest.raises(CorpusError, match=f"limit: expected a positive number of documents, got {limit}"):
         open_corpus(write_jsonl([{"text": "One."}]), limit=limit)
 
 
@@ -93,7 +93,7 @@ def test_texts_of_white_space_only_are_skipped_and_counted_in_each_pass(write_js
 
 def test_a_duplicate_id_is_named_with_its_place(write_jsonl):
     corpus = open_corpus(write_jsonl([{"id": 7, "text": "One."}, {"id": "7", "text": "Two."}]))
-    with pytest.raises(CorpusError, match=r"corpus\.jsonl, line 2: the id '7' was used before"):
+    with pytest.raises(CorpusError, match=r"corpus\.jsonl, line 2: expected unique ids, got '7' a second time"):
         list(corpus)
 
 
@@ -122,14 +122,14 @@ def test_choice_of_columns():
 @pytest.mark.parametrize(
     ("kinds", "asked", "message"),
     [
-        ({"a": "text", "b": "text"}, {}, "expected a column 'text' or only one string column, got a, b"),
-        ({"n": "scalar"}, {}, "expected a column 'text' or only one string column, got n"),
+        ({"a": "text", "b": "text"}, {}, "expected a column 'text' or a single string column, got a, b"),
+        ({"n": "scalar"}, {}, "expected a column 'text' or a single string column, got n"),
         (
             {"body": "text"},
             {"text": "bodi"},
-            "expected a column 'bodi', the columns are body. Did you mean 'body'?",
+            "expected a column 'bodi', got body. Did you mean 'body'?",
         ),
-        ({"text": "text"}, {"id": "key"}, "expected a column 'key', the columns are text."),
+        ({"text": "text"}, {"id": "key"}, "expected a column 'key', got text."),
         ({"text": "text", "topic": "text"}, {"labels": ("topics",)}, "Did you mean 'topic'?"),
     ],
 )

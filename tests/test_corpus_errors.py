@@ -51,30 +51,30 @@ WORD = b"1\tOne\t_\tNUM\t_\t_\t0\troot\t_\t_\n"
             r"line 101: .* label column 'x', got dict",
         ),
         ("c.jsonl", b"", r"expected at least one document, found none$"),
-        ("c.jsonl", b'{"text": " "}\n', r"found none \(skipped as empty: 1\)$"),
+        ("c.jsonl", b'{"text": " "}\n', r"found none \(1 empty ones were skipped\)$"),
         (
             "c.jsonl",
             b'{"a": "x", "b": "y"}\n',
-            r"c\.jsonl: expected a column 'text' or only one string column, got a, b",
+            r"c\.jsonl: expected a column 'text' or a single string column, got a, b",
         ),
-        ("c.jsonl.gz", GOOD, r"c\.jsonl\.gz: expected a whole gzip file, got a damaged one"),
+        ("c.jsonl.gz", GOOD, r"c\.jsonl\.gz: expected an intact gzip file, got a damaged one"),
         (
             "c.jsonl.gz",
             gzip.compress(GOOD * 99)[:-12],
-            r"c\.jsonl\.gz: expected a whole gzip file, got a damaged one",
+            r"c\.jsonl\.gz: expected an intact gzip file, got a damaged one",
         ),
         (
             "c.txt",
             b"One.\nTwo \xff.\n",
             r"c\.txt, line 2: expected UTF-8, got the byte 0xff at byte 5 of the line",
         ),
-        ("c.txt", b" \n", r"found none \(skipped as empty: 1\)"),
+        ("c.txt", b" \n", r"found none \(1 empty ones were skipped\)"),
         ("c.csv", b"text,a\nOne.,1\nTwo.\n", r"c\.csv, line 3: expected 2 fields as in the header, got 1"),
         ("c.csv", b"text,a,a\nOne.,1,2\n", r"c\.csv, line 1: expected distinct column names, got 'a' twice"),
         ("c.csv", b'text,a\n"One.,1\n', r"c\.csv, line 2: expected a table of separated values, "),
         ("c.csv", b"text\nOne.\n\xff\n", r"c\.csv, line 3: expected UTF-8"),
         ("c.csv", b"", r"expected at least one document, found none"),
-        ("c.tsv", b"a\tb\n1\t2\n", r"c\.tsv: expected a column 'text' or only one string column, got a, b"),
+        ("c.tsv", b"a\tb\n1\t2\n", r"c\.tsv: expected a column 'text' or a single string column, got a, b"),
         (
             "c.parquet",
             b"PAR1 not really",
@@ -113,7 +113,7 @@ def test_a_missing_path_suggests_a_sibling(tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(GOOD)
     with pytest.raises(CorpusError, match=r"found none\. Did you mean 'corpus\.jsonl'\?$"):
         open_corpus(tmp_path / "corpsu.jsonl")
-    with pytest.raises(CorpusError, match="there is not even a folder"):
+    with pytest.raises(CorpusError, match="found no folder"):
         open_corpus(tmp_path / "nowhere" / "corpus.jsonl")
 
 

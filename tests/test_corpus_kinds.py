@@ -104,9 +104,9 @@ def test_typed_tables(tmp_path, name, write, dictionary):
 
 def test_columns_can_be_chosen(tmp_path):
     pq.write_table(pa.table({"a": ["x", "y"], "b": ["One.", "Two."], "c": [1.5, float("nan")]}), tmp_path / "t.parquet")
-    corpus = open_corpus(tmp_path / "t.parquet", text_column="b", id_column="a", label_columns=["c"])
+    corpus = open_corpus(tmp_path / "t.parquet", text_column="b", id_column="a", labels=["c"])
     assert list(corpus) == [Document("x", "One.", {"c": "1.5"}), Document("y", "Two.")]
-    assert next(iter(open_corpus(tmp_path / "t.parquet", text_column="b", label_columns=[]))).labels == {}
+    assert next(iter(open_corpus(tmp_path / "t.parquet", text_column="b", labels=[]))).labels == {}
 
 
 CONLLU = """\
@@ -207,7 +207,7 @@ def test_a_hub_dataset_that_does_not_load_is_one_line(fake_hub):
     with pytest.raises(CorpusError) as caught:
         open_corpus("hf://nobody/nothing")
     assert str(caught.value) == (
-        "hf://nobody/nothing: expected a dataset that loads, got FileNotFoundError: "
+        "hf://nobody/nothing: expected a readable dataset, got FileNotFoundError: "
         "Dataset 'nobody/nothing' doesn't exist"
     )
 

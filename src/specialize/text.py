@@ -50,3 +50,12 @@ def equate_p(p_value: float) -> str:
     """Return a p-value as a text tells it: p = 0.005, p < 0.001."""
     number = format_p(p_value)
     return f"p{NBSP}{number}" if number.startswith("<") else f"p{NBSP}={NBSP}{number}"
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes with its unit, in powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"

@@ -1,28 +1,30 @@
-"""Kill a trace at random moments and go on with it; prints a JSON line for each trial.
+"""Kill a trace at random points of its work and resume it; prints a JSON line for each trial.
 
-Run as a script: a process of its own, single-threaded so that it can fork, with everything loaded once.
+The points are numbers of file operations, not of seconds, so that they do not depend on the speed of the machine: the
+process kills itself in the middle of a file, before a file gets its name, or just after. Run as a script: a process of
+its own, single-threaded so that it can fork, with everything loaded once.
 """
 
 import json
 import os
 import random
-import shutil
 import signal
 import sys
-import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 
 torch.set_num_threads(1)
 
 from capture_models import build  # noqa: E402
-from specialize.capture import Checkpoint, TraceOptions, trace_corpus  # noqa: E402
+from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa: E402
 from specialize.corpus import open_corpus  # noqa: E402
 from specialize.models.data import train_bpe  # noqa: E402
 
-OPTIONS = TraceOptions(context_length=32, batch_tokens=256, shard_tokens=400, control="random-router")
+OPTIONS = TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router")
 
 
 def digests(run: Path) -> dict[str, str]:
@@ -30,12 +32,34 @@ def digests(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def kill(child: int, *, after: float) -> bool:
-    """Kill a process after some seconds; tell whether it still ran."""
-    time.sleep(after)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+class Operations:
+    """Counts the operations that make a file durable, and kills this process at one of them.
+
+    Attributes:
+        count: operations so far.
+        last: number of the operation at which to kill; None to only count.
+    """
+
+    def __init__(self, last: int | None) -> None:
+        self.count, self.last = 0, last
+        for name in ("fsync", "replace"):
+            setattr(os, name, self._counting(getattr(os, name)))
+
+    def _counting(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self._count(arguments)
+            result = operation(*arguments)
+            self._count(arguments)
+            return result
+
+        return counted
+
+    def _count(self, arguments: tuple[Any, ...]) -> None:
+        self.count += 1
+        if self.count == self.last:
+            if isinstance(arguments[0], int):  # in the middle of a file
+                os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(folder: Path, trials: int) -> None:
@@ -49,27 +73,29 @@ def main(folder: Path, trials: int) -> None:
     facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}
     checkpoint = Checkpoint("tiny", model.eval(), train_bpe(texts, vocab_size=400, max_length=64), facts)
 
-    def trace(run: Path) -> int:
-        """Trace in a child process; return its id."""
+    def trace(run: Path, *, kill_at: int | None = None, count_in: Path | None = None) -> int:
+        """Trace in a child process; return its exit status."""
         child = os.fork()
         if child == 0:
-            trace_corpus(checkpoint, open_corpus(corpus), run, options=OPTIONS)
+            operations = Operations(kill_at)
+            trace_documents(checkpoint, open_corpus(corpus), run, options=OPTIONS)
+            if count_in is not None:
+                count_in.write_text(str(operations.count))
             os._exit(0)
-        return child
+        return os.waitpid(child, 0)[1]
 
-    started = time.monotonic()
-    os.waitpid(trace(folder / "whole"), 0)
-    duration = time.monotonic() - started
-    whole = digests(folder / "whole")
-    for trial in range(trials):
+    trace(folder / "whole", count_in=folder / "count")
+    operations, whole = int((folder / "count").read_text()), digests(folder / "whole")
+    # spread over the whole of the work, at a random point of each part
+    points = [draw.randrange(operations * i // trials, operations * (i + 1) // trials) + 1 for i in range(trials)]
+    for trial, point in enumerate(points):
         run = folder / f"run{trial}"
-        while not kill(trace(run), after=draw.uniform(0, duration)):
-            shutil.rmtree(run)  # it had ended before: the machine is faster now than it was
-            duration *= 0.9
+        killed = os.WIFSIGNALED(trace(run, kill_at=point))
         shards = len(list(run.glob("trace/routing-*.arrow")))
-        os.waitpid(trace(run), 0)
-        print(json.dumps({"shards": shards, "identical": digests(run) == whole}), flush=True)
-    print(json.dumps({"files": len(whole), "seconds": duration}), flush=True)
+        trace(run)
+        result = {"killed": killed, "shards": shards, "identical": digests(run) == whole}
+        print(json.dumps(result), flush=True)
+    print(json.dumps({"files": len(whole), "operations": operations}), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from capture.test_run import SMALL, TEXTS, make_checkpoint
-from specialize.capture import TraceOptions, batches, trace_corpus
+from specialize.capture import TraceOptions, batches, trace_documents
 from specialize.corpus import open_corpus
 from specialize.errors import OutputError, TraceError
 from specialize.trace import open_trace, validate_trace
@@ -20,14 +20,14 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(tmp_path):
+def test_killed_at_twenty_random_points_it_ends_with_the_same_bytes(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path), "20"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *trials, summary = map(json.loads, answer.stdout.splitlines())
     assert summary["files"] > 20  # manifest, documents, and two files for each of many shards
-    assert [trial["identical"] for trial in trials] == [True] * 20
-    assert len({trial["shards"] for trial in trials}) >= 4  # killed in very different states
+    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 20
+    assert len({trial["shards"] for trial in trials}) > 10  # killed in very different states
 
 
 @pytest.fixture
@@ -39,21 +39,21 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path, corpus):
     """A limit on the size of files stands for the full disk: writing beyond it fails in the middle of a file."""
-    checkpoint, options = make_checkpoint(), TraceOptions(context_length=64, batch_tokens=512, shard_tokens=800)
+    checkpoint, options = make_checkpoint(), TraceOptions(context=64, batch_tokens=512, shard_tokens=800)
     run = tmp_path / "run"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    whole = trace_corpus(checkpoint, open_corpus(corpus), tmp_path / "whole", options=options)
+    whole = trace_documents(checkpoint, open_corpus(corpus), tmp_path / "whole", options=options)
     sizes = [path.stat().st_size for path in sorted((tmp_path / "whole/trace").glob("routing-*.arrow"))]
     assert len(sizes) > 3
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, before[1]))
     try:
         with pytest.raises(OutputError, match=r"routing-0000\d\.arrow: could not be written \(File too large\).*kept"):
-            trace_corpus(checkpoint, open_corpus(corpus), run, options=options)
+            trace_documents(checkpoint, open_corpus(corpus), run, options=options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(run.rglob("*.partial"))
     assert all("interrupted" in check.problem for check in validate_trace(run) if check.problem)
-    trace = trace_corpus(checkpoint, open_corpus(corpus), run, options=options)
+    trace = trace_documents(checkpoint, open_corpus(corpus), run, options=options)
     assert trace.manifest == whole.manifest
 
 
@@ -64,26 +64,29 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path, corpus, monkeypat
 
     def wait_in_the_middle(self, windows, **how):
         inside.set()
-        assert leave.wait(30)
+        leave.wait()
         return original(self, windows, **how)
 
     monkeypatch.setattr(batches.ShardTracer, "trace", wait_in_the_middle)
     first = threading.Thread(
-        target=trace_corpus, args=(checkpoint, open_corpus(corpus), tmp_path / "run"), kwargs={"options": SMALL}
+        target=trace_documents, args=(checkpoint, open_corpus(corpus), tmp_path / "run"), kwargs={"options": SMALL}
     )
     first.start()
-    assert inside.wait(30)
-    code = (
-        "import sys; from pathlib import Path; from specialize.trace import TraceWriter; import json\n"
-        "manifest = json.loads((Path(sys.argv[1]) / 'manifest.json').read_text())\n"
-        "with TraceWriter(Path(sys.argv[1]), settings=manifest['settings'], provenance={}): pass"
-    )
-    second = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False
-    )
-    assert "another process is writing this trace" in second.stderr
-    with pytest.raises(TraceError, match="another process is writing this trace"):
-        trace_corpus(make_checkpoint(), open_corpus(corpus), tmp_path / "run", options=SMALL)
-    leave.set()
-    first.join()
+    try:
+        while not inside.wait(1):
+            assert first.is_alive()
+        code = (
+            "import sys; from pathlib import Path; from specialize.trace import TraceWriter; import json\n"
+            "manifest = json.loads((Path(sys.argv[1]) / 'manifest.json').read_text())\n"
+            "with TraceWriter(Path(sys.argv[1]), settings=manifest['settings'], provenance={}): pass"
+        )
+        second = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False
+        )
+        assert "another process is writing this trace" in second.stderr
+        with pytest.raises(TraceError, match="another process is writing this trace"):
+            trace_documents(make_checkpoint(), open_corpus(corpus), tmp_path / "run", options=SMALL)
+    finally:
+        leave.set()
+        first.join()
     assert open_trace(tmp_path / "run").num_documents == len(TEXTS) * 20

@@ -27,7 +27,7 @@ def generate(model: torch.nn.Module, **how: object) -> tuple[torch.Tensor, speci
     return output, recorder
 
 
-def prefill(model: torch.nn.Module, ids: torch.Tensor) -> list[specialize.LayerRouting]:
+def prefill(model: torch.nn.Module, ids: torch.Tensor) -> list[specialize.capture.LayerRouting]:
     with specialize.attach(model) as recorder, torch.no_grad():
         model(input_ids=ids[None])
     return recorder.take()
@@ -104,7 +104,7 @@ def test_a_sequence_that_ends_early_has_no_padding_behind_it():
 def test_beam_search_is_refused(how):
     model = build("olmoe")
     output, recorder = generate(model, **how)
-    with pytest.raises(CaptureError, match="beam search and assisted decoding cannot be followed"):
+    with pytest.raises(CaptureError, match="beam search and assisted decoding are not supported"):
         recorder.take_generation(output)
 
 
@@ -112,7 +112,7 @@ def test_other_sequences_than_the_recorded_are_refused():
     model = build("olmoe")
     output, recorder = generate(model)
     output[0, 3] += 1
-    with pytest.raises(CaptureError, match="what the model read is not what generate returned"):
+    with pytest.raises(CaptureError, match="expected the model to have read the sequences that generate returned"):
         recorder.take_generation(output)
 
 

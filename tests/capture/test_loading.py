@@ -11,7 +11,7 @@ import torch
 import specialize
 from capture.test_run import TEXTS
 from moe_zoo.build import build
-from specialize.capture import TraceOptions, load_checkpoint, trace_corpus
+from specialize.capture import TraceOptions, load_checkpoint, trace_documents
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError
 from specialize.models.data import train_bpe
@@ -35,8 +35,8 @@ def test_an_encoder_decoder_model_routes_each_token_on_both_sides(tmp_path, corp
     model = build("switch_transformers", vocab_size=300)
     model.generation_config.decoder_start_token_id = start = 3
     checkpoint = load_checkpoint(save(tmp_path / "model", model))
-    options = TraceOptions(context_length=16, batch_tokens=64, shard_tokens=60, predictions=True)
-    trace = trace_corpus(checkpoint, open_corpus(corpus), tmp_path / "run", options=options)
+    options = TraceOptions(context=16, batch_tokens=64, shard_tokens=60, predictions=True)
+    trace = trace_documents(checkpoint, open_corpus(corpus), tmp_path / "run", options=options)
     assert {spec.stack for spec in trace.layers} == {"encoder", "decoder"}
     tokens = trace.tokens()
     with specialize.attach(checkpoint.model) as recorder, torch.no_grad():
@@ -53,7 +53,7 @@ def test_an_encoder_decoder_model_routes_each_token_on_both_sides(tmp_path, corp
 
 def test_three_hundred_experts_are_stored_in_two_bytes(tmp_path, corpus):
     model = build("olmoe", vocab_size=300, num_experts=300)
-    trace = trace_corpus(load_checkpoint(save(tmp_path / "model", model)), open_corpus(corpus), tmp_path / "run")
+    trace = trace_documents(load_checkpoint(save(tmp_path / "model", model)), open_corpus(corpus), tmp_path / "run")
     with pa.memory_map(str(tmp_path / "run/trace/routing-00000.arrow")) as source:
         assert pa.ipc.open_file(source).schema.field("experts.0").type.value_type == pa.uint16()
     assert max(trace.experts(spec.name).max() for spec in trace.layers) > 255
@@ -69,7 +69,7 @@ def test_layers_that_are_not_alike(tmp_path, corpus, family):
         for layer, top_k in enumerate((1, 3, 2)[: len(model.model.layers)]):
             for each in (model, checkpoint.model):
                 each.model.layers[layer].mlp.gate.top_k = top_k
-    trace = trace_corpus(checkpoint, open_corpus(corpus), tmp_path / "run")
+    trace = trace_documents(checkpoint, open_corpus(corpus), tmp_path / "run")
     if family == "every other layer":
         assert [spec.layer for spec in trace.layers] == [1, 3]
     else:
@@ -88,23 +88,23 @@ def check_against_single_passes(trace, model):
 def test_a_checkpoint_spread_over_devices_is_traced_alike(tmp_path, corpus):
     pytest.importorskip("accelerate", reason="a device map needs accelerate")
     folder = save(tmp_path / "model", build("olmoe", vocab_size=300))
-    plain = trace_corpus(load_checkpoint(folder), open_corpus(corpus), tmp_path / "plain")
+    plain = trace_documents(load_checkpoint(folder), open_corpus(corpus), tmp_path / "plain")
     spread = load_checkpoint(folder, device_map="auto", dtype="float32")
-    trace = trace_corpus(spread, open_corpus(corpus), tmp_path / "spread")
+    trace = trace_documents(spread, open_corpus(corpus), tmp_path / "spread")
     for spec in plain.layers:
         np.testing.assert_array_equal(plain.experts(spec.name), trace.experts(spec.name))
 
 
 def test_device_and_device_map_exclude_each_other(tmp_path):
     folder = save(tmp_path / "model", build("olmoe", vocab_size=300))
-    with pytest.raises(CaptureError, match=r"expected --device or --device-map, got both \(cpu, auto\)"):
+    with pytest.raises(CaptureError, match=r"expected a device or a device map, got both \(cpu, auto\)"):
         load_checkpoint(folder, device="cpu", device_map="auto")
 
 
 def test_a_device_map_without_accelerate_says_what_to_install(tmp_path, monkeypatch):
     folder = save(tmp_path / "model", build("olmoe", vocab_size=300))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CaptureError, match="pip install accelerate"):
+    with pytest.raises(CaptureError, match="pip install 'specialize\\[large\\]'"):
         load_checkpoint(folder, device_map="auto")
 
 
@@ -112,5 +112,5 @@ def test_the_tokenizer_of_another_model_is_one_clear_error(tmp_path, corpus):
     folder = tmp_path / "model"
     save(folder, build("olmoe", vocab_size=300))
     train_bpe(TEXTS * 3, vocab_size=400, max_length=64).save_pretrained(folder)
-    with pytest.raises(CaptureError, match=r"expected token ids below 300.*is it the tokenizer of another model"):
-        trace_corpus(load_checkpoint(str(folder)), open_corpus(corpus), tmp_path / "run")
+    with pytest.raises(CaptureError, match=r"expected token ids below 300.*use the tokenizer of this model"):
+        trace_documents(load_checkpoint(str(folder)), open_corpus(corpus), tmp_path / "run")

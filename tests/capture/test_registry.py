@@ -180,7 +180,7 @@ def test_read_before_the_layer_runs(registering):
         (lambda *_: (torch.zeros(4, 2).long(), torch.ones(4, 3)), r"got int64 \[4, 2\] and float32 \[4, 3\]"),
         (lambda *_: (torch.zeros(4, 2), torch.ones(4, 2)), r"integer experts.*got float32 \[4, 2\]"),
         (lambda *_: (torch.zeros(2, 2, 2).long(), torch.ones(2, 2, 2)), r"\[tokens, k\].*got int64 \[2, 2, 2\]"),
-        (lambda *_: torch.zeros(4, 2), r"expected to read \(experts, weights\) or a Choice, got float32 \[4, 2\]"),
+        (lambda *_: torch.zeros(4, 2), r"read: expected \(experts, weights\) or a Choice, got float32 \[4, 2\]"),
         (lambda *_: (torch.full((4, 2), 9), torch.ones(4, 2)), "expected expert ids of 0 to 7, or -1 for none, got 9"),
         (lambda *_: {}["scores"], "its read function failed: KeyError"),
     ],

@@ -70,7 +70,7 @@ def test_experts_that_receive_no_decision_are_refused():
 def test_a_model_that_fails_on_the_probe_says_why():
     model = build("mixtral")
     model.lm_head.forward = None
-    with pytest.raises(CaptureError, match="a test pass over 2 x 16 token ids failed: TypeError"):
+    with pytest.raises(CaptureError, match="the verification pass over 2 x 16 token ids failed: TypeError"):
         specialize.attach(model)
 
 
@@ -172,7 +172,7 @@ def compiled(model, how):
 
 @pytest.mark.parametrize("how", ["whole", "a layer", "in place", "its forward"])
 def test_a_compiled_model_is_refused(how):
-    with pytest.raises(CaptureError, match=r"attach before torch\.compile"):
+    with pytest.raises(CaptureError, match=r"got a compiled one.*attach before torch\.compile"):
         specialize.attach(compiled(build("mixtral"), how))
 
 
@@ -233,7 +233,7 @@ def test_a_bare_block_is_called_with_what_is_given(inputs):
 def test_a_bare_block_without_inputs_is_told_to_give_them():
     with pytest.raises(CaptureError, match=r"Block: expected a language model with token embeddings.*as inputs"):
         find_routers(Block())
-    with pytest.raises(CaptureError, match=r"a test pass over the inputs given failed: TypeError"):
+    with pytest.raises(CaptureError, match=r"the verification pass over the given inputs failed: TypeError"):
         find_routers(Block(), {"wrong": 1})
     with pytest.raises(CaptureError, match=r"expected keywords \(a mapping\) or a tuple of arguments, got Tensor"):
         find_routers(Block(), torch.ones(1, 3, 32))

@@ -1,6 +1,7 @@
 """A corpus through a model into a trace."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 
 import specialize
 from capture_models import build
-from specialize.capture import Checkpoint, TraceOptions, batches, trace_corpus
+from listening import Listener
+from specialize.capture import Checkpoint, TraceOptions, batches, find_routers, trace_documents
+from specialize.capture.plan import TracePlan, plan_trace, survey_corpus
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.models.data import train_bpe
@@ -46,11 +49,11 @@ def corpus_path(tmp_path: Path) -> Path:
     return path
 
 
-SMALL = TraceOptions(context_length=16, batch_tokens=64, shard_tokens=40)
+SMALL = TraceOptions(context=16, batch_tokens=64, shard_tokens=40)
 
 
 def test_the_trace_is_what_single_forward_passes_see(checkpoint, corpus_path, tmp_path):
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     tokens, documents = trace.tokens(), trace.documents()
     assert documents["id"].tolist() == [f"d{i}" for i in range(5)]
     assert documents["kind"].tolist() == ["even", "odd", "even", "odd", "even"]
@@ -69,7 +72,7 @@ def test_the_trace_is_what_single_forward_passes_see(checkpoint, corpus_path, tm
 
 
 def test_spans_point_into_the_text(checkpoint, corpus_path, tmp_path):
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     texts = trace.documents()["text"]
     for document, tokens in trace.tokens().groupby("document"):
         text = texts[document]
@@ -81,7 +84,7 @@ def test_spans_point_into_the_text(checkpoint, corpus_path, tmp_path):
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, corpus_path, tmp_path, monkeypatch):
-    whole = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "whole", options=SMALL)
+    whole = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "whole", options=SMALL)
     plan = batches.plan_batches
     calls = []
 
@@ -94,33 +97,33 @@ def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, corpus_path, tm
     with monkeypatch.context() as patch:
         patch.setattr(batches, "plan_batches", fail_in_the_third_shard)
         with pytest.raises(KeyboardInterrupt):
-            trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "parts", options=SMALL)
-    with pytest.raises(TraceError, match="was interrupted"):
+            trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "parts", options=SMALL)
+    with pytest.raises(TraceError, match="was interrupted; repeat the same trace"):
         specialize.open_trace(tmp_path / "parts")
-    parts = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "parts", options=SMALL)
+    parts = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "parts", options=SMALL)
     assert len(calls) == 3
     assert parts.manifest["shards"] == whole.manifest["shards"]
     assert all(check.problem is None for check in validate_trace(tmp_path / "parts"))
 
 
 def test_a_complete_run_is_opened_as_it_is(checkpoint, corpus_path, tmp_path, monkeypatch):
-    trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     monkeypatch.setattr(batches.ShardTracer, "trace", None)  # would fail if called
-    again = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    again = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     assert again.num_documents == len(TEXTS)
 
 
 def test_other_settings_are_refused(checkpoint, corpus_path, tmp_path):
-    trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     with pytest.raises(TraceError, match=r"context_length: 16 there, 32 now"):
-        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=replace(SMALL, context_length=32))
+        trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=replace(SMALL, context=32))
 
 
 def test_a_changed_corpus_is_refused(checkpoint, corpus_path, tmp_path):
-    trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     corpus_path.write_text(corpus_path.read_text(encoding="utf-8").replace("quick", "slow"), encoding="utf-8")
-    with pytest.raises(CorpusError, match="not those that"):
-        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    with pytest.raises(CorpusError, match=r"expected the documents that the trace in .* was begun with, got others"):
+        trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
 
 
 def test_a_dense_model_leaves_nothing_behind(checkpoint, corpus_path, tmp_path):
@@ -129,22 +132,24 @@ def test_a_dense_model_leaves_nothing_behind(checkpoint, corpus_path, tmp_path):
     dense = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=64)).eval()
     broken = Checkpoint("dense", dense, checkpoint.tokenizer, checkpoint.facts)
     with pytest.raises(CaptureError, match="dense model"):
-        trace_corpus(broken, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+        trace_documents(broken, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_window_longer_than_the_model_is_refused(checkpoint, corpus_path, tmp_path):
-    with pytest.raises(TraceError, match="at most 64 tokens, got 65"):
-        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(context_length=65))
+    with pytest.raises(TraceError, match=r"context: expected at most 64 tokens.*got 65"):
+        trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=TraceOptions(context=65))
 
 
 def test_progress_ends_at_the_last_document(checkpoint, corpus_path, tmp_path):
-    told = []
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, on_progress=told.append)
-    done = [progress.documents_done for progress in told]
+    listener = Listener()
+    trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, reporter=listener)
+    assert {step[:2] for step in listener.steps} == {("tracing", "documents")}
+    done = [step.done for step in listener.steps]
     assert done == sorted(done)
-    assert (told[-1].documents_done, told[-1].documents) == (5, 5)
-    assert told[-1].tokens == trace.num_tokens
+    assert (listener.steps[-1].done, listener.steps[-1].total) == (5, 5)
+    assert all(re.fullmatch(r"[\d,]+ tokens/s", step.rate) for step in listener.steps)
+    assert listener.open == []
 
 
 def run_bytes(run: Path) -> dict[str, bytes]:
@@ -152,9 +157,9 @@ def run_bytes(run: Path) -> dict[str, bytes]:
 
 
 def test_overlapping_windows_record_each_token_once_with_more_before_it(checkpoint, corpus_path, tmp_path):
-    apart = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "apart", options=SMALL)
+    apart = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "apart", options=SMALL)
     options = replace(SMALL, stride=4)
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "overlap", options=options)
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "overlap", options=options)
     columns = ["document", "token_id", "char_start", "char_end"]
     assert trace.tokens()[columns].equals(apart.tokens()[columns])
     tokens = trace.tokens()
@@ -172,21 +177,21 @@ def test_overlapping_windows_record_each_token_once_with_more_before_it(checkpoi
 
 
 def test_memory_that_runs_out_makes_batches_smaller(checkpoint, corpus_path, tmp_path, monkeypatch):
-    plan, told = batches.plan_batches, []
+    plan, listener = batches.plan_batches, Listener()
 
     def out_of_memory_above_40_tokens(windows, *, tokens):
-        if tokens > 40 and len(told) < 99:
+        if tokens > 40:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plan(windows, tokens=tokens)
 
     monkeypatch.setattr(batches, "plan_batches", out_of_memory_above_40_tokens)
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, on_progress=told.append)
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, reporter=listener)
     used = [shard["batch_tokens"] for shard in trace.manifest["shards"]]
     assert max(used) <= 40
-    assert told[-1].batch_tokens == used[-1]
+    assert listener.notes[-1] == f"out of memory: continuing with batches of {used[-1]} tokens"
     monkeypatch.undo()
     same = replace(SMALL, batch_tokens=used[0])
-    again = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "again", options=same)
+    again = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "again", options=same)
     for layer in trace.layers:
         np.testing.assert_array_equal(trace.experts(layer.layer), again.experts(layer.layer))
 
@@ -196,8 +201,8 @@ def test_memory_that_does_not_hold_one_window_is_one_clear_error(checkpoint, cor
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(batches.ShardTracer, "_run", never)
-    with pytest.raises(CaptureError, match=r"out of memory with a single window of 16 tokens.*lower --context"):
-        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+    with pytest.raises(CaptureError, match=r"out of memory with a single window of 16 tokens; use a shorter context"):
+        trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
 
 
 def test_another_error_of_the_model_is_not_taken_for_memory(checkpoint, corpus_path, tmp_path, monkeypatch):
@@ -206,13 +211,13 @@ def test_another_error_of_the_model_is_not_taken_for_memory(checkpoint, corpus_p
 
     monkeypatch.setattr(batches.ShardTracer, "_run", broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+        trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
 
 
 @pytest.mark.parametrize("harmed", ["routing-00001.arrow", "tokens-00000.arrow", "documents.arrow"])
 def test_a_damaged_shard_is_made_anew_alone(checkpoint, corpus_path, tmp_path, monkeypatch, harmed):
     run = tmp_path / "run"
-    trace_corpus(checkpoint, open_corpus(corpus_path), run, options=SMALL)
+    trace_documents(checkpoint, open_corpus(corpus_path), run, options=SMALL)
     whole = run_bytes(run)
     path = run / "trace" / harmed
     path.write_bytes(path.read_bytes()[:-20])
@@ -224,14 +229,14 @@ def test_a_damaged_shard_is_made_anew_alone(checkpoint, corpus_path, tmp_path, m
         return original(self, windows, **how)
 
     monkeypatch.setattr(batches.ShardTracer, "trace", counted)
-    trace_corpus(checkpoint, open_corpus(corpus_path), run, options=SMALL, repair=True)
+    trace_documents(checkpoint, open_corpus(corpus_path), run, options=SMALL, repair=True)
     assert len(traced) == (0 if harmed == "documents.arrow" else 1)
     assert run_bytes(run) == whole
 
 
 def test_ids_alone(checkpoint, corpus_path, tmp_path):
     options = replace(SMALL, weights=False)
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
     assert trace.contents == ()
     assert trace.experts(0).shape == (trace.num_tokens, 4)
     with pytest.raises(TraceError, match="expected gate weights of the chosen experts; the trace holds experts alone"):
@@ -240,7 +245,7 @@ def test_ids_alone(checkpoint, corpus_path, tmp_path):
 
 def test_all_extras_and_a_control_are_what_the_model_says(checkpoint, corpus_path, tmp_path):
     options = replace(SMALL, logits=True, norms=True, predictions=True, control="random-router", seed=3)
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
     assert [spec.layer for spec in trace.random_routers] == [spec.layer for spec in trace.layers]
     tokens = trace.tokens()
     how = {"control": "random-router", "seed": 3, "extras": ("logits", "norms")}
@@ -263,17 +268,35 @@ def test_all_extras_and_a_control_are_what_the_model_says(checkpoint, corpus_pat
                     np.testing.assert_allclose(norms[window.index], layer.norms, rtol=2e-3, atol=1e-5)
 
 
-def test_a_plan_comes_before_anything_is_written(checkpoint, corpus_path, tmp_path):
-    plans = []
+def test_a_plan_is_reported_before_anything_is_written(checkpoint, corpus_path, tmp_path):
+    run, was_there = tmp_path / "run", []
 
-    def note(plan):
-        plans.append((plan, (tmp_path / "run").exists()))
+    class Watcher(Listener):
+        def say(self, message):
+            super().say(message)
+            was_there.append(run.exists())
 
-    trace = trace_corpus(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL, on_plan=note)
-    [(plan, was_there)] = plans
-    assert not was_there
-    assert (plan.documents, plan.tokens, plan.layers) == (5, trace.num_tokens, 3)
-    assert plan.free > plan.size > trace.num_tokens * 3 * 4 * 2
+    watcher = Watcher()
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), run, options=SMALL, reporter=watcher)
+    assert was_there == [False]
+    pattern = rf"{re.escape(str(run))}: about {trace.num_tokens} tokens in 5 documents, 3 routers: about .* to write"
+    assert re.match(pattern, watcher.notes[0])
+    trace_documents(checkpoint, open_corpus(corpus_path), run, options=SMALL, reporter=watcher)
+    assert watcher.notes[-1] == f"{run}: the trace is complete already"
+
+
+def make_plan(checkpoint: Checkpoint, corpus, run: Path) -> TracePlan:
+    specs = [point.spec for point in find_routers(checkpoint.model)]
+    return plan_trace(survey_corpus(corpus), corpus, checkpoint.tokenizer, specs, ("weights",), run)
+
+
+def test_a_disk_that_is_too_small_is_reported(checkpoint, corpus_path, tmp_path):
+    listener = Listener()
+    plan = make_plan(checkpoint, open_corpus(corpus_path), tmp_path / "run")
+    assert plan.free > plan.size > plan.tokens * 3 * 4 * 2
+    plan.report(tmp_path, listener)
+    replace(plan, free=plan.size - 1).report(tmp_path, listener)
+    assert [note.startswith("note: the trace may not fit") for note in listener.notes] == [False, False, True]
 
 
 def test_the_plan_is_near_what_a_longer_trace_takes(checkpoint, tmp_path):
@@ -282,8 +305,9 @@ def test_the_plan_is_near_what_a_longer_trace_takes(checkpoint, tmp_path):
     path = tmp_path / "long.jsonl"
     lines = (json.dumps({"text": "".join(rng.choice(letters, rng.integers(20, 1500)))}) for _ in range(400))
     path.write_text("\n".join(lines), encoding="utf-8")
-    plans = []
-    trace_corpus(checkpoint, open_corpus(path), tmp_path / "run", on_plan=plans.append)
+    corpus = open_corpus(path)
+    planned = make_plan(checkpoint, corpus, tmp_path / "run").size
+    trace_documents(checkpoint, corpus, tmp_path / "run")
     files = [path for path in (tmp_path / "run/trace").glob("*.arrow") if not path.name.startswith("documents")]
     written = sum(path.stat().st_size for path in files)
-    assert 0.7 * plans[0].size < written < 1.05 * plans[0].size  # how far numbers compress depends on the model
+    assert 0.7 * planned < written < 1.05 * planned  # how far numbers compress depends on the model

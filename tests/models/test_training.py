@@ -1,5 +1,7 @@
 import json
 import math
+import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from listening import Listener
 from specialize.errors import ConfigError, SpecializeError
 from specialize.models import training
 from specialize.models.data import TokenStore, batches, is_held_out
@@ -60,12 +63,32 @@ def config_path(tmp_path):
     return path
 
 
+class Interrupter(Listener):
+    """Interrupts a run after a step."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.last = last
+
+    @contextmanager
+    def progress(self, title, unit):
+        def update(done, total, rate=None):
+            if done == self.last:
+                raise KeyboardInterrupt
+
+        yield update
+
+
 def test_training_learns_and_leaves_a_model(config_path, tmp_path):
     config_path.write_text(config_path.read_text().replace("steps = 30", "steps = 120"))
-    told = []
-    result = train(read_train_config(config_path), tmp_path / "run", on_step=told.append)
+    listener = Listener()
+    result = train(config_path, tmp_path / "run", reporter=listener)
     assert result.perplexity < 0.5 * result.unigram_perplexity
-    assert [progress.step for progress in told] == list(range(1, 121))
+    assert [(step.title, step.done, step.total) for step in listener.steps] == [
+        ("training", step, 120) for step in range(1, 121)
+    ]
+    assert re.fullmatch(r"[\d,]+ tokens/s, loss \d+\.\d{3}", listener.steps[0].rate)
+    assert re.fullmatch(r"[\d,]+ tokens/s, loss \d+\.\d{3}, held-out perplexity \d+\.\d", listener.steps[-1].rate)
     assert len(result.load) == 2
     for load, entropy in zip(result.load, result.load_entropy, strict=True):
         assert math.isclose(sum(load), 1, rel_tol=1e-6)
@@ -85,15 +108,11 @@ def test_an_interrupted_run_ends_with_the_same_weights(config_path, tmp_path, ro
     config = read_train_config(config_path)
     train(config, tmp_path / "whole")
 
-    def interrupt(progress):
-        if progress.step == 17:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "parts", on_step=interrupt)
-    steps = []
-    train(config, tmp_path / "parts", on_step=lambda progress: steps.append(progress.step))
-    assert steps == list(range(11, 31))  # from the checkpoint at step 10
+        train(config, tmp_path / "parts", reporter=Interrupter(17))
+    listener = Listener()
+    train(config, tmp_path / "parts", reporter=listener)
+    assert [step.done for step in listener.steps] == list(range(11, 31))  # from the checkpoint at step 10
     whole, parts = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
@@ -116,7 +135,7 @@ def test_a_frozen_router_stays_as_it_was_drawn(config_path, tmp_path):
 def test_a_folder_of_other_settings_is_refused(config_path, tmp_path):
     train(read_train_config(config_path), tmp_path / "run")
     config_path.write_text(CONFIG.format(router="frozen", unit="token"))
-    with pytest.raises(ConfigError, match="holds a run of other settings"):
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
         train(read_train_config(config_path), tmp_path / "run")
 
 
@@ -182,15 +201,8 @@ def test_snapshots_are_the_model_as_it_was(config_path, tmp_path):
     config_path.write_text(text + "snapshots = [10, 30]\n")
     train(read_train_config(config_path), tmp_path / "long")
     config_path.write_text(text.replace("steps = 30", "steps = 30\nsnapshots = [20]"))
-    seen = []
-
-    def stop(progress):
-        seen.append(progress.step)
-        if progress.step == 10:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(read_train_config(config_path), tmp_path / "short", on_step=stop)
+        train(read_train_config(config_path), tmp_path / "short", reporter=Interrupter(10))
     early, last = (load_file(tmp_path / f"long/snapshots/step-{step}/model.safetensors") for step in (10, 30))
     stored = load_file(tmp_path / "short" / "checkpoint.safetensors")
     model = load_file(tmp_path / "long" / "model" / "model.safetensors")
@@ -245,7 +257,7 @@ def test_a_guide_that_documents_lack_is_an_error(tmp_path):
     text = CONFIG.format(router="guided", unit="sequence").replace("num_experts = 4", "num_experts = 2")
     path = tmp_path / "guided.toml"
     path.write_text(text.replace("[data]", '[data]\nguide_column = "lang"'))
-    with pytest.raises(ConfigError, match="expected lang of every document, got none for 'b7'"):
+    with pytest.raises(ConfigError, match="expected a value of lang for every document, got none for 'b7'"):
         train(read_train_config(path), tmp_path / "run")
     path.write_text(text.replace('"guided"', '"learned"'))
     train(read_train_config(path), tmp_path / "learned", data=tmp_path / "data")

@@ -1,12 +1,36 @@
-"""A model in, its routing out."""
+"""Capture of routing: from a model, or from a corpus that is run through one, to arrays or a trace.
 
-from specialize.capture.loading import Checkpoint, load_checkpoint
-from specialize.capture.plan import TraceOptions, TracePlan
-from specialize.capture.points import Choice, RoutingPoint
-from specialize.capture.recorder import LayerRouting, Recorder, attach
-from specialize.capture.registry import register_router, unregister_router
-from specialize.capture.routers import find_routers
-from specialize.capture.run import TraceProgress, trace_corpus
+Importing this package is quick: torch is imported when one of its names is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from specialize.lazy import load_on_use
+
+if TYPE_CHECKING:
+    from specialize.capture.layer import LayerRouting
+    from specialize.capture.loading import Checkpoint, load_checkpoint
+    from specialize.capture.options import TraceOptions
+    from specialize.capture.points import Choice, RoutingPoint
+    from specialize.capture.recorder import Recorder, attach
+    from specialize.capture.registry import register_router, unregister_router
+    from specialize.capture.routers import find_routers
+    from specialize.capture.run import trace_documents
+
+_HOME = {
+    "Checkpoint": "specialize.capture.loading",
+    "Choice": "specialize.capture.points",
+    "LayerRouting": "specialize.capture.layer",
+    "Recorder": "specialize.capture.recorder",
+    "RoutingPoint": "specialize.capture.points",
+    "TraceOptions": "specialize.capture.options",
+    "attach": "specialize.capture.recorder",
+    "find_routers": "specialize.capture.routers",
+    "load_checkpoint": "specialize.capture.loading",
+    "register_router": "specialize.capture.registry",
+    "trace_documents": "specialize.capture.run",
+    "unregister_router": "specialize.capture.registry",
+}
 
 __all__ = [
     "Checkpoint",
@@ -15,12 +39,16 @@ __all__ = [
     "Recorder",
     "RoutingPoint",
     "TraceOptions",
-    "TracePlan",
-    "TraceProgress",
     "attach",
     "find_routers",
     "load_checkpoint",
     "register_router",
-    "trace_corpus",
+    "trace_documents",
     "unregister_router",
 ]
+
+__getattr__ = load_on_use(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return __all__

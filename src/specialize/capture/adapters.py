@@ -1,8 +1,8 @@
-"""The families whose routing the convention does not tell, and how each is read.
+"""Adapters for the model families that do not follow the convention, see `specialize.capture.convention`.
 
-Classes are recognised by name, so that no model code is imported. Where a family calls its experts with something
-other than ids and weights, what they are called with is translated; where it does not call them, the router's own
-output is, and only a block that shows nothing else has its last step, the same top-k on the same numbers, done again.
+Classes are recognised by name, so that no model code is imported. If a family calls its experts with arguments other
+than ids and weights, the decision is derived from those arguments; if it has no experts module, from the router's
+output. Only for a block that exposes nothing else is its last step repeated: the same top-k of the same numbers.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from specialize.trace.schema import NO_EXPERT
 
 
 def named(*classes: str) -> Callable[[str, nn.Module], bool]:
-    """Whether a module is of one of these classes, or of a class made from one."""
+    """Return a test whether a module is of one of these classes, or of a subclass."""
     return lambda path, module: any(cls.__name__ in classes for cls in type(module).__mro__)
 
 
 def _read_llama4(router: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
-    """The router returns sigmoid scores [tokens, E], zero where not chosen, and the logits that it chose by."""
+    """The router returns sigmoid scores [tokens, E], zero for experts not chosen, and the logits it chose by."""
     scores, logits = output
     experts = logits.topk(router.top_k, dim=1).indices
     return Choice(experts, scores.gather(1, experts), flat(first_tensor(arguments, keywords)), logits)
 
 
 def _read_jetmoe(gating: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
-    """The gating returns slots sorted by expert: their order, their gates, and how many each expert was given."""
+    """The gating returns slots sorted by expert: their order, their gate weights, and the number for each expert."""
     order, _, gates, sizes, logits = output
     by_expert = torch.arange(len(sizes), device=order.device)
     sorted_experts = by_expert.repeat_interleave(torch.as_tensor(sizes, device=order.device))
@@ -41,7 +41,7 @@ def _read_jetmoe(gating: nn.Module, arguments: tuple[Any, ...], keywords: dict[s
 
 
 def _read_switch(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
-    """Experts are given a one-hot row for each token; one of zeros where the expert's capacity is exhausted."""
+    """Experts receive a one-hot row for each token; it is zero if the capacity of the expert is exhausted."""
     hidden, one_hot, probability = tensors_of(arguments, keywords)[:3]
     rows = one_hot.reshape(-1, one_hot.shape[-1])
     dropped = ~rows.any(dim=-1, keepdim=True)
@@ -50,14 +50,14 @@ def _read_switch(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[
 
 
 def _read_nllb(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
-    """Experts are given probabilities [tokens, E] that are zero but for the two that the router chose."""
+    """Experts receive probabilities [tokens, E] that are zero except for the two experts that the router chose."""
     hidden, _, probabilities = tensors_of(arguments, keywords)[:3]
     weights, chosen = probabilities.topk(min(2, probabilities.shape[-1]), dim=-1)
     return Choice(chosen.masked_fill(weights == 0, NO_EXPERT), weights, flat(hidden))
 
 
 def _read_aria(experts: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
-    """Before it followed the convention, experts were given the logits and made the choice themselves."""
+    """In versions before it followed the convention, experts received the logits and chose by themselves."""
     hidden, logits = tensors_of(arguments, keywords)[:2]
     chosen, weights = experts.route_tokens_to_experts(logits)
     return Choice(chosen, weights, flat(hidden), logits)
@@ -68,7 +68,7 @@ def _is_aria(path: str, module: nn.Module) -> bool:
 
 
 def _read_zaya(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice | None:
-    """A token that skips its experts is sent to the first one with a weight of zero."""
+    """A token that skips its experts is sent to the first expert with a weight of zero."""
     choice = read_experts_input(experts, arguments, keywords, output)
     if choice is None:
         return None
@@ -90,7 +90,7 @@ def _read_doge(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str,
 
 
 def _read_mxfp4(block: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
-    """The kernel routes inside; the block returns the logits, of which it takes the softmax of the top k."""
+    """The kernel routes internally; the block returns the logits, whose k largest it passes to a softmax."""
     logits = output[1].reshape(-1, block.router.num_experts)
     best, experts = logits.topk(block.router.top_k, dim=-1)
     return Choice(experts, best.softmax(dim=-1), flat(first_tensor(arguments, keywords)), logits)
@@ -110,8 +110,8 @@ BUILT_IN = (
         named("NllbMoeExperts"),
         _read_nllb,
         count_experts,
-        warning="the two experts that the router chose are recorded; transformers 5.17 to 5.23 sends every token to "
-        "the first two experts instead, because a mask is encoded twice",
+        warning="the trace records the two experts that the router chose; transformers 5.17 to 5.23 sends every token "
+        "to the first two experts instead, because it encodes a mask twice",
     ),
     Adapter("zaya", named("ZayaExperts"), _read_zaya, count_experts, when="before"),
     Adapter(
@@ -119,8 +119,8 @@ BUILT_IN = (
         named("DogeCDMoE"),
         _read_doge,
         count_experts,
-        warning="transformers splits the router's scores across the tokens of a batch: what a token is sent to depends "
-        "on other tokens, padding among them",
+        warning="transformers splits the router's scores across the tokens of a batch, so that the experts of a token "
+        "depend on the other tokens, including padding",
     ),
     Adapter(
         "longcat_flash",

@@ -1,4 +1,4 @@
-"""The windows of a shard through the model, batch by batch, and their routing back in reading order."""
+"""Runs the windows of a shard through the model in batches, and returns their routing in reading order."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,12 +18,12 @@ from specialize.trace import NO_EXPERT, RouterSpec, Shard
 
 
 class ShardTracer:
-    """Runs windows through a model and collects what the recorder saw of them.
+    """Runs windows through a model and collects what the recorder recorded.
 
     Args:
         model: a transformers model.
-        recorder: attached to it.
-        with_predictions: record next-token predictions, too; the language-model head is run for nothing else.
+        recorder: attached to the model.
+        with_predictions: record next-token predictions, too; otherwise the language-model head is not run.
     """
 
     def __init__(self, model: Any, recorder: Recorder, *, with_predictions: bool = False) -> None:
@@ -47,13 +47,13 @@ class ShardTracer:
 
         Args:
             windows: in reading order.
-            first_sequence: running number of the first.
-            batch_tokens: padded tokens of a forward pass.
-            on_batch: called after each batch with the tokens and the windows that it brought.
+            first_sequence: running number of the first window.
+            batch_tokens: padded tokens per forward pass.
+            on_batch: called after each batch with its numbers of tokens and windows.
 
         Raises:
-            CaptureError: the tokenizer is not the model's.
-            RuntimeError: out of memory; nothing of this shard is left over, it can be run again in smaller batches.
+            CaptureError: the tokenizer does not belong to the model.
+            RuntimeError: out of memory; the shard can be run again in smaller batches.
         """
         self._refuse_unknown_tokens(windows)
         counts = np.array([window.num_recorded for window in windows])
@@ -81,15 +81,15 @@ class ShardTracer:
         largest = max(int(window.token_ids.max()) for window in windows)
         if largest >= self._num_embeddings:
             raise CaptureError(
-                f"expected token ids below {self._num_embeddings}, which is what the model has embeddings for, got "
-                f"{largest} from the tokenizer beside it: is it the tokenizer of another model?"
+                f"expected token ids below {self._num_embeddings}, the number of embeddings, got {largest}; "
+                "use the tokenizer of this model"
             )
 
     def _run(self, batch: list[Window], rows: NDArray[np.int64], places: list[dict[str, NDArray[Any]]]) -> None:
         ids, mask = _pad(batch)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self._start is not None:
-            # the decoder reads the same text after its start token: the row of a token is the step that read it
+            # the decoder reads the same text after its start token; a token's row is the step that reads the token
             inputs["decoder_input_ids"] = nn.functional.pad(ids, (1, 0), value=self._start)
             inputs["decoder_attention_mask"] = nn.functional.pad(mask, (1, 0), value=1)
         inputs = {name: values.to(self._device, non_blocking=True) for name, values in inputs.items()}
@@ -142,7 +142,7 @@ def _token_columns(
 
 
 def _pad(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask [batch, longest], padded on the right; what the padding holds is masked."""
+    """Return token ids and attention mask, both [batch, longest], padded on the right."""
     longest = max(len(window.token_ids) for window in windows)
     ids = torch.zeros(len(windows), longest, dtype=torch.int64)
     mask = torch.zeros(len(windows), longest, dtype=torch.int64)
@@ -153,7 +153,7 @@ def _pad(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
 
 
 def _kept(batch: Sequence[Window], longest: int, *, shift: int) -> Tensor:
-    """Rows of the recorded tokens among those of a padded batch whose first `shift` columns are not of the window."""
+    """Return the rows of the recorded tokens in a padded batch whose windows begin after `shift` columns."""
     width = longest + shift
     return torch.from_numpy(
         np.concatenate(
@@ -172,7 +172,7 @@ def _decoder_start(model: Any) -> int:
 
 
 def _without_head(model: Any, recorder: Recorder) -> nn.Module:
-    """The model without its language-model head, whose logits a trace does not need, where it can be told apart."""
+    """Return the model without its language-model head, if that is a separate part: a trace needs no logits of it."""
     backbone: nn.Module = getattr(model, getattr(model, "base_model_prefix", ""), model)
     inside = set(backbone.modules())
     return backbone if all(point.module in inside for point in recorder.points) else model

@@ -1,6 +1,6 @@
-"""Calls of a model: which tokens each of them read, so that routing can be told apart from padding."""
+"""Calls of a model: the tokens that each of them read, by which padding is recognised."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,11 @@ from specialize.capture.verification import encoder_of
 
 @dataclass(frozen=True)
 class StackInput:
-    """What one side of a model read in one call.
+    """The input of one side of a model in one call.
 
     Attributes:
         token_ids: int64 [batch, length].
-        mask: bool [batch, length], real tokens; None when all are.
+        mask: bool [batch, length], True for tokens, False for padding; None if there is no padding.
     """
 
     token_ids: Tensor
@@ -31,15 +31,19 @@ class Call:
     """One call of the model.
 
     Attributes:
-        inputs: what each stack (encoder, decoder) read; a stack without token ids is missing.
-        reordered: whether rows have moved since the call before, as in beam search.
+        inputs: the input of each stack (encoder, decoder); a stack without token ids is missing.
+        reordered: whether rows have moved since the previous call, as in beam search.
+        cached: whether the call was given a key-value cache, as in generation.
+        masked_otherwise: whether its attention mask is not of the form [batch, length].
     """
 
     inputs: dict[str, StackInput] = field(default_factory=dict)
     reordered: bool = False
+    cached: bool = False
+    masked_otherwise: bool = False
 
     def mask(self, stack: str) -> Tensor | None:
-        """Which tokens of a stack are real, bool [batch, length]; None where the stack read no token ids."""
+        """Return which tokens of a stack are not padding, bool [batch, length]; None if it read no token ids."""
         read = self.inputs.get(stack)
         if read is None:
             return None
@@ -48,13 +52,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which of the recorded rows to take.
+    """A selection of the recorded rows.
 
     Attributes:
-        total: rows that were recorded.
-        rows: int64 [tokens], the ones to take, in reading order.
+        total: number of rows recorded.
+        rows: int64 [tokens], the selected rows in reading order.
         sequence, position: int64 [tokens].
-        generated: bool [tokens]; None when nothing was generated.
+        generated: bool [tokens]; None if nothing was generated.
     """
 
     total: int
@@ -69,19 +73,21 @@ class CallWatcher:
 
     Attributes:
         seen: the calls since the last `clear`.
-        current: the call that runs at the moment.
+        current: the call in progress.
+        on_end: called at the end of each call with it and whether it succeeded.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.seen: list[Call] = []
         self.current: Call | None = None
+        self.on_end: Callable[[Call, bool], None] | None = None
         self._outermost: nn.Module | None = None
         self._caches: set[int] = set()
         self._reordered = False
 
     def start(self) -> list[RemovableHandle]:
-        """Put the hooks in and return them."""
+        """Attach the hooks and return them."""
         handles = []
         for module in _callable_parts(self.model):
             handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True))
@@ -89,7 +95,7 @@ class CallWatcher:
         return handles
 
     def clear(self) -> None:
-        """Forget the calls."""
+        """Drop the calls noted so far."""
         self.seen = []
         self._reordered = False
 
@@ -97,17 +103,26 @@ class CallWatcher:
         if self._outermost is not None:
             return
         self._outermost = module
-        self.current = Call(_read_inputs(module, self.model, arguments, keywords), self._reordered)
+        cache, mask = keywords.get("past_key_values"), keywords.get("attention_mask")
+        self.current = Call(
+            _read_inputs(module, self.model, arguments, keywords),
+            reordered=self._reordered,
+            cached=cache is not None,
+            masked_otherwise=mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2),
+        )
         self._reordered = False
         self.seen.append(self.current)
-        self._watch_cache(keywords.get("past_key_values"))
+        self._watch_cache(cache)
 
     def _end(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        if module is self._outermost:
-            self._outermost = self.current = None
+        if module is not self._outermost:
+            return
+        call, self._outermost, self.current = self.current, None, None
+        if self.on_end is not None and call is not None:
+            self.on_end(call, output is not None)  # this hook also runs, without an output, if the call fails
 
     def _watch_cache(self, cache: Any) -> None:
-        """Beam search tells of its moves only to the cache: listen there."""
+        """Note the moves of beam search, which only the cache is informed of."""
         reorder = getattr(cache, "reorder_cache", None)
         if reorder is None or "reorder_cache" in vars(cache):
             return
@@ -151,14 +166,14 @@ def _read_inputs(
 
 
 def _last_columns(mask: Any, length: int) -> Tensor | None:
-    """The part of a mask that is of this call: with a cache it covers what was read before, too."""
+    """Return the part of a mask that belongs to this call: with a cache it covers earlier calls, too."""
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < length:
         return None
     return mask[:, mask.shape[1] - length :].bool()
 
 
 def kept_positions(calls: Sequence[Call], stack: str, *, keep_padding: bool) -> Rows | None:
-    """Rows of the tokens that the attention mask keeps; None where a call came without token ids."""
+    """Return the rows of the tokens that the attention mask keeps; None if a call had no token ids."""
     reads = [call.inputs[stack] for call in calls if stack in call.inputs]
     if not reads or any(not call.inputs for call in calls):
         return None

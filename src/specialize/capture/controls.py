@@ -1,8 +1,8 @@
-"""Random routers: what a frozen random router would have chosen from the same hidden states.
+"""Random routers (controls): the choices of a random router from the same hidden states.
 
 Fan, Messmer & Jaggi (2024, arXiv 2402.13089) train models with frozen, randomly initialized routers. A trained
-checkpoint cannot be trained again, but a random router can be run beside each of its own: what the control shows of
-syntax or topics is what any random projection of these hidden states shows.
+checkpoint cannot be retrained for a comparison, but a random router can be run beside each of its own. Its association
+with syntax or topics is the one that any random projection of these hidden states has.
 """
 
 from dataclasses import replace
@@ -11,32 +11,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from specialize.errors import CaptureError, did_you_mean
+from specialize.choices import Control, check_choice
+from specialize.errors import CaptureError
 from specialize.trace import RouterSpec
-
-CONTROLS = ("random-router",)
 
 
 def check_control(name: str | None) -> None:
-    """Refuse a control that does not exist.
-
-    Raises:
-        CaptureError: naming the nearest one that does.
-    """
-    if name is not None and name not in CONTROLS:
-        raise CaptureError(f"control: expected {' or '.join(CONTROLS)}, got {name!r}.{did_you_mean(name, CONTROLS)}")
+    """Raise CaptureError for an unknown control."""
+    if name is not None:
+        check_choice("control", name, Control, error=CaptureError)
 
 
 class RandomRouter:
-    """A frozen random linear router with the E and k of a real one.
+    """A random linear router with the E and k of one of the model's routers.
 
-    Its weight is drawn from a normal distribution of variance 1 / hidden size, as at initialization: logits of a
-    normalised hidden state have about unit variance. It depends on the seed and on the router's place among the
-    model's routers alone, not on the device.
+    Its weights are drawn from a normal distribution of variance 1 / hidden size, as at initialization, so that logits
+    of a normalised hidden state have about unit variance. They depend only on the seed and on the position of the
+    router among the model's routers, not on the device.
 
     Args:
-        spec: the real router.
-        order: its place among the model's routers.
+        spec: the model's router.
+        order: its position among the model's routers.
         seed: of the control.
     """
 
@@ -53,12 +48,12 @@ class RandomRouter:
         self._weight: Tensor | None = None
 
     def choose(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Route hidden states [tokens, hidden size]: experts int64 [tokens, k] and weights float32 [tokens, k]."""
+        """Route hidden states [tokens, hidden size]; return experts int64 and weights float32, both [tokens, k]."""
         if self._weight is None or self._weight.device != hidden.device:
             generator = torch.Generator().manual_seed(self._seed)
             weight = torch.randn(self.spec.num_experts, hidden.shape[-1], generator=generator)
             self._weight = (weight / hidden.shape[-1] ** 0.5).to(hidden.device)
-        with torch.autocast(hidden.device.type, enabled=False):  # in half precision many scores would tie
+        with torch.autocast(hidden.device.type, enabled=False):  # many scores would tie in half precision
             probabilities = F.linear(hidden.detach().float(), self._weight).softmax(dim=-1)
         weights, experts = probabilities.topk(self.spec.top_k, dim=-1)
         if self.spec.normalized:
@@ -67,12 +62,12 @@ class RandomRouter:
 
 
 def sequence_summary(hidden: Tensor, mask: Tensor, *, prefix: int | None) -> Tensor:
-    """What a router of whole sequences reads: the mean hidden state of the tokens it may see, for every token.
+    """Return the input of a router of whole sequences: the mean hidden state of the tokens it may read.
 
     Args:
         hidden: [batch * length, hidden size].
-        mask: bool [batch, length], real tokens.
-        prefix: only the first so many real tokens are read.
+        mask: bool [batch, length], False for padding.
+        prefix: number of tokens that the router reads from the beginning of a sequence; None for all.
 
     Returns:
         [batch * length, hidden size], the same for all tokens of a sequence.

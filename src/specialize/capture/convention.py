@@ -1,8 +1,8 @@
 """The convention of transformers since version 5, which most families follow.
 
 A module named ``experts`` is called with the hidden states, the ids of the chosen experts, integer [tokens, k], and
-their gate weights, floating [tokens, k]. What arrives there is what the model computes with, whatever the score
-function, bias, grouping or kernel.
+their gate weights, floating [tokens, k]. These are the values the model computes with, whatever its score function,
+bias, grouping or kernel.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ EXPERTS = "experts"
 def read_experts_input(
     module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any
 ) -> Choice | None:
-    """Read a decision from what an experts module is given; None when that does not follow the convention."""
+    """Return the decision in the arguments of an experts module; None if they do not follow the convention."""
     tensors = tensors_of(arguments, keywords)
     if len(tensors) < 3:
         return None
@@ -33,20 +33,20 @@ def read_experts_input(
 
 
 def flat(hidden: Tensor) -> Tensor:
-    """Hidden states as [tokens, hidden size]."""
+    """Return hidden states as [tokens, hidden size]."""
     return hidden if hidden.dim() == 2 else hidden.reshape(-1, hidden.shape[-1])
 
 
 def is_integer(tensor: Tensor) -> bool:
-    """Whether a tensor can hold expert ids."""
+    """Return whether a tensor can hold expert ids."""
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def count_experts(module: nn.Module) -> int:
-    """E, from the experts' own attribute or the leading dimension of their stacked weights.
+    """Return E, from the attribute ``num_experts`` or the leading dimension of the stacked weights.
 
     Raises:
-        CaptureError: the module tells neither.
+        CaptureError: the module has neither.
     """
     declared = getattr(module, "num_experts", None)
     if isinstance(declared, int):
@@ -54,8 +54,8 @@ def count_experts(module: nn.Module) -> int:
     stacked = [p.shape[0] for p in module.parameters(recurse=False) if p.dim() == 3]
     if not stacked:
         raise CaptureError(
-            f"{type(module).__name__}: expected num_experts or stacked weights that tell the number of experts, found "
-            "neither; describe the layer with specialize.register_router"
+            f"{type(module).__name__}: expected an attribute num_experts or stacked weights, found neither; describe "
+            "the layer with specialize.register_router"
         )
     return stacked[0]
 

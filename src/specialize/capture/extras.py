@@ -1,4 +1,4 @@
-"""What can be recorded beside the routing, at a cost: output norms and next-token predictions."""
+"""Quantities recorded besides the routing, at a cost: output norms and next-token predictions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +15,14 @@ _POSITIONS_AT_ONCE = 1024
 
 
 def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> RemovableHandle:
-    """Call `receive` with the Euclidean norm of what each chosen expert adds, float32 [tokens, k].
+    """Call `receive` with the Euclidean norms of the chosen experts' weighted outputs, float32 [tokens, k].
 
-    The experts are run once more for each slot, with the ids and weights of that slot alone, so that it holds for
-    any implementation of them; it costs about one more pass through the experts. That the parts sum to the whole is
-    checked on the first pass.
+    For each slot the experts are run once more, with the ids and weights of that slot alone. This works with any
+    implementation of the experts and costs about one more pass through them. The first pass checks that the outputs
+    of the slots sum to the output of the layer.
 
     Raises:
-        CaptureError: on the first pass, where the parts do not sum to the whole.
+        CaptureError: in the first pass, if they do not.
     """
     checked = False
 
@@ -46,8 +46,8 @@ def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> Remov
                 apart = (sum(part.float() for part in parts) - whole).abs().max()
                 if not bool(apart <= 2e-2 * whole.abs().max() + 1e-6):
                     raise CaptureError(
-                        f"{point.spec.name}: expected the chosen experts' outputs to sum to the layer's, they do not; "
-                        "output norms cannot be recorded for this model: leave out --norms"
+                        f"{point.spec.name}: expected the outputs of the chosen experts to sum to that of the layer, "
+                        f"they differ by up to {float(apart):.2g}; leave out norms for this model"
                     )
                 checked = True
             receive(torch.stack([part.float().norm(dim=-1) for part in parts], dim=-1))
@@ -56,16 +56,16 @@ def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> Remov
 
 
 def predictions(logits: Tensor, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Most likely next token of each token, and the loss of the true one.
+    """Return the most likely next token of each token, and the loss of the actual one.
 
     Args:
         logits: [batch, length, vocabulary].
         token_ids: int64 [batch, length].
-        mask: [batch, length], 1 for real tokens, 0 for padding behind them.
+        mask: [batch, length], 1 for tokens, 0 for the padding after them.
 
     Returns:
-        Predicted ids, int64 [batch * length], and cross-entropy in nats, float32 [batch * length]; NaN for a
-        sequence's last token, which has no next one.
+        Predicted ids, int64 [batch * length], and cross-entropy in nats, float32 [batch * length]; NaN for the last
+        token of a sequence, which has no next one.
     """
     real = token_ids.masked_fill(mask == 0, -100)
     following = F.pad(real[:, 1:], (0, 1), value=-100).flatten()

@@ -1,4 +1,4 @@
-"""Routing during generation: the calls of ``generate`` put together to the sequences that it returned."""
+"""Routing during generation: the calls of ``generate`` assembled into the sequences it returned."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,9 +12,10 @@ from torch import Tensor
 from specialize.capture.calls import Call, Rows, kept_positions
 from specialize.errors import CaptureError
 
-_REFUSED = (
-    "what the model read is not what generate returned, row by row: beam search and assisted decoding cannot be "
-    "followed; generate with num_beams=1, greedily or by sampling, then take one call of generate at a time"
+_NOT_THE_SEQUENCES = (
+    "expected the model to have read the sequences that generate returned, row by row, got other tokens; beam search "
+    "and assisted decoding are not supported: generate with num_beams=1, greedily or by sampling, and take the routing "
+    "after each call of generate"
 )
 
 
@@ -25,19 +26,19 @@ def follow_generation(
 
     Args:
         calls: the calls of one ``generate``: the prompt, in one piece or several, then token by token; or, without
-            a cache, all that is there at every step.
-        sequences: int64 [sequences, length], what it returned.
-        settings: the model's generation settings: its padding and end tokens.
-        pad_token_id: padding, when the settings do not tell it.
+            a cache, the whole sequence at every step.
+        sequences: int64 [sequences, length], the output of ``generate``.
+        settings: the model's generation settings, with its padding and end tokens.
+        pad_token_id: padding, if the settings do not state it.
 
     Returns:
-        Rows of the encoder, where there is one, and of the decoder.
+        Rows of the decoder, and of the encoder if there is one.
 
     Raises:
-        CaptureError: the calls do not make up the sequences.
+        CaptureError: the tokens of the calls are not those of the sequences.
     """
     if any(call.reordered for call in calls):
-        raise CaptureError(_REFUSED)
+        raise CaptureError(_NOT_THE_SEQUENCES)
     found = {}
     encoded = kept_positions([call for call in calls if "encoder" in call.inputs], "encoder", keep_padding=False)
     if encoded is not None:
@@ -45,21 +46,21 @@ def follow_generation(
         found["encoder"] = Rows(encoded.total, encoded.rows, encoded.sequence, encoded.position, prompt)
     reads = [call.inputs["decoder"] for call in calls if "decoder" in call.inputs]
     if not reads or len({len(read.token_ids) for read in reads}) != 1 or len(reads[0].token_ids) != len(sequences):
-        raise CaptureError(_REFUSED)
+        raise CaptureError(_NOT_THE_SEQUENCES)
     lengths = [read.token_ids.shape[1] for read in reads]
     starts = np.cumsum([0, *(len(sequences) * length for length in lengths)])
     prompt_length = _prompt_length(lengths)
     if len(reads) > 1 and all(after == before + 1 for before, after in pairwise(lengths)):
-        reads, lengths, offsets = reads[-1:], lengths[-1:], starts[-2:-1]  # no cache: the last call read it all
+        reads, lengths, offsets = reads[-1:], lengths[-1:], starts[-2:-1]  # no cache: the last call read everything
     else:
         offsets = starts[:-1]
     fed = torch.cat([read.token_ids.to(sequences.device) for read in reads], dim=1)
     if fed.shape[1] != sequences.shape[1] - 1 or not torch.equal(fed, sequences[:, :-1]):
-        raise CaptureError(_REFUSED)
+        raise CaptureError(_NOT_THE_SEQUENCES)
     masks = [torch.ones_like(read.token_ids) if read.mask is None else read.mask for read in reads]
     keep = torch.cat([mask.bool().cpu() for mask in masks], dim=1).numpy()
     keep &= ~_after_the_end(fed.cpu().numpy(), prompt_length, settings, pad_token_id)
-    # where row i, column j was recorded: call by call, each of them row-major
+    # the recorded row of each token [row, column]: one call after the other, each of them row-major
     where = np.concatenate(
         [
             offset + np.arange(len(fed))[:, None] * length + np.arange(length)[None, :]
@@ -74,19 +75,19 @@ def follow_generation(
 
 
 def _prompt_length(lengths: Sequence[int]) -> int:
-    """Tokens read before the first was generated: the first call, or the pieces that a long prompt is read in."""
+    """Return the length of the prompt: of the first call, or of the pieces in which a long prompt is read."""
     pieces = 1
     while pieces < len(lengths) and lengths[pieces] == lengths[0] > 1:
         pieces += 1
     if pieces > 1 and pieces < len(lengths) and 1 < lengths[pieces] < lengths[0]:
-        pieces += 1  # what was left of the prompt
+        pieces += 1  # the rest of the prompt
     return sum(lengths[:pieces])
 
 
 def _after_the_end(
     fed: NDArray[np.int64], prompt_length: int, settings: Any, pad_token_id: int | None
 ) -> NDArray[np.bool_]:
-    """Which columns only fill up a sequence that was finished before the others, bool [sequences, length]."""
+    """Return which tokens pad a sequence that finished before the others, bool [sequences, length]."""
     ends = getattr(settings, "eos_token_id", None)
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     pad = pad_token_id if pad_token_id is not None else getattr(settings, "pad_token_id", None)
@@ -97,7 +98,7 @@ def _after_the_end(
         return filling
     generated = fed[:, prompt_length:]
     tail = np.flip(np.logical_and.accumulate(np.flip(generated == pad, axis=1), axis=1), axis=1)
-    if pad in ends:  # the first of them is the end itself
+    if pad in ends:  # the first of them is the end token itself
         tail[:, 1:] &= tail[:, :-1].copy()
         tail[:, :1] = False
     filling[:, prompt_length:] = tail

@@ -1,91 +1,133 @@
-"""Opening a checkpoint: a folder or a hub id, with errors that a person can act on."""
+"""Models with their tokenizers: loaded from a folder or the hub, or given by the user.
+
+Importing this module is quick: torch is imported when a model is loaded.
+"""
 
 import importlib.util
 import re
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
+from specialize.choices import Dtype, check_choice
 from specialize.errors import CaptureError, did_you_mean
-from specialize.manifest import digest_of
 from specialize.quiet import without_transformers_bars
 
-# in this order: what can predict a next token first
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# The first that fits is loaded, and those with a language-model head come first.
 MODEL_KINDS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText", "AutoModel")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model with its tokenizer.
+    """A model with its tokenizer.
 
     Attributes:
-        name: as the user gave it.
+        name: the folder or hub id that it was loaded from, or the name of a model that the user gave.
         model: in evaluation mode, on its device.
-        tokenizer: a fast tokenizer: it must tell which characters each token stands for.
-        facts: what the manifest says of it: name, revision, class, dtype, parameters, configuration and its digest.
+        tokenizer: a fast tokenizer, which reports the characters of each token.
+        facts: its entry in the manifest: name, revision, class, dtype, parameters, configuration and its digest.
     """
 
     name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
     facts: dict[str, Any]
 
 
 def load_checkpoint(
-    name: str,
+    name: str | PathLike[str],
     *,
-    dtype: str = "auto",
+    dtype: Dtype = "auto",
     device: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Load a language model and its tokenizer: decoder, encoder-decoder, or the text side of a multimodal one.
+    """Load a language model and its tokenizer: a decoder, an encoder-decoder, or a multimodal model with text input.
 
     Args:
         name: a folder written by ``save_pretrained``, or the id of a model on the Hugging Face hub.
-        dtype: ``auto``: as stored on a GPU, float32 on a CPU; or float32, bfloat16, float16.
-        device: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU where there is one.
+        dtype: ``auto`` (as stored on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        device: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU if there is one.
         device_map: how accelerate spreads a model that is larger than one device: auto, balanced, sequential.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with the checkpoint.
 
+    Returns:
+        The checkpoint, its model in evaluation mode.
+
     Raises:
-        CaptureError: there is no such checkpoint, or it cannot be loaded.
+        CaptureError: an option is invalid, there is no such checkpoint, or it cannot be loaded.
     """
-    if dtype not in DTYPES:
-        raise CaptureError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}.{did_you_mean(dtype, DTYPES)}")
-    _refuse_what_is_no_checkpoint(name)
-    if device_map is not None:
-        _refuse_device_map(device_map, device)
+    name = fspath(name)
+    check_loading(name, dtype=dtype, device=device, device_map=device_map)
+    import torch
+    from transformers import AutoConfig
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype == "auto" and device == "cpu":
-        dtype = "float32"  # half precision is slow on most CPUs, and decides ties between experts otherwise
+        dtype = "float32"  # half precision is slow on most CPUs, and resolves near-ties between experts differently
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         with without_transformers_bars():
             kind = _model_kind(AutoConfig.from_pretrained(name, **common), trust_remote_code)
-            tokenizer = AutoTokenizer.from_pretrained(name, **common)
+            tokenizer = load_tokenizer(name, **common)
             model = kind.from_pretrained(name, dtype=dtype, device_map=device_map, **common)
         if device_map is None:
             model.to(device)
         model.eval()
     except CaptureError:
         raise
-    except Exception as error:  # whatever a checkpoint's files provoke, the user gets one line
+    except Exception as error:  # whatever the files of a checkpoint cause, the user sees one line
         raise CaptureError(f"{name}: could not be loaded as a language model: {_first_line(error)}") from error
-    if not tokenizer.is_fast:
+    return Checkpoint(name, model, tokenizer, describe_model(model, name=name, revision=revision))
+
+
+def load_tokenizer(name: str | PathLike[str], **how: Any) -> "PreTrainedTokenizerBase":
+    """Load a fast tokenizer from a folder or the hub.
+
+    Args:
+        name: the folder or hub id.
+        **how: further arguments of ``AutoTokenizer.from_pretrained``.
+
+    Raises:
+        CaptureError: it cannot be loaded, or is not a fast one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **how)
+    except Exception as error:  # as for a model
+        raise CaptureError(f"{fspath(name)}: could not be loaded as a tokenizer: {_first_line(error)}") from error
+    check_tokenizer(tokenizer, name=fspath(name))
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, *, name: str = "tokenizer") -> None:
+    """Raise CaptureError for anything but a fast tokenizer."""
+    if not getattr(tokenizer, "is_fast", False):
         raise CaptureError(
-            f"{name}: expected a fast tokenizer (tokenizer.json), which tells the characters of each token; "
+            f"{name}: expected a fast tokenizer (with a tokenizer.json), which reports the characters of each token; "
             f"got {type(tokenizer).__name__}"
         )
+
+
+def describe_model(model: "PreTrainedModel", *, name: str, revision: str | None = None) -> dict[str, Any]:
+    """Return the manifest's entry of a model.
+
+    Args:
+        model: the model.
+        name: of the model.
+        revision: that was asked for, if the model does not say which one it is.
+    """
+    from specialize.manifest import digest_of
+
     config = {key: value for key, value in model.config.to_diff_dict().items() if key != "transformers_version"}
-    facts = {
+    return {
         "name": name,
         "revision": getattr(model.config, "_commit_hash", None) or revision,
         "class": type(model).__name__,
@@ -94,27 +136,20 @@ def load_checkpoint(
         "config": config,
         "config_digest": digest_of({key: str(value) for key, value in config.items()}),
     }
-    return Checkpoint(name, model, tokenizer, facts)
 
 
-def _model_kind(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
-    """The transformers class that loads a model of this configuration with its head, where it has one."""
-    kinds = [getattr(transformers, name) for name in MODEL_KINDS]
-    theirs = getattr(config, "auto_map", None) or {}
-    for kind in kinds:
-        if type(config) in kind._model_mapping or (trust_remote_code and kind.__name__ in theirs):
-            return kind
-    return kinds[0]  # says what is wrong
+def check_loading(name: str, *, dtype: str = "auto", device: str | None = None, device_map: str | None = None) -> None:
+    """Check what can be checked before a checkpoint is loaded.
 
-
-def _refuse_device_map(device_map: str, device: str | None) -> None:
-    if device is not None:
-        raise CaptureError(f"expected --device or --device-map, got both ({device}, {device_map}); leave one out")
-    if importlib.util.find_spec("accelerate") is None:
-        raise CaptureError("--device-map needs the package accelerate; install it with `pip install accelerate`")
-
-
-def _refuse_what_is_no_checkpoint(name: str) -> None:
+    Raises:
+        CaptureError: an option is invalid, accelerate is missing, or `name` is no checkpoint folder or hub id.
+    """
+    check_choice("dtype", dtype, Dtype, error=CaptureError)
+    if device_map is not None:
+        if device is not None:
+            raise CaptureError(f"expected a device or a device map, got both ({device}, {device_map}); leave one out")
+        if importlib.util.find_spec("accelerate") is None:
+            raise CaptureError("a device map needs the package accelerate: pip install 'specialize[large]'")
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").exists():
@@ -130,6 +165,18 @@ def _refuse_what_is_no_checkpoint(name: str) -> None:
             f"{name}: expected a checkpoint folder or a hub id such as allenai/OLMoE-1B-7B-0924, found no such folder."
             + did_you_mean(path.name, siblings)
         )
+
+
+def _model_kind(config: "PreTrainedConfig", trust_remote_code: bool) -> Any:
+    """Return the transformers class that loads a model of this configuration, with its head if it has one."""
+    import transformers
+
+    kinds = [getattr(transformers, name) for name in MODEL_KINDS]
+    custom = getattr(config, "auto_map", None) or {}
+    for kind in kinds:
+        if type(config) in kind._model_mapping or (trust_remote_code and kind.__name__ in custom):
+            return kind
+    return kinds[0]  # its error message says what is wrong
 
 
 def _first_line(error: Exception) -> str:

@@ -1,77 +1,39 @@
-"""What a trace will take, told before it starts."""
+"""Estimates of what a trace will take, before it starts."""
 
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from specialize.capture.windows import cut_windows
 from specialize.corpus import Corpus
-from specialize.errors import TraceError
+from specialize.errors import CorpusError
+from specialize.events import Reporter
+from specialize.text import format_bytes
 from specialize.trace import RouterSpec
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SAMPLED_DOCUMENTS = 200
-SAMPLED_CHARACTERS = 20_000  # of one document: a book need not be tokenized to be planned for
-# measured on traces of English text, compressed; ids take nearly their bits
+SAMPLED_CHARACTERS = 20_000  # per document, so that a book is not tokenized for an estimate
+# Measured on traces of English text after compression; ids take little more than their bits.
 TOKEN_BYTES = 4.5
 HALF_BYTES = 1.75
 HELD_BYTES = 2**28
 
 
 @dataclass(frozen=True)
-class TraceOptions:
-    """How a corpus is run through a model, and what is recorded of it.
-
-    Attributes:
-        context_length: tokens of a window; default: what the model was made for, at most 2048.
-        stride: tokens from one window's first to the next one's; default: windows do not overlap.
-        batch_tokens: padded tokens of a forward pass; halved for as long as memory does not suffice.
-        shard_tokens: tokens of a shard on disk; so many are held in memory, and lost at worst when a run is killed.
-            Default: 131,072, or what 256 MiB hold.
-        control: ``random-router`` records a random router beside each of the model's.
-        seed: of the control.
-        weights: record gate weights.
-        logits: record router logits, half precision.
-        norms: record what each chosen expert adds, as a norm.
-        predictions: record the most likely next token and the loss of the true one.
-    """
-
-    context_length: int | None = None
-    stride: int | None = None
-    batch_tokens: int = 8192
-    shard_tokens: int | None = None
-    control: str | None = None
-    seed: int = 0
-    weights: bool = True
-    logits: bool = False
-    norms: bool = False
-    predictions: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("context_length", "stride", "batch_tokens", "shard_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise TraceError(f"{name}: expected a positive number, got {value}")
-
-    @property
-    def contents(self) -> tuple[str, ...]:
-        """What is recorded beside the experts, as the trace's manifest lists it."""
-        named = ("weights", "logits", "norms", "predictions")
-        return tuple(field.name for field in fields(self) if field.name in named and getattr(self, field.name))
-
-
-@dataclass(frozen=True)
 class CorpusSurvey:
-    """What one pass over a corpus told of it.
+    """What one pass over a corpus found.
 
     Attributes:
         labels: names of the label columns.
-        characters: of all texts.
-        sample: some of the texts, cut short.
+        characters: number of characters in all texts.
+        sample: a random sample of the texts, truncated.
     """
 
     labels: tuple[str, ...]
@@ -84,24 +46,38 @@ class TracePlan:
     """What a trace will take.
 
     Attributes:
-        documents: of the corpus.
-        tokens: estimated from a sample of the documents.
-        layers: routers that are recorded, random routers included.
+        documents: number of documents in the corpus.
+        tokens: number of tokens, estimated from a sample of the documents.
+        routers: number of routers that are recorded, random routers included.
         size: estimated bytes on disk.
-        free: bytes free there.
-        warnings: what a user must know of how this family routes.
+        free: bytes free on that disk.
     """
 
     documents: int
     tokens: int
-    layers: int
+    routers: int
     size: int
     free: int
-    warnings: tuple[str, ...] = ()
+
+    def report(self, run: Path, reporter: Reporter) -> None:
+        """Say what the trace will take, and whether it may not fit on the disk."""
+        reporter.say(
+            f"{run}: about {self.tokens:,} tokens in {self.documents:,} documents, {self.routers} routers: about "
+            f"{format_bytes(self.size)} to write, {format_bytes(self.free)} free"
+        )
+        if self.size > self.free:
+            reporter.say(
+                "note: the trace may not fit on this disk; if it runs full, what is written is kept, and the trace is "
+                "resumed once there is space"
+            )
 
 
 def survey_corpus(corpus: Corpus) -> CorpusSurvey:
-    """Read every document once: unreadable lines show before a model runs."""
+    """Read every document once, so that errors in the corpus are found before a model runs.
+
+    Raises:
+        CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
+    """
     draw = random.Random(0)
     labels: dict[str, None] = {}
     sample: list[str] = []
@@ -109,37 +85,51 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
     for row, document in enumerate(corpus):
         labels |= dict.fromkeys(document.labels)
         characters += len(document.text)
-        place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # every document with equal chance
+        place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
         if place < SAMPLED_DOCUMENTS:
             sample[place : place + 1] = [document.text[:SAMPLED_CHARACTERS]]
+    taken = {"id", "text"} & set(labels)
+    if taken:
+        raise CorpusError(
+            f"{corpus.source}: expected label columns with names other than id and text, got "
+            f"{' and '.join(sorted(taken))}; rename the column"
+        )
     return CorpusSurvey(tuple(labels), characters, tuple(sample))
 
 
 def plan_trace(
     survey: CorpusSurvey,
     corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     routers: Sequence[RouterSpec],
     contents: Sequence[str],
     run: Path,
-    warnings: tuple[str, ...] = (),
 ) -> TracePlan:
-    """Estimate what a trace will take."""
+    """Estimate what a trace will take.
+
+    Args:
+        survey: of the corpus.
+        corpus: read once to the end.
+        tokenizer: the model's.
+        routers: that are recorded.
+        contents: what is recorded besides the experts.
+        run: the run folder, which may not exist yet.
+    """
     sampled = sum(map(len, survey.sample))
     tokens = sum(w.num_recorded for w in cut_windows(survey.sample, tokenizer, length=1024)) if sampled else 0
     total = round(tokens / max(sampled, 1) * survey.characters)
     size = round(total * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
-    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free, warnings)
+    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)
 
 
 def tokens_of_a_shard(routers: Sequence[RouterSpec], contents: Sequence[str], batch_tokens: int) -> int:
-    """As many tokens as `HELD_BYTES` hold, at least a batch and at most 131,072."""
+    """Return the tokens that `HELD_BYTES` hold, at least those of a batch and at most 131,072."""
     return max(batch_tokens, min(2**17, HELD_BYTES // max(1, sum(_bytes_held(router, contents) for router in routers))))
 
 
 def _halves(router: RouterSpec, contents: Sequence[str]) -> int:
-    """Half-precision numbers of a token, beside the ids."""
+    """Return the number of half-precision values per token, besides the ids."""
     own = router.routing == "learned"
     widths = {
         "weights": router.top_k,

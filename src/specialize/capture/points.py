@@ -1,4 +1,4 @@
-"""Where a model routes, and how a routing decision is read there."""
+"""Routing points of a model, and how a decision is read there."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ class Choice:
     Attributes:
         experts: integer [tokens, k], in the model's rank order; -1 in a slot that was dropped or skipped.
         weights: floating [tokens, k] gate weights; 0 in a slot without an expert.
-        hidden: floating [tokens, hidden size], what the router decided from; None where it is not to be had.
-        logits: floating [tokens, E] router logits, where they come with the decision.
+        hidden: floating [tokens, hidden size], the input of the router; None if unavailable.
+        logits: floating [tokens, E] router logits, if they are part of the decision.
     """
 
     experts: Tensor
@@ -36,15 +36,15 @@ class Adapter:
 
     Attributes:
         name: the family, as `inspect` shows it.
-        matches: whether a module, given with its path in the model, is a routing point of this family.
-        read: decision from (module, arguments, keywords, output); None when this call decided nothing. The output
-            is None where the decision is read before the module runs.
-        num_experts: E of a module.
-        when: read the decision from what the module is given (before) or from what it returns (after).
+        matches: whether a module, given its path in the model, is a routing point of this family.
+        read: returns the decision from (module, arguments, keywords, output), None if the call made none. The output
+            is None if the decision is read before the module runs.
+        num_experts: returns E of a module.
+        when: read the decision from the module's arguments (before) or from its output (after).
         identity_experts: how many of a module's experts, the last ones, return their input unchanged.
         static: whether a module chooses by token id alone.
         gives_logits: whether `read` fills in the router logits.
-        warning: what a user must know of this family's routing.
+        warning: what a user must know about this family's routing.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Adapter:
 
 @dataclass(frozen=True)
 class LogitsSource:
-    """Where router logits can be read: an output of a module beside the experts.
+    """An output that holds router logits, of a module beside the experts.
 
     Attributes:
         module: the module, usually the router.
-        index: place in its output tuple; None when it returns a single tensor.
+        index: position in its output tuple; None if it returns a single tensor.
     """
 
     module: nn.Module
@@ -84,11 +84,11 @@ class RoutingPoint:
     """A module at which a routing decision can be read.
 
     Attributes:
-        spec: what is known of the router.
+        spec: the description of the router.
         module: the module to hook.
-        adapter: how its decision is read.
-        logits: where its router logits are, if anywhere beside the decision.
-        router: the router, where it decides from other hidden states than its experts are given.
+        adapter: reads its decision.
+        logits: the source of its router logits, if they are available apart from the decision.
+        router: the router, if it decides from other hidden states than its experts receive.
     """
 
     spec: RouterSpec
@@ -98,7 +98,7 @@ class RoutingPoint:
     router: nn.Module | None = None
 
     def watch(self, receive: Callable[[Choice], None]) -> RemovableHandle:
-        """Call `receive` with each decision, as the model makes it; its tensors are the model's own, not copies."""
+        """Call `receive` with each decision when it is made; its tensors are the model's own, not copies."""
         if self.router is None:
             return watch(self.module, self.adapter, receive)
         read: list[Tensor] = []
@@ -115,7 +115,7 @@ class RoutingPoint:
 
 
 class _Handles(RemovableHandle):
-    """Several hooks that are taken out as one."""
+    """Several hooks that are removed together."""
 
     def __init__(self, *handles: RemovableHandle) -> None:
         self.handles = handles
@@ -126,12 +126,12 @@ class _Handles(RemovableHandle):
 
 
 def tensors_of(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors that a module is called with, in order."""
+    """Return the tensors among the arguments of a call, in order."""
     return [value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor)]
 
 
 def first_tensor(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
-    """The first tensor that a module is called with: by custom, the hidden states."""
+    """Return the first tensor among the arguments of a call: by custom, the hidden states."""
     return tensors_of(arguments, keywords)[0]
 
 

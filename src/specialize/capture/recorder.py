@@ -1,19 +1,17 @@
-"""Hooks on the routing points, and what they saw."""
+"""Hooks on the routing points of a model, and what they recorded."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.calls import Call, CallWatcher, kept_positions
 from specialize.capture.controls import RandomRouter, check_control, sequence_summary
 from specialize.capture.extras import watch_norms
 from specialize.capture.generation import follow_generation
+from specialize.capture.layer import LayerRouting, check_length, read_layer
 from specialize.capture.points import Choice, RoutingPoint
 from specialize.capture.routers import find_routers
 from specialize.errors import CaptureError, did_you_mean
@@ -22,66 +20,24 @@ from specialize.trace import RouterSpec
 EXTRAS = ("logits", "norms")
 
 
-@dataclass(frozen=True)
-class LayerRouting:
-    """What one router decided for every token, since the recorder was last emptied.
-
-    Attributes:
-        spec: the router.
-        experts: int64 [tokens, k] in the model's rank order; -1 in a slot that was dropped or skipped. Tokens are in
-            reading order, sequence by sequence, one forward pass after the other.
-        weights: float32 [tokens, k] gate weights.
-        sequence: int64 [tokens], the sequence's running number over the recorded passes; None where the model was
-            not called with token ids.
-        position: int64 [tokens], place of the token in its sequence, padding included; None likewise.
-        generated: bool [tokens], whether the token was generated, after `take_generation`; None otherwise.
-        logits: float32 [tokens, E] router logits, where asked for.
-        norms: float32 [tokens, k] norms of what each expert adds, where asked for.
-    """
-
-    spec: RouterSpec
-    experts: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    sequence: NDArray[np.int64] | None = None
-    position: NDArray[np.int64] | None = None
-    generated: NDArray[np.bool_] | None = None
-    logits: NDArray[np.float32] | None = None
-    norms: NDArray[np.float32] | None = None
-
-    @property
-    def name(self) -> str:
-        """Path of the hooked module in the model."""
-        return self.spec.name
-
-    @property
-    def layer(self) -> int:
-        """Number of the layer, as the model numbers it."""
-        return self.spec.layer
-
-    @property
-    def num_experts(self) -> int:
-        """Number of experts to choose from."""
-        return self.spec.num_experts
-
-
 class Recorder:
-    """Records the routing of every forward pass between `start` and `stop`; `attach` makes one.
+    """Records the routing of every forward pass between `start` and `stop`; `attach` creates one.
 
-    Passes are recorded when the model is called: recomputation in a backward pass (gradient checkpointing) is not.
+    Only calls of the model are recorded, not their recomputation in a backward pass (gradient checkpointing).
 
     Args:
         model: the model that will be called.
-        points: where it routes.
-        control: ``random-router`` runs a random router beside each.
+        points: its routing points.
+        control: ``random-router`` runs a random router beside each of the model's.
         seed: of the control.
-        extras: what to record beside experts and weights: logits, norms.
+        extras: what to record besides experts and weights: any of logits, norms.
 
     Attributes:
-        points: where the model routes.
-        specs: the routers in the order in which they are taken: the model's own, then the random routers.
+        points: the routing points of the model.
+        specs: the routers in the order of the recorded layers: the model's own, then the random routers.
 
     Raises:
-        CaptureError: an unknown control or extra, or one that this model does not allow.
+        CaptureError: the control or an extra is unknown, or the model does not support it.
     """
 
     def __init__(
@@ -101,7 +57,7 @@ class Recorder:
             RandomRouter(point.spec, order=order, seed=seed)
             for order, point in enumerate(points if control is not None else ())
         ]
-        self.specs = (*(point.spec for point in points), *(control.spec for control in self._random_routers))
+        self.specs = (*(point.spec for point in points), *(router.spec for router in self._random_routers))
         self._tapes: list[dict[str, list[Tensor]]] = [{} for _ in self.specs]
         self._model = model
         self._prefix = getattr(getattr(model, "config", None), "routing_prefix", None)
@@ -109,7 +65,7 @@ class Recorder:
         self._handles: list[Any] = []
 
     def start(self) -> "Recorder":
-        """Put the hooks in."""
+        """Attach the hooks."""
         if self._handles:
             return self
         self._handles = self._calls.start()
@@ -122,7 +78,7 @@ class Recorder:
         return self
 
     def stop(self) -> None:
-        """Take the hooks out; what was recorded stays until it is taken."""
+        """Remove the hooks; what was recorded stays until it is taken."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -134,14 +90,31 @@ class Recorder:
     ) -> None:
         self.stop()
 
+    def after_each_call(self, receive: Callable[[Call], None]) -> None:
+        """Call `receive` at the end of each call of the model, for instance to take what it recorded.
+
+        What a call that raised an exception recorded is dropped instead.
+        """
+
+        def finish(call: Call, succeeded: bool) -> None:
+            if succeeded:
+                receive(call)
+            else:
+                self.clear()
+
+        self._calls.on_end = finish
+
     def take(self, *, keep_padding: bool = False) -> list[LayerRouting]:
-        """Return what was recorded, the model's routers in layer order and then the random routers, and empty the recorder.
+        """Return what was recorded, and empty the recorder.
 
         Args:
             keep_padding: keep the tokens that the attention mask hides, too.
 
+        Returns:
+            The model's routers in layer order, then the random routers.
+
         Raises:
-            CaptureError: no forward pass ran, or some layers saw fewer tokens than others.
+            CaptureError: no forward pass ran, or some layers routed fewer tokens than others.
         """
         calls = self._calls.seen
         columns = self.take_columns()
@@ -150,25 +123,28 @@ class Recorder:
         for spec, recorded in zip(self.specs, columns, strict=True):
             rows = kept[spec.stack]
             if rows is None:
-                taken.append(_layer(spec, recorded))
+                taken.append(read_layer(spec, recorded))
                 continue
-            _refuse_other_length(spec, recorded, rows.total)
-            taken.append(_layer(spec, recorded, rows.rows, sequence=rows.sequence, position=rows.position))
+            check_length(spec, recorded, rows.total)
+            taken.append(read_layer(spec, recorded, rows.rows, sequence=rows.sequence, position=rows.position))
         return taken
 
     def take_generation(self, sequences: Tensor, *, pad_token_id: int | None = None) -> list[LayerRouting]:
         """Return what was recorded during one call of ``generate``, sequence by sequence, and empty the recorder.
 
-        Every token is there once, but each sequence's last, which no layer has read. Padding is left out, before
-        the prompt as well as after the end of a sequence that was finished early.
+        Every token occurs once, except the last of each sequence, which no layer has read. Padding is left out, both
+        before the prompt and after the end of a sequence that finished early.
 
         Args:
-            sequences: int64 [sequences, length], what ``generate`` returned.
-            pad_token_id: what finished sequences are filled with; default: as the model's generation settings say.
+            sequences: int64 [sequences, length], the output of ``generate``.
+            pad_token_id: padding of finished sequences; default: that of the model's generation settings.
+
+        Returns:
+            The model's routers in layer order, then the random routers; `LayerRouting.generated` is set.
 
         Raises:
-            CaptureError: what the model read is not these sequences: beam search and assisted decoding move
-                sequences between rows, and are refused.
+            CaptureError: what the model read is not these sequences, as after beam search and assisted decoding,
+                which move sequences between rows.
         """
         calls, settings = self._calls.seen, getattr(self._model, "generation_config", None)
         columns = self.take_columns()
@@ -176,15 +152,19 @@ class Recorder:
         taken = []
         for spec, recorded in zip(self.specs, columns, strict=True):
             rows = followed[spec.stack]
-            _refuse_other_length(spec, recorded, rows.total)
+            check_length(spec, recorded, rows.total)
             where = {"sequence": rows.sequence, "position": rows.position, "generated": rows.generated}
-            taken.append(_layer(spec, recorded, rows.rows, **where))
+            taken.append(read_layer(spec, recorded, rows.rows, **where))
         return taken
 
     def take_columns(self) -> list[dict[str, Tensor]]:
-        """As `take`, padding included, on the device on which it was made: for each of `specs` its columns.
+        """Return what was recorded as tensors, padding included, on the device of each layer; empty the recorder.
 
-        Columns: experts int16 [tokens, k], weights [tokens, k], and the extras.
+        Returns:
+            The columns of each of `specs`: experts int16 [tokens, k], weights [tokens, k], and the extras.
+
+        Raises:
+            CaptureError: as `take`.
         """
         taken = [{name: torch.cat(pieces) for name, pieces in tape.items()} for tape in self._tapes]
         self.clear()
@@ -196,18 +176,18 @@ class Recorder:
             ]
             if len(set(counts)) > 1:
                 raise CaptureError(
-                    f"the layers routed different numbers of tokens ({min(counts)} to {max(counts)}): was a forward "
-                    "pass interrupted, or is the model compiled? Attach before torch.compile"
+                    f"expected all layers to route the same number of tokens, got {min(counts)} to {max(counts)}: a "
+                    "forward pass was interrupted, or the model is compiled; attach before torch.compile"
                 )
         if not all(taken):
             raise CaptureError(
-                "nothing was recorded: run the model between attach and take; if it ran, it was compiled before the "
-                "recorder was attached: attach before torch.compile"
+                "nothing was recorded: run the model between attach and take; if it ran, it was compiled before: "
+                "attach before torch.compile"
             )
         return taken
 
     def clear(self) -> None:
-        """Forget what was recorded."""
+        """Drop what was recorded."""
         for tape in self._tapes:
             tape.clear()
         self._calls.clear()
@@ -230,26 +210,31 @@ class Recorder:
             call = self._calls.current
             if call is None:
                 return
-            # copies: the model may reuse or rescale its tensors in place
+            # copies, because the model may reuse or rescale its tensors in place
             tape.setdefault("experts", []).append(choice.experts.detach().to(torch.int16, copy=True))
             tape.setdefault("weights", []).append(choice.weights.detach().clone())
             if "logits" in self.extras and choice.logits is not None:
                 tape.setdefault("logits", []).append(choice.logits.detach().clone())
             if control is not None:
-                experts, weights = control.choose(self._seen_by_router(control.spec, choice, call))
+                experts, weights = control.choose(self._input_of_router(control.spec, choice, call))
                 beside.setdefault("experts", []).append(experts.to(torch.int16))
                 beside.setdefault("weights", []).append(weights)
 
         return receive
 
-    def _seen_by_router(self, spec: RouterSpec, choice: Choice, call: Call) -> Tensor:
+    def _input_of_router(self, spec: RouterSpec, choice: Choice, call: Call) -> Tensor:
         if choice.hidden is None:
-            raise CaptureError(f"{spec.name}: the hidden states that it routes are not to be had; leave out --control")
+            raise CaptureError(
+                f"{spec.name}: the random router needs the hidden states that this layer routes, which are "
+                "unavailable; leave out the control"
+            )
         if spec.unit == "token":
             return choice.hidden
         mask = call.mask(spec.stack)
         if mask is None:
-            raise CaptureError(f"{spec.name}: routes whole sequences: call the model with input_ids to run a control")
+            raise CaptureError(
+                f"{spec.name}: routes whole sequences: call the model with input_ids to run a random router"
+            )
         return sequence_summary(choice.hidden, mask, prefix=self._prefix)
 
 
@@ -257,39 +242,19 @@ def _check_extras(points: Sequence[RoutingPoint], extras: Collection[str]) -> No
     for name in extras:
         if name not in EXTRAS:
             raise CaptureError(
-                f"extras: expected some of {', '.join(EXTRAS)}, got {name!r}.{did_you_mean(name, EXTRAS)}"
+                f"extras: expected any of {', '.join(EXTRAS)}, got {name!r}.{did_you_mean(name, EXTRAS)}"
             )
     for point in points:
         if "logits" in extras and not (point.logits or point.adapter.gives_logits):
             raise CaptureError(
-                f"{point.spec.name}: the router logits of this model are not to be had (found by: "
-                f"{point.spec.found_by}); leave out --logits"
+                f"{point.spec.name}: the router logits of this model are unavailable (found by: "
+                f"{point.spec.found_by}); leave out logits"
             )
         if "norms" in extras and point.adapter.when != "before":
             raise CaptureError(
-                f"{point.spec.name}: its experts cannot be run one by one (found by: {point.spec.found_by}); "
-                "leave out --norms"
+                f"{point.spec.name}: its experts cannot be run separately (found by: {point.spec.found_by}); "
+                "leave out norms"
             )
-
-
-def _refuse_other_length(spec: RouterSpec, recorded: Mapping[str, Tensor], total: int) -> None:
-    if len(recorded["experts"]) != total:
-        raise CaptureError(
-            f"{spec.name}: expected routing for {total} tokens, the model's input, got {len(recorded['experts'])}"
-        )
-
-
-def _layer(
-    spec: RouterSpec, recorded: Mapping[str, Tensor], rows: NDArray[np.int64] | None = None, **where: Any
-) -> LayerRouting:
-    def read(name: str) -> Any:
-        if name not in recorded:
-            return None
-        values = recorded[name].float().cpu().numpy() if name != "experts" else recorded[name].cpu().numpy()
-        return values if rows is None else values[rows]
-
-    experts = read("experts").astype(np.int64)
-    return LayerRouting(spec, experts, read("weights"), logits=read("logits"), norms=read("norms"), **where)
 
 
 def attach(
@@ -317,14 +282,17 @@ def attach(
             print(layer.name, layer.experts[layer.generated])
 
     Args:
-        model: a model whose routing can be found (`specialize.register_router` adds a kind of layer); it is run
-            once on a few tokens to prove that its routing is seen.
-        inputs: what to call the model with in that run; default: a few token ids.
-        control: ``random-router`` records beside each router what a frozen random one would have chosen.
+        model: a model whose routing can be found (`specialize.register_router` adds a kind of layer). It is run once
+            on a few tokens, the verification pass, to prove that the hooks see its routing.
+        inputs: keywords or positional arguments of the model in the verification pass; default: a few token ids.
+        control: ``random-router`` records beside each router the choices of a random one.
         seed: of the control.
-        extras: what to record beside experts and weights: some of logits, norms.
+        extras: what to record besides experts and weights: any of logits, norms.
+
+    Returns:
+        The recorder, with its hooks attached.
 
     Raises:
-        CaptureError: no routing was found, or not in all of the layers that look routed.
+        CaptureError: no routing was found, or not in all of the layers that appear to be routed.
     """
     return Recorder(model, find_routers(model, inputs), control=control, seed=seed, extras=extras).start()

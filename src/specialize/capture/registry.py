@@ -1,4 +1,4 @@
-"""Kinds of layers that a user has described."""
+"""Kinds of layers that the user has described."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -17,12 +17,15 @@ _REGISTERED: dict[type[nn.Module] | str, Adapter] = {}
 
 
 def registered() -> tuple[Adapter, ...]:
-    """What has been registered, the latest first."""
+    """Return the registered adapters, the latest first."""
     return tuple(reversed(_REGISTERED.values()))
 
 
 def unregister_router(kind: type[nn.Module] | str) -> None:
-    """Forget a kind of layer.
+    """Remove a kind of layer that `register_router` added.
+
+    Args:
+        kind: as it was registered.
 
     Raises:
         CaptureError: it was not registered.
@@ -41,9 +44,9 @@ def register_router(
     identity_experts: int = 0,
     name: str | None = None,
 ) -> None:
-    """Teach `attach`, `inspect` and `trace` to read the routing of a kind of layer that they do not know.
+    """Describe a kind of layer whose routing is not found otherwise, for all functions that capture routing.
 
-    Example: a layer written by hand, whose router returns gate weights and experts::
+    Example: a layer whose router returns gate weights and experts::
 
         class Router(nn.Linear):
             def forward(self, hidden):
@@ -66,8 +69,8 @@ def register_router(
         specialize.register_router(Router, read, num_experts=lambda router: router.out_features)
         recorder = specialize.attach(TinyMoE(16, 8), (torch.randn(32, 16),))
 
-    Example: the gate of the package ``mixture-of-experts``, which returns what share of each token goes to each place
-    at each expert, [batch, length, E, capacity], nothing where an expert was full::
+    Example: the gate of the package ``mixture-of-experts``, which returns the share of each token at each position of
+    each expert, [batch, length, E, capacity], zero if the expert was full::
 
         from specialize.capture import Choice
 
@@ -78,24 +81,24 @@ def register_router(
 
         specialize.register_router("Top2Gating", read, num_experts=lambda gate: gate.num_gates)
 
-    What is registered goes before what is built in; modules inside such a layer and beside it are no routing points
-    of their own. Registering a kind again replaces what was registered for it.
+    Registered kinds take precedence over the built-in ones; modules inside such a layer and beside it are not routing
+    points of their own. Registering a kind again replaces its description.
 
     Args:
         kind: the class of the layer or of its router, or the name of that class.
         read: called with (module, arguments, keywords, output) in each forward pass; returns (experts, weights),
             integer and floating [tokens, k], tokens in row-major [batch, position] order, -1 and 0 in a slot
-            without an expert; or a `Choice`, whose hidden states a random-router control needs; or None when this
-            call decided nothing.
-        num_experts: E, or what tells it of a module.
+            without an expert; or a `Choice`, whose hidden states the control needs; or None if this call made no
+            decision.
+        num_experts: E, or a function that returns it for a module.
         when: read before the module runs, from its arguments (the output is None), or after.
-        static: whether the choice is a function of the token id alone.
+        static: whether the choice depends on the token id alone.
         identity_experts: how many of the E experts, the last ones, return their input unchanged.
-        name: how ``inspect`` shows it; default: the class.
+        name: the name that ``inspect`` shows; default: the class.
 
     Raises:
-        CaptureError: an argument that makes no sense. Later, when the layer runs, where `read` returns something else
-            than described.
+        CaptureError: an argument is invalid. When the layer runs: `read` fails, or returns something else than
+            described.
     """
     title = name or _name(kind)
     if not (isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, nn.Module))):
@@ -108,7 +111,7 @@ def register_router(
         raise CaptureError(
             f"register_router: {title}: num_experts: expected a positive number or a function, got {num_experts!r}"
         )
-    _REGISTERED.pop(kind, None)  # to the end: the latest goes first
+    _REGISTERED.pop(kind, None)  # to the end, because the latest takes precedence
     _REGISTERED[kind] = Adapter(
         name=title,
         matches=named(kind) if isinstance(kind, str) else lambda path, module: isinstance(module, kind),
@@ -124,18 +127,18 @@ def _checked(title: str, read: UserRead) -> Callable[..., Choice | None]:
     def checked(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice | None:
         try:
             got = read(module, arguments, keywords, output)
-        except Exception as error:  # whatever goes wrong in a user's function, the message names it
+        except Exception as error:  # the message names the user's function, whatever went wrong in it
             raise CaptureError(f"{title}: its read function failed: {type(error).__name__}: {error}") from error
         if got is None:
             return None
         parts = (got.experts, got.weights) if isinstance(got, Choice) else got
         if not (isinstance(parts, tuple) and len(parts) == 2 and all(isinstance(part, Tensor) for part in parts)):
-            raise CaptureError(f"{title}: expected to read (experts, weights) or a Choice, got {_describe(got)}")
+            raise CaptureError(f"{title}: read: expected (experts, weights) or a Choice, got {_describe(got)}")
         experts, weights = parts
         follows = experts.dim() == 2 and is_integer(experts) and weights.is_floating_point()
         if not follows or weights.shape != experts.shape:
             raise CaptureError(
-                f"{title}: expected to read integer experts [tokens, k] and floating weights of the same shape, got "
+                f"{title}: read: expected integer experts [tokens, k] and floating weights of the same shape, got "
                 f"{_describe(experts)} and {_describe(weights)}"
             )
         return got if isinstance(got, Choice) else Choice(experts, weights)

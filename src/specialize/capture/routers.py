@@ -1,7 +1,7 @@
-"""Finding the routing points of a model by structure, and proving them with one forward pass.
+"""Finds the routing points of a model by its structure, and proves them with a verification pass.
 
-What a user has registered goes before the families that are built in, and those before the convention. Nothing is
-recomputed from router logits, from which the choice of about half of the families cannot be recovered.
+Registered kinds of layers take precedence over the built-in families, and those over the convention. Decisions are not
+recomputed from router logits, from which the choices of about half of the families cannot be recovered.
 """
 
 import re
@@ -20,21 +20,21 @@ from specialize.capture.verification import (
     Candidate,
     Inputs,
     Neighbour,
+    check_hookable,
     encoder_of,
     paths_above,
-    probe,
-    refuse_what_cannot_be_seen,
+    run_verification_pass,
 )
 from specialize.errors import CaptureError
 from specialize.trace import RouterSpec
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
-TEACH = "teach it another kind of layer with specialize.register_router"
+REGISTER = "describe other kinds of layers with specialize.register_router"
 
 
 @dataclass(frozen=True)
 class _Finding:
-    """What the decision of one routing point tells of it."""
+    """What was learned of a routing point from its decision."""
 
     choice: Choice
     score_function: str
@@ -43,30 +43,30 @@ class _Finding:
 
 
 def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[RoutingPoint, ...]:
-    """Find the routing points of a model and prove each with one short forward pass.
+    """Find the routing points of a model and prove each of them in one short forward pass, the verification pass.
 
-    A part of the model that the pass did not enter, such as the vision experts of a multimodal model, is left out.
+    A part of the model that the pass does not enter, such as the vision experts of a multimodal model, is left out.
 
     Args:
-        model: a language model that takes ``input_ids``, or any module where `inputs` are given.
-        inputs: what to call the model with, keywords or a tuple of arguments; default: a few token ids.
+        model: a language model that takes ``input_ids``, or any module if `inputs` are given.
+        inputs: keywords or a tuple of arguments to call the model with; default: a few token ids.
 
     Returns:
-        Routing points in the order in which they decide, their specifications filled in from what the pass saw.
+        The routing points in the order of their decisions, with specifications learned in the pass.
 
     Raises:
-        CaptureError: the model routes nothing, or a module that looks like a routing point made no decision or
-            several, or the model is compiled, has no weights, or cannot be run.
+        CaptureError: the model has no routing, a module that resembles a routing point made no decision or several,
+            or the model is compiled, has no weights, or cannot be run.
     """
-    refuse_what_cannot_be_seen(model)
+    check_hookable(model)
     candidates = _find_candidates(model)
     if not candidates:
         raise CaptureError(
             f"{type(model).__name__}: expected Mixture-of-Experts layers, found no module named 'experts'; a dense "
-            f"model has no routing to trace; {TEACH}"
+            f"model has no routing to trace; {REGISTER}"
         )
-    decided, called = probe(model, candidates, inputs)
-    _refuse_silence(model, candidates, called)
+    decided, called = run_verification_pass(model, candidates, inputs)
+    _check_decisions(model, candidates, called)
     points: list[RoutingPoint] = []
     before: _Finding | None = None
     encoder = _paths_in_encoder(model)
@@ -104,10 +104,11 @@ def _declared_experts(adapter: Adapter, module: nn.Module) -> int | None:
     try:
         return adapter.num_experts(module)
     except CaptureError:
-        return None  # told once it is known to route
+        return None  # reported once the module is known to route
 
 
-def _refuse_silence(model: nn.Module, candidates: Mapping[str, Candidate], called: Collection[str]) -> None:
+def _check_decisions(model: nn.Module, candidates: Mapping[str, Candidate], called: Collection[str]) -> None:
+    """Raise CaptureError unless each candidate made one decision, or belongs to a part that the pass did not need."""
     silent = [path for path, candidate in candidates.items() if not candidate.choices]
     heard = {path for path in candidates if path not in silent}
     unexcused = [path for path in silent if not heard or not _is_excused(model, path, heard, called)]
@@ -120,27 +121,26 @@ def _refuse_silence(model: nn.Module, candidates: Mapping[str, Candidate], calle
         if len(candidate.choices) > 1:
             raise CaptureError(
                 f"{path or type(model).__name__}: expected one routing decision in a pass, got "
-                f"{len(candidate.choices)}: a layer that is used at several depths cannot be told apart by depth, and "
-                "is not supported"
+                f"{len(candidate.choices)}; layers that are shared between several depths are not supported"
             )
 
 
 def _describe_silence(first: str, adapter: Adapter) -> str:
-    where = f"in a test pass (the first is {first or 'the model itself'})"
+    where = f"in the verification pass (the first is {first or 'the model itself'})"
     if adapter is not CONVENTION:
-        return f"routing points of {adapter.name} made no routing decision {where}: were they called?"
+        return f"routing points of {adapter.name} made no routing decision {where}; check that the model calls them"
     return (
-        f"modules named 'experts' received no routing decision {where}: expected to see them called with hidden "
-        "states, expert ids [tokens, k] and weights [tokens, k]. If the model is compiled, attach before "
-        f"torch.compile; if it runs kernels from the hub, load it with use_kernels=False; else {TEACH}"
+        f"modules named 'experts' received no routing decision {where}: expected calls with hidden states, expert ids "
+        "[tokens, k] and weights [tokens, k]. If the model is compiled, attach before torch.compile; if it runs "
+        f"kernels from the hub, load it with use_kernels=False; else {REGISTER}"
     )
 
 
 def _is_excused(model: nn.Module, path: str, heard: Collection[str], called: Collection[str]) -> bool:
-    """Whether a silent candidate belongs to a part that the pass had no use for.
+    """Return whether a candidate without a decision belongs to a part that the pass did not need.
 
-    That is a tower, above the numbered layers, that was not called; or a block that was not, where another of its
-    class beside it was: experts for another modality.
+    Such a part is a tower, above the numbered layers, that was not called; or a block that was not called while
+    another one of its class beside it was, such as experts for another modality.
     """
     above = paths_above(path)
     for tower in above[1:-1]:
@@ -162,7 +162,7 @@ def _learn(candidate: Candidate, before: _Finding | None) -> _Finding:
     choice = candidate.choices[0]
     num_experts = candidate.num_experts
     if num_experts is None:
-        num_experts = candidate.adapter.num_experts(candidate.module)  # says what is missing
+        num_experts = candidate.adapter.num_experts(candidate.module)  # its error says what is missing
     lowest, highest = int(choice.experts.min()), int(choice.experts.max())
     if lowest < -1 or highest >= num_experts:
         raise CaptureError(
@@ -174,7 +174,7 @@ def _learn(candidate: Candidate, before: _Finding | None) -> _Finding:
         outputs = [(None, choice.logits)]
     name, logits = find_score_function(choice, outputs, num_experts)
     if name == UNKNOWN and before is not None and _same(choice, before.choice):
-        return _Finding(choice, before.score_function, before.logits, None)  # it obeys the layer before it
+        return _Finding(choice, before.score_function, before.logits, None)  # it follows the layer before it
     return _Finding(choice, name, logits, _router_beside(candidate, logits))
 
 
@@ -203,11 +203,11 @@ def _point(model: nn.Module, candidate: Candidate, finding: _Finding, order: int
         identity_experts=adapter.identity_experts(module),
         found_by=adapter.name,
     )
-    elsewhere = router is not None and router.hidden is not None and not _is_what(router.hidden, finding.choice.hidden)
-    return RoutingPoint(spec, module, adapter, finding.logits, router.module if router and elsewhere else None)
+    own = router is not None and router.hidden is not None and not _are_equal(router.hidden, finding.choice.hidden)
+    return RoutingPoint(spec, module, adapter, finding.logits, router.module if router and own else None)
 
 
-def _is_what(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+def _are_equal(one: torch.Tensor, other: torch.Tensor | None) -> bool:
     return other is not None and one.shape == other.shape and torch.equal(one.float(), other.float())
 
 
@@ -218,7 +218,7 @@ def _paths_in_encoder(model: nn.Module) -> set[str]:
 
 
 def _layer_number(path: str, order: int) -> int:
-    """The model's own number of the layer: the first number in the module's path."""
+    """Return the model's own number of the layer: the first number in the module's path."""
     number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", path)
     return int(number.group(1)) if number else order
 

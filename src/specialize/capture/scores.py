@@ -1,4 +1,4 @@
-"""Telling by measurement how router logits become gate weights, and where the logits can be read."""
+"""Determines from a pass which function turns router logits into gate weights, and which output holds the logits."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,25 +14,27 @@ SCORE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda scores: scores,
 }
 UNKNOWN = "unknown"
-ROUNDING = 1e-5  # a better fit than this is luck
-SCORES_HANDICAP = 10.0  # logits are preferred to the scores made of them
+ROUNDING = 1e-5  # fits better than this are equally good
+SCORES_HANDICAP = 10.0  # logits are preferred to the scores computed from them
 
 
 def find_score_function(
     choice: Choice, outputs: Iterable[tuple[LogitsSource | None, Tensor]], num_experts: int
 ) -> tuple[str, LogitsSource | None]:
-    """Find which function of which output gives the gate weights, up to a factor for each token.
+    """Find which function of which output equals the gate weights, up to a factor for each token.
 
-    With one slot a factor for each token would fit anything: there it must be the same for all tokens. Logits are
-    preferred to scores, of which the weights are the identity.
+    With one slot any function would fit with a factor for each token, so the factor must be the same for all tokens.
+    Logits are preferred to scores, of which the weights are the identity.
 
     Args:
-        choice: a decision, not of one token only.
-        outputs: what modules returned, floating [..., E or more], and where; None where it came with the decision.
+        choice: a decision for more than one token.
+        outputs: outputs of modules, floating [..., E or more], with their sources; None for one that is part of the
+            decision.
         num_experts: E.
 
     Returns:
-        Name of the function or "unknown", and where its logits are; None where they are nowhere beside the decision.
+        Name of the function or ``unknown``, and the source of its logits; None if there is none apart from the
+        decision.
     """
     fits: list[tuple[float, bool, str, LogitsSource | None]] = []
     for source, output in outputs:
@@ -51,18 +53,18 @@ def find_score_function(
         return UNKNOWN, None
     best, _, name, source = min(fits, key=lambda fit: fit[:2])
     rivals = {other for spread, given, other, _ in fits if not given and spread <= 10 * best}
-    return (name if rivals <= {name} else UNKNOWN), source  # near zero logits all functions look alike
+    return (name if rivals <= {name} else UNKNOWN), source  # for logits near zero all functions are alike
 
 
 def sums_to_one(choice: Choice) -> bool:
-    """Whether the gate weights of each token sum to one; a token without an expert in some slot does not count."""
+    """Return whether the gate weights of each token sum to one; tokens with an empty slot are ignored."""
     complete = (choice.experts >= 0).all(dim=-1)
     sums = choice.weights[complete].float().sum(dim=-1)
     return bool(len(sums)) and bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
 
 
 def _spread(choice: Choice, scores: Tensor) -> float:
-    """How far weights are from proportional to scores: the largest relative range of their ratios in a token."""
+    """Return how far weights are from proportional to scores: the largest relative range of a token's ratios."""
     taken = choice.experts >= 0
     factors = choice.weights.float() / scores.gather(1, choice.experts.long().clamp(min=0))
     if factors.shape[1] == 1:

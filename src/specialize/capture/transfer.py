@@ -1,4 +1,4 @@
-"""From the devices on which a model runs to arrays of a shard, without holding the model up."""
+"""Copies recorded columns from the devices of a model to arrays of a shard, in parallel with the model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ Deliver = Callable[[list[dict[str, NDArray[Any]]]], None]
 
 @dataclass
 class _Pending:
-    """Copies under way: for each router and column a host tensor, and the events after which they are whole."""
+    """Copies in progress: a host tensor for each router and column, and the events after which they are complete."""
 
     columns: list[dict[str, Tensor]]
     events: list[torch.cuda.Event]
     deliver: Deliver
-    held: list[Tensor]  # what is being copied from must live until then
+    held: list[Tensor]  # the sources, which must stay alive until then
 
 
 class Transfer:
-    """Brings recorded columns to the host, one batch behind the model.
+    """Copies recorded columns to the host, one batch behind the model.
 
-    On a GPU the kept rows are gathered there and copied into pinned memory on a stream of their own: the next batch
-    runs meanwhile, and the host waits for a copy only when the next but one is on its way. On a CPU there is nothing
-    to wait for.
+    On a GPU the kept rows are gathered on the device and copied to pinned memory on a separate stream, while the next
+    batch runs; the host waits for a copy only when the next one has been started. On a CPU there is nothing to wait
+    for.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,13 @@ class Transfer:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def send(self, recorded: Sequence[Columns], kept: Sequence[Tensor], deliver: Deliver) -> None:
-        """Send the kept rows of each router's columns to the host.
+        """Start copying the kept rows of each router's columns to the host.
 
         Args:
-            recorded: for each router its columns, [tokens, width], on any device.
-            kept: for each router the rows to keep, int64 on the host.
-            deliver: called with NumPy arrays of the kept rows once they are there: experts int16, everything else
-                float16 but predictions, which keep their type.
+            recorded: the columns of each router, [tokens, width], on any device.
+            kept: the rows to keep of each router, int64 [kept tokens] on the host.
+            deliver: called with NumPy arrays of the kept rows when they have arrived: experts int16, predictions in
+                their own type, everything else float16.
         """
         pending = _Pending([], [], deliver, [])
         for columns, rows in zip(recorded, kept, strict=True):
@@ -56,12 +56,12 @@ class Transfer:
             self.flush()
 
     def flush(self) -> None:
-        """Wait for what is under way and deliver it."""
+        """Wait for the copies in progress and deliver them."""
         pending, self._pending = self._pending, None
         _finish(pending)
 
     def drop(self) -> None:
-        """Forget what is under way."""
+        """Drop the copies in progress."""
         self._pending = None
 
     def _copy(self, values: Tensor, rows: Tensor, pending: _Pending) -> Tensor:

@@ -1,4 +1,4 @@
-"""One short forward pass, which proves that the routing of a model can be seen."""
+"""The verification pass: a short forward pass that proves that the hooks see the routing of a model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,20 +13,20 @@ from specialize.capture.convention import is_integer
 from specialize.capture.points import Adapter, Choice, LogitsSource, tensors_of, watch
 from specialize.errors import CaptureError
 
-PROBE_LENGTH = 16
+SEQUENCE_LENGTH = 16
 Inputs = Mapping[str, Any] | tuple[Any, ...]
 
 
 @dataclass
 class Neighbour:
-    """A module beside a routing point, of which one is the router, and what the probe saw of it.
+    """A module beside a routing point, possibly its router, and what the pass observed of it.
 
     Attributes:
         module: the module.
         hidden: the first tensor it was called with, as [tokens, hidden size].
         read_ids: whether it was called with the token ids.
         ids: integer tensors that it returned.
-        scores: floating tensors [..., E or E + 1] that it or a child of it returned, and where.
+        scores: floating tensors [..., E or E + 1] that it or one of its children returned, with their sources.
     """
 
     module: nn.Module
@@ -38,13 +38,13 @@ class Neighbour:
 
 @dataclass
 class Candidate:
-    """A module that looks like a routing point, and what the probe saw there.
+    """A module that resembles a routing point, and what the pass observed there.
 
     Attributes:
-        path: its place in the model; empty for the model itself.
+        path: its path in the model; empty for the model itself.
         module: the module.
-        adapter: how its decisions are read.
-        num_experts: E; None when the module does not tell.
+        adapter: reads its decisions.
+        num_experts: E; None if the module does not state it.
         choices: the decisions.
         neighbours: the modules beside it.
     """
@@ -57,11 +57,10 @@ class Candidate:
     neighbours: list[Neighbour] = field(default_factory=list)
 
 
-def refuse_what_cannot_be_seen(model: nn.Module) -> None:
-    """Refuse models in which hooks would see nothing.
+def check_hookable(model: nn.Module) -> None:
+    """Raise CaptureError for models in which hooks would see nothing.
 
-    Raises:
-        CaptureError: the model, or a part of it, is compiled, has no weights, or runs a fused kernel for its experts.
+    These are models that are compiled, have no weights, or run a fused kernel for their experts, in whole or in part.
     """
     title = type(model).__name__
     hooked = False
@@ -69,16 +68,17 @@ def refuse_what_cannot_be_seen(model: nn.Module) -> None:
         where = f" ({path})" if path else ""
         if _is_compiled(module):
             raise CaptureError(
-                f"{title}: expected a model that is not compiled, got one that is{where}: attach before torch.compile"
+                f"{title}: expected a model that is not compiled, got a compiled one{where}; attach before "
+                "torch.compile"
             )
         if _runs_fused_experts(module):
             raise CaptureError(
                 f"{title}: expected the model's own experts, got the kernel {module.kernel_layer_name}{where}, which "
-                "does not show its routing: load the model with use_kernels=False"
+                "hides its routing; load the model with use_kernels=False"
             )
-        hooked |= hasattr(module, "_hf_hook")  # of accelerate, which brings offloaded weights when they are needed
+        hooked |= hasattr(module, "_hf_hook")  # of accelerate, which loads offloaded weights when needed
     if not hooked and any(parameter.is_meta for parameter in model.parameters()):
-        raise CaptureError(f"{title}: expected a model with weights, got one on the meta device: load its weights")
+        raise CaptureError(f"{title}: expected a model with weights, got one on the meta device; load its weights")
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -95,19 +95,25 @@ def _runs_fused_experts(module: nn.Module) -> bool:
     return fused and replaced is not None and replaced is not type(module).forward and not hasattr(module, "_hf_hook")
 
 
-def probe(model: nn.Module, candidates: Mapping[str, Candidate], inputs: Inputs | None) -> tuple[list[str], set[str]]:
-    """Run the model once, without gradients, and note what is seen at the candidates.
+def run_verification_pass(
+    model: nn.Module, candidates: Mapping[str, Candidate], inputs: Inputs | None
+) -> tuple[list[str], set[str]]:
+    """Run the model once, without gradients, and note the decisions of the candidates.
 
-    The model is left as it was.
+    The state of the model does not change.
+
+    Args:
+        model: the model.
+        candidates: by path; their choices and neighbours are filled in.
+        inputs: keywords or positional arguments of the model; default: a few token ids.
 
     Returns:
-        Paths of the candidates in the order in which they decided, each as often as it did, and paths of the modules
-        above candidates that were called.
+        Paths of the candidates in the order of their decisions, and of the modules above candidates that were called.
 
     Raises:
-        CaptureError: the pass fails, or there is nothing to call the model with.
+        CaptureError: the pass fails, or `inputs` are needed.
     """
-    arguments, keywords = _probe_inputs(model, inputs)
+    arguments, keywords = _arguments_of_pass(model, inputs)
     token_ids = [value for value in tensors_of(arguments, keywords) if is_integer(value)]
     decided: list[str] = []
     called: set[str] = set()
@@ -125,10 +131,11 @@ def probe(model: nn.Module, candidates: Mapping[str, Candidate], inputs: Inputs 
         except CaptureError:
             raise
         except Exception as error:
-            given = f"2 x {PROBE_LENGTH} token ids" if inputs is None else "the inputs given"
-            hint = "" if inputs is not None else "; give what it is to be called with as inputs"
+            given = f"2 x {SEQUENCE_LENGTH} token ids" if inputs is None else "the given inputs"
+            hint = "" if inputs is not None else "; give the arguments of the model as inputs"
             raise CaptureError(
-                f"{type(model).__name__}: a test pass over {given} failed: {type(error).__name__}: {error}{hint}"
+                f"{type(model).__name__}: the verification pass over {given} failed: {type(error).__name__}: "
+                f"{error}{hint}"
             ) from error
     return decided, called
 
@@ -138,7 +145,7 @@ def _cuda_devices(model: nn.Module) -> list[torch.device]:
 
 
 def encoder_of(model: nn.Module) -> nn.Module | None:
-    """The encoder of a model that reads two sequences, ``input_ids`` and ``decoder_input_ids``; None for others."""
+    """Return the encoder of a model that reads ``input_ids`` and ``decoder_input_ids``; None for other models."""
     get_encoder: Any = getattr(model, "get_encoder", None)
     if get_encoder is None or "decoder_input_ids" not in signature(model.forward).parameters:
         return None
@@ -147,14 +154,14 @@ def encoder_of(model: nn.Module) -> nn.Module | None:
 
 
 def paths_above(path: str) -> list[str]:
-    """Paths of the modules that hold a module, the model itself first."""
+    """Return the paths of the modules that contain a module, the model itself first."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) for count in range(len(parts))]
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """A training pass may draw random numbers and update router statistics."""
+    """Set evaluation mode: a pass in training mode may draw random numbers and update router statistics."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -164,7 +171,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _probe_inputs(model: nn.Module, inputs: Inputs | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments_of_pass(model: nn.Module, inputs: Inputs | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, tuple):
         return inputs, {}
     if isinstance(inputs, Mapping):
@@ -176,14 +183,14 @@ def _probe_inputs(model: nn.Module, inputs: Inputs | None) -> tuple[tuple[Any, .
     embedding = _embedding(model)
     if embedding is None:
         raise CaptureError(
-            f"{type(model).__name__}: expected a language model with token embeddings, found none: give what it is to "
-            "be called with as inputs, keywords or a tuple"
+            f"{type(model).__name__}: expected a language model with token embeddings, found none; give the "
+            "arguments of the model as inputs, keywords or a tuple"
         )
     config = getattr(model, "config", None)
     ids = _ordinary_ids(embedding.num_embeddings, config)
     generator = torch.Generator().manual_seed(0)
     place = embedding.weight.device if not embedding.weight.is_meta else torch.device("cpu")
-    draw = ids[torch.randint(len(ids), (2, 2, PROBE_LENGTH), generator=generator)].to(place)
+    draw = ids[torch.randint(len(ids), (2, 2, SEQUENCE_LENGTH), generator=generator)].to(place)
     keywords = {"input_ids": draw[0]}
     if encoder_of(model) is not None:
         keywords["decoder_input_ids"] = draw[1]
@@ -201,7 +208,7 @@ def _embedding(model: nn.Module) -> nn.Embedding | None:
 
 
 def _ordinary_ids(size: int, config: Any) -> Tensor:
-    """Ids without a meaning of their own, such as the place of an image."""
+    """Return the ids of ordinary tokens, without special ones such as the placeholder of an image."""
     configs = [config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", ()))]
     special = {
         value
@@ -225,10 +232,10 @@ def _note_choices(candidate: Candidate, decided: list[str], stack: ExitStack) ->
 
 
 def _note_neighbours(model: nn.Module, candidate: Candidate, token_ids: list[Tensor], stack: ExitStack) -> None:
-    """Hook the modules beside a candidate, for what they were given, and their children, for what they returned."""
+    """Hook the modules beside a candidate for their inputs, and also their children for their outputs."""
     if not candidate.path or candidate.num_experts is None:
         return
-    widths = (candidate.num_experts, candidate.num_experts + 1)  # one more: a class of its own for no expert
+    widths = (candidate.num_experts, candidate.num_experts + 1)  # one more if there is a class for no expert
     for module in model.get_submodule(candidate.path.rpartition(".")[0]).children():
         if module is candidate.module:
             continue

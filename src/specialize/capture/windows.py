@@ -1,11 +1,14 @@
-"""Documents into sequences that fit the model, and sequences into batches with little padding."""
+"""Cuts documents into sequences that fit the model, and groups sequences into batches with little padding."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,9 @@ class Window:
     Attributes:
         document: row of the document.
         token_ids: int32 [length], opening special tokens included.
-        opening: how many leading tokens are run but not recorded: they are special, or the window before recorded
-            them.
-        spans: int32 [length - opening, 2] characters (code points) of each recorded token.
+        opening: number of leading tokens that are run but not recorded, because they are special tokens or were
+            recorded in the previous window.
+        spans: int32 [length - opening, 2], characters (code points) of each recorded token, end exclusive.
     """
 
     document: int
@@ -33,7 +36,7 @@ class Window:
 
 def cut_windows(
     texts: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     length: int,
     stride: int | None = None,
@@ -41,16 +44,17 @@ def cut_windows(
 ) -> Iterator[Window]:
     """Tokenize texts and cut each into windows of at most `length` tokens.
 
-    Special tokens that the tokenizer puts before a text open every window of it, as the model expects of a
-    sequence's beginning; those that it puts after a text are left out.
+    Special tokens that the tokenizer adds before a text open every window of it, as the model expects at the
+    beginning of a sequence; those that it adds after a text are left out.
 
     Args:
         texts: the documents.
-        tokenizer: the model's.
-        length: tokens of a window at most.
-        stride: tokens from one window's first to the next one's. Where it is shorter than a window, windows overlap:
-            a token is recorded in the first window that holds it, so that all but the first of a document's windows
-            record `stride` tokens, each of them after at least ``length - stride`` others. Default: no overlap.
+        tokenizer: the model's tokenizer.
+        length: largest number of tokens in a window.
+        stride: tokens from the first of one window to the first of the next. With a stride shorter than a window,
+            windows overlap, and a token is recorded in the first window that contains it: all windows of a document
+            but the first record `stride` tokens, each with at least ``length - stride`` tokens of context before it.
+            Default: no overlap.
         first_document: row of the first text.
     """
     encoded = tokenizer(
@@ -65,7 +69,7 @@ def cut_windows(
     ):
         token_ids = np.array(ids, dtype=np.int32)
         spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
-        added = np.array(special, dtype=bool) & (spans[:, 0] == spans[:, 1])  # not one that the text spells out
+        added = np.array(special, dtype=bool) & (spans[:, 0] == spans[:, 1])  # not those that the text spells out
         ordinary = np.flatnonzero(~added)
         if not len(ordinary):
             continue
@@ -75,7 +79,7 @@ def cut_windows(
         recorded = 0
         for start in range(0, len(ordinary), step):
             kept = ordinary[start : start + room]
-            known = recorded - start  # tokens that the window before recorded
+            known = recorded - start  # tokens recorded in the previous window
             recorded = start + len(kept)
             yield Window(
                 first_document + row,
@@ -88,7 +92,7 @@ def cut_windows(
 
 
 def group_windows(windows: Iterable[Window], *, tokens: int) -> Iterator[list[Window]]:
-    """Cut a stream of windows into consecutive groups of about `tokens` recorded tokens: the shards."""
+    """Group a stream of windows into shards: consecutive windows with about `tokens` recorded tokens."""
     group: list[Window] = []
     count = 0
     for window in windows:
@@ -102,10 +106,17 @@ def group_windows(windows: Iterable[Window], *, tokens: int) -> Iterator[list[Wi
 
 
 def plan_batches(windows: Sequence[Window], *, tokens: int) -> list[list[int]]:
-    """Batch windows of like length: indices of each batch, whose padded size is at most `tokens`.
+    """Group windows of similar length into batches.
 
-    A batch holds at least one window. The plan depends on the lengths alone, so that a run that is resumed
-    makes the same batches and, low-precision sums included, the same routing.
+    A batch has at least one window. The plan depends on the lengths alone, so that a resumed run makes the same
+    batches and, as sums in low precision depend on them, the same routing.
+
+    Args:
+        windows: the windows of a shard.
+        tokens: largest padded size of a batch.
+
+    Returns:
+        Indices of the windows in each batch.
     """
     lengths = np.array([len(window.token_ids) for window in windows])
     batches: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Documents in: text, JSON Lines, CSV, Parquet, Arrow, CoNLL-U, folders of these, Hugging Face datasets."""
+"""Reading documents: text, JSON Lines, CSV, Parquet, Arrow, CoNLL-U, folders, Hugging Face datasets, DataFrames."""
 
 from specialize.corpus.document import Corpus, Document
 from specialize.corpus.source import open_corpus

@@ -1,4 +1,4 @@
-"""Which column is the text, which the id, which are labels; and rows turned into documents."""
+"""Chooses the columns of text, id and labels, and turns rows into documents."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _ROWS_TO_JUDGE = 100
 
 @dataclass(frozen=True)
 class ColumnRequest:
-    """The columns a user asked for; None means: choose by the rules of `choose_columns`."""
+    """The columns that the user asked for; None: chosen by the rules of `choose_columns`."""
 
     text: str | None = None
     id: str | None = None
@@ -24,13 +24,13 @@ class ColumnRequest:
 
     @property
     def is_default(self) -> bool:
-        """True if nothing was asked for."""
+        """Whether no column was asked for."""
         return self.text is None and self.id is None and self.labels is None
 
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """The columns to read. `id` is None where rows are numbered."""
+    """The columns to read. `id` is None if rows are numbered."""
 
     text: str
     id: str | None
@@ -38,30 +38,29 @@ class ColumnChoice:
 
     @property
     def names(self) -> list[str]:
-        """Every column that has to be read."""
+        """Names of all columns to read."""
         return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.labels]))
 
 
 def choose_columns(kinds: Mapping[str, ColumnKind], request: ColumnRequest, *, name: str) -> ColumnChoice:
     """Choose the text, id and label columns of a table.
 
-    Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id`
-    where it holds strings or integers, else none (rows are numbered from 0). Labels: those asked for,
-    else every string, integer or boolean column that is neither.
+    Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
+    strings or integers, else none (rows are numbered from 0). Labels: those asked for, else every string, integer or
+    boolean column that is neither.
 
     Args:
-        kinds: each column and what it holds.
+        kinds: the kind of each column.
         request: what the user asked for.
-        name: the file, for messages.
+        name: of the file, for messages.
 
     Raises:
-        CorpusError: a column asked for is not there, or the text column is not clear.
+        CorpusError: a column asked for is missing, or the text column is ambiguous.
     """
     for column in (request.text, request.id, *(request.labels or ())):
         if column is not None and column not in kinds:
             raise CorpusError(
-                f"{name}: expected a column {column!r}, the columns are {', '.join(kinds) or 'none'}."
-                + did_you_mean(column, kinds)
+                f"{name}: expected a column {column!r}, got {', '.join(kinds) or 'none'}." + did_you_mean(column, kinds)
             )
     identifier = request.id
     if identifier is None and kinds.get("id", "other") != "other" and request.text != "id":
@@ -75,20 +74,19 @@ def choose_columns(kinds: Mapping[str, ColumnKind], request: ColumnRequest, *, n
 
 def _find_text_column(kinds: Mapping[str, ColumnKind], identifier: str | None, name: str) -> str:
     strings = [column for column, kind in kinds.items() if kind == "text" and column != identifier]
-    if "text" in kinds:  # whatever it holds: a wrong value is better reported with its line
+    if "text" in kinds:  # of any kind, because a wrong value is reported with its line
         return "text"
     if len(strings) == 1:
         return strings[0]
     raise CorpusError(
-        f"{name}: expected a column 'text' or only one string column, got {', '.join(kinds) or 'none'}; "
-        "name the text column"
+        f"{name}: expected a column 'text' or a single string column, got {', '.join(kinds) or 'none'}; set text_column"
     )
 
 
 def peek_kinds(
     rows: Iterator[tuple[int, dict[str, Any]]],
 ) -> tuple[dict[str, ColumnKind], Iterator[tuple[int, dict[str, Any]]]]:
-    """Judge untyped columns by the first 100 rows; return their kinds and an iterator over all rows."""
+    """Determine the kinds of untyped columns from the first 100 rows; return them and an iterator over all rows."""
     first = list(islice(rows, _ROWS_TO_JUDGE))
     values: dict[str, list[Any]] = defaultdict(list)
     for _, row in first:
@@ -109,11 +107,17 @@ def _kind_of_values(values: Sequence[Any]) -> ColumnKind:
 def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, number: int) -> Record:
     """Turn a row into a document.
 
-    A missing (null) text counts as an empty one. Booleans become `true` and `false`, numbers their
-    Python notation. Missing labels get no entry.
+    A missing (null) text counts as an empty one. Booleans become `true` and `false`, numbers are written as in
+    Python. Missing labels have no entry.
+
+    Args:
+        row: values by column.
+        choice: the columns of text, id and labels.
+        where: the place of the row, for messages.
+        number: of the row, its id if there is no id column.
 
     Raises:
-        CorpusError: no text column, a text that is no string, an id or label that is no scalar.
+        CorpusError: the text column is missing, the text is not a string, or an id or label is not a scalar.
     """
     if choice.text not in row:
         raise CorpusError(f"{where}: expected the text column {choice.text!r}, got {', '.join(row) or 'no columns'}")

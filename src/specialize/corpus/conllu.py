@@ -1,4 +1,4 @@
-"""Reader of CoNLL-U treebanks: running text rebuilt from sentences and words.
+"""Reader of CoNLL-U treebanks, which restores the running text from sentences and words.
 
 Format: https://universaldependencies.org/format.html
 """
@@ -16,7 +16,7 @@ _NUM_COLUMNS = 10
 
 @dataclass
 class Word:
-    """A surface token, with the annotation of its (first) syntactic word; "_" where there is none."""
+    """A surface token with the annotation of its (first) syntactic word; "_" if there is none."""
 
     form: str
     space_after: bool
@@ -36,7 +36,7 @@ class Sentence:
 
     @property
     def text(self) -> str:
-        """The `# text` comment where the words are in it, else the forms joined as `SpaceAfter` says."""
+        """The `# text` comment if it contains the words, else the forms joined according to `SpaceAfter`."""
         text = self.comments.get("text", "")
         if text and self._find_words(text) is not None:
             return text
@@ -46,16 +46,16 @@ class Sentence:
     def spans(self) -> list[tuple[int, int]]:
         """Start and end (exclusive) of each word in the text."""
         found = self._find_words(self.text)
-        assert found is not None  # forms are in the text that is joined from them
+        assert found is not None  # text that is joined from the forms contains them
         return found
 
     @property
     def gap(self) -> str:
-        """What separates this sentence from a next one in the same paragraph."""
+        """The text between this sentence and the next one in the same paragraph."""
         return " " if self.words[-1].space_after else ""
 
     def _find_words(self, text: str) -> list[tuple[int, int]] | None:
-        """Find the words one after the other, with nothing but white space between; None where that fails."""
+        """Find the words in order, with only white space between them; None if that fails."""
         spans, end = [], 0
         for word in self.words:
             start = text.find(word.form, end)
@@ -68,11 +68,11 @@ class Sentence:
 
 @dataclass
 class TreebankDocument:
-    """A document rebuilt from its sentences.
+    """A document restored from its sentences.
 
     Attributes:
         where: file and line, for messages.
-        id: of `# newdoc id`; None where there is none.
+        id: of `# newdoc id`; None if there is none.
         text: running text.
         words: the surface tokens.
         spans: start and end (exclusive) of each word in the text.
@@ -86,10 +86,10 @@ class TreebankDocument:
 
 
 def read_conllu(path: Path, name: str) -> Iterator[Record]:
-    """Yield one document for each `# newdoc`, or the whole file where there is none.
+    """Yield one document per `# newdoc`, or the whole file if there is none.
 
-    Paragraphs (`# newpar`) are separated by a blank line. The id is the one of `# newdoc id`, else the
-    document's number in the file, from 0.
+    Paragraphs (`# newpar`) are separated by a blank line. The id is that of `# newdoc id`, else the number of the
+    document in the file, from 0.
 
     Raises:
         CorpusError: a word line without ten columns, naming the file and line.
@@ -128,8 +128,8 @@ def read_treebank(path: Path, name: str) -> Iterator[TreebankDocument]:
 def read_sentences(path: Path, name: str) -> Iterator[Sentence]:
     """Yield the sentences of a file.
 
-    A multiword token ("zum" for zu + dem) is one word, annotated as the first of those it stands for. Empty nodes are
-    passed over.
+    A multiword token ("zum" for zu + dem) is one word with the annotation of its first syntactic word. Empty nodes are
+    skipped.
     """
     sentence: Sentence | None = None
     covered = 0  # last word number of the multiword token being read

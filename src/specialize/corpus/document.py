@@ -14,8 +14,8 @@ class Document:
 
     Attributes:
         id: unique in its corpus.
-        text: the text as the source holds it, line ends included. Never only white space.
-        labels: what the corpus says of the document, by column. A missing value has no entry.
+        text: the text as in the source, including line ends; never only white space.
+        labels: the labels of the document by column; a missing value has no entry.
     """
 
     id: str
@@ -25,25 +25,25 @@ class Document:
 
 @dataclass(frozen=True)
 class Record:
-    """A document as read, with the place it came from for error messages (`"a.jsonl, line 3"`)."""
+    """A document with its place in the source for error messages (`"a.jsonl, line 3"`)."""
 
     where: str
     document: Document
 
 
 class Corpus:
-    """A stream of documents that can be read any number of times, one document in memory at once.
+    """A stream of documents that can be read any number of times, with one document in memory at a time.
 
-    Beside the current document only the set of ids seen is kept, to refuse duplicates.
+    Apart from the current document only the set of ids seen is kept, to detect duplicates.
 
     Attributes:
-        source: what was opened, for messages and the manifest.
-        limit: the largest number of documents read, or None.
+        source: name of the source, for messages and the manifest.
+        limit: largest number of documents to read; None for all.
     """
 
     def __init__(self, source: str, records: Callable[[], Iterator[Record]], *, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
-            raise CorpusError(f"the document limit must be at least 1, got {limit}")
+            raise CorpusError(f"limit: expected a positive number of documents, got {limit}")
         self.source = source
         self.limit = limit
         self._records = records
@@ -54,10 +54,11 @@ class Corpus:
         return f"Corpus({self.source!r}, limit={self.limit})"
 
     def __iter__(self) -> Generator[Document, None, None]:
-        """Read from the start. Texts of white space only are skipped and counted in `skipped`.
+        """Read from the start. Texts of only white space are skipped and counted in `skipped`.
 
         Raises:
-            CorpusError: unreadable line, duplicate id, no document at all. Names the file and line.
+            CorpusError: a document cannot be read, an id occurs twice, or there is no document; the message names
+                the place.
         """
         digest = hashlib.sha256()
         seen: set[str] = set()
@@ -69,8 +70,7 @@ class Corpus:
                 continue
             if document.id in seen:
                 raise CorpusError(
-                    f"{record.where}: the id {document.id!r} was used before; ids must be unique "
-                    "(make them so, or name another id column)"
+                    f"{record.where}: expected unique ids, got {document.id!r} a second time; choose another id column"
                 )
             seen.add(document.id)
             digest.update(_canonical_bytes(record))
@@ -78,36 +78,36 @@ class Corpus:
             if len(seen) == self.limit:
                 break
         if not seen:
-            emptied = f" (skipped as empty: {self._skipped})" if self._skipped else ""
+            emptied = f" ({self._skipped} empty ones were skipped)" if self._skipped else ""
             raise CorpusError(f"{self.source}: expected at least one document, found none{emptied}")
         self._complete = (digest.hexdigest(), len(seen))
 
     @property
     def skipped(self) -> int:
-        """Number of empty texts skipped so far in the latest pass."""
+        """Number of empty texts skipped in the latest pass."""
         return self._skipped
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) over the ids, texts and labels of the documents read, in order.
+        """SHA-256 (hexadecimal) of the ids, texts and labels of the documents, in order.
 
         Raises:
-            CorpusError: before a pass has reached the end.
+            CorpusError: no pass has reached the end yet.
         """
         return self._require_complete("digest")[0]
 
     @property
     def num_documents(self) -> int:
-        """Number of documents in a whole pass.
+        """Number of documents in a complete pass.
 
         Raises:
-            CorpusError: before a pass has reached the end.
+            CorpusError: no pass has reached the end yet.
         """
         return self._require_complete("number of documents")[1]
 
     def _require_complete(self, quantity: str) -> tuple[str, int]:
         if self._complete is None:
-            raise CorpusError(f"{self.source}: the {quantity} is known only after reading every document once")
+            raise CorpusError(f"{self.source}: the {quantity} is known only after every document was read once")
         return self._complete
 
 

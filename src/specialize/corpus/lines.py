@@ -15,15 +15,15 @@ from specialize.errors import CorpusError
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, through gzip where its name ends in `.gz`."""
+    """Open a file for reading, through gzip if its name ends in `.gz`."""
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def read_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line with its end) of a UTF-8 file; a byte order mark is dropped.
+    """Yield (line number from 1, line with its end) of a UTF-8 file; a byte order mark is removed.
 
     Raises:
-        CorpusError: bytes that are not UTF-8 or not gzip, naming the file and line.
+        CorpusError: the file is not UTF-8 or not gzip; the message names the file and line.
     """
     number = 0
     try:
@@ -36,18 +36,18 @@ def read_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
             f"at byte {error.start + 1} of the line; convert the file to UTF-8"
         ) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CorpusError(f"{name}: expected a whole gzip file, got a damaged one ({error})") from None
+        raise CorpusError(f"{name}: expected an intact gzip file, got a damaged one ({error})") from None
 
 
 def read_text(path: Path, name: str) -> Iterator[Record]:
-    """Yield the file as one document, line ends as they are."""
+    """Yield the file as one document, with its line ends unchanged."""
     yield Record(name, Document(name, "".join(line for _, line in read_lines(path, name))))
 
 
 def read_jsonl(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
-    """Yield one document for each JSON object, one object a line; blank lines are passed over.
+    """Yield one document per JSON object, one object per line; blank lines are skipped.
 
-    The kind of each column is judged by the first 100 objects.
+    The kind of each column is determined by the first 100 objects.
     """
     kinds, objects = peek_kinds(_read_objects(path, name))
     if not kinds:
@@ -68,18 +68,18 @@ def _read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]
                 f"{name}, line {number}: expected a JSON object, got broken JSON ({error.msg}, column {error.colno})"
             ) from None
         except RecursionError:
-            raise CorpusError(f"{name}, line {number}: expected a JSON object, got too deep a nesting") from None
+            raise CorpusError(f"{name}, line {number}: expected a JSON object, got one nested too deeply") from None
         if not isinstance(row, dict):
             raise CorpusError(f"{name}, line {number}: expected a JSON object, got {type(row).__name__}")
         yield number, row
 
 
 def read_csv(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
-    """Yield one document for each row under the header; every column holds strings.
+    """Yield one document per row under the header; every column holds strings.
 
     Fields are separated by commas, or by tabs in a `.tsv` file, and may be quoted with `"`.
     """
-    # The limit is a setting of the whole process, 128 KiB by default: shorter than many documents.
+    # The limit applies to the whole process; the default of 128 KiB is shorter than many documents.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     delimiter = "\t" if ".tsv" in path.suffixes[-2:] else ","
     reader = csv.reader((line for _, line in read_lines(path, name)), delimiter=delimiter, strict=True)

@@ -1,15 +1,21 @@
-"""From a path or address to a corpus."""
+"""Opens a corpus from a path, an address, or documents in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.conllu import read_conllu
 from specialize.corpus.document import Corpus, Document, Record
 from specialize.corpus.lines import read_csv, read_jsonl, read_text
+from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
 from specialize.corpus.tables import read_arrow, read_hub, read_parquet
 from specialize.errors import CorpusError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TABLE_READERS: dict[str, Callable[[Path, str, ColumnRequest], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
@@ -32,62 +38,93 @@ KNOWN_EXTENSIONS = (*_TEXT_READERS, *_TABLE_READERS)
 
 
 def open_corpus(
-    source: str | Path,
+    source: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
     *,
     text_column: str | None = None,
     id_column: str | None = None,
-    label_columns: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> Corpus:
-    """Open documents for reading. The first one is read at once, so that most mistakes show here.
+    """Open documents for reading. The first one is read at once, so that most errors are found here.
+
+    The same documents from different sources give the same corpus: ids, texts, labels and digest.
 
     Args:
-        source: a file, a folder, or `hf://DATASET[#CONFIGURATION][:SPLIT]`. Files are `.txt` (one file is
-            one document), `.jsonl`, `.csv`, `.tsv` (all these also gzipped, `.gz`), `.parquet`, `.arrow`
-            and `.feather` (one row is one document) and `.conllu` (one `# newdoc` is one document). A
-            folder means every file of a known kind in it and below, hidden ones apart, in the order of
-            their paths; ids are the relative path, for files of many documents followed by `:` and the
-            id in the file.
+        source: documents in one of these forms.
+
+            - A file: `.txt` (one document), `.jsonl`, `.csv`, `.tsv` (all these also gzipped, `.gz`), `.parquet`,
+              `.arrow`, `.feather` (one document per row) or `.conllu` (one document per `# newdoc`).
+            - A folder: all files of these kinds in it and its subfolders except hidden ones, in the order of their
+              paths. Ids are relative paths, followed by `:` and the id in the file if a file has several documents.
+            - An address `hf://DATASET[#CONFIGURATION][:SPLIT]` of a dataset on the Hugging Face hub.
+            - A list of texts, a pandas DataFrame, or a ``datasets.Dataset``.
+            - A corpus, which is returned as it is.
         text_column: column with the text; default: `text`, else the only string column.
         id_column: column with the ids; default: `id`, else rows are numbered from 0.
-        label_columns: columns with labels; default: every string, integer or boolean column that is
-            neither text nor id; where columns have no type of their own (JSON Lines, datasets) the first
-            100 rows tell.
-        limit: read at most so many documents.
+        labels: columns with labels; default: every string, integer or boolean column that is neither text nor id. If
+            columns have no type (JSON Lines, DataFrames, datasets), the first 100 rows determine it.
+        limit: largest number of documents to read; default: all.
 
     Returns:
         A corpus that can be iterated any number of times.
 
     Raises:
-        CorpusError: missing path, unknown kind, unclear columns, no document, or an unreadable line.
+        CorpusError: the source is missing or of an unknown kind, its columns are ambiguous, there is no document, or
+            the first one cannot be read.
     """
-    labels = None if label_columns is None else tuple(label_columns)
-    request = ColumnRequest(text_column, id_column, labels)
-    if str(source).startswith("hf://"):
-        address = str(source)
-        corpus = Corpus(address, lambda: read_hub(address, request), limit=limit)
-    else:
-        path = Path(source)
-        _require_path(path)
-        if path.is_dir():
-            corpus = Corpus(str(path), lambda: _read_folder(path, request), limit=limit)
-        else:
-            extension = extension_of(path)
-            if extension is None:
-                raise CorpusError(
-                    f"{path}: expected a file ending in {', '.join(KNOWN_EXTENSIONS)}, "
-                    f"got {path.suffix or 'no extension'!r}"
-                )
-            if extension in _TEXT_READERS and not request.is_default:
-                raise CorpusError(f"{path}: a {extension} file has no columns to choose; leave the column options out")
-            corpus = Corpus(str(path), lambda: _read_file(path, path.name, request), limit=limit)
+    request = ColumnRequest(text_column, id_column, None if labels is None else tuple(labels))
+    if isinstance(source, Corpus):
+        if limit is not None or not request.is_default:
+            raise CorpusError(f"{source.source}: this corpus is open already; choose columns and limit in opening it")
+        return source
+    name, records = _find_reader(source, request)
+    corpus = Corpus(name, records, limit=limit)
     with closing(iter(corpus)) as documents:
         next(documents)
     return corpus
 
 
+def _find_reader(source: Any, request: ColumnRequest) -> tuple[str, Callable[[], Iterator[Record]]]:
+    """Return the name of a source, and what reads it from the start."""
+    if isinstance(source, str | PathLike):
+        return _find_reader_of_path(source, request)
+    if is_dataset(source):
+        return DATASET, lambda: read_dataset(source, request)
+    if isinstance(source, Sequence) and not isinstance(source, bytes):
+        if not request.is_default:
+            raise CorpusError(f"{TEXTS}: a list of texts has no columns to choose; leave the column options out")
+        return TEXTS, lambda: read_texts(source)
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return FRAME, lambda: read_frame(source, request)
+    raise CorpusError(
+        "corpus: expected a path, an address hf://…, a list of texts, a pandas DataFrame, a datasets.Dataset or a "
+        f"Corpus, got {type(source).__name__}"
+    )
+
+
+def _find_reader_of_path(
+    source: str | PathLike[str], request: ColumnRequest
+) -> tuple[str, Callable[[], Iterator[Record]]]:
+    if isinstance(source, str) and source.startswith("hf://"):
+        return source, lambda: read_hub(source, request)
+    path = Path(source)
+    _require_path(path)
+    if path.is_dir():
+        return str(path), lambda: _read_folder(path, request)
+    extension = extension_of(path)
+    if extension is None:
+        raise CorpusError(
+            f"{path}: expected a file ending in {', '.join(KNOWN_EXTENSIONS)}, got {path.suffix or 'no extension'!r}"
+        )
+    if extension in _TEXT_READERS and not request.is_default:
+        raise CorpusError(f"{path}: a {extension} file has no columns to choose; leave the column options out")
+    return str(path), lambda: _read_file(path, path.name, request)
+
+
 def extension_of(path: Path) -> str | None:
-    """Return the known extension a file name ends in, or None."""
+    """Return the known extension of a file name, or None."""
     name = path.name.lower()
     return next((extension for extension in KNOWN_EXTENSIONS if name.endswith(extension)), None)
 
@@ -96,7 +133,7 @@ def _require_path(path: Path) -> None:
     if path.exists():
         return
     if not path.parent.is_dir():
-        raise CorpusError(f"{path}: expected a file or folder, and there is not even a folder {path.parent}")
+        raise CorpusError(f"{path}: expected a file or folder, found no folder {path.parent}")
     siblings = [sibling.name for sibling in path.parent.iterdir()]
     raise CorpusError(f"{path}: expected a file or folder, found none.{did_you_mean(path.name, siblings)}")
 

@@ -6,22 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specialize.corpus.columns import (
-    ColumnChoice,
-    ColumnKind,
-    ColumnRequest,
-    choose_columns,
-    make_record,
-    peek_kinds,
-)
+from specialize.corpus.columns import ColumnChoice, ColumnKind, ColumnRequest, choose_columns, make_record
 from specialize.corpus.document import Record
+from specialize.corpus.memory import read_dataset
 from specialize.errors import CorpusError
 
 _ROWS_AT_ONCE = 256
 
 
 def read_parquet(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
-    """Yield one document for each row, reading only the columns that are used."""
+    """Yield one document per row, reading only the columns that are used."""
     try:
         with pq.ParquetFile(path) as file:
             choice = choose_columns(_kinds_of_schema(file.schema_arrow), request, name=name)
@@ -32,7 +26,7 @@ def read_parquet(path: Path, name: str, request: ColumnRequest) -> Iterator[Reco
 
 
 def read_arrow(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
-    """Yield one document for each row of an Arrow IPC file (Feather) or stream."""
+    """Yield one document per row of an Arrow IPC file (Feather) or stream."""
     try:
         with pa.memory_map(str(path)) as source:
             batches, schema = _open_arrow(source)
@@ -78,38 +72,27 @@ def _kind_of_type(dtype: pa.DataType) -> ColumnKind:
 
 
 def read_hub(address: str, request: ColumnRequest) -> Iterator[Record]:
-    """Yield one document for each row of a Hugging Face dataset, streamed.
+    """Yield one document per row of a Hugging Face dataset, streamed.
 
     Args:
-        address: `hf://DATASET[#CONFIGURATION][:SPLIT]`; the split is `train` unless given. Datasets that
-            bring their own loading code are refused.
+        address: `hf://DATASET[#CONFIGURATION][:SPLIT]`; the default split is `train`. Datasets with their own
+            loading code are not supported.
         request: the columns asked for.
 
     Raises:
-        CorpusError: `datasets` is not installed, or it cannot load the dataset.
+        CorpusError: the package ``datasets`` is not installed, or the dataset cannot be loaded.
     """
     try:
         from datasets import load_dataset
     except ImportError:
-        raise CorpusError(f"{address}: expected the package datasets, it is missing; pip install datasets") from None
+        raise CorpusError(
+            f"{address}: needs the package datasets, which is not installed: pip install datasets"
+        ) from None
     path, _, split = address.removeprefix("hf://").partition(":")
     dataset_name, _, configuration = path.partition("#")
     try:
         dataset = load_dataset(dataset_name, configuration or None, split=split or "train", streaming=True)
-        # Classes come as numbers; their names say more.
-        features = (dataset.features or {}).items()
-        classes = {column: feature.names for column, feature in features if hasattr(feature, "names")}
-        kinds, rows = peek_kinds(enumerate(dataset))
-        if not kinds:
-            return
-        choice = choose_columns(kinds, request, name=address)
-        for number, row in rows:
-            for column in classes.keys() & set(choice.labels):
-                code = row[column]
-                row[column] = classes[column][code] if code is not None and code >= 0 else None
-            yield make_record(row, choice, where=f"{address}, row {number}", number=number)
-    except CorpusError:
-        raise
-    except Exception as error:  # whatever hub, network, builder or decoder may raise
+    except Exception as error:  # whatever hub, network or builder may raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CorpusError(f"{address}: expected a dataset that loads, got {type(error).__name__}: {reason}") from None
+        raise CorpusError(f"{address}: expected a readable dataset, got {type(error).__name__}: {reason}") from None
+    yield from read_dataset(dataset, request, name=address)

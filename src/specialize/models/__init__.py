@@ -1,7 +1,7 @@
-"""The study's own Mixture-of-Experts language model and its training.
+"""A small Mixture-of-Experts language model whose routing can be varied, and its training.
 
 Importing this package registers the model with the Auto classes of transformers, so that
-``AutoModelForCausalLM.from_pretrained`` opens its checkpoints.
+``AutoModelForCausalLM.from_pretrained`` loads its checkpoints.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM

@@ -1,4 +1,4 @@
-"""The model card of a trained checkpoint, written from what was measured."""
+"""The model card of a trained checkpoint, with its evaluation."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ tags: [mixture-of-experts, specialize]
 # {{ title }}
 
 A small GPT-2-style {{ kind }} language model, trained with `specialize train` to study expert specialization.
-It is made to be measured, not to write well.
+It is meant for measuring routing, not for generating text.
 {% if description %}
 
 {{ description }}
@@ -46,12 +46,12 @@ Share of slots that each expert received on the held-out text. Entropy is in bit
 
 {% endif %}
 ## Settings
-`evaluation.json` beside this file holds the settings it was trained with and these numbers.
+`evaluation.json` beside this file contains the training settings and these numbers.
 """
 
 
 def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: list[dict[str, Any]]) -> None:
-    """Write README.md and evaluation.json beside the weights."""
+    """Write README.md and evaluation.json to the folder of the weights."""
     experts = len(result.load[0]) if result.load else 0
     kind = "Mixture-of-Experts" if experts else "dense"
     unit = config.model.get("routing_unit", "token")
@@ -65,7 +65,7 @@ def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: l
             kind=kind,
             description=config.description.strip(),
             layers=list(zip(result.load, result.load_entropy, strict=True)),
-            note="" if result.is_causal else " (non-causal: the router reads the whole sequence; not comparable)",
+            note="" if result.is_causal else " (not causal: the router reads the whole sequence; not comparable)",
             result=result,
             compared=max(config.training.compare_from, 0),
             length=config.training.context_length,
@@ -75,6 +75,6 @@ def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: l
     )
     write_text(folder / "README.md", text)
     settings = config.model_dump(mode="json")
-    settings["data"]["corpus"] = Path(config.data.corpus).name  # a checkpoint is published: no private paths
+    settings["data"]["corpus"] = Path(config.data.corpus).name  # checkpoints are published, so no private paths
     record = {"evaluation": result.as_dict(), "history": history, "settings": settings}
     write_json(folder / "evaluation.json", record)

@@ -1,4 +1,4 @@
-"""A training run's state on disk: one safetensors file, never a pickle."""
+"""The state of a training run on disk: one safetensors file, not a pickle."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.AdamW, *, step: int, history: list[dict[str, Any]]
 ) -> None:
-    """Write weights and AdamW moments as tensors, the step and the evaluations so far as metadata."""
+    """Write weights and AdamW moments as tensors, and the step and the evaluations so far as metadata."""
     tensors = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -27,7 +27,7 @@ def save_checkpoint(
 
 
 def resume(path: Path, model: nn.Module, optimizer: torch.optim.AdamW) -> tuple[int, list[dict[str, Any]]]:
-    """Restore weights and moments in place; return the step and the evaluations so far, (0, []) at the start."""
+    """Restore weights and moments in place; return the step and the evaluations so far, (0, []) without a file."""
     if not path.exists():
         return 0, []
     with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Documents into training windows: the split, the tokenizer, the token store."""
+"""Training data: the split, the tokenizer, and the token store from which windows are cut."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE (Sennrich et al. 2016, as in GPT-2): no text is out of its vocabulary."""
+    """Train a byte-level BPE (Sennrich et al. 2016, as in GPT-2), which encodes any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,7 +38,7 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int) -> PreT
 
 
 def is_held_out(document_id: str, *, share: float, separator: str, seed: int) -> bool:
-    """Whether a document belongs to the validation set: by a hash of its group, so that order is irrelevant."""
+    """Return whether a document is held out, decided by a hash of its group, regardless of the order."""
     group = document_id.split(separator, 1)[0] if separator else document_id
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
@@ -46,12 +46,12 @@ def is_held_out(document_id: str, *, share: float, separator: str, seed: int) ->
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Token ids of many documents, end to end.
+    """Token ids of many documents, concatenated.
 
     Attributes:
         tokens: uint16 or uint32 [tokens]; each document ends with the end-of-text token.
         offsets: int64 [documents + 1]; document d is ``tokens[offsets[d]:offsets[d + 1]]``.
-        guides: text [documents]; what a guided router is taught to send each document by.
+        guides: text [documents], the labels by which a guided router is trained.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -87,10 +87,10 @@ class TokenStore:
             return cls(stored["tokens"], stored["offsets"], stored.get("guides"))
 
     def windows(self, length: int, *, shuffle_seed: tuple[int, int] | None = None) -> NDArray[np.int64]:
-        """Starts of windows of `length` tokens that never cross a document, int64 [windows].
+        """Return the starts of windows of `length` tokens that lie within a document, int64 [windows].
 
-        With a seed the windows of a document are shifted together by a random offset and all are permuted:
-        each epoch cuts the same text elsewhere. Documents shorter than a window are left out.
+        With a seed, the windows of a document are shifted together by a random offset and all windows are permuted,
+        so that each epoch cuts the text at other places. Documents shorter than a window are left out.
         """
         sizes = np.diff(self.offsets)
         counts = sizes // length
@@ -101,23 +101,26 @@ class TokenStore:
         return rng.permutation(starts) if rng else starts
 
     def document_of(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of the document that each window starts in."""
+        """Return the number of the document in which each window starts, int64 [windows]."""
         return np.searchsorted(self.offsets, starts, side="right") - 1
 
     def batch(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """Token ids of the windows at `starts`, int64 [len(starts), length]."""
+        """Return the token ids of the windows at `starts`, int64 [windows, length]."""
         return self.tokens[starts[:, None] + np.arange(length)].astype(np.int64)
 
 
 def batches(
     store: TokenStore, *, length: int, size: int, seed: int, first_step: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Starts of endless training batches, int64 [size]; step s depends on the seed and s alone, so runs resume."""
+    """Yield the starts of training batches, int64 [size], without end.
+
+    The batch of a step depends only on the seed and the step, so that runs can be resumed.
+    """
     per_epoch = len(store.windows(length)) // size
     if per_epoch == 0:
         raise ConfigError(
             f"expected at least one batch of {size} windows of {length} tokens in the training documents, got "
-            f"{len(store.windows(length))} windows: lower batch_size or context_length, or add text"
+            f"{len(store.windows(length))} windows; lower batch_size or context_length, or add text"
         )
     epoch, within = divmod(first_step, per_epoch)
     while True:

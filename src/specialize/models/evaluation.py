@@ -1,4 +1,4 @@
-"""How good a trained model is, and how it uses its experts."""
+"""Evaluation of a trained model: perplexity, and the load of its experts."""
 
 import math
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ class Evaluation:
         perplexity: exp of the mean loss over the compared positions.
         unigram_perplexity: the same for the training set's unigram frequencies (add-one smoothed), on the
             same target tokens.
-        load: for each layer, the share of slots that went to each expert.
-        load_entropy: for each layer, the entropy of its load in bits; log2 E is perfectly even.
-        tokens: how many losses were averaged.
-        is_causal: False where the router saw the whole sequence: the perplexity is then not comparable.
+        load: for each layer, the share of slots of each expert.
+        load_entropy: for each layer, the entropy of its load in bits; log2 E if the load is even.
+        tokens: number of losses averaged.
+        is_causal: False if the router reads the whole sequence; then the perplexity is not comparable.
     """
 
     perplexity: float
@@ -61,7 +61,7 @@ def _count_load(model: GPTMoEForCausalLM) -> Iterator[list[Tensor]]:
 
 
 def unigram_log_probabilities(store: TokenStore, vocab_size: int) -> Tensor:
-    """Add-one smoothed log probability of each token id in the training documents, float64 [V]."""
+    """Return the add-one smoothed log probability of each token id in the training documents, float64 [V]."""
     counts = np.bincount(store.tokens, minlength=vocab_size).astype(np.float64) + 1
     return torch.from_numpy(np.log(counts / counts.sum()))
 
@@ -78,16 +78,16 @@ def evaluate(
     max_windows: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Evaluation:
-    """Evaluate on held-out windows, spread evenly over the documents when there are more than `max_windows`.
+    """Evaluate on held-out windows, spread evenly over the documents if there are more than `max_windows`.
 
     Args:
         model: the model; its mode is kept.
         store: held-out documents.
-        unigram: what `unigram_log_probabilities` gave for the training documents.
-        length: tokens of a window.
-        batch_size: windows of a batch.
-        compare_from: first position whose loss counts. A model's own uncounted positions are never counted.
-        max_windows: at most so many windows; all when None.
+        unigram: log probabilities of the token ids in the training documents, float64 [V].
+        length: tokens per window.
+        batch_size: windows per batch.
+        compare_from: first position whose loss counts; the model's own uncounted positions never count.
+        max_windows: largest number of windows; None for all.
         dtype: precision of the forward pass.
     """
     starts = store.windows(length)

@@ -22,10 +22,10 @@ class GPTMoEOutput(ModelOutput):
     """Output of the model.
 
     Attributes:
-        loss: () mean cross-entropy of the counted positions plus the weighted balance loss; with labels only.
+        loss: () mean cross-entropy of the counted positions plus the weighted balance loss; only with labels.
         logits: (B, T, V).
         last_hidden_state: (B, T, C).
-        balance_loss: () mean over the deciding layers, unweighted (with a guide the guide's loss); 0 for a dense model.
+        balance_loss: () mean over the layers with a router, unweighted (with a guide, the guide's loss); 0 if dense.
         router_logits: a (B*T, E) tensor for each layer; empty for a dense model.
     """
 
@@ -47,12 +47,12 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T, C); `attend` (B, 1, T, T) is true where a query may look, None for plain causal."""
+        """Map (B, T, C) to (B, T, C); `attend` (B, 1, T, T) marks the keys of each query, None for plain causal."""
         batch, length, width = hidden.shape
         q, k, v = self.qkv(hidden).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, h, T, C/h)
         dtype = q.dtype
         if hidden.device.type == "cpu":
-            # torch's CPU kernel goes back through bfloat16 3.6 times slower
+            # the backward pass of torch's CPU kernel is 3.6 times slower in bfloat16
             q, k, v = in_full_precision(q), in_full_precision(k), in_full_precision(v)
         with torch.autocast(hidden.device.type, enabled=False):
             mixed = F.scaled_dot_product_attention(
@@ -86,7 +86,7 @@ class Block(nn.Module):
         decision: Decision | None,
         guide: Tensor | None = None,
     ) -> tuple[Tensor, Decision | None]:
-        """Return the hidden states (B, T, C) and the routing decision that was used."""
+        """Return the hidden states (B, T, C) and the routing decision used."""
         hidden = hidden + self.dropout(self.attention(self.norm_attention(hidden), attend))
         if isinstance(self.mlp, DenseLayer):
             output = self.mlp(self.norm_mlp(hidden))
@@ -143,12 +143,12 @@ class GPTMoEModel(GPTMoEPreTrainedModel):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, guide: Tensor | None = None, **kwargs: Any
     ) -> GPTMoEOutput:
-        """Run token ids (B, T); `attention_mask` (B, T) is 1 for real tokens, left or right padded.
+        """Run token ids (B, T); `attention_mask` (B, T) is 0 for padding, on the left or right.
 
-        `guide` (B,) names the expert that a guided router should send each sequence to.
+        `guide` (B,) is the expert that a guided router should send each sequence to.
         """
         mask, attend = _masks(input_ids, attention_mask)
-        rank = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) position among the real tokens
+        rank = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) position, padding not counted
         hidden = self.dropout(self.tokens(input_ids) + self.positions(rank))  # (B, T, C)
         decision: Decision | None = None
         decisions: list[Decision] = []
@@ -165,7 +165,7 @@ class GPTMoEModel(GPTMoEPreTrainedModel):
 
 
 class GPTMoEForCausalLM(GPTMoEPreTrainedModel, GenerationMixin):
-    """The language model. There is no key-value cache: `generate` re-reads the sequence at each step."""
+    """The language model. It has no key-value cache: `generate` reads the whole sequence again at each step."""
 
     _tied_weights_keys = {"lm_head.weight": "model.tokens.weight"}  # noqa: RUF012 (the name is transformers')
 
@@ -179,10 +179,10 @@ class GPTMoEForCausalLM(GPTMoEPreTrainedModel, GenerationMixin):
         """Return the language-model head."""
         return self.lm_head
 
-    def prepare_inputs_for_generation(  # type: ignore[override]  # there is no cache to hand on
+    def prepare_inputs_for_generation(  # type: ignore[override]  # there is no cache to pass on
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Tensor | None]:
-        """Hand the whole sequence to each step."""
+        """Pass the whole sequence to each step."""
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def forward(
@@ -193,10 +193,10 @@ class GPTMoEForCausalLM(GPTMoEPreTrainedModel, GenerationMixin):
         guide: Tensor | None = None,
         **kwargs: Any,
     ) -> GPTMoEOutput:
-        """Logits of the next token, and the training loss where `labels` (B, T; -100 ignored) are given.
+        """Return the logits of the next token, and the training loss if `labels` (B, T; -100 ignored) are given.
 
-        As everywhere in transformers the labels are the inputs themselves: they are shifted here. In training
-        mode with labels the logits, which nobody reads, are left out. `guide` as in `GPTMoEModel`.
+        As everywhere in transformers the labels are the inputs themselves and are shifted here. In training mode
+        with labels the logits are not computed. `guide` as in `GPTMoEModel`.
         """
         output = self.model(input_ids, attention_mask, guide)
         if labels is None or not self.training:
@@ -209,9 +209,10 @@ class GPTMoEForCausalLM(GPTMoEPreTrainedModel, GenerationMixin):
 
 
 def token_losses(hidden: Tensor, head: nn.Module, labels: Tensor, *, chunk: int = 512) -> Tensor:
-    """Cross-entropy in nats of each position's next token: (B, T, C), (B, T) -> (B, T-1).
+    """Return the cross-entropy in nats of each position's next token: (B, T, C), (B, T) -> (B, T-1).
 
-    Logits exist for `chunk` positions at a time: all at once they are far larger than the rest of a small model.
+    Logits are computed for `chunk` positions at a time, because all of them together need far more memory than the
+    rest of a small model.
     """
     # the last position has no next token; shifting the labels is cheaper than copying the hidden states
     targets = torch.cat([labels[:, 1:], labels.new_full((labels.shape[0], 1), -100)], dim=1)
@@ -223,18 +224,18 @@ def token_losses(hidden: Tensor, head: nn.Module, labels: Tensor, *, chunk: int 
 
 
 def counted_positions(labels: Tensor, attention_mask: Tensor | None, *, skip: int) -> Tensor:
-    """Which positions' next-token losses count, bool (B, T-1): real ones past the first `skip` of a sequence."""
+    """Return which next-token losses count, bool (B, T-1): not padding, and past the first `skip` of a sequence."""
     mask, _ = _masks(labels, attention_mask)
     rank = mask.cumsum(dim=1) - 1
     return (mask & (rank >= skip))[:, :-1] & mask[:, 1:] & (labels[:, 1:] != -100)
 
 
 def _masks(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Which tokens are real (B, T), and where queries may look (B, 1, T, T), None where plain causal will do."""
+    """Return which tokens are not padding (B, T), and the keys of each query (B, 1, T, T); None for plain causal."""
     if attention_mask is None or bool(attention_mask.all()):
         return torch.ones_like(input_ids, dtype=torch.bool), None
     mask = attention_mask.bool()
     length = mask.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    itself = torch.eye(length, dtype=torch.bool, device=mask.device)  # a padded query needs something to look at
+    itself = torch.eye(length, dtype=torch.bool, device=mask.device)  # a padded query needs at least one key
     return mask, (causal & (mask[:, None, None, :] | itself))

@@ -1,4 +1,4 @@
-"""The routed feed-forward layer: a router that decides, experts that compute."""
+"""The routed feed-forward layer: a router and experts."""
 
 import math
 from typing import NamedTuple
@@ -11,23 +11,23 @@ from specialize.models.configuration import GPTMoEConfig
 
 
 class Decision(NamedTuple):
-    """What a router decided for every token, in row-major [batch, position] order."""
+    """The decisions of a router for every token, in row-major [batch, position] order."""
 
     logits: Tensor  # (B*T, E) before the softmax
     weights: Tensor  # (B*T, k) gate weights, float32 or float64
     experts: Tensor  # (B*T, k) int64, in rank order
-    loss: Tensor  # () the balance loss, or how far a guided router is from its guide
+    loss: Tensor  # () the balance loss, or the cross-entropy of a guided router
 
 
 def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
-    """Load-balancing loss E * sum_e f_e P_e of Fedus et al. 2022 (Switch Transformers, eq. 4-6).
+    """Return the load-balancing loss E * sum_e f_e P_e of Fedus et al. 2022 (Switch Transformers, eq. 4-6).
 
     Args:
         probabilities: (N, E) router probabilities of N decisions.
         experts: (N, k) chosen experts.
 
     Returns:
-        A scalar that is 1 for a perfectly balanced router.
+        A scalar that is 1 if the load is even.
     """
     num_experts = probabilities.shape[-1]
     share = torch.bincount(experts.flatten(), minlength=num_experts) / experts.numel()  # f, (E,)
@@ -52,21 +52,21 @@ class Router(nn.Module):
         )
 
     def reset_parameters(self) -> None:
-        """Draw the weights so that logits of a layer-normed input have about unit variance."""
+        """Draw weights for which the logits of a layer-normed input have about unit variance."""
         nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1]))
 
     def forward(self, hidden: Tensor, mask: Tensor, guide: Tensor | None = None) -> Decision:
-        """Decide for hidden states (B, T, C); `mask` (B, T) is true for real tokens.
+        """Decide for hidden states (B, T, C); `mask` (B, T) is False for padding.
 
-        With `guide` (B,), the expert that each sequence should go to, the loss is the cross-entropy of that choice
-        instead of the balance loss.
+        With `guide` (B,), the expert that each sequence should be sent to, the loss is the cross-entropy of that
+        choice instead of the balance loss.
         """
         if self.rerandomized and self.training:
             with torch.no_grad():
                 self.reset_parameters()
         batch, length, _ = hidden.shape
         features = self._summary(hidden, mask) if self.unit == "sequence" else hidden  # (B, 1 or T, C)
-        with torch.autocast(hidden.device.type, enabled=False):  # scores decide ties: float32 at least
+        with torch.autocast(hidden.device.type, enabled=False):  # at least float32, to avoid ties
             logits = F.linear(in_full_precision(features), in_full_precision(self.weight))  # (B, 1 or T, E)
             probabilities = logits.softmax(dim=-1)
         weights, experts = probabilities.topk(self.top_k, dim=-1)
@@ -85,7 +85,7 @@ class Router(nn.Module):
         return Decision(per_token(logits), per_token(weights), per_token(experts), loss)
 
     def _summary(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Mean hidden state of the tokens that the decision may read, (B, 1, C)."""
+        """Return the mean hidden state of the tokens that the router may read, (B, 1, C)."""
         if self.prefix is not None:
             mask = mask & (mask.cumsum(dim=1) <= self.prefix)
         share = mask.unsqueeze(-1).to(hidden.dtype)
@@ -93,18 +93,18 @@ class Router(nn.Module):
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32, or in float64 where it is."""
+    """Return the tensor in float32, or in float64 if that is its type."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
-    """The precision in which a matrix product with `hidden` is computed here, autocast considered."""
+    """Return the precision in which a matrix product with `hidden` is computed, considering autocast."""
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
 class Experts(nn.Module):
-    """E feed-forward networks, each run on the tokens that were sent to it."""
+    """E feed-forward networks, each of which is run on the tokens sent to it."""
 
     def __init__(self, config: GPTMoEConfig) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(config.num_experts, config.intermediate_size, config.hidden_size))
 
     def forward(self, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """Sum of the chosen experts' outputs: hidden (N, C), experts (N, k), weights (N, k) -> (N, C)."""
+        """Return the weighted sum of the chosen experts' outputs: (N, C), experts and weights (N, k) -> (N, C)."""
         order = experts.flatten().argsort(stable=True)  # (N*k,) slots grouped by expert
         token = order // experts.shape[1]
         counts = torch.bincount(experts.flatten(), minlength=self.num_experts)
@@ -122,15 +122,15 @@ class Experts(nn.Module):
         return torch.zeros_like(hidden).index_add(0, token, output.to(hidden.dtype))
 
     def _grouped(self, slots: Tensor, counts: Tensor) -> Tensor:
-        """All experts in two kernels and without waiting for the device: slots (N*k, C), counts (E,) -> (N*k, C)."""
+        """Run all experts in two kernels, without synchronisation: slots (N*k, C), counts (E,) -> (N*k, C)."""
         ends = counts.cumsum(0).to(torch.int32)
-        with torch.autocast(slots.device.type, enabled=False):  # which knows nothing of grouped_mm
+        with torch.autocast(slots.device.type, enabled=False):  # autocast does not cover grouped_mm
             up, down = self.up.bfloat16(), self.down.bfloat16()
             inner = F.gelu(F.grouped_mm(slots.bfloat16(), up, offs=ends), approximate="tanh")
             return F.grouped_mm(inner, down, offs=ends)
 
     def _one_by_one(self, slots: Tensor, counts: Tensor) -> Tensor:
-        """The same in any precision."""
+        """Run the experts one after the other, in any precision."""
         chunks = slots.split(counts.tolist())
         return torch.cat(
             [F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)]
@@ -138,7 +138,7 @@ class Experts(nn.Module):
 
 
 class MoELayer(nn.Module):
-    """A router and its experts; without a router of its own it obeys the decision it is given."""
+    """A router and its experts; without a router it uses the decision it receives."""
 
     def __init__(self, config: GPTMoEConfig, *, decides: bool = True) -> None:
         super().__init__()
@@ -148,10 +148,10 @@ class MoELayer(nn.Module):
     def forward(
         self, hidden: Tensor, mask: Tensor, decision: Decision | None = None, guide: Tensor | None = None
     ) -> tuple[Tensor, Decision]:
-        """Hidden states (B, T, C) and the padding mask -> (output (B, T, C), the decision that was used)."""
+        """Return the output (B, T, C) for hidden states (B, T, C) and a padding mask (B, T), and the decision used."""
         if self.router is not None:
             decision = self.router(hidden, mask, guide)
-        assert decision is not None  # the model hands the first layer's decision to layers without a router
+        assert decision is not None  # the model passes the first layer's decision to layers without a router
         flat = hidden.reshape(-1, hidden.shape[-1])
         return self.experts(flat, decision.experts, decision.weights).view_as(hidden), decision
 
@@ -165,5 +165,5 @@ class DenseLayer(nn.Module):
         self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+        """Map (B, T, C) to (B, T, C)."""
         return self.down(F.gelu(self.up(hidden), approximate="tanh"))

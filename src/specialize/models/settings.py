@@ -1,7 +1,8 @@
-"""What a training run is told: a TOML file, checked before anything is read or written."""
+"""Settings of a training run: a TOML file, checked before anything is read or written."""
 
 import hashlib
 import tomllib
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +19,14 @@ class DataSettings(_Section):
     """Which documents are read, and which are held out.
 
     Attributes:
-        corpus: anything that `specialize trace` reads; a relative path starts at the TOML file's folder.
-        text_column: column of the text, where it is not called ``text``.
+        corpus: a path or address in a format of `specialize.corpus.open_corpus`; relative to the TOML file's folder.
+        text_column: column of the text, if it is not called ``text``.
         validation_share: share of the groups that is held out.
-        group_separator: documents whose ids agree up to this string (chapters of a book, pieces of a page)
-            fall on the same side of the split; empty: every document is its own group.
-        guide_column: column whose values, in alphabetical order, are the experts that a guided router is taught.
-        split_seed: of the split; the run's own seed unless given. Runs that are compared need the same.
+        group_separator: documents whose ids agree up to this string (chapters of a book, pieces of a page) are on
+            the same side of the split; empty: every document is its own group.
+        guide_column: column whose values, in alphabetical order, are the experts that a guided router is trained to
+            choose.
+        split_seed: of the split; default: the seed of the run. Runs that are compared need the same.
     """
 
     corpus: str
@@ -43,7 +45,7 @@ class TokenizerSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """The optimiser's schedule, in steps of ``batch_size`` windows of ``context_length`` tokens."""
+    """Optimiser and schedule, in steps of ``batch_size`` windows of ``context_length`` tokens."""
 
     steps: int = Field(ge=1)
     batch_size: int = Field(32, ge=1)
@@ -58,19 +60,19 @@ class TrainingSettings(_Section):
     compile: bool = False
     evaluate_every: int = Field(500, ge=1)
     evaluation_windows: int = Field(256, ge=1)
-    final_evaluation_windows: int | None = Field(None, ge=1, description="of the saved model; all unless given")
+    final_evaluation_windows: int | None = Field(None, ge=1, description="of the saved model; default: all")
     checkpoint_every: int = Field(500, ge=1)
     compare_from: int = Field(
-        0, ge=0, description="first position whose loss counts in the validation perplexity, in any model"
+        0, ge=0, description="first position whose loss counts in the validation perplexity, for any model"
     )
     saved_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     snapshots: tuple[int, ...] = Field(
-        (), description="steps after which the model is also kept, in snapshots/step-N, for curves over training"
+        (), description="steps after which the model is also saved, to snapshots/step-N, for curves over training"
     )
 
 
 class TrainConfig(_Section):
-    """A whole training run; the description goes into the model card (what the text is, whose, which licence)."""
+    """A training run; the description (of the text, its author and licence) becomes part of the model card."""
 
     description: str = ""
     seed: int = 0
@@ -81,16 +83,20 @@ class TrainConfig(_Section):
 
     @property
     def digest(self) -> str:
-        """Hash of everything that decides what is trained."""
+        """Hash of everything that determines what is trained."""
         return hashlib.sha256(self.model_dump_json(exclude={"description"}).encode()).hexdigest()[:16]
 
 
-def read_train_config(path: Path) -> TrainConfig:
+def read_train_config(path: str | PathLike[str]) -> TrainConfig:
     """Read and check a TOML file.
 
+    Args:
+        path: the file.
+
     Raises:
-        ConfigError: the file is missing, is not TOML, or has unknown, missing or impossible settings.
+        ConfigError: the file is missing, is not TOML, or has unknown, missing or invalid settings.
     """
+    path = Path(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -2,8 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -15,66 +14,63 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from specialize.atomic import replacing, write_text
 from specialize.corpus import open_corpus
 from specialize.errors import ConfigError, did_you_mean
+from specialize.events import SILENT, Reporter, Update
 from specialize.models.card import write_card
 from specialize.models.checkpoint import resume, save_checkpoint
 from specialize.models.configuration import GPTMoEConfig
 from specialize.models.data import TokenStore, batches, is_held_out, train_bpe
 from specialize.models.evaluation import Evaluation, evaluate, unigram_log_probabilities
 from specialize.models.modeling import GPTMoEForCausalLM
-from specialize.models.settings import TrainConfig, TrainingSettings
+from specialize.models.settings import TrainConfig, TrainingSettings, read_train_config
 from specialize.quiet import without_transformers_bars
 from specialize.rate import Rate
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a training run says of itself after each step.
-
-    Attributes:
-        step, steps: steps done, and of how many.
-        tokens_per_second: training tokens over the last few seconds.
-        loss: training loss in nats, of this step.
-        perplexity: of the held-out windows, when last evaluated; NaN before.
-    """
-
-    step: int
-    steps: int
-    tokens_per_second: float
-    loss: float
-    perplexity: float
-
-
 def train(
-    config: TrainConfig,
-    folder: Path,
+    config: TrainConfig | str | PathLike[str],
+    folder: str | PathLike[str],
     *,
-    data: Path | None = None,
-    on_step: Callable[[Progress], None] = lambda progress: None,
+    data: str | PathLike[str] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Evaluation:
     """Train a model and save it to ``folder/model`` with its tokenizer and a model card.
 
-    A run that was interrupted goes on from its last checkpoint and ends with the same weights, on a CPU, as an
-    uninterrupted one: batches and random draws depend on the seed and the step alone. (On a GPU some sums are
-    not made in a fixed order.)
+    An interrupted run is resumed from its last checkpoint and, on a CPU, ends with the same weights as an
+    uninterrupted one: batches and random numbers depend only on the seed and the step. (On a GPU the order of some
+    sums is not fixed.)
 
     Args:
-        config: what to train, on what.
-        folder: where checkpoint, ``metrics.csv``, the model and its snapshots go; made when missing.
+        config: the settings, or a TOML file with them, see `specialize.models.settings.TrainConfig`.
+        folder: for the checkpoint, ``metrics.csv``, the model and its snapshots; created if missing.
         data: folder of the tokenizer and the tokens, which runs on the same text can share; default: folder/data.
-        on_step: called after each step.
+        reporter: is told after each step the rate, the training loss in nats, and the perplexity on held-out windows
+            when it was last evaluated.
 
     Returns:
         The evaluation of the saved model on all held-out windows.
 
     Raises:
-        ConfigError: the folder holds a run of other settings, or the settings do not fit the data.
+        ConfigError: the settings are invalid, do not fit the data, or differ from those of the run in the folder.
         CorpusError: the corpus cannot be read.
     """
-    settings = config.training
+    config = config if isinstance(config, TrainConfig) else read_train_config(config)
+    folder = Path(folder)
     _claim(folder, config)
+    tokenizer, stores = prepare_data(config, folder / "data" if data is None else Path(data))
+    with reporter.progress("training", "steps") as update:
+        return _train(config, folder, tokenizer, stores, update)
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    stores: dict[str, TokenStore],
+    update: Update,
+) -> Evaluation:
+    settings = config.training
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, settings.dtype)
-    tokenizer, stores = prepare_data(config, data or folder / "data")
     unigram = unigram_log_probabilities(stores["train"], len(tokenizer))
 
     torch.manual_seed(config.seed)
@@ -106,9 +102,9 @@ def train(
             dtype=dtype,
         )
 
-    rate = Rate(window=10.0)  # evaluation and saving are not counted
+    rate = Rate(window=10.0)  # without evaluation and saving
     while step < settings.steps:
-        torch.manual_seed(config.seed + 1 + step)  # dropout and re-drawn routers: a function of the step
+        torch.manual_seed(config.seed + 1 + step)  # for dropout and re-randomized routers
         starts = next(windows)
         ids = torch.from_numpy(stores["train"].batch(starts, settings.context_length)).to(device, non_blocking=True)
         wanted = None if guide is None else torch.from_numpy(guide[stores["train"].document_of(starts)]).to(device)
@@ -143,10 +139,10 @@ def train(
             save_checkpoint(folder / "checkpoint.safetensors", model, optimizer, step=step, history=history)
             write_text(folder / "metrics.csv", pd.DataFrame(history).to_csv(index=False))
             rate.pause()
-        seen = history[-1]["validation_perplexity"] if history else math.nan
-        on_step(Progress(step, settings.steps, rate.value, loss.item(), seen))
+        held_out = f", held-out perplexity {history[-1]['validation_perplexity']:.1f}" if history else ""
+        update(step, settings.steps, rate=f"{rate.value:,.0f} tokens/s, loss {loss.item():.3f}{held_out}")
 
-    # evaluate what is shipped: the weights as saved, not the float32 ones that they were rounded from
+    # evaluate the weights as saved, not the float32 weights that they were rounded from
     _save_model(model, tokenizer, folder / "model", settings)
     model.to(getattr(torch, settings.saved_dtype)).float()
     result = measure(settings.final_evaluation_windows)
@@ -155,7 +151,7 @@ def train(
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """Linear warm-up, then a cosine down to the final share of the peak."""
+    """Return the learning rate of a step: linear warm-up, then a cosine down to the final share of the peak."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -164,17 +160,17 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
-    """Write the configuration into the folder, or check that the one there is the same."""
+    """Write the configuration to the folder, or check that the one in it is the same."""
     path = folder / "config.json"
     if path.exists() and TrainConfig.model_validate_json(path.read_text()).digest != config.digest:
-        raise ConfigError(f"{folder} holds a run of other settings (its config.json): choose another folder with -o")
+        raise ConfigError(f"{folder} holds a run with other settings (see its config.json); choose another folder")
     write_text(path, config.model_dump_json(indent=2))
 
 
 def _save_model(
     model: GPTMoEForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, settings: TrainingSettings
 ) -> None:
-    """Write a checkpoint that transformers loads, in the precision asked for; the model itself stays as it is."""
+    """Write a checkpoint that transformers loads, in the precision of the settings, without changing the model."""
     shipped = copy.deepcopy(model).to(getattr(torch, settings.saved_dtype))
     with without_transformers_bars():
         shipped.save_pretrained(folder)
@@ -182,11 +178,11 @@ def _save_model(
 
 
 def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, dict[str, TokenStore]]:
-    """Read, split and tokenize the corpus once; later starts read the stored tokens.
+    """Read, split and tokenize the corpus, or read the tokens that an earlier run stored.
 
     Args:
-        config: its data, its tokenizer and the length of its windows.
-        folder: of the tokenizer, train.npz and validation.npz; made when missing.
+        config: with the data, the tokenizer and the length of the windows.
+        folder: for the tokenizer, train.npz and validation.npz; created if missing.
 
     Returns:
         The tokenizer, and the stores train and validation.
@@ -201,9 +197,7 @@ def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizer
     texts: dict[str, list[str]] = {"train": [], "validation": []}
     guides: dict[str, list[str]] = {"train": [], "validation": []}
     column = config.data.guide_column
-    corpus = open_corpus(
-        config.data.corpus, text_column=config.data.text_column, label_columns=[column] if column else ()
-    )
+    corpus = open_corpus(config.data.corpus, text_column=config.data.text_column, labels=[column] if column else ())
     for document in corpus:
         held_out = is_held_out(
             document.id,
@@ -216,14 +210,14 @@ def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizer
         if column:
             if column not in document.labels:
                 raise ConfigError(
-                    f"data.guide_column: expected {column} of every document, got none for {document.id!r}: "
-                    "leave the document out, or give it a value"
+                    f"data.guide_column: expected a value of {column} for every document, got none for "
+                    f"{document.id!r}; leave the document out, or give it a value"
                 )
             guides[side].append(document.labels[column])
     if not texts["validation"] or not texts["train"]:
         raise ConfigError(
             f"expected documents on both sides of the split, got {len(texts['train'])} to train on and "
-            f"{len(texts['validation'])} held out: change data.validation_share or data.group_separator"
+            f"{len(texts['validation'])} held out; change data.validation_share or data.group_separator"
         )
     if config.tokenizer.path:
         tokenizer = AutoTokenizer.from_pretrained(config.tokenizer.path)
@@ -236,8 +230,8 @@ def prepare_data(config: TrainConfig, folder: Path) -> tuple[PreTrainedTokenizer
     stores = {side: TokenStore.encode(texts[side], tokenizer, guides[side] or None) for side in texts}
     if not len(stores["validation"].windows(config.training.context_length)):
         raise ConfigError(
-            f"no held-out document is as long as context_length = {config.training.context_length}: "
-            "raise data.validation_share or lower training.context_length"
+            f"expected a held-out document of at least context_length = {config.training.context_length} tokens, found "
+            "none; raise data.validation_share or lower training.context_length"
         )
     tokenizer.save_pretrained(folder)
     for side, store in stores.items():
@@ -263,13 +257,13 @@ def _model_config(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> GP
 
 
 def _guide(model: GPTMoEConfig, store: TokenStore, column: str | None) -> NDArray[np.int64] | None:
-    """Expert that each document should be sent to, int64 [documents]; None unless the router is guided."""
+    """Return the expert that each document should be sent to, int64 [documents]; None unless routers are guided."""
     if model.router_type != "guided":
         return None
     if column is not None and store.guides is None:
         raise ConfigError(
-            f"router_type guided: expected tokens prepared with data.guide_column = {column!r}, got some prepared "
-            "without: choose another folder for them"
+            f"router_type guided: expected tokens prepared with data.guide_column = {column!r}, got tokens prepared "
+            "without it; choose another folder for the data"
         )
     values, expert = np.unique(store.guides if store.guides is not None else [], return_inverse=True)
     if column is None or len(values) != model.num_experts:

@@ -1,0 +1,60 @@
+"""The documents of a trace: written to the run folder, and read back from it as windows."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from specialize.capture.windows import Window, cut_windows
+from specialize.corpus import Corpus
+from specialize.trace import TraceWriter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_DOCUMENTS_AT_ONCE = 512
+_CHARACTERS_AT_ONCE = 2**22
+
+
+def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str]) -> None:
+    """Write the ids, texts and labels of a corpus to a trace, one batch in memory at a time."""
+    schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *labels)])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        rows: list[dict[str, str | None]] = []
+        characters = 0
+        for document in corpus:
+            rows.append({"id": document.id, "text": document.text, **document.labels})
+            characters += len(document.text)
+            if len(rows) == _DOCUMENTS_AT_ONCE or characters > _CHARACTERS_AT_ONCE:
+                yield pa.RecordBatch.from_pylist(rows, schema=schema)
+                rows, characters = [], 0
+        if rows:
+            yield pa.RecordBatch.from_pylist(rows, schema=schema)
+
+    writer.write_documents(schema, batches())
+
+
+def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
+    """Return the manifest's entry of a corpus that was read to the end."""
+    return {
+        "source": corpus.source,
+        "digest": corpus.digest,
+        "documents": corpus.num_documents,
+        "skipped_empty": corpus.skipped,
+        "labels": list(labels),
+    }
+
+
+def read_windows(
+    run: Path, tokenizer: "PreTrainedTokenizerBase", *, length: int, stride: int | None
+) -> Iterator[Window]:
+    """Yield the windows of the stored documents, reading them through a memory map, one batch at a time."""
+    first = 0
+    with pa.memory_map(str(run / "trace" / "documents.arrow")) as source:
+        reader = pa.ipc.open_file(source)
+        for number in range(reader.num_record_batches):
+            texts = reader.get_batch(number).column("text").to_pylist()
+            yield from cut_windows(texts, tokenizer, length=length, stride=stride, first_document=first)
+            first += len(texts)

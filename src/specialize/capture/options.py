@@ -1,0 +1,74 @@
+"""How a corpus is traced. Importing this module is quick: it needs no torch."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from specialize.choices import Control, check_choice
+from specialize.errors import CaptureError, TraceError
+
+_CONTENTS = ("weights", "logits", "norms", "predictions")
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """How a corpus is run through a model, and what is recorded.
+
+    Attributes:
+        context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
+        stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
+        batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
+        shard_tokens: tokens per shard on disk. So many are held in memory, and lost at most if the run is killed.
+            Default: 131,072, or fewer if their routing takes more than 256 MiB.
+        control: ``random-router`` records a random router beside each of the model's.
+        seed: of the control.
+        weights: record gate weights.
+        logits: record router logits of all experts, in half precision.
+        norms: record the Euclidean norm of each chosen expert's weighted output.
+        predictions: record the most likely next token of each token, and the loss of the actual one.
+
+    Raises:
+        TraceError: a number is not positive.
+        CaptureError: the control is unknown.
+    """
+
+    context: int | None = None
+    stride: int | None = None
+    batch_tokens: int = 8192
+    shard_tokens: int | None = None
+    control: Control | None = None
+    seed: int = 0
+    weights: bool = True
+    logits: bool = False
+    norms: bool = False
+    predictions: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("context", "stride", "batch_tokens", "shard_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TraceError(f"{name}: expected a positive number, got {value}")
+        if self.control is not None:
+            check_choice("control", self.control, Control, error=CaptureError)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What is recorded besides the experts, as the trace's manifest lists it."""
+        return tuple(field.name for field in fields(self) if field.name in _CONTENTS and getattr(self, field.name))
+
+    def as_settings(self, context: int | None = None) -> dict[str, Any]:
+        """Return the entries of the manifest's settings; those of the windows only if their length is known.
+
+        Args:
+            context: length of a window if the model determines it; default: that of the options.
+        """
+        length = self.context if context is None else context
+        stride = self.stride or length
+        return {
+            **({} if length is None else {"context_length": length}),
+            **({} if stride is None else {"stride": stride}),
+            "batch_tokens": self.batch_tokens,
+            "shard_tokens": self.shard_tokens,
+            "contents": list(self.contents),
+            "control": self.control,
+            "seed": self.seed if self.control else None,
+        }

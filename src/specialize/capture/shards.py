@@ -1,0 +1,149 @@
+"""The shards of a trace, one after the other: traced, written in the background, and counted."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from specialize.capture.batches import ShardTracer
+from specialize.capture.windows import Window, plan_batches
+from specialize.errors import CaptureError
+from specialize.events import Reporter, Update
+from specialize.trace import Shard, TraceWriter
+
+
+def trace_shards(
+    tracer: ShardTracer,
+    groups: Iterator[list[Window]],
+    writer: TraceWriter,
+    clock: "TraceClock",
+    *,
+    damaged: frozenset[int] = frozenset(),
+) -> None:
+    """Trace the shards that are missing or damaged.
+
+    Args:
+        tracer: runs the windows of a shard.
+        groups: the windows of each shard, in order.
+        writer: of the run folder.
+        clock: counts what is done.
+        damaged: numbers of written shards that are traced again.
+
+    Raises:
+        CaptureError: memory does not suffice for one window.
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    written = list(writer.manifest["shards"])
+    sequence = 0
+    with _BackgroundWriter(writer) as background:
+        for number, windows in enumerate(groups):
+            if number < len(written):
+                clock.batch_tokens = written[number].get("batch_tokens", clock.batch_tokens)
+            if number >= len(written) or number in damaged:
+                shard = _trace_shard(tracer, windows, sequence, clock)
+                background.write(shard, number if number < len(written) else None)
+            else:
+                clock.count(0, windows[-1].document + 1)
+            sequence += len(windows)
+
+
+def _trace_shard(tracer: ShardTracer, windows: list[Window], sequence: int, clock: "TraceClock") -> Shard:
+    """Trace one shard, in smaller and smaller batches for as long as memory runs out.
+
+    All batches of a shard have the same size, which is stored with it: near-ties between experts may be resolved
+    differently in another batch, and a shard that is traced again must be the same.
+    """
+    while True:
+        clock.begin(windows)
+        try:
+            return tracer.trace(
+                windows, first_sequence=sequence, batch_tokens=clock.batch_tokens, on_batch=clock.count_windows
+            )
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not _is_out_of_memory(error):
+                raise
+            longest = max(len(window.token_ids) for window in windows)
+            if max(map(len, plan_batches(windows, tokens=clock.batch_tokens))) == 1:
+                raise CaptureError(
+                    f"out of memory with a single window of {longest} tokens; use a shorter context, or load the model "
+                    "in bfloat16 or spread over several devices (device map auto)"
+                ) from error
+            smaller = max(1, min(clock.batch_tokens, sum(len(window.token_ids) for window in windows)) // 2)
+            clock.shrink_batches(smaller)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class _BackgroundWriter:
+    """Writes shards in a separate thread, one at a time, so that the model runs while a shard is compressed."""
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trace-writer")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> "_BackgroundWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._wait()
+
+    def write(self, shard: Shard, number: int | None) -> None:
+        """Hand over a shard once the one before is written: at most two are in memory."""
+        self._wait()
+        self._last = self._thread.submit(self._writer.write_shard, shard, number=number)
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+
+class TraceClock:
+    """Counts what is done and reports it.
+
+    Args:
+        documents: number of documents in the corpus.
+        batch_tokens: padded tokens per forward pass.
+        update: shows the progress.
+        reporter: is told when batches become smaller.
+
+    Attributes:
+        batch_tokens: padded tokens per forward pass, fewer than at first if memory ran out.
+    """
+
+    def __init__(self, documents: int, batch_tokens: int, update: Update, reporter: Reporter) -> None:
+        self.batch_tokens = batch_tokens
+        self._documents = documents
+        self._update = update
+        self._reporter = reporter
+        self._tokens = 0
+        self._started = time.perf_counter()
+
+    def begin(self, windows: Sequence[Window]) -> None:
+        """Start counting a shard, or start again."""
+        self._windows, self._finished = windows, 0
+
+    def count_windows(self, tokens: int, windows: int) -> None:
+        """Add tokens and windows of the current shard."""
+        self._finished += windows
+        first, end = self._windows[0].document, self._windows[-1].document + 1
+        self.count(tokens, first + round(self._finished / len(self._windows) * (end - first)))
+
+    def count(self, tokens: int, documents_done: int) -> None:
+        """Add tokens, and set the number of documents done."""
+        self._tokens += tokens
+        rate = self._tokens / max(time.perf_counter() - self._started, 1e-9)
+        self._update(documents_done, self._documents, rate=f"{rate:,.0f} tokens/s")
+
+    def shrink_batches(self, tokens: int) -> None:
+        """Continue with batches of fewer padded tokens."""
+        self.batch_tokens = tokens
+        self._reporter.say(f"out of memory: continuing with batches of {tokens:,} tokens")
