@@ -177,7 +177,7 @@ def test_mistakes_are_named():
     planted = plant_paths(num_documents=4, tokens_per_document=5, noise=0.1, ambiguity=0.1)
     features = path_features([planted.routings[0]], [4])
     same = np.zeros(20, dtype=int)
-    with pytest.raises(MeasurementError, match="two documents and two labels at least, got 1 and"):
+    with pytest.raises(MeasurementError, match="at least two documents and two labels, got 1 and"):
         probe_paths(planted.codes, features, same)
     with pytest.raises(MeasurementError, match="got 4 and 1"):
         probe_paths(same, features, planted.documents)

@@ -166,7 +166,7 @@ def test_pseudo_counts_sum_to_the_whole():
         (np.zeros((3, 1), np.int16), [0, 1], {}, r"got shapes \(3, 1\) and \(2,\)"),
         (np.zeros((3, 1), np.int16), [1, 0, 0], {}, "non-decreasing"),
         (np.full((3, 1), 5), [0, 0, 0], {}, "experts must be below 4, got 5"),
-        (np.zeros((3, 1), np.int16), [0, 1, 2], {"groups": [np.ones(2, bool)]}, "tell of 3 documents each, got 2"),
+        (np.zeros((3, 1), np.int16), [0, 1, 2], {"groups": [np.ones(2, bool)]}, r"groups \[3 documents\], got 2"),
     ],
 )
 def test_misfits_are_named(experts, documents, options, message):

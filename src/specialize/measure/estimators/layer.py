@@ -1,4 +1,4 @@
-"""The measurement of one layer: labels against the experts that were chosen."""
+"""Association of the labels of tokens or documents with the experts of one layer."""
 
 from dataclasses import dataclass
 
@@ -28,21 +28,21 @@ from specialize.measure.estimators.composition import Composition, estimate_comp
 
 @dataclass(frozen=True)
 class LayerMeasurement:
-    """What one layer's routing tells about a label, and what each of its experts does.
+    """Association of one layer's routing with a label, overall and by expert.
 
     Attributes:
         mutual_information: I(label; expert) in bits.
-        uncertainty_coefficient: I / H(label).
+        uncertainty_coefficient: I / H(label), the share of the label's entropy that routing explains.
         label_entropy: H(label) in bits.
         load_entropy: H(expert) in bits.
-        load: P(expert) over what was counted, [expert].
-        specific_information: bits, [expert].
-        lift: P(label | expert) / P(label), [label, expert]. Not corrected for bias, which is small beside
-            its error; interval on the log scale; p-value two-sided, on |log lift|.
-        composition: how much of each label its top experts hold; of labels of tokens.
+        load: P(expert) over the labelled units, [expert].
+        specific_information: how informative each expert is about the label, in bits, [expert].
+        lift: P(label | expert) / P(label), [label, expert]. Not bias-corrected, as the bias is small compared with
+            the standard error; interval on the log scale; two-sided p-value, based on |log lift|.
+        composition: concentration of each label on its top experts; None at document level.
         table: mass float64 [label, expert].
-        null_uncertainty: uncertainty coefficient of every null draw, [draw]. Layers that are measured with
-            one seed share their draws, so that a maximum over layers has a null.
+        null_uncertainty: uncertainty coefficient of each permutation under the null, float64 [permutation]. Layers
+            measured with the same seed share their permutations, which provides a null for the maximum over layers.
     """
 
     mutual_information: Estimate
@@ -72,39 +72,39 @@ def measure_layer(
     num_blocks: int = 50,
     seed: int = 0,
 ) -> LayerMeasurement:
-    """Measure how far the routing of one layer goes with a label.
+    """Measure the association of one layer's routing with a label.
 
-    At token level the unit is the token, and the null rotates labels among the labelled tokens of each
-    document. At document level the unit is the document: it spreads mass 1 over the experts by the mean of
-    its tokens' masses, whether tokens or whole sequences were routed, and the null permutes labels across
-    documents. Intervals are delete-one-block jackknife over blocks of documents at either level.
+    At token level the unit is the token, and the null circularly shifts labels among the labelled tokens of each
+    document. At document level the unit is the document, whose mass of 1 is distributed over experts as the mean over
+    its tokens, whether tokens or whole sequences were routed, and the null permutes labels across documents. Intervals
+    are delete-one-block jackknife intervals over blocks of documents at both levels.
 
-    Read a value against its ``null_mean``, not against 0. The correction removes the bias while documents
-    outnumber the cells of the table (labels x experts) about twice; with fewer, as with many topics over
-    many experts routed by sequence, both value and null mean stay too high and intervals miss the truth.
+    Compare a value with its ``null_mean``, not with 0. The jackknife removes the bias where there are at
+    least about twice as many documents as cells of the table (labels x experts). With fewer documents, as with many
+    topics and many experts routed by sequence, value and null mean remain too high and intervals undercover.
 
     Args:
         codes: integers [tokens] or [documents]; negative where there is no label.
         experts: integers [tokens, k]; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing; at document level an index
             into ``codes``.
-        level: what carries a label.
-        num_labels: labels in the label set, whether or not they occur.
-        num_experts: experts of the layer.
+        level: unit of the labels, token or document.
+        num_labels: number of labels of the label set, including labels that do not occur.
+        num_experts: number of experts of the layer.
         weights: gate weights [tokens, k], for the gate rule.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
-        num_top: k*, the experts that count as a label's own; k unless given.
+        num_top: k*, the number of top experts of a label; k by default.
         permutations: number of permutations under the null; 0 for none.
-        num_blocks: the most blocks of documents.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
     Returns:
-        The estimates. Intervals are NaN below two documents; quantities of a label or expert that does not
-        occur are NaN, and so is the uncertainty coefficient when one label only occurs.
+        The estimates. Intervals are NaN with fewer than two documents, quantities of a label or expert that does not
+        occur are NaN, and the uncertainty coefficient is NaN where only one label occurs.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other, k* that is not between 1 and E, or when nothing
-            that is labelled was routed.
+        MeasurementError: arrays do not match in length, values are out of range, k* is not between 1 and E, or no
+            labelled unit was routed.
     """
     chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
     labels, places = as_codes(codes), as_codes(documents)
@@ -113,14 +113,14 @@ def measure_layer(
     _check_documents(labels, chosen, places, level=level)
     num_top = min(np.shape(experts)[1], num_experts) if num_top is None else num_top
     if not 1 <= num_top <= num_experts:
-        raise MeasurementError(f"expected between 1 and {num_experts} top experts, got {num_top}")
+        raise MeasurementError(f"num_top: expected between 1 and {num_experts} top experts, got {num_top}: k is usual")
     if level == "token":
         seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
     else:
         usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
         seen, counts = _observe_documents(labels, usage, places, num_blocks=num_blocks)
     if not counts.n_tokens:
-        raise MeasurementError(f"expected a {level} that has both a label and an expert, got none: check the labels")
+        raise MeasurementError(f"expected {level}s with both a label and an expert, got none: check the labels")
 
     shape = (seen.num_blocks, num_labels, num_experts)
     blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
@@ -164,7 +164,7 @@ def measure_layer(
 
 @dataclass(frozen=True)
 class _Counts:
-    """What was counted, and in how many blocks."""
+    """Numbers of tokens, documents and blocks counted, as keyword arguments of an estimate."""
 
     n_tokens: int
     n_documents: int
@@ -181,7 +181,7 @@ def _check_documents(
             f"got {len(labels)}, {len(experts)} and {len(documents)}"
         )
     if len(documents) and (documents[0] < 0 or np.any(documents[1:] < documents[:-1])):
-        raise MeasurementError("documents must be non-decreasing numbers from 0: put tokens in document order")
+        raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
     if level == "document":
         check_range("documents", documents, len(labels))
 
@@ -194,7 +194,7 @@ def _observe_tokens(
     *,
     num_blocks: int,
 ) -> tuple[Observations, _Counts]:
-    """Keep labelled tokens, whether or not this layer routed them: layers must share their documents."""
+    """Keep the labelled tokens, routed by this layer or not, so that blocks and nulls of layers correspond."""
     labelled = labels >= 0
     _, first, lengths = np.unique(documents[labelled], return_index=True, return_counts=True)
     seen = Observations(
@@ -212,7 +212,7 @@ def _observe_tokens(
 def _observe_documents(
     labels: NDArray[np.int32], usage: NDArray[np.float64], documents: NDArray[np.int32], *, num_blocks: int
 ) -> tuple[Observations, _Counts]:
-    """Keep labelled documents that have tokens, whether or not this layer routed them."""
+    """Keep the labelled documents that have tokens, routed by this layer or not."""
     kept = np.flatnonzero((labels >= 0) & (np.bincount(documents, minlength=len(labels)) > 0))
     routed = usage[kept].sum(axis=1)
     seen = Observations(
@@ -226,7 +226,7 @@ def _observe_documents(
 
 
 def _profile(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mutual information, uncertainty coefficient and every expert's specific information in one pass."""
+    """Compute [I, U, specific information of each expert] in one pass, float64 [..., 2 + expert]."""
     specific = information.specific_information(counts)
     pooled = information.pool_information(specific, information.load(counts))[..., None]
     entropy = information.label_entropy(counts)[..., None]
@@ -252,6 +252,6 @@ def _estimate(
 def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: _Counts) -> EstimateArray:
     value = information.lift(blocks.sum(axis=0))
     _, error = jackknife_values(blocks, information.lift)
-    with np.errstate(divide="ignore"):  # a lift of 0 is infinitely far from 1 on the log scale
+    with np.errstate(divide="ignore"):  # log 0 = -inf: a lift of 0 is the most extreme
         tested = np.abs(np.log(value)), np.abs(np.log(null))
     return make_estimates(value, error, unit="ratio", null=null, tested=tested, log_scale=True, **vars(counts))

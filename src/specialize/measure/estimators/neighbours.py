@@ -1,4 +1,4 @@
-"""Tokens that follow each other, and counts of what neighbours share."""
+"""Neighbouring tokens, and counts of the experts that they share."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ from specialize.measure.base.random import STEP, mix_bits
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches of tokens that follow each other in one sequence of one document.
+    """Runs of consecutive tokens in one sequence of one document.
 
     Attributes:
-        starts: int64 [runs + 1], first token of each; its last entry is the number of tokens.
-        documents: int32 [runs], the document of each.
+        starts: int64 [runs + 1], first token of each run; the last entry is the number of tokens.
+        documents: int32 [runs], document of each run.
     """
 
     starts: NDArray[np.int64]
@@ -26,12 +26,12 @@ class Runs:
 
 
 def find_runs(documents: ArrayLike, sequences: ArrayLike | None = None, positions: ArrayLike | None = None) -> Runs:
-    """Cut tokens where a document or a sequence ends, or where positions leave a gap.
+    """Divide tokens into runs, which end with a document, with a sequence, or at a gap in positions.
 
     Args:
         documents: integers [tokens], the document of each token.
-        sequences: integers [tokens], the window that went through the model; one a document unless given.
-        positions: integers [tokens], the place in that window; without gaps unless given.
+        sequences: integers [tokens], the context window of each token; one per document by default.
+        positions: integers [tokens], the position of each token in its window; consecutive by default.
     """
     places = as_codes(documents)
     broken = np.ones(len(places), dtype=bool)
@@ -47,20 +47,27 @@ def find_runs(documents: ArrayLike, sequences: ArrayLike | None = None, position
 def check_neighbours(
     experts: ArrayLike, documents: ArrayLike, num_experts: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
-    """Return experts int16 [tokens, k] and documents int32 [tokens], checked."""
+    """Check experts and documents; return them as int16 [tokens, k] and int32 [tokens]."""
     chosen, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(documents)
     if chosen.ndim != 2 or len(chosen) != len(places):
         raise MeasurementError(
-            f"expected experts [tokens, k] and as many documents, got shapes {chosen.shape} and {places.shape}"
+            f"expected experts [tokens, k] and documents [tokens], got shapes {chosen.shape} and {places.shape}"
         )
     check_range("experts", chosen, num_experts)
-    block_tokens(places)  # refuses documents out of order
+    block_tokens(places)  # raises where documents are not in order
     return chosen, places
 
 
 @dataclass(frozen=True)
 class NeighbourCounter:
-    """Experts int16 [tokens, k] in runs; the rows of each document, int32 [documents, groups], and their number."""
+    """Counter of neighbours in the rows (blocks of groups of documents) of a table.
+
+    Attributes:
+        experts: int16 [tokens, k].
+        runs: runs of these tokens.
+        rows: int32 [documents, groups], the rows to which each document is added; negative for none.
+        num_rows: number of rows.
+    """
 
     experts: NDArray[np.int16]
     runs: Runs
@@ -68,7 +75,7 @@ class NeighbourCounter:
     num_rows: int
 
     def count_pairs(self, *, shuffled: bool, permutations: int, seed: int) -> NDArray[np.float64]:
-        """Count [draw, row, 4], see `count_repeats`."""
+        """Count neighbours and repeats, float64 [permutation, row, 4], see `count_repeats`."""
         sets = _pack(self.experts)
         first = np.ascontiguousarray(self.experts[:, 0])
         tables = np.zeros((permutations, self.num_rows, 4))
@@ -76,7 +83,7 @@ class NeighbourCounter:
         return tables
 
     def count_loads(self, num_experts: int) -> NDArray[np.float64]:
-        """Count [row, 2 E + k + 1]: first experts, chosen experts, and tokens by their number of experts."""
+        """Count [row, 2 E + k + 1]: first experts, chosen experts, and tokens with 0, 1, ..., k experts."""
         out = np.zeros((self.num_rows, 2 * num_experts + self.experts.shape[1] + 1))
         _count_loads(out, self.experts, self.runs.starts, self.runs.documents, self.rows, num_experts)
         return out
@@ -84,7 +91,7 @@ class NeighbourCounter:
 
 @njit(cache=True, nogil=True)
 def _pack(experts):  # type: ignore[no-untyped-def]
-    """Pack each token's experts into bits, uint64 [tokens, words]."""
+    """Encode each token's set of experts as a bit set, uint64 [tokens, words]."""
     words = max(1, (np.max(experts) // 64 + 1) if experts.size else 1)
     sets = np.zeros((experts.shape[0], words), dtype=np.uint64)
     for row in range(experts.shape[0]):
@@ -97,14 +104,14 @@ def _pack(experts):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True)
 def _count_pairs(tables, first, sets, starts, documents, rows, shuffled, seed):  # type: ignore[no-untyped-def]
-    """Count neighbours, each draw in its own order: the result does not depend on the number of threads."""
+    """Count neighbours, one token order per permutation: the result does not depend on the number of threads."""
     longest = 1
     for run in range(len(documents)):
         longest = max(longest, starts[run + 1] - starts[run])
     words = sets.shape[1]
-    for draw in prange(tables.shape[0]):
+    for permutation in prange(tables.shape[0]):
         order = np.empty(longest, dtype=np.int64)
-        state = mix_bits(mix_bits(np.uint64(seed)) + np.uint64(draw) * STEP)
+        state = mix_bits(mix_bits(np.uint64(seed)) + np.uint64(permutation) * STEP)
         for run in range(len(documents)):
             length = starts[run + 1] - starts[run]
             for place in range(length):
@@ -134,10 +141,10 @@ def _count_pairs(tables, first, sets, starts, documents, rows, shuffled, seed): 
             for group in range(rows.shape[1]):
                 target = rows[documents[run], group]
                 if target >= 0:
-                    tables[draw, target, 0] += same
-                    tables[draw, target, 1] += firsts
-                    tables[draw, target, 2] += shared
-                    tables[draw, target, 3] += pairs
+                    tables[permutation, target, 0] += same
+                    tables[permutation, target, 1] += firsts
+                    tables[permutation, target, 2] += shared
+                    tables[permutation, target, 3] += pairs
 
 
 @njit(cache=True, nogil=True)

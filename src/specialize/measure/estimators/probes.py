@@ -1,7 +1,7 @@
-"""Probes: predict a label on documents that were held out, and score it beside baselines and a control task.
+"""Probes: classifiers that predict a label from routing, with held-out accuracy, baselines and a control task.
 
-Accuracy means little by itself: the most frequent label of a word form may do better, and a probe that is able to
-learn anything at all also learns labels that were drawn for words at random (the control task).
+Accuracy has to be compared with that of baselines: the most frequent label of the word form may be more accurate, and
+an expressive probe also learns labels assigned to word forms at random (the control task).
 
 Source: Hewitt & Liang (2019), Designing and Interpreting Probes with Control Tasks, for the control task and
 selectivity.
@@ -22,7 +22,7 @@ from specialize.measure.base.estimate import Estimate, jackknife_values, make_es
 from specialize.measure.base.nulls import draw_permutations
 from specialize.measure.base.random import generator
 
-Features: TypeAlias = Any  # float64 [units, features]: a NumPy array, or a sparse one of SciPy
+Features: TypeAlias = Any  # float64 [units, features]: a NumPy array or a SciPy sparse array
 _HIDDEN_UNITS = 64
 _LINEAR_STEPS, _MLP_EPOCHS = 200, 30
 _MLP_BATCH = 256
@@ -30,16 +30,16 @@ _MLP_BATCH = 256
 
 @dataclass(frozen=True)
 class PathProbe:
-    """Shares of labels told right on held-out documents, all on the same tokens (or documents).
+    """Held-out accuracies of probes and baselines, all on the same tokens (or documents).
 
     Attributes:
-        linear: multinomial logistic regression on the path. Its null is that of permuted labels.
-        mlp: a network of one hidden layer on the path; None where it was not asked for.
-        majority: the label that is the most frequent in the training folds.
-        word_form: the most frequent label of the same word form in the training folds, of all labels where the form
-            is new; None where there are no word forms.
+        linear: multinomial logistic regression on the path. Its null is the accuracy with permuted labels.
+        mlp: multilayer perceptron with one hidden layer on the path; None where not requested.
+        majority: most frequent label of the training folds.
+        word_form: most frequent label of the word form in the training folds, or of the training folds for unseen
+            forms; None without word forms.
         beyond_word_form: `linear` minus `word_form`, paired.
-        control: the linear probe on the control task, a label drawn for each word form.
+        control: linear probe on the control task, labels assigned to word forms at random.
         selectivity: `linear` minus `control`, paired.
     """
 
@@ -54,13 +54,13 @@ class PathProbe:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Word forms for the baseline, which may be fitted on more tokens than a probe can be.
+    """Word forms for the word-form baseline, which may be fitted on more tokens than the probes.
 
     Attributes:
         words: int64 [tokens], the word form of each token.
-        codes: int32 [tokens], the label of each token, all labelled.
+        codes: int32 [tokens], the label of each token; none is negative.
         documents: int32 [tokens], the document of each token.
-        sample: int64 [sample], the rows that the probe is fitted and scored on, ascending.
+        sample: int64 [units], indices of the tokens on which probes are fitted and scored, ascending.
     """
 
     words: NDArray[np.int64]
@@ -82,28 +82,29 @@ def probe_paths(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PathProbe:
-    """Predict labels from paths, cross-validated by document.
+    """Measure the held-out accuracy of probes that predict labels from paths, cross-validated by document.
 
-    Every document is held out once. Intervals are delete-one-block jackknife over blocks of documents of what was
-    told right there; the fitted probes are taken as they are.
+    Each document is held out once. Intervals are delete-one-block jackknife intervals over blocks of documents of the
+    held-out accuracy; they do not include the variation of refitting the probes.
 
     Args:
-        codes: integers [units], the label of each token (or document), all labelled.
-        features: float64 [units, features], see `path_features`.
+        codes: integers [units], the label of each token (or document); none is negative.
+        features: float64 [units, features], see `specialize.measure.runs.probes.path_features`.
         documents: integers [units], the document of each unit, non-decreasing.
-        baseline: word forms; without them there is neither that baseline nor a control task.
-        folds: parts of the cross-validation, at most one a document.
-        mlp: fit the network, too.
-        permutations: refits of the linear probe with labels permuted over units, for the null. Units must be documents.
-        num_blocks: the most blocks of documents.
-        seed: seed of the control task, the network and the null.
-        progress: called with (fits done, fits in all).
+        baseline: word forms; without them there are no word-form baseline and no control task.
+        folds: number of cross-validation folds; no more than documents are used.
+        mlp: whether to fit the multilayer perceptron as well.
+        permutations: number of refits of the linear probe with permuted labels, for the null; units must be documents.
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the control task, the multilayer perceptron and the null.
+        progress: called with (fits done, total fits).
 
     Returns:
-        The estimates, in shares of units.
+        The held-out accuracies and their differences, as shares of units.
 
     Raises:
-        MeasurementError: for arrays that do not fit, fewer than two documents, labels or folds, or a null for tokens.
+        MeasurementError: arrays do not match in length, there are fewer than two documents, labels or folds, or
+            permutations are requested for labels of tokens.
     """
     labels, places = as_codes(codes), as_codes(documents)
     _check(labels, features, places, folds=folds, permutations=permutations)
@@ -122,9 +123,9 @@ def probe_paths(
         right["control"] = task == _predict_held_out(_make_linear, task, features, parts, seed, fits)
 
     null = np.empty(permutations)
-    for draw, source in enumerate(draw_permutations(len(labels), permutations=permutations, seed=seed)):
+    for index, source in enumerate(draw_permutations(len(labels), permutations=permutations, seed=seed)):
         permuted = labels[source]
-        null[draw] = (permuted == _predict_held_out(_make_linear, permuted, features, parts, seed, fits)).mean()
+        null[index] = (permuted == _predict_held_out(_make_linear, permuted, features, parts, seed, fits)).mean()
     return _score(right, places, null, num_blocks=num_blocks)
 
 
@@ -139,18 +140,18 @@ def _check(
     distinct = len(np.unique(documents))
     if distinct < 2 or len(np.unique(labels)) < 2:
         raise MeasurementError(
-            f"a probe needs two documents and two labels at least, got {distinct} and {len(np.unique(labels))}: "
-            "trace more documents, or take another label set"
+            f"a probe needs at least two documents and two labels, got {distinct} and {len(np.unique(labels))}: "
+            "trace more documents or choose another label set"
         )
     if labels.min() < 0:
-        raise MeasurementError("every token of a probe needs a label: leave out those without")
+        raise MeasurementError("codes: expected a label for each unit, got negative codes: leave out unlabelled units")
     if np.any(documents[1:] < documents[:-1]):
-        raise MeasurementError("documents must be non-decreasing: put tokens in document order")
+        raise MeasurementError("documents: expected non-decreasing numbers, got others: sort units by document")
     if folds < 2:
         raise MeasurementError(f"folds must be at least 2, got {folds}: 5 is usual")
     if permutations and distinct < len(documents):
         raise MeasurementError(
-            "labels of tokens cannot be permuted freely: take permutations=0 and read the control task"
+            "labels of tokens cannot be permuted freely: use permutations=0 and compare with the control task"
         )
 
 
@@ -162,7 +163,7 @@ def _split(documents: NDArray[np.int32], folds: int) -> Iterator[tuple[NDArray[n
 
 
 class _Counter:
-    """Tells progress after every fit."""
+    """Reports progress after each fit."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
         self._done, self._total, self._progress = 0, total, progress
@@ -195,7 +196,7 @@ def _predict_held_out(
     seed: int,
     fits: _Counter,
 ) -> NDArray[np.int32]:
-    """Predict every unit by a model that was fitted on the other folds."""
+    """Predict the label of each unit with a model fitted on the other folds."""
     from sklearn.exceptions import ConvergenceWarning
 
     predicted = np.empty_like(labels)
@@ -204,9 +205,9 @@ def _predict_held_out(
             predicted[held_out] = labels[train[0]]
         else:
             with warnings.catch_warnings():
-                # a probe that is stopped early is a probe all the same
+                # early stopping is intended
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                # the network takes no batch larger than its data without a word about it
+                # scikit-learn warns where the batch is larger than the data, and clips it
                 warnings.filterwarnings("ignore", message="Got `batch_size`")
                 predicted[held_out] = make(seed).fit(features[train], labels[train]).predict(features[held_out])
         fits.count()
@@ -216,7 +217,7 @@ def _predict_held_out(
 def _predict_by_form(
     baseline: Baseline, documents: NDArray[np.int32], parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> NDArray[np.int32]:
-    """Predict the most frequent label of the word form in the training documents, all their tokens counted."""
+    """Predict the most frequent label of the word form over all tokens of the training documents."""
     _, forms = np.unique(baseline.words, return_inverse=True)
     shape = (int(forms.max()) + 1, int(baseline.codes.max()) + 1)
     predicted = np.empty(len(documents), dtype=np.int32)
@@ -230,7 +231,7 @@ def _predict_by_form(
 
 
 def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
-    """Draw a label for each word form, by the shares of the labels over tokens."""
+    """Draw a label for each word form at random, with the label frequencies of the tokens."""
     _, forms = np.unique(baseline.words, return_inverse=True)
     drawn = generator(seed).choice(labels, size=int(forms.max()) + 1)
     return drawn[forms[baseline.sample]].astype(np.int32)
@@ -239,7 +240,7 @@ def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> N
 def _score(
     right: dict[str, NDArray[np.bool_]], documents: NDArray[np.int32], null: NDArray[np.float64], *, num_blocks: int
 ) -> PathProbe:
-    """Turn what was told right into shares and their differences, with intervals over blocks of documents."""
+    """Compute accuracies and their differences from correct predictions, with intervals over blocks of documents."""
     present, rows = np.unique(documents, return_inverse=True)
     blocks = assign_blocks(len(present), num_blocks=num_blocks)[rows]
     count = int(blocks[-1]) + 1
@@ -268,6 +269,6 @@ def _score(
             n_tokens=len(documents),
             n_documents=len(present),
             null=null if tested else None,
-            tested=(np.asarray(right[name].mean()), null) if tested else None,  # the plain share, as the null has it
+            tested=(np.asarray(right[name].mean()), null) if tested else None,  # uncorrected, as under the null
         )[()]
     return PathProbe(**found)

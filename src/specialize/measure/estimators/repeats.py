@@ -1,4 +1,4 @@
-"""How often neighbouring tokens go to the same experts."""
+"""Consecutive repeats: how often neighbouring tokens choose the same experts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Repeats:
     """Consecutive repeats of one layer, over all documents or a group of them.
 
     Attributes:
-        first: share of neighbouring tokens with the same first expert; against the same tokens in random order.
-        shared: share of neighbouring tokens with any expert in common; against the same.
-        first_chance: what `first` would be if every token drew its first expert from the observed load.
-        shared_chance: what `shared` would be if every token drew its experts at the observed load, see
+        first: share of pairs of neighbouring tokens with the same first expert. Null: tokens in random order.
+        shared: share of pairs of neighbouring tokens with at least one expert in common. Null: tokens in random order.
+        first_chance: `first` expected if tokens drew their first expert independently from the observed load.
+        shared_chance: `shared` expected if tokens drew their experts independently at the observed load, see
             `specialize.measure.base.chance`.
     """
 
@@ -46,37 +46,37 @@ def measure_repeats(
 ) -> list[Repeats]:
     """Measure how often neighbouring tokens of one layer share their experts.
 
-    Neighbours follow each other in a sequence of a document. The first expert is the one in slot 0; tokens
-    without experts have no neighbours. The null puts the tokens of every run of neighbours in random order with
-    their experts: what a sequence is routed to stays, in what order is in question, so that the p-value is exact
-    whatever the mixes of documents. One seed gives the same orders in every layer.
+    Neighbours are consecutive tokens in a sequence of a document. The first expert is that of slot 0; pairs with a
+    token without experts are excluded. The null permutes the tokens, with their experts, within each run of
+    neighbours. It preserves which experts a sequence uses and tests their order only, so that the p-value is exact
+    even where documents differ in their load. Layers measured with the same seed share their permutations.
 
     Args:
         experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing.
-        num_experts: experts of the layer.
+        num_experts: number of experts of the layer.
         sequences: see `find_runs`.
         positions: see `find_runs`.
-        groups: bool [documents] each, the documents of a group; one group of all unless given.
+        groups: bool [documents] for each group, whether a document belongs to it; one group of all by default.
         permutations: number of permutations under the null; 0 for none.
-        num_blocks: the most blocks of documents.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
     Returns:
-        `Repeats` of each group. Values are NaN where a group has no neighbours.
+        `Repeats` of each group, as shares of pairs of neighbours. Values are NaN for a group without neighbours.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other.
+        MeasurementError: arrays do not match in length, or values are out of range.
 
     Source:
-        Jiang et al. (2024), Mixtral of Experts, section 5: chance 12.5 % and 46 % for E = 8, k = 2.
+        Jiang et al. (2024), Mixtral of Experts, section 5, where chance is 12.5 % and 46 % for E = 8, k = 2.
     """
     chosen, places = check_neighbours(experts, documents, num_experts)
     num_documents = int(places[-1]) + 1 if len(places) else 0
     members = [np.ones(num_documents, dtype=bool)] if groups is None else [np.asarray(each) for each in groups]
     for member in members:
         if len(member) < num_documents:
-            raise MeasurementError(f"groups must tell of {num_documents} documents each, got {len(member)}")
+            raise MeasurementError(f"expected groups [{num_documents} documents], got {len(member)}")
     present = (chosen >= 0).any(axis=1)
     seen = np.bincount(places[present], minlength=num_documents) > 0
     rows, sizes = _assign_rows([member[:num_documents] & seen for member in members], num_blocks=num_blocks)
@@ -118,14 +118,14 @@ def count_repeats(
     Args:
         experts: as in `measure_repeats`.
         documents: as in `measure_repeats`.
-        blocks: integers [documents], the block of each document; negative where it is not counted.
+        blocks: integers [documents], the block of each document; documents with a negative block are not counted.
         num_experts: as in `measure_repeats`.
         sequences: see `find_runs`.
         positions: see `find_runs`.
 
     Returns:
-        float64 [block, 1, 4]: neighbours with the same first expert, neighbours with first experts, neighbours that
-        share an expert, neighbours with experts.
+        float64 [block, 1, 4], numbers of pairs of neighbours: with the same first expert, both with a first expert,
+        with a shared expert, both with an expert.
     """
     chosen, places = check_neighbours(experts, documents, num_experts)
     rows = as_codes(blocks)[:, None]
@@ -134,15 +134,15 @@ def count_repeats(
 
 
 def repeat_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn counts [..., 1, 4] of `count_repeats` into shares [..., 2]: the same first expert, any expert shared."""
+    """Compute shares of neighbours [..., 2] (same first expert, shared expert) from `count_repeats` [..., 1, 4]."""
     return divide(counts[..., 0, 0::2], counts[..., 0, 1::2])
 
 
 def _assign_rows(members: Sequence[NDArray[np.bool_]], *, num_blocks: int) -> tuple[NDArray[np.int32], list[int]]:
-    """Give every group its own blocks, one under the other.
+    """Assign each group its own blocks, as consecutive rows of one table.
 
     Returns:
-        int32 [documents, most groups of a document], the rows of each document, -1 where it has no more; and the
+        Rows of each document, int32 [documents, maximum number of groups of a document], padded with -1, and the
         number of blocks of each group.
     """
     rows = np.full((len(members[0]), len(members)), -1, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""How far two models choose the same experts for the same tokens."""
+"""Router saturation: the overlap of the experts that two models choose for the same tokens."""
 
 import numpy as np
 from numba import njit
@@ -15,24 +15,24 @@ def measure_saturation(
 ) -> Estimate:
     """Measure router saturation, the mean over tokens of ``|E(t) & E(T)| / k``.
 
-    Usually the two are a checkpoint of training and the last one; it compares experts by number, and so has a meaning
-    only for models that started from the same experts. Tokens count that both sides gave an expert; a slot without an
-    expert is a miss.
+    E(t) and E(T) are the experts that an earlier and the final checkpoint choose for a token. Experts are compared by
+    index, which is meaningful only for checkpoints of one training run. Tokens to which both sides gave an expert
+    are counted; a slot without an expert counts as a mismatch.
 
     Args:
-        experts: integers [tokens, k] of one side, distinct within a token; negative where a slot holds no expert.
-        final: integers [tokens, k] of the other side.
+        experts: integers [tokens, k] of the first side, distinct within a token; negative where a slot holds no expert.
+        final: integers [tokens, k] of the second side.
         documents: integers [tokens], the document of each token, non-decreasing.
-        num_experts: experts of either layer.
-        num_blocks: the most blocks of documents.
+        num_experts: number of experts, the same on both sides.
+        num_blocks: maximum number of document blocks for the jackknife.
 
     Returns:
-        The estimate with a jackknife interval over document blocks. ``null_mean`` is chance, what two sides that
-        choose independently at their observed loads have in common: ``sum_e P(e in E(t)) P(e in E(T)) / k``.
-        There is no p-value. NaN where no token was routed by both.
+        The estimate, as a share of slots, with a jackknife interval over document blocks. ``null_mean`` is chance,
+        the overlap of two sides that choose independently at their observed loads:
+        ``sum_e P(e in E(t)) P(e in E(T)) / k``. There is no p-value. NaN where no token was routed by both sides.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other.
+        MeasurementError: there are no tokens, arrays do not match in shape, or values are out of range.
 
     Source:
         Muennighoff et al. (2024), OLMoE, https://arxiv.org/abs/2409.02060, section 5.1.
@@ -41,7 +41,7 @@ def measure_saturation(
     places = as_codes(documents)
     if one.ndim != 2 or one.shape != other.shape or len(one) != len(places):
         raise MeasurementError(
-            "expected experts of two sides [tokens, k] and as many documents, "
+            "expected experts [tokens, k] of two sides and documents [tokens], "
             f"got shapes {one.shape}, {other.shape} and {places.shape}: saturation needs the same tokens and k"
         )
     check_range("experts", one, num_experts)
@@ -70,7 +70,7 @@ def measure_saturation(
 
 @njit(cache=True, nogil=True)
 def _count_overlap(tables, one, other, blocks):  # type: ignore[no-untyped-def]
-    """Count per block: slots in common, tokens, and how often either side chose each expert."""
+    """Count per block: shared experts, tokens, and how often each side chose each expert."""
     slots = one.shape[1]
     experts = (tables.shape[2] - 2) // 2
     for row in range(len(blocks)):
