@@ -159,7 +159,7 @@ def page(families: list[Family]) -> str:
         "|---|---|---|---|---|",
     ]
     for family in families:
-        found = "convention" if family.found_by == CONVENTION else f"adapter `{family.found_by}`"
+        found = "convention" if family.found_by == CONVENTION else "adapter"
         notes = "; ".join(family.notes)
         lines.append(f"| `{family.folder}` | {found} | {family.score_function} | {family.router_logits} | {notes} |")
     lines += [

@@ -23,7 +23,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     """Add the generated pages, and the figures that any page shows."""
     pages = {
         "command-line.md": command_line.page(),
-        "tutorial.md": notebook.page(ROOT / "analyses" / "walkthrough.ipynb"),
+        "tutorial.md": notebook.page(),
         **studies.pages(ROOT / "analyses"),
     }
     for name, text in pages.items():

@@ -41,6 +41,7 @@ num_hidden_layers = 1
 num_attention_heads = 2
 num_experts = 2
 num_experts_per_tok = 1
+routing_prefix = 4
 
 [tokenizer]
 vocab_size = 300

@@ -6,12 +6,17 @@ import warnings
 import matplotlib.pyplot as plt
 import pytest
 
-from docs.snippets import blocks, name_of, pages
+from docs.snippets import ROOT, blocks, name_of, pages
 
-WITH_PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
+
+def python_of(page):
+    return [block for block in blocks(page) if block.language == "python"]
+
+
+START = ROOT / "docs" / "index.md"  # shows what README shows
+WITH_PYTHON = [page for page in pages() if python_of(page) and page != START]
 TRACING = {  # pages that make runs/olmoe themselves
     "README.md",
-    "docs/index.md",
     "docs/how-to/trace-a-model.md",
     "docs/how-to/random-router.md",
 }
@@ -20,6 +25,7 @@ TRACING = {  # pages that make runs/olmoe themselves
 def test_python_is_found_in_the_documentation():
     assert {name_of(page) for page in WITH_PYTHON} >= TRACING
     assert len(WITH_PYTHON) >= 15
+    assert [block.text for block in python_of(START)] == [block.text for block in python_of(ROOT / "README.md")]
 
 
 @pytest.mark.slow
@@ -28,9 +34,7 @@ def test_snippets_run(page, here):
     if name_of(page) in TRACING:
         (here / "runs").rename(here / "kept")
     names: dict[str, object] = {}
-    for block in blocks(page):
-        if block.language != "python":
-            continue
+    for block in python_of(page):
         code = compile(ast.parse("\n" * block.line + block.text), str(page), "exec")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)  # of transformers, which users may see
