@@ -178,7 +178,7 @@ def test_misfits_are_named():
     types, experts, documents = scattered()
     with pytest.raises(MeasurementError, match=r"of one length, got 899, \[900, 3\] and 900"):
         measure_vocabulary(types[1:], experts, documents, num_experts=6)
-    with pytest.raises(MeasurementError, match="occurs 9999 times, got none"):
+    with pytest.raises(MeasurementError, match="with 9999 occurrences, got none"):
         measure_vocabulary(types, experts, documents, num_experts=6, min_count=9999)
     with pytest.raises(MeasurementError, match="experts must be below 3"):
         measure_vocabulary(types, experts, documents, num_experts=3)

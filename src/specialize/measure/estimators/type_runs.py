@@ -1,8 +1,8 @@
-"""Tokens sorted by word type, counted a type at a time.
+"""Entropies by word type, from tokens sorted by type.
 
-A table [block, type, label, expert] of a vocabulary would be nearly empty and would not fit in memory. Here one
-small table [label, expert] is filled and emptied for each type in turn, and what leaving out a block of documents
-changes is found from the tokens of that block alone.
+A table [block, type, label, expert] would be sparse and too large for memory. Instead, one table [label, expert] is
+filled and cleared for each type in turn, and the change from leaving out a block of documents is computed from the
+tokens of that block alone.
 """
 
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ _BATCH_BYTES = 48 * 2**20
 
 @dataclass(frozen=True)
 class TypeRuns:
-    """Tokens sorted by type, in corpus order inside a type.
+    """Tokens sorted by type, in corpus order within a type. A cell is the tokens of one type in one document.
 
     Attributes:
-        codes: int32 [tokens], their labels.
-        experts: int16 [tokens, slots].
-        masses: float64 [tokens, slots], or [tokens, 1]; all 1 where every slot weighs the same.
-        unit: what a mass of 1 stands for.
+        codes: int32 [tokens], the label of each token.
+        experts: int16 [tokens, slots]; negative where a slot holds no expert.
+        masses: float64 [tokens, slots], or [tokens, 1]; all 1 where all masses are equal.
+        unit: factor from these masses to tokens.
         blocks: int32 [tokens], the block of each token's document.
         starts: int64 [types + 1], the first token of each type.
-        cells: int64 [cells + 1], the first of the tokens of one type in one document.
+        cells: int64 [cells + 1], the first token of each cell.
         order: int64 [cells], cells sorted by type and then by size.
-        groups: int64 [groups + 1] into ``order``: cells of one type and one size.
-        known: float64 [count], n log2 n of whole numbers where masses are 1, else empty.
+        groups: int64 [groups + 1], indices into ``order`` of the first cell of each group of one type and size.
+        known: float64 [count], table of n log2 n for integers n where masses are 1, else empty.
     """
 
     codes: NDArray[np.int32]
@@ -47,15 +47,15 @@ class TypeRuns:
     known: NDArray[np.float64]
 
     def expert_entropy(self, codes: NDArray[np.int32], num_labels: int, num_experts: int) -> NDArray[np.float64]:
-        """Compute mass times H(expert | type, label) in bits, for each block left out and, last, for all.
+        """Compute the mass of all tokens times H(expert | type, label), in bits.
 
         Args:
-            codes: int32 [draw, tokens], labels in the order of these tokens.
-            num_labels: labels.
-            num_experts: experts.
+            codes: int32 [permutation, tokens], labels in the order of these tokens.
+            num_labels: number of labels.
+            num_experts: number of experts.
 
         Returns:
-            float64 [draw, block + 1].
+            float64 [permutation, block + 1]: without each block and, last, overall.
         """
         result = np.zeros((len(codes), int(self.blocks.max()) + 2))
         shape = (num_labels, num_experts)
@@ -63,11 +63,12 @@ class TypeRuns:
         return result * self.unit
 
     def exchange(self, *, permutations: int, seed: int) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-        """Yield batches of draws with labels int32 [draw, tokens] exchanged between documents inside a type.
+        """Yield batches of labels int32 [permutation, tokens], permuted within types between documents.
 
-        Documents in which a type occurs equally often pass on its labels as a whole, rotated among themselves: a
-        group, so that the test is exact where documents are alike and independent. The same seed gives the same
-        permutations, whatever the routing and the number of threads.
+        The labels of a cell move as a whole, circularly shifted, to another document in which the type occurs equally
+        often. These permutations form a group, so that the test is exact where documents are exchangeable. They
+        depend on the seed and the labels only, not on the routing or the number of threads. Each batch comes with its
+        slice of the permutations.
         """
         seeds = kernel_seeds(seed, permutations)
         size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
@@ -79,11 +80,11 @@ class TypeRuns:
 
 
 def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns:
-    """Sort labelled tokens by type.
+    """Sort labelled tokens by word type.
 
     Args:
-        observed: at least one token, in document order.
-        types: integers [tokens].
+        observed: the tokens, at least one, in document order.
+        types: integers [tokens], the type of each token.
     """
     order = np.argsort(types, kind="stable")
     sorted_types = types[order]
@@ -124,14 +125,14 @@ def _n_log_n(mass, known):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True)
 def _entropies(result, codes, experts, masses, blocks, starts, known, shape):  # type: ignore[no-untyped-def]
-    """Add to ``result`` [draw, block + 1]; draws run in parallel, each into its own row."""
-    for draw in prange(len(codes)):
-        _add_types(result[draw], codes[draw], experts, masses, blocks, starts, known, shape)
+    """Add to ``result`` [permutation, block + 1]; permutations run in parallel, each into its own row."""
+    for permutation in prange(len(codes)):
+        _add_types(result[permutation], codes[permutation], experts, masses, blocks, starts, known, shape)
 
 
 @njit(cache=True, nogil=True)
 def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  # type: ignore[no-untyped-def]
-    """Sum n log n of each (type, label) less that of each (type, label, expert), without each block and of all."""
+    """Add sums of n log n over (type, label) minus those over (type, label, expert): without each block, overall."""
     table, lost = np.zeros(shape), np.zeros(shape)
     rows, lost_rows = np.zeros(shape[0]), np.zeros(shape[0])
     last = len(result) - 1
@@ -139,7 +140,7 @@ def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  #
         first, end = starts[word], starts[word + 1]
         _move(table, rows, codes, experts, masses, first, end)
         run = first
-        while run < end:  # the tokens of one block: corpus order keeps them together
+        while run < end:  # the tokens of one block, which are consecutive in corpus order
             stop = run
             while stop < end and blocks[stop] == blocks[run]:
                 stop += 1
@@ -166,7 +167,7 @@ def _move(table, rows, codes, experts, masses, first, end):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True, inline="always")
 def _clear(lost, lost_rows, table, rows, codes, experts, known):  # type: ignore[no-untyped-def]
-    """Return what taking ``lost`` out of ``table`` changes, and empty ``lost`` on the way."""
+    """Return the change from subtracting ``lost`` from ``table``; clear ``lost``."""
     change = 0.0
     for token in range(len(codes)):
         label = codes[token]
@@ -187,7 +188,7 @@ def _clear(lost, lost_rows, table, rows, codes, experts, known):  # type: ignore
 
 @njit(cache=True, nogil=True, inline="always")
 def _empty(table, rows, codes, experts, first, end, known):  # type: ignore[no-untyped-def]
-    """Return n log n of the rows less that of the cells, and empty both on the way."""
+    """Return the sum of n log n over rows minus that over cells of the table; clear both."""
     total = 0.0
     for token in range(first, end):
         label = codes[token]
@@ -204,13 +205,13 @@ def _empty(table, rows, codes, experts, first, end, known):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True, parallel=True)
 def _exchange(result, codes, cells, order, groups, seeds):  # type: ignore[no-untyped-def]
-    for draw in prange(len(seeds)):
-        _exchange_once(result[draw], codes, cells, order, groups, seeds[draw])
+    for permutation in prange(len(seeds)):
+        _exchange_once(result[permutation], codes, cells, order, groups, seeds[permutation])
 
 
 @njit(cache=True, nogil=True)
 def _exchange_once(result, codes, cells, order, groups, seed):  # type: ignore[no-untyped-def]
-    np.random.seed(seed)  # noqa: NPY002 (numba's own, one a thread: a draw depends on its seed alone)
+    np.random.seed(seed)  # noqa: NPY002 (Numba's generator, one per thread, seeded for each permutation)
     source = order.copy()
     for group in range(len(groups) - 1):
         first, end = groups[group], groups[group + 1]

@@ -1,8 +1,8 @@
-"""Vocabulary specialization: how far the experts divide the vocabulary among themselves.
+"""Vocabulary specialization: the concentration of a token type on the experts that process it.
 
 Source: Muennighoff et al. 2024, "OLMoE: Open Mixture-of-Experts Language Models", https://arxiv.org/abs/2409.02060,
-N(token, expert) / N(token) for the input, the predicted and the next token; here weighted by tokens, and beside
-what the load alone gives.
+N(token, expert) / N(token) for the input, the predicted and the next token; here weighted by tokens, and compared with
+the value expected from the load alone.
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ UNIT = "share of the type's tokens"
 
 @dataclass(frozen=True)
 class VocabularyMeasurement:
-    """How far one layer's routing goes with the type of a token (its id).
+    """Vocabulary specialization of one layer and its experts, for token types (ids).
 
     Attributes:
         specialization: mean over tokens and their experts e of N(x, e) / N(x), x the token's type.
-        above_load: the same minus what the load alone gives for types of these counts.
-        expert_specialization: [expert], the mean over the tokens of one expert.
-        expert_above_load: [expert].
-        num_types: types counted.
+        above_load: the same minus its expectation from the load alone, given the counts of the types.
+        expert_specialization: mean over the tokens of each expert, [expert].
+        expert_above_load: the same minus its expectation from the load alone, [expert].
+        num_types: number of types counted.
     """
 
     specialization: Estimate
@@ -52,29 +52,31 @@ def measure_vocabulary(
     num_blocks: int = 50,
     seed: int = 0,
 ) -> VocabularyMeasurement:
-    """Measure what share of a type's tokens goes where one of them went, over types that occur often enough.
+    """Measure vocabulary specialization, the mean share of a type's tokens that choose the same expert.
 
-    With N(x) tokens of type x, N(x, e) of which have expert e among their choices, an expert's specialization is
-    ``sum_x N(x, e)^2 / N(x) / sum_x N(x, e)``: 1 when it takes all tokens of the types it takes. Experts drawn at
-    random at the observed load p give ``p + (1 - p) (X - 1) / (N - 1)`` for X types of N tokens, exactly: rare types
-    look special by chance. That is what ``above_load`` leaves out. The null of the p-value rotates types within
-    documents, which keeps the load of each document, too.
+    With N(x) tokens of type x, of which N(x, e) choose expert e, the specialization of an expert is
+    ``sum_x N(x, e)^2 / N(x) / sum_x N(x, e)``, which is 1 where the expert receives all tokens of each of its types.
+    If experts are assigned to tokens at random at the observed load p, its expectation is exactly
+    ``p + (1 - p) (X - 1) / (N - 1)`` for X types of N tokens in all: rare types appear specialized by chance.
+    ``above_load`` subtracts this expectation. The null of the p-value circularly shifts types within documents,
+    which also preserves the load of each document. Types with fewer than ``min_count`` routed tokens are excluded.
 
     Args:
-        types: integers [tokens], token ids; negative where it is not known.
+        types: integers [tokens], token ids; negative where unknown.
         experts: integers [tokens, k]; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing.
         num_experts: E.
-        min_count: fewest routed tokens of a type.
+        min_count: minimum number of routed tokens of a type.
         permutations: number of permutations under the null; 0 for none.
-        num_blocks: the most blocks of documents for the jackknife.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
     Returns:
-        The estimates, not corrected for bias: the load alone has the same. NaN for an expert without tokens.
+        The estimates, shares of the type's tokens; NaN for an expert without tokens. They are not bias-corrected,
+        because the expectation from the load has the same bias.
 
     Raises:
-        MeasurementError: for arrays that do not fit each other, or when no type occurs often enough.
+        MeasurementError: arrays do not match in length, values are out of range, or no type reaches ``min_count``.
     """
     ids, chosen, places = _keep(types, experts, documents, num_experts=num_experts, min_count=min_count)
     cut = block_tokens(places, num_blocks=num_blocks)
@@ -104,18 +106,18 @@ def measure_vocabulary(
 def top_tokens(
     types: ArrayLike, experts: ArrayLike, *, num_experts: int, min_count: int = MIN_COUNT, most: int = 10
 ) -> dict[str, NDArray[Any]]:
-    """List the types that each expert sees most above their share, by lift and then by count.
+    """List the most characteristic types of each expert, by decreasing lift and then by decreasing count.
 
     Args:
-        types: integers [tokens], token ids; negative where it is not known.
+        types: integers [tokens], token ids; negative where unknown.
         experts: integers [tokens, k]; negative where a slot holds no expert.
         num_experts: E.
-        min_count: fewest routed tokens of a type.
-        most: types an expert.
+        min_count: minimum number of routed tokens of a type.
+        most: maximum number of types per expert.
 
     Returns:
-        Columns of a table, arrays [rows]: expert, rank (from 1), token_id, share (N(x, e) / N(x)), lift (that over the
-        expert's share of all tokens counted), count (N(x)).
+        Columns of a table, arrays [rows]: expert, rank (from 1), token_id, share (N(x, e) / N(x)), lift (share divided
+        by the share of all counted tokens that choose the expert), count (N(x)).
 
     Raises:
         MeasurementError: as `measure_vocabulary`.
@@ -149,11 +151,11 @@ def top_tokens(
 def _keep(
     types: ArrayLike, experts: ArrayLike, documents: ArrayLike, *, num_experts: int, min_count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int32]]:
-    """Keep routed tokens of types that occur often enough."""
+    """Keep the routed tokens of types that reach ``min_count``."""
     ids, chosen, places = as_codes(types), np.ascontiguousarray(experts, dtype=np.int16), as_codes(documents)
     if chosen.ndim != 2 or not len(ids) == len(chosen) == len(places):
         raise MeasurementError(
-            f"types, experts [tokens, k] and documents must be of one length, "
+            "types, experts [tokens, k] and documents must be of one length, "
             f"got {len(ids)}, {list(chosen.shape)} and {len(places)}"
         )
     check_range("experts", chosen, num_experts)
@@ -162,7 +164,7 @@ def _keep(
     kept[kept] = counts[ids[kept]] >= min_count
     if not kept.any():
         raise MeasurementError(
-            f"expected a token type that occurs {min_count} times, got none: trace more text, or lower the count"
+            f"expected a token type with {min_count} occurrences, got none: trace more text or lower min_count"
         )
     return ids[kept], chosen[kept], places[kept]
 
@@ -170,7 +172,7 @@ def _keep(
 def _count(
     experts: NDArray[np.int16], cut: TokenBlocks, num_experts: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Tokens [block + 1] and tokens of each expert [block + 1, expert], without each block and of all."""
+    """Count tokens [block + 1] and tokens of each expert [block + 1, expert]: without each block, then overall."""
     blocks, present = cut.token_blocks, experts >= 0
     load = np.zeros((cut.num_blocks, num_experts))
     np.add.at(load, (np.repeat(blocks, present.sum(axis=1)), experts[present]), 1.0)
@@ -179,7 +181,7 @@ def _count(
 
 
 def _divide_squares(squares: NDArray[np.float64], load: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Specialization of each expert and, last, of the layer, [..., expert + 1]."""
+    """Compute the specialization of each expert and, last, of the layer, [..., expert + 1]."""
     own = squares[..., :-1]
     together = divide(own.sum(axis=-1), load.sum(axis=-1))
     return np.concatenate([divide(own, load), together[..., None]], axis=-1)
@@ -188,7 +190,7 @@ def _divide_squares(squares: NDArray[np.float64], load: NDArray[np.float64]) -> 
 def _expect(
     num_types: NDArray[np.float64], sizes: NDArray[np.float64], load: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What experts drawn without regard to types give, [block + 1, expert + 1]; hypergeometric mean."""
+    """Compute the expectation from the load alone (hypergeometric), [block + 1, expert + 1]."""
     chance = load / np.maximum(sizes, 1.0)[:, None]
     rare = ((num_types - 1) / np.maximum(sizes - 1, 1.0))[:, None]
     each = chance + (1 - chance) * rare
@@ -206,7 +208,7 @@ def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted:
 
 @njit(cache=True, nogil=True)
 def _sum_squares(result, experts, blocks, starts):  # type: ignore[no-untyped-def]
-    """Add N(x, e)^2 / N(x), and types, to ``result`` [block + 1, expert + 1]: without each block and of all."""
+    """Add N(x, e)^2 / N(x) and, last, types to ``result`` [block + 1, expert + 1]: without each block, overall."""
     last, num_experts = result.shape[0] - 1, result.shape[1] - 1
     counts, lost = np.zeros(num_experts), np.zeros(num_experts)
     for word in range(len(starts) - 1):
@@ -245,14 +247,14 @@ def _add_experts(counts, experts, first, end):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True)
 def _sum_shifted(result, experts, order, documents, first, shifts, starts):  # type: ignore[no-untyped-def]
-    """Sum N(x, e)^2 / N(x) into ``result`` [draw, expert + 1], experts rotated against types within documents."""
-    for draw in prange(len(result)):
+    """Add N(x, e)^2 / N(x) to ``result`` [permutation, expert + 1], with types shifted within documents."""
+    for permutation in prange(len(result)):
         counts = np.zeros(result.shape[1] - 1)
         for word in range(len(starts) - 1):
             counts[:] = 0.0
             for place in range(starts[word], starts[word + 1]):
                 document = documents[order[place]]
-                row = order[place] + shifts[draw, document]
+                row = order[place] + shifts[permutation, document]
                 if row >= first[document + 1]:
                     row -= first[document + 1] - first[document]
                 for slot in range(experts.shape[1]):
@@ -260,4 +262,4 @@ def _sum_shifted(result, experts, order, documents, first, shifts, starts):  # t
                         counts[experts[row, slot]] += 1.0
             size = starts[word + 1] - starts[word]
             for expert in range(len(counts)):
-                result[draw, expert] += counts[expert] ** 2 / size
+                result[permutation, expert] += counts[expert] ** 2 / size

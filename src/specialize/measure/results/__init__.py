@@ -1,1 +1,1 @@
-"""The schema of result frames, reading and writing them, and q-values."""
+"""Result frames: their schema, reading and writing, and q-values."""

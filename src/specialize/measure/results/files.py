@@ -1,4 +1,4 @@
-"""Result frames: one shape, and files that are either whole or not there."""
+"""Read and write result frames; files are written atomically."""
 
 import os
 from collections.abc import Sequence
@@ -15,21 +15,24 @@ from specialize.text import strip_controls
 _TEXT = pd.StringDtype(na_value=np.nan)
 _WHOLE_NUMBERS = ("layer", "expert", "n_tokens", "n_documents")
 _TEXTS = ("run", "routing", "router", "label_set", "label", "metric", "unit", "ci_kind")
-_NAMES = ("run", "router", "label_set", "label")  # given by people, models and corpora
+_NAMES = ("run", "router", "label_set", "label")  # text from users, models and corpora
 _STARTS_A_FORMULA = ("=", "+", "-", "@")
 
 
 def as_results(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give a frame the columns, order and types of the result schema.
+    """Convert a frame to the columns, order and dtypes of the result schema.
 
-    Texts are strings with NaN where missing, ``layer``, ``expert`` and counts nullable integers (Int64), all
-    else float64.
+    Text columns are strings with NaN for missing values, ``layer``, ``expert``, ``n_tokens`` and ``n_documents`` are
+    nullable integers (Int64), all other columns float64.
 
     Args:
-        frame: any of the columns of `RESULT_COLUMNS`; those that are not there become missing.
+        frame: a frame with some of the columns of `RESULT_COLUMNS`; absent columns are filled with missing values.
+
+    Returns:
+        A new frame with all columns of `RESULT_COLUMNS`.
 
     Raises:
-        MeasurementError: for a column that the schema does not know.
+        MeasurementError: the frame has a column that is not in the schema.
     """
     for column in frame.columns:
         if column not in RESULT_COLUMNS:
@@ -46,19 +49,20 @@ def as_results(frame: pd.DataFrame) -> pd.DataFrame:
 def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, Path]:
     """Write a result frame as ``name.csv`` and ``name.parquet``.
 
-    Each file appears whole under its name or not at all. Labels come from a corpus: in the CSV one that a spreadsheet
-    would take for a formula has a leading apostrophe, and control characters are gone. The Parquet file is exact.
+    Files are written atomically. As labels come from a corpus, the CSV file is protected: text that a spreadsheet
+    would interpret as a formula is prefixed with an apostrophe, and control characters are removed. The Parquet file
+    holds the exact text.
 
     Args:
-        frame: columns of `RESULT_COLUMNS`.
-        folder: made if it does not exist.
-        name: a plain file name without extension.
+        frame: a frame with columns of `RESULT_COLUMNS`.
+        folder: destination, created if it does not exist.
+        name: file name without folder and extension.
 
     Returns:
         The paths of the CSV and the Parquet file.
 
     Raises:
-        MeasurementError: for a name that is no plain file name, or a column that the schema does not know.
+        MeasurementError: the name is not a plain file name, or the frame has a column that is not in the schema.
     """
     results = as_results(frame)
     csv, parquet = _paths(folder, name)
@@ -69,12 +73,12 @@ def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, P
 
 
 def write_table(frame: pd.DataFrame, path: Path, *, text_columns: Sequence[str]) -> Path:
-    """Write any frame as one CSV file, whole or not at all, its texts guarded as `write_results` guards labels.
+    """Write a frame as a CSV file, atomically, with text protected as in `write_results`.
 
     Args:
-        frame: what to write.
-        path: the file; its folder is made if it does not exist.
-        text_columns: columns whose texts come from a corpus.
+        frame: any frame.
+        path: destination; its folder is created if it does not exist.
+        text_columns: columns with text from a corpus.
 
     Returns:
         The path.
@@ -84,16 +88,23 @@ def write_table(frame: pd.DataFrame, path: Path, *, text_columns: Sequence[str])
 
 
 def format_csv(frame: pd.DataFrame, *, text_columns: Sequence[str], float_format: str | None = None) -> str:
-    """Return any frame as CSV, its texts guarded as `write_results` guards labels; floats exact unless told."""
+    """Return a frame as CSV, with text protected as in `write_results`; floats are exact by default."""
     guarded = frame.assign(**{column: _guard_text(frame[column].astype(_TEXT)) for column in text_columns})
     return guarded.to_csv(index=False, lineterminator="\n", float_format=float_format)
 
 
 def read_results(folder: Path, name: str) -> pd.DataFrame:
-    """Read a result frame that `write_results` wrote, from its Parquet file.
+    """Read the Parquet file of a result frame written by `write_results`.
+
+    Args:
+        folder: the folder of the file.
+        name: file name without folder and extension.
+
+    Returns:
+        The frame, with the columns of `RESULT_COLUMNS`.
 
     Raises:
-        MeasurementError: when there is no such file, it cannot be read, or it does not hold results.
+        MeasurementError: the file does not exist, is unreadable, or does not hold results.
     """
     _, parquet = _paths(folder, name)
     if not parquet.is_file():
@@ -114,7 +125,7 @@ def read_results(folder: Path, name: str) -> pd.DataFrame:
 
 
 def rename_routing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give random routers their name in results that were written when it was another."""
+    """Rename the routing of random routers in results of earlier versions."""
     return frame.assign(routing=frame["routing"].replace({"shadow": "random", "learned − shadow": "learned − random"}))
 
 

@@ -1,4 +1,4 @@
-"""p-values adjusted for having looked many times."""
+"""Q-values: p-values adjusted for multiple comparisons."""
 
 import numpy as np
 import pandas as pd
@@ -6,13 +6,13 @@ from scipy.stats import false_discovery_control
 
 
 def adjust_p_values(frame: pd.DataFrame) -> pd.Series:
-    """Compute q-values over all rows of one metric that have a p-value; NaN elsewhere.
+    """Compute Benjamini-Hochberg q-values, separately for each metric, over all rows that have a p-value.
 
     Args:
-        frame: columns ``metric`` and ``p_value``.
+        frame: a frame with the columns ``metric`` and ``p_value``.
 
     Returns:
-        float64, aligned with the frame.
+        float64, aligned with the frame; NaN in rows without a p-value.
 
     Source:
         Benjamini & Hochberg (1995), Controlling the false discovery rate.
@@ -24,7 +24,7 @@ def adjust_p_values(frame: pd.DataFrame) -> pd.Series:
 
 
 def adjust_by_routing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with q-values over all rows of one metric and routing (learned, random)."""
+    """Return the frame with q-values computed separately for each metric and routing (learned, random)."""
     adjusted = frame.assign(q_value=np.nan)
     for _, own in frame.groupby("routing"):
         adjusted.loc[own.index, "q_value"] = adjust_p_values(own)

@@ -1,4 +1,4 @@
-"""Estimates as rows of the result schema."""
+"""Convert estimates to rows of the result schema."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,15 @@ _PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high",
 
 
 def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Sequence[str] = ()) -> pd.DataFrame:
-    """Turn estimates of shape (), [expert] or [label, expert] into one row each, not yet of the schema's types.
+    """Convert estimates of shape [], [expert] or [label, expert] to one row each.
 
     Args:
         estimate: the estimates.
         metric: name of the quantity.
-        labels: names of the first of two axes.
+        labels: names of the labels, for estimates [label, expert].
+
+    Returns:
+        A frame with columns of `RESULT_COLUMNS`; `as_results` sets the dtypes.
     """
     shape = np.shape(estimate.value)
     columns: dict[str, Any] = {name: np.ravel(getattr(estimate, name)) for name in _PER_CELL}
