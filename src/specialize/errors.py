@@ -36,6 +36,10 @@ class ConfigError(SpecializeError):
     """A configuration file that is missing, malformed or contradicts itself."""
 
 
+class MissingExtraError(SpecializeError):
+    """A package that is not installed, with the extra of `specialize` that brings it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name nearest to `name`, or an empty string."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from specialize.choices import Dtype
 from specialize.events import SILENT, Reporter
+from specialize.extras import require_extra
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec
@@ -37,6 +38,7 @@ def inspect(
     Raises:
         CaptureError: there is no such checkpoint, or its routing cannot be captured.
     """
+    require_extra("capture")
     if isinstance(model, (str, PathLike)):
         reporter.say(f"loading {fspath(model)} …")
         import specialize.models  # noqa: F401 (registers the model type with transformers)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specialize.events import SILENT, Reporter
+from specialize.extras import require_extra
 
 if TYPE_CHECKING:
     from specialize.models.evaluation import Evaluation
@@ -30,6 +31,7 @@ def train(
     """
     from specialize.models.settings import TrainConfig, read_train_config
 
+    require_extra("capture")
     # before torch is loaded: a mistake in it shows at once
     settings = config if isinstance(config, TrainConfig) else read_train_config(Path(config))
     reporter.say("loading torch …")
