@@ -26,7 +26,7 @@ import torch
 from transformers import AutoTokenizer, OlmoeConfig, OlmoeForCausalLM
 
 import specialize
-from specialize.capture import Checkpoint, TraceOptions, trace_corpus
+from specialize.capture import Checkpoint, TraceOptions, trace_documents
 from specialize.corpus import open_corpus
 from specialize.manifest import versions
 from specialize.models.data import train_bpe
@@ -162,8 +162,8 @@ def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[st
 
     def trace() -> object:
         shutil.rmtree(folder / "run", ignore_errors=True)
-        options = TraceOptions(context_length=1024, batch_tokens=8192)
-        return trace_corpus(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
+        options = TraceOptions(context=1024, batch_tokens=8192)
+        return trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
 
     def fixed_batches(size: int) -> Callable[[], None]:
         @torch.inference_mode()
@@ -195,8 +195,8 @@ def peak_memory(documents: int) -> dict[str, object]:
 def print_peak_memory(folder: Path) -> None:
     model = build_model(layers=4, width=64)
     checkpoint = make_checkpoint(model, AutoTokenizer.from_pretrained(folder / "tokenizer"))
-    options = TraceOptions(context_length=512, batch_tokens=4096, shard_tokens=2**15)
-    trace = trace_corpus(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
+    options = TraceOptions(context=512, batch_tokens=4096, shard_tokens=2**15)
+    trace = trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     peak = {"tokens": trace.num_tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
     if DEVICE == "cuda":

@@ -16,7 +16,7 @@ OWN, NAIVE = PALETTE[0], PALETTE[4]
 NULLS = {
     "labels shifted within documents": ("tokens, shifted", OWN, "-"),
     "labels permuted over documents": ("documents, permuted", PALETTE[2], "-"),
-    "labels shuffled over tokens": ("tokens shuffled freely", NAIVE, "--"),
+    "labels shuffled over tokens": ("labels shuffled over tokens", NAIVE, "--"),
 }
 METHODS = {
     "jackknife, 50 blocks": ("o", OWN),
@@ -112,7 +112,7 @@ def draw_bias(ax: Axes, frame: pd.DataFrame) -> None:
                 linewidth=0.9, gid=f"bias-{method}-{design}",
             )  # fmt: skip
     ax.set_yticks(range(len(DESIGNS)), DESIGNS.values())
-    ax.set(xlabel="value minus truth, bits", ylim=(len(DESIGNS) - 0.5, -0.5))
+    ax.set(xlabel="value − true value, bits", ylim=(len(DESIGNS) - 0.5, -0.5))
     ax.set_title("Bias with 50 documents")
     beside = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK}
     ax.annotate("jackknife", (0, -0.12), (-9, 0), ha="right", **beside)

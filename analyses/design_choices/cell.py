@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from analyses.design_choices.grid import Cell, Preset
 
 import specialize
 from specialize.annotators.store import list_annotations, load_annotation, save_annotation
+from specialize.events import Reporter
 from specialize.manifest import write_json
 from specialize.measure.results.files import write_results
 from specialize.measure.runs.comparison import compare_traces
@@ -58,15 +58,15 @@ class Job:
         return path.is_file() and json.loads(path.read_text())["config_digest"] == self.config.digest
 
 
-def run_job(job: Job, on_step: Callable[[int], None]) -> None:
+def run_job(job: Job, reporter: Reporter) -> None:
     """Train, trace and measure; an interrupted run is resumed.
 
     Args:
         job: the job.
-        on_step: called with the number of training steps done.
+        reporter: receives the progress of the training.
     """
     torch.set_num_threads(1)
-    result = train(job.config, job.folder, data=job.shared.tokens, on_step=lambda progress: on_step(progress.step))
+    result = train(job.config, job.folder, data=job.shared.tokens, reporter=reporter)
     if not job.cell.dense:
         final = _measure(job, job.folder / "model", job.folder / "run")
         for step in job.config.training.snapshots:
@@ -90,6 +90,6 @@ def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
         annotation = load_annotation(labels, name)
         save_annotation(opened, annotation)
         for measure in (measure_specialization, measure_details):
-            frames.append(measure(opened, annotation, run=job.folder.name, permutations=job.permutations))
+            frames.append(measure(opened, annotation, run_name=job.folder.name, permutations=job.permutations))
     write_results(pd.concat(frames, ignore_index=True), run, "measured")
     return opened

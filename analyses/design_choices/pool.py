@@ -5,13 +5,14 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from analyses.design_choices.cell import Job, run_job
 
-from specialize.events import Reporter
+from specialize.events import Reporter, Update
 
 _REPORT_EVERY = 10  # steps
 _steps: Any = None  # in a worker: the queue to the main process
@@ -23,16 +24,31 @@ def _start_worker(steps: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles it
 
 
+class _StepReporter:
+    """Sends the number of training steps done to the main process."""
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+
+    def say(self, message: str) -> None:
+        """Drop a note: many jobs run at a time."""
+
+    @contextmanager
+    def progress(self, title: str, unit: str) -> Iterator[Update]:
+        """Give a function that sends the steps done."""
+        sent = 0
+
+        def update(done: int, total: int, rate: str | None = None) -> None:
+            nonlocal sent
+            if done - sent >= _REPORT_EVERY or done == total:
+                _steps.put((self.job, done))
+                sent = done
+
+        yield update
+
+
 def _work(job: Job) -> None:
-    reported = 0
-
-    def on_step(step: int) -> None:
-        nonlocal reported
-        if step - reported >= _REPORT_EVERY or step == job.config.training.steps:
-            _steps.put((job.folder.name, step))
-            reported = step
-
-    run_job(job, on_step)
+    run_job(job, _StepReporter(job.folder.name))
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, reporter: Reporter) -> list[str]:

@@ -206,7 +206,7 @@ def _compare_runs(jobs: Sequence[Job], reporter: Reporter) -> pd.DataFrame:
             update(done, len(pairs))
             first, second = open_trace(frozen.folder / "run"), open_trace(other.folder / "run")
             name = f"{frozen.folder.name} − {other.folder.name}"
-            frame = compare_traces(first, second, list(known_annotations(first).values()), run=name)
+            frame = compare_traces(first, second, list(known_annotations(first).values()), run_name=name)
             frames.append(frame[frame["layer"].isna() & (frame["routing"] == "learned")])
     table = pd.concat(frames, ignore_index=True)
     return table.drop(columns=["layer", "router", "expert", "label", "null_low", "null_high"])
