@@ -142,7 +142,7 @@ def test_the_next_token_is_in_the_same_window():
     assert next_codes([0, 1, 2, -1, 4, 5], TOKENS).tolist() == [1, -1, -1, -1, 5, -1]
     assert next_codes([0, 1, 2, -1, 4, 5], TOKENS[["document"]]).tolist() == [1, 2, -1, -1, 5, -1]
     assert next_codes([], TOKENS[:0]).tolist() == []
-    with pytest.raises(MeasurementError, match="each of 6 tokens, got 2"):
+    with pytest.raises(MeasurementError, match="each of 6 tokens, got 2 codes"):
         next_codes([0, 1], TOKENS)
 
 
@@ -154,7 +154,7 @@ def test_first_positions_lose_their_labels():
     assert drop_positions(annotation, TOKENS, 0) is annotation
     with pytest.raises(MeasurementError, match="at least 0, got -1"):
         drop_positions(annotation, TOKENS, -1)
-    with pytest.raises(MeasurementError, match="labels of tokens only"):
+    with pytest.raises(MeasurementError, match="only for labels of tokens"):
         drop_positions(Annotation("topic", "document", ("a",), np.zeros(2, np.int32)), TOKENS, 1)
 
 

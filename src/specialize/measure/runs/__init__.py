@@ -1,1 +1,1 @@
-"""A trace and its annotations in, a tidy frame of results out."""
+"""Measures of a whole trace against its annotations, as tidy frames of results."""

@@ -1,4 +1,4 @@
-"""Affinity of experts to a task: how often they are chosen, how much gate weight they get, and which matter most.
+"""Affinity of experts to a task: selection share, mean gate weight, and the smallest set that reaches a given share.
 
 Source: Wang et al. 2024, "Let the Expert Stick to His Last", https://arxiv.org/abs/2407.01906, equations for ESFT-Token
 (selection ratio) and ESFT-Gate (average gate score). Scores are pooled over tokens, not averaged over samples.
@@ -19,7 +19,7 @@ _ROUNDING = 1e-12  # of a sum of shares
 
 
 class AffinityTrace(Protocol):
-    """What is needed of a trace."""
+    """The part of a trace that affinity needs."""
 
     @property
     def layers(self) -> Sequence[Any]:
@@ -27,13 +27,13 @@ class AffinityTrace(Protocol):
 
     @property
     def contents(self) -> Sequence[str]:
-        """What the trace holds beside the experts."""
+        """What the trace records in addition to the experts."""
 
     def experts(self, layer: int | str) -> NDArray[np.int16]:
-        """Return the chosen experts [tokens, k]."""
+        """Return the chosen experts, int16 [tokens, k]."""
 
     def weights(self, layer: int | str) -> NDArray[np.float32]:
-        """Return their gate weights [tokens, k]."""
+        """Return the gate weights of the chosen experts, float32 [tokens, k]."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class LayerAffinity:
     """Affinity of the experts of one layer.
 
     Attributes:
-        layer: the layer's number as text; the router's name where a layer has several.
+        layer: the layer's number as text, or the router's name where a layer has several routers.
         token_scores: float64 [E], see `token_scores`.
-        gate_scores: float64 [E], see `gate_scores`; None where the trace holds no gate weights.
-        selected: experts that together reach the share asked for, the highest score first.
+        gate_scores: float64 [E], see `gate_scores`; None where the trace has no gate weights.
+        selected: the smallest set of experts that reaches the requested share, in decreasing order of score.
     """
 
     layer: str
@@ -53,7 +53,7 @@ class LayerAffinity:
     selected: tuple[int, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-serialisable form, scores by expert."""
+        """Return a JSON-serialisable dictionary, with scores by expert."""
         gate = None if self.gate_scores is None else _by_expert(self.gate_scores)
         return {"token_scores": _by_expert(self.token_scores), "gate_scores": gate, "selected": list(self.selected)}
 
@@ -63,25 +63,24 @@ def _by_expert(scores: NDArray[np.float64]) -> dict[str, float]:
 
 
 def token_scores(experts: ArrayLike, num_experts: int) -> NDArray[np.float64]:
-    """Share of all slots that each expert was given: its selections divided by tokens · k.
+    """Compute each expert's share of all slots, its selections divided by tokens x k.
 
     Args:
-        experts: integers [tokens, k]; negative where a slot holds no expert, which leaves the shares to sum to less
-            than one.
+        experts: integers [tokens, k]; negative where a slot holds no expert.
         num_experts: E.
 
     Returns:
-        float64 [E].
+        float64 [E]; shares sum to 1, or to less where slots hold no expert.
 
     Raises:
-        MeasurementError: there are no tokens, or an expert is not below E.
+        MeasurementError: experts are not integers [tokens, k], there are no tokens, or an expert is not below E.
     """
     chosen = _check_experts(experts, num_experts)
     return np.bincount(chosen[chosen >= 0], minlength=num_experts) / chosen.size
 
 
 def gate_scores(experts: ArrayLike, weights: ArrayLike, num_experts: int) -> NDArray[np.float64]:
-    """Mean gate weight of each expert over all tokens, zero where a token does not choose it.
+    """Compute each expert's mean gate weight over all tokens, with weight zero where it is not chosen.
 
     Args:
         experts: integers [tokens, k]; negative where a slot holds no expert.
@@ -89,40 +88,43 @@ def gate_scores(experts: ArrayLike, weights: ArrayLike, num_experts: int) -> NDA
         num_experts: E.
 
     Returns:
-        float64 [E]. They sum to the mean of the tokens' total gate weight: to one only where the router normalises.
+        float64 [E]. Scores sum to the mean total gate weight of a token, which is 1 only where the router normalises
+        the weights of the chosen experts.
 
     Raises:
-        MeasurementError: as `token_scores`, or the shapes differ.
+        MeasurementError: as for `token_scores`, or the shapes differ.
     """
     chosen, gates = _check_experts(experts, num_experts), np.asarray(weights, dtype=np.float64)
     if gates.shape != chosen.shape:
         raise MeasurementError(
-            f"expected gate weights of shape {chosen.shape}, got {gates.shape}: pass those of the experts"
+            f"expected gate weights of shape {chosen.shape}, got {gates.shape}: pass one weight per slot"
         )
     present = chosen >= 0
     return np.bincount(chosen[present], weights=gates[present], minlength=num_experts) / len(chosen)
 
 
 def affinity_set(scores: ArrayLike, top_p: float, *, decimals: int | None = _PUBLISHED_DECIMALS) -> NDArray[np.int64]:
-    """Take experts by falling score until their scores sum to `top_p`.
+    """Select experts in decreasing order of score until their scores sum to at least `top_p`.
 
     Args:
         scores: float [E].
-        top_p: share to reach, above 0 and at most 1. Where all experts together fall short of it, all are taken.
-        decimals: scores that agree to so many decimals tie, and ties go to the lower id; the published selections
-            were made from scores of four. None compares them as they are.
+        top_p: share to reach, above 0 and at most 1. All experts are selected where their sum is lower.
+        decimals: number of decimals to which scores are rounded for the order; ties are resolved in favour of the
+            lower index. The published selections were made from scores with four decimals. None for no rounding.
 
     Returns:
-        int64 [selected], the highest score first.
+        int64 [selected], in decreasing order of score.
 
     Raises:
-        MeasurementError: the share is out of range, or the scores are not finite.
+        MeasurementError: `top_p` is out of range, or scores are not finite or not one-dimensional.
     """
     values = np.asarray(scores, dtype=np.float64)
     if not 0 < top_p <= 1:
-        raise MeasurementError(f"expected a share above 0 and at most 1, got {top_p}; give another top-p")
+        raise MeasurementError(f"top_p: expected a share above 0 and at most 1, got {top_p}: 0.2 is usual")
     if values.ndim != 1 or not np.isfinite(values).all():
-        raise MeasurementError(f"expected finite scores [experts], got shape {values.shape} or values that are none")
+        raise MeasurementError(
+            f"expected finite scores [experts], got shape {values.shape} or values that are not finite"
+        )
     ranked = values if decimals is None else np.round(values, decimals)
     order = np.argsort(-ranked, kind="stable")
     needed = int(np.searchsorted(np.cumsum(values[order]), top_p - _ROUNDING)) + 1
@@ -136,20 +138,20 @@ def measure_affinity(
     by: AffinityScore = "token",
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[LayerAffinity]:
-    """Measure the affinity of every layer's experts to the traced corpus.
+    """Measure the affinity of each layer's experts to the traced corpus.
 
     Args:
-        trace: the trace of a task's data.
-        top_p: see `affinity_set`.
-        by: the score to select by: token or gate.
-        progress: called with (layers done, layers in all).
+        trace: a trace of the task's data.
+        top_p: share that the selected experts reach, see `affinity_set`.
+        by: score for the selection, token or gate.
+        progress: called with (layers done, total layers).
 
     Yields:
-        One `LayerAffinity` a router, in layer order.
+        One `LayerAffinity` per router, in layer order.
 
     Raises:
-        MeasurementError: the score is unknown, or the share out of range.
-        TraceError: gate scores were asked for and the trace holds no gate weights.
+        MeasurementError: the score is unknown, or `top_p` is out of range.
+        TraceError: the score is gate and the trace has no gate weights.
     """
     check_choice("score", by, AffinityScore, error=MeasurementError)
     numbers = [router.layer for router in trace.layers]

@@ -1,4 +1,4 @@
-"""Two traces of one corpus, or a model and its random routers: differences as rows of the result schema."""
+"""Compare two traces of one corpus, or a model with its random routers; results as a tidy frame."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,41 +33,43 @@ def compare_traces(
     num_blocks: int = 50,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure by how much the routing of two traces differs, layer by layer, paired over blocks of documents.
+    """Measure the differences in routing between two traces by layer, paired over blocks of documents.
 
-    Rows, by ``metric``, values of the first minus values of the second:
+    Rows, by ``metric``, with values of the first trace minus values of the second:
 
-    - ``difference of mutual_information`` and ``difference of uncertainty_coefficient`` for each annotation;
-      ``difference of load_entropy``, ``difference of first_expert_repeats`` and ``difference of any_expert_repeats``.
-      ``ci_low`` to ``ci_high`` is a jackknife interval that deletes the same block of documents from both sides;
-      ``p_value`` is that of the paired t test over the same blocks, two-sided. See `estimate_difference`.
-    - ``mean difference of ...``: the same of the mean over all layers, one number for a model; no ``layer``.
-    - With a margin, ``equivalence of ...`` and ``mean equivalence of ...``: the same value with a 90 % interval,
-      and the p-value of two one-sided tests that the difference lies within the margin.
-    - ``saturation``: the share of slots that two traces agree on, where both have as many experts and slots; see
-      `measure_saturation`. Not against random routers, whose experts have nothing in common with the model's.
+    - ``difference of mutual_information`` (bits) and ``difference of uncertainty_coefficient`` (shares of H(label))
+      for each annotation; ``difference of load_entropy`` (bits), ``difference of first_expert_repeats`` and
+      ``difference of any_expert_repeats`` (shares of neighbours). The interval is a jackknife that deletes each
+      block of documents from both sides at once; ``p_value`` is that of the two-sided paired t test over the same
+      blocks. See `estimate_difference`.
+    - ``mean difference of ...``: the difference of the means over all layers, without ``layer``.
+    - With a margin, ``equivalence of ...`` and ``mean equivalence of ...``: the same value with a 90 % interval and
+      the p-value of two one-sided tests, whose alternative is that the difference is within the margin.
+    - ``saturation``: the share of slots with the same experts in both traces, where numbers of experts and of slots
+      are equal; see `measure_saturation`. It is not computed against random routers, whose expert indices are
+      unrelated to the model's.
 
-    Routers are paired by stack, layer number and order within it. Where the tokens of the traces differ, as with two
-    tokenizers, only annotations of documents are compared.
+    Routers are paired by stack, layer number and order within the layer. Where the tokens of the traces differ, as
+    with two tokenizers, only annotations of documents are compared.
 
     Args:
         first: an open trace.
-        second: a trace of the same documents; without it, the model's routers are compared with the random routers
-            beside them.
-        annotations: labels for the tokens or documents, the same for both traces.
-        run_name: the name of the comparison in the frame; from the names of the folders unless given.
+        second: a trace of the same documents; None to compare the model's routers with the random routers of the
+            first trace.
+        annotations: labels of the tokens or documents, the same for both traces.
+        run_name: name of the comparison in the frame, by default made from the names of the folders.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
-        margin: the largest difference that is negligible, in the unit of each metric.
-        num_blocks: the most blocks of documents for the jackknife.
-        progress: called with (pairs of routers done, pairs in all).
+        margin: equivalence margin, the largest negligible absolute difference, in the unit of each metric.
+        num_blocks: maximum number of document blocks for the jackknife.
+        progress: called with (pairs of routers done, total pairs).
 
     Returns:
-        A frame with the columns of `RESULT_COLUMNS`. ``routing`` is learned, random (where both traces have control
-        routers) or "learned − random". Benjamini-Hochberg q-values are over all rows of one metric and routing.
+        A frame with the columns of `RESULT_COLUMNS`. ``routing`` is learned, random (where both traces have random
+        routers) or "learned − random". Q-values are Benjamini-Hochberg over all rows of one metric and routing.
 
     Raises:
-        MeasurementError: the traces are not of one corpus, no routers can be paired, there are no random routers, an
-            annotation does not fit, or nothing is left to compare.
+        MeasurementError: the traces are of different corpora or without tokens, no routers can be paired, there are
+            no random routers, an annotation does not match the trace, or there is nothing to compare.
     """
     other = first if second is None else second
     if second is not None:
@@ -84,8 +86,8 @@ def compare_traces(
         check_annotation(first, annotation)
     if not (alike or usable):
         raise MeasurementError(
-            f"{first.path} and {other.path}: expected the same tokens, or a label set of documents that both hold, got "
-            "neither: with different tokenizers only labels of documents can be compared"
+            f"{first.path} and {other.path}: expected the same tokens or a document label set in both, got neither: "
+            "with different tokenizers only labels of documents can be compared"
         )
     pairs = list(pair_routers(first, second))
     measured: dict[str, list[tuple[Any, dict[Key, Replicates]]]] = {}
@@ -124,7 +126,7 @@ def compare_traces(
 
 
 def _rows(layers: list[tuple[Any, dict[Key, Replicates]]], margin: float | None) -> pd.DataFrame:
-    """Rows of each layer, and of the mean over layers of what all layers have."""
+    """Return the rows of each layer and of the mean over layers of the quantities that all layers have."""
     frames = [
         _difference_rows(replicates.difference(margin), metric, label_set, router=router)
         for router, measured in layers

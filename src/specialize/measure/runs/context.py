@@ -1,4 +1,4 @@
-"""Which tokens a label is read from: the next token's, and without the first positions of a sequence."""
+"""Labels in context: the label of the next token, and labels without the first positions of a sequence."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,23 +12,23 @@ from specialize.errors import MeasurementError
 
 
 def next_codes(codes: ArrayLike, tokens: pd.DataFrame) -> NDArray[np.int32]:
-    """Give every token the code of the token after it.
+    """Assign to each token the code of the next token.
 
-    A causal router has not seen what comes next, but may well prepare for it.
+    A causal router has no access to the next token but may be informative about it.
 
     Args:
         codes: integers [tokens], labels or token ids; negative where there is none.
-        tokens: column document, and sequence where a document was read in several windows.
+        tokens: a frame with the column document, and sequence where documents were divided into context windows.
 
     Returns:
-        int32 [tokens], ``NO_LABEL`` for the last token of a document or window.
+        int32 [tokens]; ``NO_LABEL`` for the last token of a document or window.
 
     Raises:
-        MeasurementError: the lengths differ.
+        MeasurementError: codes and tokens differ in length.
     """
     values = np.asarray(codes, dtype=np.int32)
     if len(values) != len(tokens):
-        raise MeasurementError(f"expected a code for each of {len(tokens)} tokens, got {len(values)}")
+        raise MeasurementError(f"expected a code for each of {len(tokens)} tokens, got {len(values)} codes")
     following = np.full(len(values), NO_LABEL, dtype=np.int32)
     together = np.ones(max(len(values) - 1, 0), dtype=bool)
     for column in ("document", "sequence"):
@@ -40,27 +40,29 @@ def next_codes(codes: ArrayLike, tokens: pd.DataFrame) -> NDArray[np.int32]:
 
 
 def drop_positions(annotation: Annotation, tokens: pd.DataFrame, count: int) -> Annotation:
-    """Take the labels from the first positions of each sequence.
+    """Remove the labels of the first positions of each sequence.
 
-    The first token of a sequence is where trained models park attention, and where no context is known.
+    The first token of a sequence has no context, and trained models often use it as an attention sink.
 
     Args:
         annotation: labels of tokens.
-        tokens: column position, counted from 0 in each sequence.
-        count: positions to leave out; 0 changes nothing.
+        tokens: a frame with the column position, the index of a token in its sequence.
+        count: number of positions to skip; 0 returns the annotation unchanged.
 
     Returns:
-        The annotation; its provenance says how many positions were left out.
+        The annotation, with the number of skipped positions in its provenance (``skip_positions``).
 
     Raises:
-        MeasurementError: the count is negative, the labels are not those of tokens, or positions are not known.
+        MeasurementError: the count is negative, the labels are not of these tokens, or positions are unknown.
     """
     if count < 0:
-        raise MeasurementError(f"expected a number of positions to skip of at least 0, got {count}")
+        raise MeasurementError(f"number of positions to skip must be at least 0, got {count}: 0 skips none")
     if not count:
         return annotation
     if annotation.level != "token" or len(annotation.codes) != len(tokens) or "position" not in tokens:
-        raise MeasurementError(f"annotation {annotation.name!r}: positions can be skipped for labels of tokens only")
+        raise MeasurementError(
+            f"annotation {annotation.name!r}: positions can be skipped only for labels of tokens with positions"
+        )
     codes = np.where(tokens["position"].to_numpy() < count, NO_LABEL, annotation.codes).astype(np.int32)
     provenance: dict[str, Any] = {**annotation.provenance, "skip_positions": count}
     return replace(annotation, codes=codes, provenance=provenance)

@@ -1,4 +1,4 @@
-"""Contingency tables of a whole trace, counted where it lies on disk."""
+"""Contingency tables of a whole trace, counted from the stored arrays."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -19,23 +19,24 @@ if TYPE_CHECKING:
 def count_contingency_tables(
     trace: "RoutingTrace", annotation: Annotation, *, routing: str = "learned", num_blocks: int = 50
 ) -> dict[str, NDArray[np.float64]]:
-    """Count every label at every expert, by block of documents, for all layers of a trace.
+    """Count the mass of each label at each expert, by block of documents, for all layers of a trace.
 
-    Tokens are the unit at either level: a document's label is given to its tokens. Each labelled token spreads 1 evenly
-    over its experts (the selection rule). Layers are counted side by side,
-    each from its stored numbers: nothing is converted.
+    The unit is the token at both levels: a document label applies to all tokens of the document. Each labelled token
+    contributes a mass of 1, spread equally over its experts (the selection rule). Layers are counted in parallel,
+    directly from the stored arrays.
 
     Args:
         trace: an open trace.
-        annotation: labels for its tokens or for its documents.
-        routing: learned or random.
-        num_blocks: the most blocks of documents; the blocks are those of `assign_blocks` over all documents.
+        annotation: labels of its tokens or documents.
+        routing: learned, for the model's own routers, or random, for random routers.
+        num_blocks: maximum number of blocks; blocks are those of `assign_blocks` over all documents.
 
     Returns:
-        By name of the router, float64 [block, label, expert]; sum over the first axis for the table of the trace.
+        Tables float64 [block, label, expert] by name of the router, in tokens; their sum over blocks is the
+        contingency table of the trace.
 
     Raises:
-        MeasurementError: the annotation does not fit the trace, or the trace holds experts that its layer has not.
+        MeasurementError: the annotation does not match the trace, or an expert index is out of range.
     """
     check_annotation(trace, annotation)
     documents = trace.tokens(["document"])["document"].to_numpy()
@@ -58,5 +59,5 @@ def count_contingency_tables(
         return table
 
     routers = trace.layers if routing == "learned" else trace.random_routers
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:  # reading and counting let go of the lock
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:  # reading and counting release the GIL
         return dict(zip([router.name for router in routers], pool.map(count, routers), strict=True))

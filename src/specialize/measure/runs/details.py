@@ -1,4 +1,4 @@
-"""What lies behind a specialization: the word, the next token, the first position, the domain."""
+"""Details of a specialization: given the word, of the next token, without first positions, and by domain."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from specialize.measure.runs.routers import check_annotation, check_layers, iter
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
-_MOST_PERMUTATIONS = 200  # of what is tested once a layer; cells of a table need more
+_MOST_PERMUTATIONS = 200  # for quantities tested once per layer; cells of a table need more
 _CONDITIONAL = ("conditional_information", "mutual_information", "word_information")
 
 
@@ -36,35 +36,40 @@ def measure_details(
     min_count: int = MIN_COUNT,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure what stands behind the association of every router with one annotation.
+    """Measure the details of the association of each router with one annotation.
 
     Rows of each layer, by ``metric``:
 
-    - ``conditional_information``, I(expert; label | token id) over ambiguous token ids, and beside it on the same
-      tokens ``ambiguous_mutual_information``, I(expert; label), and ``ambiguous_word_information``,
-      I(expert; token id); see `conditional_information`. Left out where no token id is ambiguous or known.
-    - of labels of tokens, ``next_token_mutual_information`` and ``next_token_uncertainty_coefficient``: the label of
-      the token after it; ``uncertainty_coefficient_without_first``: position 0 of each sequence left out, without null.
-    - of labels of documents, ``domain_specialization`` for each label that occurs and each expert.
+    - ``conditional_information``, I(expert; label | token id) over ambiguous token ids, and on the same tokens
+      ``ambiguous_mutual_information``, I(expert; label), and ``ambiguous_word_information``, I(expert; token id), all
+      in bits; see `measure_conditional_information`. Absent where token ids are unknown or none is ambiguous.
+    - for labels of tokens, ``next_token_mutual_information`` (bits) and ``next_token_uncertainty_coefficient`` (share
+      of H(label)) with the label of the next token; ``uncertainty_coefficient_without_first``, without position 0 of
+      each sequence and without a null.
+    - for labels of documents, ``domain_specialization`` of each occurring label and each expert, a share of the
+      label's tokens; see `measure_domain_specialization`.
 
-    A row ``skipped_positions`` without a layer says how many first positions `drop_positions` took from the labels.
+    For labels of tokens, one row ``skipped_positions`` without a layer reports how many first positions
+    `drop_positions` removed.
 
     Args:
         trace: an open trace.
-        annotation: labels for its tokens or for its documents.
-        run_name: the run's name in the frame; the name of the trace's folder unless given.
-        rule: how a token's mass is spread over its slots, see `spread_mass`; shares of domains count choices.
-        permutations: number of permutations under the nulls; at most 200 for what is tested once a layer.
-        num_blocks: the most blocks of documents for the jackknife.
+        annotation: labels of its tokens or documents.
+        run_name: name of the run in the frame, by default that of the trace's folder.
+        rule: how a token's mass is spread over its slots, see `spread_mass`; domain specialization counts choices.
+        permutations: number of permutations under the nulls; at most 200 for quantities tested once per layer.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the nulls.
-        min_count: fewest labelled occurrences of an ambiguous token id.
-        progress: called with (routers done, routers in all).
+        min_count: minimum number of labelled occurrences of an ambiguous token id.
+        progress: called with (routers done, total routers).
 
     Returns:
-        A frame with the columns of `RESULT_COLUMNS`; q-values as in `specialization`.
+        A frame with the columns of `RESULT_COLUMNS`, including random routers (``routing``). Q-values are
+        Benjamini-Hochberg over all rows of one metric and routing.
 
     Raises:
-        MeasurementError: when the annotation does not fit the trace or labels nothing that was routed.
+        MeasurementError: the annotation does not match the trace, no labelled unit was routed, or the trace has no
+            layers or no tokens.
     """
     check_layers(trace)
     check_annotation(trace, annotation)

@@ -1,4 +1,4 @@
-"""Whether two traces can be compared, and which of their routers belong together."""
+"""Match two traces: check that they are of one corpus, and pair their routers."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def check_same_corpus(first: "RoutingTrace", second: "RoutingTrace") -> None:
-    """Refuse traces of different corpora: by digest, or where a trace knows none by the ids of its documents.
+    """Check that two traces are of the same corpus, by digest or, where a digest is missing, by document ids.
 
-    Corpora of one text whose label columns differ have two digests; they pass when ids and tokens are the same.
+    The digest covers label columns. Corpora with the same text and different label columns are accepted if document
+    ids and tokens are equal.
 
     Raises:
         MeasurementError: the corpora differ.
@@ -37,7 +38,7 @@ def check_same_corpus(first: "RoutingTrace", second: "RoutingTrace") -> None:
 
 
 def same_tokens(first: "RoutingTrace", second: "RoutingTrace") -> bool:
-    """Tell whether two traces of one corpus hold the same tokens, as far as their token ids are known."""
+    """Return whether two traces of one corpus have the same tokens, as far as token ids are known."""
     if first.num_tokens != second.num_tokens:
         return False
     one, two = first.tokens(), second.tokens()
@@ -50,9 +51,9 @@ def same_tokens(first: "RoutingTrace", second: "RoutingTrace") -> bool:
 
 
 def pair_routers(first: "RoutingTrace", second: "RoutingTrace | None") -> Iterator[tuple[str, Any, Any]]:
-    """Yield routing and the routers of both sides, paired by stack, layer number and order within it.
+    """Yield (routing, router of the first trace, router of the second), paired by stack, layer and order in the layer.
 
-    Without a second trace each router is paired with the random router beside it.
+    Without a second trace, each router is paired with the random router of the same layer.
 
     Raises:
         MeasurementError: there are no random routers, or no layers in common.
