@@ -122,7 +122,7 @@ def test_what_cannot_be_compared_is_refused(planted, noise, upos):
     with pytest.raises(MeasurementError, match="same layers, got layers 3, 5 and 8"):
         compare_traces(own, elsewhere)
     short = Annotation("upos", "token", ("a", "b", "c"), planted.codes[1:])
-    with pytest.raises(MeasurementError, match="should label 1800 tokens of the trace, got 1799"):
+    with pytest.raises(MeasurementError, match="labels of the 1800 tokens of the trace, got 1799"):
         compare_traces(own, own, [short])
 
 

@@ -263,5 +263,5 @@ def test_a_trace_without_token_ids_has_the_other_rows(planted, annotation):
 
 
 def test_an_annotation_that_does_not_fit(trace):
-    with pytest.raises(MeasurementError, match="should label 1200 tokens of the trace, got 3"):
+    with pytest.raises(MeasurementError, match="labels of the 1200 tokens of the trace, got 3"):
         measure_details(trace, Annotation("upos", "token", ("a",), np.zeros(3, np.int32)))

@@ -43,7 +43,7 @@ def test_a_label_of_a_document_is_given_to_its_tokens(stored):
     (table, _) = count_contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes)).values()
     routed = (experts >= 0).any(axis=1)
     np.testing.assert_allclose(table.sum(axis=(0, 2)), np.bincount(codes[planted.documents[routed]]))
-    with pytest.raises(MeasurementError, match="should label 70 documents of the trace, got 69"):
+    with pytest.raises(MeasurementError, match="labels of the 70 documents of the trace, got 69"):
         count_contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes[1:]))
 
 

@@ -191,7 +191,7 @@ def test_mistakes_are_named():
         path_features([planted.routings[0]], [2])
     with pytest.raises(MeasurementError, match="layers with the same tokens, got lengths 20, 19"):
         path_features([planted.routings[0], planted.routings[1][1:]], [4, 4])
-    with pytest.raises(MeasurementError, match="should label 20 tokens"):
+    with pytest.raises(MeasurementError, match="labels of the 20 tokens"):
         probe_trace(WordTrace(planted), Annotation("upos", "token", LABELS, planted.codes[1:]))
     none = Annotation("upos", "token", LABELS, np.full(20, -1, dtype=np.int32))
     with pytest.raises(MeasurementError, match="got 0 and 0"):

@@ -104,11 +104,11 @@ def test_many_experts_keep_their_most_frequent_partners():
 
 
 def test_a_trace_without_tokens_or_layers_is_refused():
-    with pytest.raises(MeasurementError, match="expected a trace with tokens and a routed layer"):
+    with pytest.raises(MeasurementError, match="expected a trace with tokens and MoE layers"):
         measure_routing(PlantedTrace(np.zeros(3, np.int32), {}, num_experts=2))
 
 
 def test_labels_that_do_not_fit_are_refused(planted, theme):
     short = Annotation("theme", "document", theme.labels, theme.codes[1:])
-    with pytest.raises(MeasurementError, match="should label 30 documents of the trace, got 29"):
+    with pytest.raises(MeasurementError, match="labels of the 30 documents of the trace, got 29"):
         measure_routing(planted, [short])

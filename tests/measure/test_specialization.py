@@ -185,9 +185,9 @@ def test_a_single_label_is_no_error(trace, planted):
 @pytest.mark.parametrize(
     ("level", "codes", "message"),
     [
-        ("token", np.zeros(10, dtype=np.int32), "should label 1200 tokens of the trace, got 10"),
-        ("document", np.zeros(1200, dtype=np.int32), "should label 40 documents of the trace, got 1200"),
-        ("token", np.full(1200, -1, dtype=np.int32), "labels no token"),
+        ("token", np.zeros(10, dtype=np.int32), "labels of the 1200 tokens of the trace, got 10"),
+        ("document", np.zeros(1200, dtype=np.int32), "labels of the 40 documents of the trace, got 1200"),
+        ("token", np.full(1200, -1, dtype=np.int32), "expected labelled tokens, got none"),
     ],
 )
 def test_annotations_that_do_not_fit(trace, level, codes, message):
@@ -196,7 +196,7 @@ def test_annotations_that_do_not_fit(trace, level, codes, message):
 
 
 def test_a_trace_without_layers(planted, annotation):
-    with pytest.raises(MeasurementError, match="and a routed layer"):
+    with pytest.raises(MeasurementError, match="and MoE layers"):
         measure_specialization(PlantedTrace(planted.documents, {}, num_experts=3), annotation)
 
 

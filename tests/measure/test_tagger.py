@@ -72,14 +72,14 @@ def test_a_perfect_tagger_changes_nothing(planted):
     assert (frame["n_tokens"] == (some >= 0).sum()).all()
 
 
-def test_other_label_sets_are_told_apart(planted):
+def test_other_label_sets_are_recognised(planted):
     gold = Annotation("gold_dep", "token", ("a", "b"), np.zeros(10, np.int32))
     assert share_labels(Annotation("dep", "token", ("x", "a"), np.array([1] * 9 + [0], np.int32)), gold)
     assert not share_labels(Annotation("dep", "token", ("x", "a"), np.array([1] * 8 + [0, 0], np.int32)), gold)
     assert not share_labels(Annotation("dep", "token", ("a",), np.full(10, -1, np.int32)), gold)
     trace = PlantedTrace(planted.documents, {0: planted.experts}, num_experts=4)
-    with pytest.raises(MeasurementError, match="should label the 8000 tokens"):
+    with pytest.raises(MeasurementError, match="labels of the 8000 tokens of the trace, got 10 labels of tokens"):
         measure_tagger_error(trace, gold, gold)
     nothing = Annotation("upos", "token", ("a",), np.full(8000, -1, np.int32))
-    with pytest.raises(MeasurementError, match="expected tokens with a label of upos and of upos, got none"):
+    with pytest.raises(MeasurementError, match="expected tokens labelled in both upos and upos, got none"):
         measure_tagger_error(trace, nothing, nothing)

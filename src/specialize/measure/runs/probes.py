@@ -1,6 +1,6 @@
-"""What the experts of all layers together tell about a label, as rows of the result schema.
+"""Probe a trace: predict a label from the experts of all layers; results as a tidy frame.
 
-A token's path is which experts it went through, layer by layer. A probe predicts the label from it.
+The path of a token is the sequence of experts that it was routed to, layer by layer.
 
 Source: Antoine, Béchet & Langlais (2025), who predict the part of speech from routing paths.
 """
@@ -27,7 +27,7 @@ from specialize.measure.runs.word_forms import read_word_forms
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
 
-# name of the estimate: metric, and what it is of; the word form's is what the trace has (text or ids)
+# name of the estimate: metric and label; the label of the word-form baseline is word form or token id
 _METRICS = {
     "linear": ("probe_accuracy", "linear"),
     "mlp": ("probe_accuracy", "mlp"),
@@ -53,34 +53,37 @@ def probe_trace(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Probe the routing of a whole trace, and its random routers, for one annotation.
+    """Measure how well probes predict a label from routing, for the model's routers and for its random routers.
 
-    Tokens: probes are fitted and scored on at most ``max_tokens`` labelled tokens, drawn once without replacement; the
-    word-form baseline is scored on the same but fitted on all labelled tokens of the training documents. Documents:
-    each is its mean use of the experts of every layer, standardised, and the null permutes labels over documents.
+    For labels of tokens, probes are fitted and scored on at most ``max_tokens`` labelled tokens, sampled once without
+    replacement. The word-form baseline is scored on the same tokens but fitted on all labelled tokens of the training
+    documents. For labels of documents, features are the standardised mean usage of the experts of all layers, and the
+    null permutes labels across documents.
 
-    Rows, by ``metric``, each a share of tokens or documents: ``probe_accuracy`` (`label` linear or mlp),
-    ``baseline_accuracy`` (majority, and word form or token id where the trace has no text), ``control_accuracy``,
-    ``selectivity`` (linear minus control), and ``probe_beyond_word_form`` (linear minus that baseline).
+    Rows, by ``metric``, held-out accuracies as shares of tokens or documents: ``probe_accuracy`` (``label`` linear or
+    mlp), ``baseline_accuracy`` (majority and word form, or token id where the trace has no text), ``control_accuracy``
+    (of the linear probe on the control task), ``selectivity`` (linear minus control task) and
+    ``probe_beyond_word_form`` (linear minus word form).
 
     Args:
         trace: an open trace.
-        annotation: labels for its tokens or for its documents.
-        run_name: the run's name in the frame; the name of the trace's folder unless given.
+        annotation: labels of its tokens or documents.
+        run_name: name of the run in the frame, by default that of the trace's folder.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
-        folds: parts of the cross-validation by document.
-        max_tokens: the most tokens, or documents, to fit and score on.
-        mlp: fit the network, too.
-        permutations: refits with permuted labels, for documents.
-        num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the sample, the control task, the network and the null.
-        progress: called with (fits done, fits in all), anew for the random routers.
+        folds: number of cross-validation folds of documents.
+        max_tokens: maximum number of tokens (or documents) on which probes are fitted and scored.
+        mlp: whether to fit a multilayer perceptron as well.
+        permutations: number of refits with permuted labels under the null; for labels of documents only.
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the sample, the control task, the multilayer perceptron and the null.
+        progress: called with (fits done, total fits); restarts for the random routers.
 
     Returns:
-        A frame with the columns of `RESULT_COLUMNS`, random routers (`routing`) after the model's own.
+        A frame with the columns of `RESULT_COLUMNS`; rows of random routers (``routing``) follow the model's own.
 
     Raises:
-        MeasurementError: the annotation does not fit the trace, labels too little, or the trace has no layers.
+        MeasurementError: the annotation does not match the trace or has too few labels, or the trace has no layers or
+            no tokens.
     """
     check_annotation(trace, annotation)
     check_layers(trace)
@@ -124,7 +127,7 @@ def probe_trace(
 def _token_paths(
     trace: "RoutingTrace", routers: "Sequence[RouterSpec]", chosen: NDArray[np.int64], rule: SlotRule
 ) -> Features:
-    """Paths of some tokens; a layer is cut down to them before the next is read."""
+    """Return the path features of the chosen tokens, reading one layer at a time."""
     places, experts, gates = read_places(trace), [], []
     for router in routers:
         layer = read_layer(trace, router, places, rule=rule)
@@ -137,7 +140,7 @@ def _token_paths(
 def _document_paths(
     trace: "RoutingTrace", routers: "Sequence[RouterSpec]", chosen: NDArray[np.int64], rule: SlotRule
 ) -> Features:
-    """Mean use of each layer's experts by document, columns standardised; those that do not vary are 0."""
+    """Return the mean usage of each layer's experts by document, standardised; constant columns are 0."""
     places, usage = read_places(trace), []
     for router in routers:
         layer = read_layer(trace, router, places, rule=rule)
@@ -171,20 +174,20 @@ def path_features(
     weights: Sequence[NDArray[np.floating]] | None = None,
     rule: SlotRule = "selection",
 ) -> sparse.csr_array:
-    """Lay the experts of all layers side by side: one column an expert of a layer, 1 where it was chosen.
+    """Encode the experts of all layers as features: one column per expert of each layer, 1 where it was chosen.
 
     Args:
         experts: integers [tokens, k] of each layer; negative where a slot holds no expert.
         num_experts: E of each layer.
         weights: gate weights [tokens, k] of each layer, for the gate rule.
-        rule: how a token's mass is spread over its slots, see `spread_mass`; times k, so that an expert of a token
-            that has all of them is 1.
+        rule: how a token's mass is spread over its slots, see `spread_mass`. Masses are multiplied by the number of
+            slots, so that under the selection rule features are 1 where all slots hold an expert.
 
     Returns:
         Sparse float64 [tokens, sum of E].
 
     Raises:
-        MeasurementError: for layers of unequal length, or numbers out of range.
+        MeasurementError: layers differ in length, or values are out of range.
     """
     if len({len(layer) for layer in experts}) != 1:
         lengths = ", ".join(str(len(layer)) for layer in experts) or "none"

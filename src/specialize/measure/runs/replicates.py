@@ -1,4 +1,4 @@
-"""Statistics of two routers over the same blocks of documents, ready to be subtracted."""
+"""Pseudo-values of two routers over the same blocks of documents, for paired differences."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ _OF_LABELS = {"mutual_information": "bits", "uncertainty_coefficient": "share of
 
 @dataclass(frozen=True)
 class Replicates:
-    """Pseudo-values of one statistic, counted in the same blocks of documents on both sides.
+    """Jackknife pseudo-values of one statistic on two sides, over the same blocks of documents.
 
     Attributes:
-        first: float64 [block].
-        second: float64 [block].
+        first: pseudo-values of the first side, float64 [block].
+        second: pseudo-values of the second side, float64 [block].
         unit: unit of the statistic.
-        n_tokens: tokens counted, those that a side routed; for labels of documents those of the first side.
-        n_documents: documents counted, those with such tokens.
+        n_tokens: number of tokens routed by at least one side; for labels of documents, by the first side.
+        n_documents: number of documents with such tokens.
     """
 
     first: NDArray[np.float64]
@@ -41,7 +41,7 @@ class Replicates:
     n_documents: int
 
     def difference(self, margin: float | None) -> Difference:
-        """Estimate and test the difference, see `estimate_difference`."""
+        """Estimate and test the difference, first minus second; see `estimate_difference`."""
         return estimate_difference(
             self.first,
             self.second,
@@ -55,16 +55,19 @@ class Replicates:
 def replicate(
     sides: tuple[LayerInput, LayerInput], annotations: "Sequence[Annotation]", *, num_blocks: int, alike: bool
 ) -> Iterator[tuple[Key, Replicates]]:
-    """Yield the pseudo-values of every statistic that both sides have, by label set and metric.
+    """Yield the pseudo-values of each statistic that both sides have, by label set and metric.
 
-    The blocks depend on the labels and the tokens alone, not on what was routed: those of two layers are the same,
-    and a mean over layers can be taken block by block. Labels of which a side routed nothing are passed over.
+    Blocks depend on labels and tokens only, not on routing, so that they are the same for all layers and means over
+    layers can be taken block by block. Annotations for which a side routed no labelled unit are skipped.
 
     Args:
-        sides: both routers.
-        annotations: the labels; those for tokens need `alike`.
-        num_blocks: the most blocks of documents.
-        alike: whether both sides routed the same tokens; otherwise labels of documents alone are counted.
+        sides: the routing decisions of both sides.
+        annotations: the labels; labels of tokens require `alike`.
+        num_blocks: maximum number of document blocks.
+        alike: whether both sides have the same tokens; otherwise only labels of documents are measured.
+
+    Yields:
+        ((label set, metric), pseudo-values); the label set is None for metrics without labels.
     """
     if alike:
         yield from _replicate_routing(sides, num_blocks=num_blocks)
@@ -121,7 +124,7 @@ def _replicate_routing(sides: tuple[LayerInput, LayerInput], *, num_blocks: int)
 def _label_tokens(
     sides: tuple[LayerInput, LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
-    """Count tables [block, label, expert] of both sides over the labelled tokens."""
+    """Count tables float64 [block, label, expert] of both sides over the labelled tokens."""
     labelled = annotation.codes >= 0
     cut = block_tokens(sides[0].documents[labelled], num_blocks=num_blocks)
     tables = []
@@ -145,7 +148,7 @@ def _label_tokens(
 def _label_documents(
     sides: tuple[LayerInput, LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
-    """Count tables [block, label, expert] of both sides, each labelled document that both routed once."""
+    """Count tables float64 [block, label, expert] of both sides; each labelled document that both routed adds 1."""
     documents = len(annotation.codes)
     usages = []
     for side in sides:
@@ -171,6 +174,6 @@ def _label_documents(
 def _count_routed(
     sides: tuple[LayerInput, LayerInput], documents: NDArray[np.integer], kept: NDArray[np.bool_] | bool = True
 ) -> tuple[int, int]:
-    """Count the tokens to which a side gave an expert, and their documents."""
+    """Count the tokens with an expert on at least one side, and their documents."""
     routed = (sides[0].routed | sides[1].routed) & kept
     return int(routed.sum()), len(np.unique(documents[routed]))

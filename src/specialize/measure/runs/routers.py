@@ -1,4 +1,4 @@
-"""The routers of a trace, one after the other, as the estimators take them."""
+"""Read the routing decisions of a trace router by router, and check traces and annotations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -20,15 +20,15 @@ def iterate_layers(
     rule: SlotRule = "selection",
     progress: Callable[[int, int], None] | None = None,
 ) -> "Iterator[tuple[RouterSpec, LayerInput]]":
-    """Yield every router of a trace with its routing, the random routers after the model's own.
+    """Yield each router of a trace with its routing decisions, random routers after the model's own.
 
     Args:
         trace: an open trace.
-        rule: how a token's mass is spread over its slots; gate weights are read where it needs them.
-        progress: called with (routers done, routers in all).
+        rule: how a token's mass is spread over its slots, see `spread_mass`; gate weights are read for ``"gate"`` only.
+        progress: called with (routers done, total routers).
 
     Yields:
-        The router, and its routing; one layer is held in memory.
+        The router and its routing decisions; one layer at a time is held in memory.
     """
     tokens = read_places(trace)
     routers = [*trace.layers, *trace.random_routers]
@@ -43,13 +43,13 @@ def iterate_layers(
 def read_layer(
     trace: "RoutingTrace", router: "RouterSpec", places: pd.DataFrame, *, rule: SlotRule = "selection"
 ) -> LayerInput:
-    """Read the routing of one router.
+    """Read the routing decisions of one router.
 
     Args:
         trace: an open trace.
         router: one of its routers.
-        places: of the tokens, see `read_places`.
-        rule: how a token's mass is spread over its slots.
+        places: the place of each token, see `read_places`.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
     """
     known = {name: places[name].to_numpy() for name in ("document", "sequence", "position") if name in places}
     return LayerInput(
@@ -64,40 +64,40 @@ def read_layer(
 
 
 def read_places(trace: "RoutingTrace") -> pd.DataFrame:
-    """Return where each token stands, columns document, and sequence and position where they are known."""
+    """Return the place of each token: columns document and, where known, sequence and position."""
     tokens = trace.tokens()
     return tokens[[name for name in ("document", "sequence", "position") if name in tokens]]
 
 
 def check_layers(trace: "RoutingTrace") -> None:
-    """Raise MeasurementError for a trace without routed layers or without tokens."""
+    """Raise MeasurementError for a trace without layers or without tokens."""
     if not trace.layers or not trace.num_tokens:
-        raise MeasurementError("expected a trace with tokens and a routed layer, got none: trace a model with routers")
+        raise MeasurementError("expected a trace with tokens and MoE layers, got none: trace a model with routers")
 
 
 def check_annotation(trace: "RoutingTrace", annotation: Annotation) -> None:
-    """Raise MeasurementError for an annotation that is not of this trace's tokens or documents, or labels none."""
+    """Raise MeasurementError for an annotation whose length is not that of the trace's tokens or documents."""
     size = trace.num_tokens if annotation.level == "token" else trace.num_documents
     if len(annotation.codes) != size:
         raise MeasurementError(
-            f"annotation {annotation.name!r} should label {size} {annotation.level}s of the trace, "
+            f"annotation {annotation.name!r}: expected labels of the {size} {annotation.level}s of the trace, "
             f"got {len(annotation.codes)}: annotate this trace again"
         )
 
 
 def check_labelled(annotation: Annotation) -> None:
-    """Raise MeasurementError for an annotation without a single label."""
+    """Raise MeasurementError for an annotation without labels."""
     if not (annotation.codes != NO_LABEL).any():
         raise MeasurementError(
-            f"annotation {annotation.name!r} labels no {annotation.level}: annotate this trace again"
+            f"annotation {annotation.name!r}: expected labelled {annotation.level}s, got none: annotate again"
         )
 
 
 def name_rows(parts: Sequence[pd.DataFrame], router: "RouterSpec") -> pd.DataFrame:
-    """Put rows together and enter their router: layer, router and routing."""
+    """Concatenate rows and set their layer, router and routing."""
     return pd.concat(parts, ignore_index=True).assign(layer=router.layer, router=router.name, routing=router.routing)
 
 
 def name_run(trace: "RoutingTrace", run_name: str | None) -> str:
-    """Return the name of a run in a frame; that of the trace's folder unless given."""
+    """Return the name of a run in a frame, by default that of the trace's folder."""
     return trace.path.name if run_name is None else run_name

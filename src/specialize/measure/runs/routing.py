@@ -1,4 +1,4 @@
-"""What a trace's routing looks like without any labels, as rows of the result schema."""
+"""Measure routing without labels: load, repeats, co-activation and flow; results as a tidy frame."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,41 +49,41 @@ def measure_routing(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure the routing of every layer of a trace, and of every random router in it.
+    """Measure the routing of each layer of a trace, and of each random router in it.
 
     Rows, by ``metric``, with jackknife intervals over document blocks:
 
-    - ``load`` of each expert; ``load_entropy``, ``load_variation``, ``load_peak`` and ``dead_experts``, see
-      `measure_balance`.
-    - ``first_expert_repeats`` and ``any_expert_repeats``, the share of neighbouring tokens with the same first expert,
-      and with any in common, against the same tokens in random order; ``..._chance`` beside each, what the observed
-      load alone gives. Over all documents, and for each label of each annotation of documents. See
-      `measure_repeats`.
-    - ``coactivation``, N(i, j) / N(i): ``expert`` is i, ``label`` is j, ``label_set`` is expert; ``null_mean`` is
-      chance at the observed load. See `measure_coactivation`.
-    - ``flow_mutual_information`` and ``flow_uncertainty_coefficient`` (share of H(next expert)) with the next router
-      of the same stack, which is the ``label`` (``label_set`` next_router); and ``transition``, P(next expert =
+    - ``load`` of each expert (share of all mass); ``load_entropy`` (bits), ``load_variation`` and ``load_peak``
+      (ratios) and ``dead_experts`` (count), see `measure_balance`.
+    - ``first_expert_repeats`` and ``any_expert_repeats``, the share of pairs of neighbouring tokens with the same
+      first expert and with at least one expert in common; the null permutes the order of tokens. For each,
+      ``..._chance`` is the value expected from the observed load alone. Over all documents, and for each label of
+      each annotation of documents. See `measure_repeats`.
+    - ``coactivation``, N(i, j) / N(i), a share of the expert's tokens: ``expert`` is i, ``label`` is j, ``label_set``
+      is expert; ``null_mean`` is chance at the observed load. See `measure_coactivation`.
+    - ``flow_mutual_information`` (bits) and ``flow_uncertainty_coefficient`` (share of H(next expert)) with the next
+      router of the same stack, which is the ``label`` (``label_set`` next_router); and ``transition``, P(next expert =
       ``label`` | ``expert``), ``label_set`` next_expert. See `measure_flow`.
 
-    Of more than 65 experts, an expert's rows of ``coactivation`` and ``transition`` are its 64 most frequent
-    partners.
+    With more than 65 experts, ``coactivation`` and ``transition`` have rows for the 64 most frequent partners of each
+    expert only.
 
     Args:
         trace: an open trace.
-        annotations: labels for its documents; those for tokens are passed over.
-        run_name: the run's name in the frame; the name of the trace's folder unless given.
-        rule: how a token's mass is spread over its slots, for the load; see `spread_mass`.
+        annotations: labels of its documents; annotations of tokens are ignored.
+        run_name: name of the run in the frame, by default that of the trace's folder.
+        rule: how a token's mass is spread over its slots, see `spread_mass`; applies to the load only.
         permutations: number of permutations under the null.
-        num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the nulls; the same permutations serve all layers.
-        progress: called with (routers done, routers in all).
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the nulls; all layers share the same permutations.
+        progress: called with (routers done, total routers).
 
     Returns:
-        A frame with the columns of `RESULT_COLUMNS`, random routers (`routing`) after the model's own.
-        Benjamini-Hochberg q-values are over all rows of one metric and routing.
+        A frame with the columns of `RESULT_COLUMNS`; rows of random routers (``routing``) follow the model's own.
+        Q-values are Benjamini-Hochberg over all rows of one metric and routing.
 
     Raises:
-        MeasurementError: when an annotation does not fit the trace, or the trace has no layers or no tokens.
+        MeasurementError: an annotation does not match the trace, or the trace has no layers or no tokens.
     """
     check_layers(trace)
     groups = _group(trace, [each for each in annotations if each.level == "document"])
@@ -106,12 +106,12 @@ def measure_routing(
 
 
 def stack_of(router: Any) -> str:
-    """The side of an encoder-decoder model that a router is on."""
+    """Return the stack of a router, encoder or decoder."""
     return str(getattr(router, "stack", "decoder"))
 
 
 def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[tuple[str | None, str | None, Any]]:
-    """Return label set, label and bool [documents] of all documents and of each label's."""
+    """Return (label set, label, bool [documents]) of all documents together and of each document label."""
     documents = trace.num_documents
     groups: list[tuple[str | None, str | None, Any]] = [(None, None, np.ones(documents, dtype=bool))]
     for annotation in annotations:
@@ -137,7 +137,7 @@ def _repeat_rows(
 
 
 def repeat_rows(repeats: Repeats) -> pd.DataFrame:
-    """Return the four rows of a layer's consecutive repeats."""
+    """Return the four rows of the consecutive repeats of a layer."""
     return pd.concat(
         [estimate_rows(getattr(repeats, name), metric) for metric, name in REPEATS.items()], ignore_index=True
     )
@@ -156,13 +156,13 @@ def _flow_rows(layer: LayerInput, after: LayerInput, name: str, settings: dict[s
 
 
 def _follows(before: tuple[Any, LayerInput], after: tuple[Any, LayerInput]) -> bool:
-    """Whether tokens go from one router to the other."""
+    """Return whether the second router follows the first: same routing and stack, with tokens in common."""
     same = (before[0].routing, stack_of(before[0])) == (after[0].routing, stack_of(after[0]))
     return same and bool(np.any((before[1].experts[:, 0] >= 0) & (after[1].experts[:, 0] >= 0)))
 
 
 def _pair_rows(estimate: EstimateArray, metric: str, label_set: str) -> pd.DataFrame:
-    """Turn estimates [expert, partner] into rows, the most frequent partners where there are many."""
+    """Convert estimates [expert, partner] to rows, limited to each expert's most frequent partners."""
     partners = np.arange(estimate.value.shape[1]).astype(str)
     frame = estimate_rows(estimate.transposed(), metric, partners.tolist())
     frame = frame[frame["value"].notna()]

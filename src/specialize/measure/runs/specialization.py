@@ -1,4 +1,4 @@
-"""How far the routing of a whole trace goes with one label set, as rows of the result schema."""
+"""Measure the association of a trace's routing with one label set; results as a tidy frame."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -46,34 +46,40 @@ def measure_specialization(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure every layer of a trace, and every random router in it, against one annotation.
+    """Measure the association of routing with one annotation, for each layer of a trace and each random router in it.
 
-    Rows, by ``metric``: for each layer ``mutual_information``, ``uncertainty_coefficient`` (the share of
-    H(label) that one routing decision removes), ``label_entropy`` and ``load_entropy``; for each expert
-    ``load`` and ``specific_information``; for each label that occurs and each expert ``lift``; of labels of tokens,
-    for each label that occurs and, without a label, over all tokens, ``top_expert_share`` (Spec),
-    ``top_expert_share_above_uniform`` (delta U) and ``top_expert_share_above_load``; and once
-    ``max_uncertainty_coefficient``, the largest over the layers, whose p-value comes from the largest of
-    each null draw and so is one test for the whole model. See `measure_layer` for units, nulls and intervals.
+    Rows, by ``metric``:
+
+    - of each layer, ``mutual_information``, ``label_entropy`` and ``load_entropy`` in bits, and
+      ``uncertainty_coefficient``, I / H(label).
+    - of each expert, ``load`` (share of all mass) and ``specific_information`` (bits).
+    - of each occurring label and each expert, ``lift``, a ratio.
+    - for labels of tokens, of each occurring label and, without ``label``, over all tokens, ``top_expert_share``
+      (Spec), ``top_expert_share_above_uniform`` (delta U) and ``top_expert_share_above_load``, shares of the label's
+      mass.
+    - once per routing, ``max_uncertainty_coefficient``, the maximum over layers, with the p-value of the maximum
+      statistic: one test for the whole model.
+
+    See `measure_layer` for definitions, nulls and intervals.
 
     Args:
         trace: an open trace.
-        annotation: labels for its tokens or for its documents.
-        run_name: the run's name in the frame; the name of the trace's folder unless given.
+        annotation: labels of its tokens or documents.
+        run_name: name of the run in the frame, by default that of the trace's folder.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         permutations: number of permutations under the null.
-        num_blocks: the most blocks of documents for the jackknife.
-        seed: seed of the null; the same permutations serve all layers.
-        progress: called with (routers done, routers in all).
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the null; all layers share the same permutations.
+        progress: called with (routers done, total routers).
 
     Returns:
-        A frame with the columns of `RESULT_COLUMNS`, random routers (`routing`) after the model's own.
-        Benjamini-Hochberg q-values are over all layers, experts and labels of one metric and routing. Where
-        fewer than two labels occur the information is 0 and the uncertainty coefficient NaN.
+        A frame with the columns of `RESULT_COLUMNS`; rows of random routers (``routing``) follow the model's own.
+        Q-values are Benjamini-Hochberg over all layers, experts and labels of one metric and routing. With fewer than
+        two occurring labels the mutual information is 0 and the uncertainty coefficient NaN.
 
     Raises:
-        MeasurementError: when the annotation does not fit the trace or labels nothing that was routed, or
-            when the trace has no layers.
+        MeasurementError: the annotation does not match the trace, no labelled unit was routed, or the trace has no
+            layers or no tokens.
     """
     check_layers(trace)
     check_annotation(trace, annotation)
@@ -108,16 +114,21 @@ def measure_specialization(
 
 
 def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
-    """Find the largest uncertainty coefficient over layers, with the p-value of a largest.
+    """Compute the maximum of the uncertainty coefficient over layers, with the p-value of the maximum statistic.
 
-    Each null draw contributes its own largest over the layers, so that choosing the layer after the fact is
-    paid for (Westfall & Young 1993). The layers must have been measured with one seed and number of draws.
-    There is no interval.
+    Each permutation under the null contributes its own maximum over layers, which corrects for selecting the layer
+    after the fact. There is no interval.
+
+    Args:
+        measured: the layers, measured with the same seed and number of permutations.
 
     Returns:
-        The estimate; NaN where no layer has an uncertainty coefficient.
+        The estimate, a share of H(label); NaN where the uncertainty coefficient is undefined in all layers.
+
+    Source:
+        Westfall & Young (1993), Resampling-Based Multiple Testing.
     """
-    # fmax passes over a layer whose coefficient is undefined
+    # fmax ignores layers whose coefficient is undefined
     value = np.fmax.reduce([layer.uncertainty_coefficient.value for layer in measured])
     null = np.fmax.reduce([layer.null_uncertainty for layer in measured])
     first = measured[0].uncertainty_coefficient
@@ -143,7 +154,7 @@ def _layer_rows(router: "RouterSpec", measurement: LayerMeasurement, labels: Seq
 
 
 def _composition_rows(composition: Composition, labels: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield a row a label that occurs, and one without label for the mean over all tokens."""
+    """Yield one row per occurring label, and one without a label for the mean over all tokens."""
     for name, metric in _COMPOSITION.items():
         rows = estimate_rows(getattr(composition, name), metric).assign(expert=pd.NA, label=[*labels, None])
         yield rows[rows["value"].notna()]

@@ -1,4 +1,4 @@
-"""What a tagger's mistakes do to a specialization: its accuracy, and predicted against gold tags."""
+"""Tagger error: accuracy against gold tags, and its effect on the measured association with routing."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,39 +34,43 @@ def measure_tagger_error(
     num_blocks: int = 50,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure a tagger against gold tags, and what its mistakes do to the association with routing.
+    """Measure the accuracy of a tagger, and the effect of its errors on the association of tags with routing.
 
-    Counted are tokens that carry both a predicted and a gold tag. Rows, by ``metric``:
+    Only tokens with both a predicted and a gold tag are counted. Rows, by ``metric``:
 
-    - ``tagger_accuracy``, the share whose tags agree; ``tagger_recall`` for each gold tag and
-      ``tagger_precision`` for each predicted one.
-    - for every router ``difference of mutual_information`` and ``difference of uncertainty_coefficient``, predicted
-      minus gold, over the same tokens and paired by blocks of documents; see `estimate_difference`.
+    - ``tagger_accuracy``, the share of tokens whose tags agree; ``tagger_recall`` of each gold tag and
+      ``tagger_precision`` of each predicted tag.
+    - for each router, ``difference of mutual_information`` (bits), I(predicted tags) − I(gold tags), and
+      ``difference of uncertainty_coefficient`` (share of H(label)), U(predicted tags) − U(gold tags), over the same
+      tokens and paired by blocks of documents; see `estimate_difference`.
 
     Args:
         trace: an open trace.
         predicted: the tagger's labels of its tokens.
-        gold: the same label set as people gave it.
-        run_name: the run's name in the frame; the name of the trace's folder unless given.
+        gold: manual labels of its tokens, of the same label set.
+        run_name: name of the run in the frame, by default that of the trace's folder.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
-        num_blocks: the most blocks of documents for the jackknife.
-        progress: called with (routers done, routers in all).
+        num_blocks: maximum number of document blocks for the jackknife.
+        progress: called with (routers done, total routers).
 
     Returns:
         A frame with the columns of `RESULT_COLUMNS`; ``label_set`` is "PREDICTED against GOLD".
 
     Raises:
-        MeasurementError: the annotations are not of this trace's tokens, or have no token in common.
+        MeasurementError: the annotations do not label the tokens of this trace, or no token has both labels.
     """
     for annotation in (predicted, gold):
         if annotation.level != "token" or len(annotation.codes) != trace.num_tokens:
             raise MeasurementError(
-                f"annotation {annotation.name!r} should label the {trace.num_tokens} tokens of the trace"
+                f"annotation {annotation.name!r}: expected labels of the {trace.num_tokens} tokens of the trace, "
+                f"got {len(annotation.codes)} labels of {annotation.level}s: annotate this trace again"
             )
     names = {label: code for code, label in enumerate(dict.fromkeys((*gold.labels, *predicted.labels)))}
     both = np.flatnonzero((predicted.codes >= 0) & (gold.codes >= 0))
     if not len(both):
-        raise MeasurementError(f"expected tokens with a label of {predicted.name} and of {gold.name}, got none")
+        raise MeasurementError(
+            f"expected tokens labelled in both {predicted.name} and {gold.name}, got none: check the labels"
+        )
     predicted_codes, true_codes = (
         np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold)
     )
@@ -98,14 +102,14 @@ def measure_tagger_error(
 
 
 def share_labels(predicted: Annotation, gold: Annotation) -> bool:
-    """Tell whether nine in ten of the predicted labels are labels that the gold annotation knows at all."""
+    """Return whether at least 90 % of the predicted labels, by token, are in the label set of the gold annotation."""
     known = np.array([label in gold.labels for label in predicted.labels], dtype=bool)
     labelled = predicted.codes[predicted.codes >= 0]
     return bool(len(labelled)) and float(known[labelled].mean()) >= 0.9
 
 
 def _shares(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return accuracy, recall of each gold label and precision of each predicted one, [..., 1 + 2 labels]."""
+    """Compute accuracy, recall of each gold label and precision of each predicted label, [..., 1 + 2 labels]."""
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
     accuracy = divide(right.sum(axis=-1), confusion.sum(axis=(-2, -1)))[..., None]
     recall, precision = divide(right, confusion.sum(axis=-1)), divide(right, confusion.sum(axis=-2))

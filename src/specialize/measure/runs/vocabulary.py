@@ -1,4 +1,4 @@
-"""Vocabulary specialization of a whole trace, as rows of the result schema and a table of top tokens."""
+"""Measure the vocabulary specialization of a trace; results as a tidy frame and a table of top tokens."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -32,33 +32,34 @@ def measure_vocabulary_specialization(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure how far every router divides the vocabulary, by input, predicted and next token.
+    """Measure the vocabulary specialization of each router, for input, predicted and next tokens.
 
     Args:
-        trace: an open trace; predicted tokens are measured where it holds predictions.
-        run_name: the run's name in the frame; the name of the trace's folder unless given.
-        min_count: fewest routed tokens of a token id.
-        most: token ids an expert in the table of top tokens.
+        trace: an open trace; predicted tokens are measured where predictions were recorded.
+        run_name: name of the run in the frame, by default that of the trace's folder.
+        min_count: minimum number of routed tokens of a token id.
+        most: maximum number of token ids per expert in the table of top tokens.
         permutations: number of permutations under the null.
-        num_blocks: the most blocks of documents for the jackknife.
+        num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
-        progress: called with (routers done, routers in all).
+        progress: called with (routers done, total routers).
 
     Returns:
         A frame with the columns of `RESULT_COLUMNS`: metrics ``vocabulary_specialization`` and
-        ``vocabulary_specialization_above_load``, label set ``token_id``, label input, predicted or next, a row for
-        each layer and for each expert; see `measure_vocabulary`. And a table: run, routing, layer, router, token
-        (input, predicted, next), expert, rank, token_id, text (of one place where the token id is in the input; missing
-        where it is not or the text is not known), share, lift and count; see `top_tokens`.
+        ``vocabulary_specialization_above_load`` (shares of the type's tokens), label set ``token_id``, label input,
+        predicted or next, one row per layer and per expert; see `measure_vocabulary`. And a table of top tokens with
+        the columns run, routing, layer, router, token (input, predicted or next), expert, rank, token_id, text (of one
+        occurrence in the input; missing where there is none or text is unknown), share, lift and count; see
+        `top_tokens`.
 
     Raises:
-        MeasurementError: the trace tells no token ids, or none occurs often enough.
+        MeasurementError: the trace has no token ids, no layers or no tokens, or no token id reaches ``min_count``.
     """
     check_layers(trace)
     tokens = trace.tokens()
     kinds = _read_types(tokens)
     if not any((codes >= 0).any() for codes in kinds.values()):
-        raise MeasurementError(f"{trace.path}: expected a trace with token ids, got none: import it with token_id")
+        raise MeasurementError(f"{trace.path}: expected a trace with token ids, got none: import it with token ids")
     frames, tables = [], []
     for router, layer in iterate_layers(trace, progress=progress):
         for kind, types in kinds.items():
@@ -83,7 +84,7 @@ def measure_vocabulary_specialization(
 
 
 def _read_types(tokens: pd.DataFrame) -> dict[str, NDArray[np.int32]]:
-    """Return what each token can be counted as, int32 [tokens] each."""
+    """Return the token ids int32 [tokens] of the input, next and, where recorded, predicted tokens."""
     if "token_id" not in tokens:
         return {}
     own = tokens["token_id"].to_numpy().astype(np.int32)
@@ -94,7 +95,7 @@ def _read_types(tokens: pd.DataFrame) -> dict[str, NDArray[np.int32]]:
 
 
 def _read_texts(trace: "RoutingTrace", tokens: pd.DataFrame, wanted: NDArray[np.integer]) -> dict[int, str]:
-    """Return the characters of the first place where each token id stands."""
+    """Return the text of the first occurrence of each token id."""
     if "char_start" not in tokens:
         return {}
     places = tokens[(tokens["char_end"] > tokens["char_start"]) & (tokens["char_start"] >= 0)]

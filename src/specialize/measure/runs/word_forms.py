@@ -1,4 +1,4 @@
-"""Which word form each token belongs to: the vocabulary against which routing must prove that it follows more."""
+"""Word forms of tokens, for the word-form baseline and the control task of probes."""
 
 import re
 from typing import TYPE_CHECKING, Literal
@@ -13,24 +13,25 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 FormKind = Literal["word form", "token id"]
-# A word is a run of letters and digits; any other sign stands for itself.
+# A word is a sequence of letters and digits; any other character is a word of its own.
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def read_word_forms(
     trace: "RoutingTrace", tokens: pd.DataFrame | None = None
 ) -> tuple[FormKind, NDArray[np.int64]] | tuple[None, None]:
-    """Number the word forms of a trace's tokens, or their ids where there is no text or no place in it.
+    """Number the word forms of a trace's tokens, or return token ids where text or character offsets are missing.
 
-    The form of a token is the whole word that it begins in or, for a token that begins with space, the word after it:
-    letters and digits together, any other sign alone, upper and lower case apart.
+    The word form of a token is the word in which it begins or, for a token that begins with whitespace, the next
+    word. Words are sequences of letters and digits, or single other characters; case is preserved.
 
     Args:
         trace: an open trace.
-        tokens: its `tokens()`, where they have been read already.
+        tokens: its `tokens()`, if already read.
 
     Returns:
-        What the forms are, and int64 [tokens]; two times None where the trace tells neither text nor token ids.
+        The kind of the numbers ("word form" or "token id") and the numbers, int64 [tokens]; (None, None) where the
+        trace has neither text nor token ids.
     """
     tokens = trace.tokens() if tokens is None else tokens
     known = "char_start" in tokens and bool((tokens["char_start"] != UNKNOWN).all())
@@ -44,7 +45,7 @@ def read_word_forms(
 
 def _number_forms(tokens: pd.DataFrame, texts: list[str]) -> NDArray[np.int64]:
     document, start = tokens["document"].to_numpy(), tokens["char_start"].to_numpy()
-    numbers: dict[str, int] = {"": 0}  # what no word follows
+    numbers: dict[str, int] = {"": 0}  # tokens after the last word
     forms = np.zeros(len(tokens), dtype=np.int64)
     edges = np.searchsorted(document, np.arange(len(texts) + 1))
     for text, first, last in zip(texts, edges[:-1], edges[1:], strict=True):
