@@ -21,6 +21,7 @@ CALLED_BY = {
     "figures": ("runs", "folder"),
     "import_trace": ("format_name", "path", "run"),
     "inspect": ("model",),
+    "inspect": ("model",),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),

@@ -1,5 +1,6 @@
 """The extra `capture` alone: a model is traced where no annotator is installed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,9 @@ def test_a_corpus_is_traced_from_python(node, checkpoint, tmp_path):
 @pytest.fixture(scope="module")
 def traced(node, checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("traced")
-    (folder / "corpus.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    node.run("-m", "specialize", "trace", checkpoint, folder / "corpus.txt", "-o", folder / "run")
+    lines = [json.dumps({"text": text}) for text in TEXTS]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    node.run("-m", "specialize", "trace", checkpoint, folder / "corpus.jsonl", "-o", folder / "run")
     return folder / "run"
 
 

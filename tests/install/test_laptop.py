@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from house.pages import strip_tags
-from install.fresh import make_environment
+from install.fresh import ROOT, make_environment
 from planted.dumps import LAYERS, NUM_EXPERTS, TOP_K, Planted, write_esft
 
 DOCUMENTS, TOKENS = 30, 12
@@ -98,8 +98,14 @@ def test_both_ways_leave_the_same_tables(from_python, from_shell):
 
 def test_what_needs_a_model_says_which_extra_brings_it(laptop, tmp_path):
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("Some words.\n", encoding="utf-8")
-    done = laptop.run("-m", "specialize", "trace", tmp_path, corpus, "-o", tmp_path / "run", fails=True)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "pip install 'specialize[capture]'" in done.stderr
+    corpus.write_text("Some words.", encoding="utf-8")
+    for arguments in (
+        ("trace", ROOT / "src/specialize/demo/checkpoints/token", corpus, "-o", tmp_path / "run"),
+        ("train", ROOT / "analyses/demo_checkpoints/token.toml", "-o", tmp_path / "model"),
+    ):
+        done = laptop.run("-m", "specialize", *arguments, fails=True)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "pip install 'specialize[capture]'" in done.stderr
+    done = laptop.run("-c", "import specialize; specialize.attach", fails=True)
+    assert "pip install 'specialize[capture]'" in done.stderr.splitlines()[-1]

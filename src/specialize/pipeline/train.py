@@ -29,9 +29,9 @@ def train(
         ConfigError: the settings contradict themselves or those of the run in the folder.
         CorpusError: the corpus cannot be read.
     """
+    require_extra("capture")
     from specialize.models.settings import TrainConfig, read_train_config
 
-    require_extra("capture")
     # before torch is loaded: a mistake in it shows at once
     settings = config if isinstance(config, TrainConfig) else read_train_config(Path(config))
     reporter.say("loading torch …")
