@@ -3,9 +3,8 @@ import pytest
 
 from planted import plant_channel, plant_document_labels, plant_noise
 from specialize.errors import MeasurementError
-from specialize.measure import count_blocks, measure_layer
+from specialize.measure import count_blocks, estimate_blocks, measure_layer
 from specialize.measure.base import information
-from specialize.measure.estimators import layer
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.0, 0.1, 0.2, 0.7]])
@@ -92,7 +91,7 @@ def test_constant_routing_within_documents_is_as_extreme_as_every_shift():
     assert (measured.lift.p_value == 1.0).all()
 
 
-def test_observed_table_is_the_counted_one():
+def test_table_and_information_are_those_of_counted_blocks():
     planted = plant_channel(SHARES, CHANNEL, num_documents=10, tokens_per_document=20, top_k=2)
     expected = count_blocks(
         planted.codes,
@@ -104,9 +103,16 @@ def test_observed_table_is_the_counted_one():
     )
     measured = measure(planted)
     np.testing.assert_allclose(measured.table, expected.sum(axis=0), atol=1e-12)
-    np.testing.assert_allclose(layer._profile(expected)[:, 0], information.mutual_information(expected))
-    np.testing.assert_allclose(layer._profile(expected)[:, 1], information.uncertainty_coefficient(expected))
-    np.testing.assert_allclose(layer._profile(expected)[:, 2:], information.specific_information(expected))
+    for estimate, statistic in (
+        (measured.mutual_information, information.mutual_information),
+        (measured.uncertainty_coefficient, information.uncertainty_coefficient),
+        (measured.specific_information, information.specific_information),
+    ):
+        by_blocks = estimate_blocks(
+            expected, statistic, unit=estimate.unit, n_tokens=200, n_documents=10, corrected=True
+        )
+        for column in ("value", "ci_low", "ci_high"):
+            np.testing.assert_allclose(getattr(estimate, column), getattr(by_blocks, column))
 
 
 def test_document_usage_is_the_mean_of_its_tokens():

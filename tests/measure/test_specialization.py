@@ -109,7 +109,7 @@ def test_the_largest_over_layers_is_one_row(frame):
     assert pd.isna(largest["ci_kind"])
 
 
-def test_random_router_routers_are_measured_beside_the_models_own(planted, annotation, frame):
+def test_random_routers_are_measured_like_the_models_own(planted, annotation, frame):
     noise = plant_noise(SHARES, CHANNEL[0], num_documents=40, tokens_per_document=30)
     own = {3: noise.experts, 7: planted.experts}
     swapped = {3: planted.experts, 7: noise.experts}
@@ -160,9 +160,15 @@ def test_the_same_seed_gives_the_same_frame(trace, annotation, frame):
     pd.testing.assert_series_equal(other["value"], frame["value"])
 
 
-def test_equal_gate_weights_are_the_selection_rule(trace, annotation, frame):
-    gate = measure_specialization(trace, annotation, permutations=49, rule="gate")
-    pd.testing.assert_frame_equal(gate, frame)
+def test_equal_gate_weights_are_the_selection_rule(planted, annotation):
+    first = planted.experts[:, 0]
+    experts = np.stack([first, (first + 1 + np.arange(len(first)) % 2) % 3], axis=1)
+    equal = {0: np.full(experts.shape, 0.3, dtype=np.float32)}
+    trace = PlantedTrace(planted.documents, {0: experts}, num_experts=3, weights=equal)
+    selection, gate = (
+        measure_specialization(trace, annotation, permutations=9, rule=rule) for rule in ("selection", "gate")
+    )
+    pd.testing.assert_frame_equal(gate, selection)
 
 
 def test_progress_counts_layers(trace, annotation):
