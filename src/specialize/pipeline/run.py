@@ -151,7 +151,7 @@ def run(
         if pipeline is not None:
             raise
         reporter.say(f"syntax is left out: {error}")
-    measure_topics(trace, None, topics, settings, reporter, must_fit=False)
+    measure_topics(trace, None, options=topics, settings=settings, reporter=reporter, must_fit=False)
     routing(trace, rule=rule, permutations=permutations or PERMUTATIONS, seed=seed, reporter=reporter)
     try:
         vocabulary(trace, permutations=permutations or PERMUTATIONS, seed=seed, reporter=reporter)

@@ -46,7 +46,16 @@ class MeasureSettings:
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise MeasurementError for a value that is below `least`."""
+    """Check a number.
+
+    Args:
+        name: of the argument, for the message.
+        value: the number.
+        least: the smallest that is allowed.
+
+    Raises:
+        MeasurementError: it is smaller.
+    """
     if not value >= least:
         raise MeasurementError(f"{name}: expected a number of at least {least:g}, got {value:g}")
 

@@ -114,7 +114,19 @@ class SyntaxOptions:
 
 
 def tag_tokens(trace: "RoutingTrace", options: SyntaxOptions, *, reporter: Reporter = SILENT) -> "list[Annotation]":
-    """Annotate tokens with tags, gold tags where they are given, and classes, and store the annotations."""
+    """Annotate tokens with tags, gold tags where they are given, and classes, and store the annotations.
+
+    Args:
+        trace: an open trace, with its texts.
+        options: which tags, and what makes them.
+        reporter: hears what happens.
+
+    Returns:
+        The annotations of tokens, in the order of the options; gold tags first.
+
+    Raises:
+        AnnotationError: the trace has no texts, or a pipeline is missing.
+    """
     from specialize.annotators.gold import annotate_gold, language_of_treebank
     from specialize.annotators.store import save_annotation
     from specialize.annotators.tagging import TAGS

@@ -78,7 +78,8 @@ def topics(
     options = TopicOptions(
         embedding, num_topics, min_topic_size, reduction, clustering, outliers, window, language, seed, saved
     )
-    frames = list(measure_topics(open_run(run), labels, options if fit else None, settings, reporter))
+    chosen = options if fit else None
+    frames = measure_topics(open_run(run), labels, options=chosen, settings=settings, reporter=reporter)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -116,10 +117,10 @@ class TopicOptions:
 def measure_topics(
     trace: "RoutingTrace",
     labels: Sequence[str] | None,
+    *,
     options: TopicOptions | None,
     settings: MeasureSettings,
     reporter: Reporter,
-    *,
     must_fit: bool = True,
 ) -> "list[pd.DataFrame]":
     """Measure known labels, then fit topics and measure those.
@@ -173,7 +174,19 @@ def take_columns(trace: "RoutingTrace", columns: Sequence[str] | None = None) ->
 
 
 def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Reporter = SILENT) -> "Annotation":
-    """Fit topics, or take saved ones, and store the annotation with what the topics are and how stable they are."""
+    """Fit topics, or take saved ones, and store the annotation with what the topics are and how stable they are.
+
+    Args:
+        trace: an open trace, with its texts.
+        options: how topics are fitted.
+        reporter: hears what happens.
+
+    Returns:
+        The topics of documents, or of the tokens of windows.
+
+    Raises:
+        AnnotationError: the trace has no texts, a package is missing, or there are too few documents.
+    """
     from specialize.annotators.store import find_annotation, save_annotation
     from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
 
