@@ -82,7 +82,7 @@ class Interrupter(Listener):
 def test_training_learns_and_leaves_a_model(config_path, tmp_path):
     config_path.write_text(config_path.read_text().replace("steps = 30", "steps = 120"))
     listener = Listener()
-    result = train(config_path, tmp_path / "run", reporter=listener)
+    result = train(read_train_config(config_path), tmp_path / "run", reporter=listener)
     assert result.perplexity < 0.5 * result.unigram_perplexity
     assert [(step.title, step.done, step.total) for step in listener.steps] == [
         ("training", step, 120) for step in range(1, 121)

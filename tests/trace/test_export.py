@@ -7,10 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from listening import Listener
 from specialize.errors import OutputError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard, TraceWriter, open_trace
-from specialize.trace.export import export, export_parquet
+from specialize.trace.export import export_parquet
 
 ROUTERS = (
     RouterSpec(layer=1, name="layers.1.experts", num_experts=8, top_k=2),
@@ -61,9 +60,9 @@ def trace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(trace, tmp_path_factory):
-    listener = Listener()
-    folder = export(trace.path, tmp_path_factory.mktemp("out") / "parquet", reporter=listener)
-    assert [(step.done, step.total) for step in listener.steps] == [(2001, 4400), (2002, 4400), (4400, 4400)]
+    seen = []
+    folder = export_parquet(trace, tmp_path_factory.mktemp("out") / "parquet", progress=lambda *done: seen.append(done))
+    assert seen == [(2001, 4400), (2002, 4400), (4400, 4400)]
     return folder
 
 
@@ -127,13 +126,6 @@ def test_a_folder_that_holds_something_is_kept(trace, tmp_path):
     with pytest.raises(OutputError, match="expected a new or empty folder to write to, got one that is not empty"):
         export_parquet(trace, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
-
-
-def test_the_default_folder_is_in_the_run_and_unknown_formats_are_named(trace):
-    folder = export(trace)
-    assert folder == trace.path / "parquet"
-    with pytest.raises(OutputError, match=r"to: expected one of parquet, got 'parket'\. Did you mean 'parquet'"):
-        export(trace, to="parket")
 
 
 def test_an_export_that_fails_leaves_nothing(trace, tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 """The documents of a trace: written to the run folder, and read back from it as windows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from specialize.capture.windows import Window, cut_windows
 from specialize.corpus import Corpus
+from specialize.errors import CorpusError
 from specialize.trace import TraceWriter
 
 if TYPE_CHECKING:
@@ -45,6 +46,22 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
         "skipped_empty": corpus.skipped,
         "labels": list(labels),
     }
+
+
+def check_unchanged(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise CorpusError if the trace in a run folder was begun with other documents.
+
+    Args:
+        corpus: read once to the end.
+        run: the run folder.
+        manifest: of the trace; empty if there is none yet.
+    """
+    before = manifest.get("corpus")
+    if before is not None and before["digest"] != corpus.digest:
+        raise CorpusError(
+            f"{corpus.source}: expected the documents that the trace in {run} was begun with, got others; choose "
+            "another folder"
+        )
 
 
 def read_windows(

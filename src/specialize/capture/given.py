@@ -14,11 +14,8 @@ from specialize.errors import CaptureError
 _AS_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def make_checkpoint(model: Any, tokenizer: Any) -> Checkpoint:
-    """Describe a loaded model with its tokenizer as a checkpoint.
-
-    Its facts hold digests of weights and tokenizer, because neither is determined by the name of a model that may
-    have been changed since it was loaded.
+def check_given(model: Any, tokenizer: Any) -> None:
+    """Check a loaded model and its tokenizer.
 
     Args:
         model: a transformers model.
@@ -33,13 +30,30 @@ def make_checkpoint(model: Any, tokenizer: Any) -> Checkpoint:
         )
     if tokenizer is None:
         raise CaptureError("tokenizer: expected the tokenizer of the loaded model, or its folder or hub id, got none")
+    if not isinstance(tokenizer, str | PathLike):
+        check_tokenizer(tokenizer)
+
+
+def make_checkpoint(model: Any, tokenizer: Any, *, with_digests: bool = True) -> Checkpoint:
+    """Describe a loaded model with its tokenizer as a checkpoint.
+
+    Args:
+        model: a transformers model.
+        tokenizer: its fast tokenizer, or the folder or hub id of one.
+        with_digests: add digests of weights and tokenizer to the facts, by which a resumed trace recognises them: the
+            name of a model does not determine them, because they may have been changed since it was loaded.
+
+    Raises:
+        CaptureError: as `check_given`.
+    """
+    check_given(model, tokenizer)
     if isinstance(tokenizer, str | PathLike):
         tokenizer = load_tokenizer(tokenizer)
-    check_tokenizer(tokenizer)
     name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
-    facts = describe_model(model, name=name)  # type: ignore[arg-type]  # as far as was checked
-    facts |= {"weights_digest": digest_weights(model), "tokenizer_digest": digest_tokenizer(tokenizer)}
-    return Checkpoint(name, model, tokenizer, facts)  # type: ignore[arg-type]
+    facts = describe_model(model, name=name)
+    if with_digests:
+        facts |= {"weights_digest": digest_weights(model), "tokenizer_digest": digest_tokenizer(tokenizer)}
+    return Checkpoint(name, model, tokenizer, facts)
 
 
 def digest_weights(model: nn.Module) -> str:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from specialize.capture.batches import ShardTracer
-from specialize.capture.documents import describe_corpus, read_windows, write_documents
+from specialize.capture.documents import check_unchanged, describe_corpus, read_windows, write_documents
 from specialize.capture.loading import Checkpoint
 from specialize.capture.options import TraceOptions
 from specialize.capture.plan import CorpusSurvey, plan_trace, survey_corpus, tokens_of_a_shard
 from specialize.capture.recorder import EXTRAS, Recorder
 from specialize.capture.routers import find_routers
 from specialize.capture.shards import TraceClock, trace_shards
+from specialize.capture.verification import evaluating
 from specialize.capture.windows import group_windows
 from specialize.corpus import Corpus
 from specialize.errors import CorpusError, TraceError
@@ -86,7 +87,7 @@ def trace_documents(
         shard_tokens = options.shard_tokens or tokens_of_a_shard(recorder.specs, options.contents, options.batch_tokens)
         windows = read_windows(run, checkpoint.tokenizer, length=context, stride=options.stride)
         tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
-        with reporter.progress("tracing", "documents") as update, recorder:
+        with reporter.progress("tracing", "documents") as update, evaluating(checkpoint.model), recorder:
             clock = TraceClock(corpus.num_documents, options.batch_tokens, update, reporter)
             again = frozenset(check.shard for check in damaged if check.shard is not None)
             trace_shards(tracer, group_windows(windows, tokens=shard_tokens), writer, clock, damaged=again)
@@ -121,13 +122,3 @@ def _context_of(checkpoint: Checkpoint, options: TraceOptions) -> int:
             f"context: expected at most {longest} tokens, the longest sequence of the model, got {options.context}"
         )
     return options.context
-
-
-def check_unchanged(corpus: Corpus, run: Path, manifest: dict[str, Any]) -> None:
-    """Raise CorpusError if a trace was begun with other documents than those of the corpus, which was read once."""
-    before = manifest.get("corpus")
-    if before is not None and before["digest"] != corpus.digest:
-        raise CorpusError(
-            f"{corpus.source}: expected the documents that the trace in {run} was begun with, got others; choose "
-            "another folder"
-        )

@@ -124,7 +124,7 @@ def run_verification_pass(
         for path in {above for candidate in candidates for above in paths_above(candidate)}:
             handle = model.get_submodule(path).register_forward_pre_hook(lambda *_, path=path: called.add(path))
             stack.callback(handle.remove)
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)):
                 model(*arguments, **keywords)
@@ -160,8 +160,8 @@ def paths_above(path: str) -> list[str]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode: a pass in training mode may draw random numbers and update router statistics."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Keep a model in evaluation mode: training mode may draw random numbers and update router statistics."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

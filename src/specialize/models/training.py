@@ -21,13 +21,13 @@ from specialize.models.configuration import GPTMoEConfig
 from specialize.models.data import TokenStore, batches, is_held_out, train_bpe
 from specialize.models.evaluation import Evaluation, evaluate, unigram_log_probabilities
 from specialize.models.modeling import GPTMoEForCausalLM
-from specialize.models.settings import TrainConfig, TrainingSettings, read_train_config
+from specialize.models.settings import TrainConfig, TrainingSettings
 from specialize.quiet import without_transformers_bars
 from specialize.rate import Rate
 
 
 def train(
-    config: TrainConfig | str | PathLike[str],
+    config: TrainConfig,
     folder: str | PathLike[str],
     *,
     data: str | PathLike[str] | None = None,
@@ -40,7 +40,7 @@ def train(
     sums is not fixed.)
 
     Args:
-        config: the settings, or a TOML file with them, see `specialize.models.settings.TrainConfig`.
+        config: the settings.
         folder: for the checkpoint, ``metrics.csv``, the model and its snapshots; created if missing.
         data: folder of the tokenizer and the tokens, which runs on the same text can share; default: folder/data.
         reporter: is told after each step the rate, the training loss in nats, and the perplexity on held-out windows
@@ -53,7 +53,6 @@ def train(
         ConfigError: the settings are invalid, do not fit the data, or differ from those of the run in the folder.
         CorpusError: the corpus cannot be read.
     """
-    config = config if isinstance(config, TrainConfig) else read_train_config(config)
     folder = Path(folder)
     _claim(folder, config)
     tokenizer, stores = prepare_data(config, folder / "data" if data is None else Path(data))

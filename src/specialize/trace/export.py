@@ -12,7 +12,6 @@ logits are not exported.
 """
 
 from collections.abc import Callable, Iterator
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from specialize.choices import ExportFormat, check_choice
 from specialize.errors import OutputError
-from specialize.events import SILENT, Progress, Reporter
+from specialize.events import Progress
 from specialize.trace.files import read_arrow
 from specialize.trace.folders import whole_folder
-from specialize.trace.reader import RoutingTrace, open_trace
+from specialize.trace.reader import RoutingTrace
 from specialize.trace.schema import PHASES, UNKNOWN, RouterSpec, expert_dtype
 
 _SLOT_COLUMNS = {"weights": "weight", "norms": "norm"}
 _MAY_BE_UNKNOWN = ("token_id", "char_start", "char_end", "predicted_token_id")
-
-
-def export(
-    run: str | PathLike[str] | RoutingTrace,
-    folder: str | PathLike[str] | None = None,
-    *,
-    to: ExportFormat = "parquet",
-    reporter: Reporter = SILENT,
-) -> Path:
-    """Write a trace in a format that other tools read; the module's docstring lists the files and their columns.
-
-    Args:
-        run: a run folder, or an open trace.
-        folder: the folder to create, all of it or nothing; default: RUN/parquet.
-        to: the format.
-        reporter: is told the progress.
-
-    Returns:
-        The folder.
-
-    Raises:
-        OutputError: the format is unknown, the folder is not empty or cannot be written.
-        TraceError: there is no complete trace in the run folder, or a file of it cannot be read.
-    """
-    check_choice("to", to, ExportFormat, error=OutputError)
-    trace = run if isinstance(run, RoutingTrace) else open_trace(run)
-    target = trace.path / to if folder is None else Path(folder)
-    with reporter.progress("exporting", "tokens") as update:
-        return export_parquet(trace, target, progress=update)
 
 
 def export_parquet(trace: RoutingTrace, folder: Path, *, progress: Progress | None = None) -> Path:

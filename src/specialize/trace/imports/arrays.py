@@ -216,9 +216,7 @@ def _lists(column: pa.Array, absent: int, place: str) -> NDArray[Any]:
         raise TraceError(f"{place}: expected lists of {what}, got {kind}")
     lengths = column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
     if (lengths != lengths[0]).any() or lengths[0] < 1:
-        raise TraceError(
-            f"{place}: expected lists of equal length k, got lengths {lengths.min()} to {lengths.max()}"
-        )
+        raise TraceError(f"{place}: expected lists of equal length k, got lengths {lengths.min()} to {lengths.max()}")
     values = column.flatten()
     if values.null_count:
         values = values.cast(pa.int64() if absent == NO_EXPERT else pa.float64()).fill_null(absent)

@@ -43,8 +43,7 @@ def open_esft(path: Path, options: ImportOptions) -> Source:
         read=lambda: _read(paths, top_k),
         size=sum(file.stat().st_size for file in paths),
         layers=layers,
-        notes=(f"k = {top_k}, inferred from the distinct experts of a token; set top_k if it differs",)
-        * inferred,
+        notes=(f"k = {top_k}, inferred from the distinct experts of a token; set top_k if it differs",) * inferred,
         facts={"top_k_inferred": True} if inferred else {},
     )
 

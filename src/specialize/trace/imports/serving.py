@@ -93,9 +93,7 @@ def load_array(file: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise TraceError(
-            f"{file}: expected an intact .npy file of numbers, got {str(error).splitlines()[0]}"
-        ) from None
+        raise TraceError(f"{file}: expected an intact .npy file of numbers, got {str(error).splitlines()[0]}") from None
     if not isinstance(array, np.ndarray):
         raise TraceError(f"{file}: expected an .npy file of one array, got a file of another kind")
     return array

@@ -1,0 +1,209 @@
+"""A user's own forward passes into a trace: each sequence of each pass becomes a document."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from specialize.capture.calls import Call
+from specialize.capture.decoding import RowDecoder
+from specialize.capture.documents import describe_corpus, write_documents
+from specialize.capture.layer import check_length
+from specialize.capture.plan import tokens_of_a_shard
+from specialize.capture.recorder import Recorder
+from specialize.capture.transfer import Transfer
+from specialize.capture.verification import encoder_of
+from specialize.corpus import Corpus, Document
+from specialize.corpus.document import Record
+from specialize.errors import CaptureError
+from specialize.trace import Shard, TraceWriter
+
+SOURCE = "recorded forward passes"
+_TEXTS_AT_ONCE = 512
+
+
+class PassWriter:
+    """Writes the routing of a model's forward passes to a trace while the user runs them; a context manager.
+
+    Texts are kept in a temporary file, and tokens and routing in memory until there are enough for a shard.
+
+    Args:
+        model: the model; it must not be an encoder-decoder.
+        recorder: of the model, not yet started.
+        tokenizer: a fast tokenizer.
+        writer: of the trace, entered.
+
+    Attributes:
+        num_documents: documents recorded so far.
+        num_tokens: tokens recorded so far.
+        unplaced_documents: documents whose tokens have no character positions.
+        unplaced_tokens: their tokens.
+
+    Raises:
+        CaptureError: the model is an encoder-decoder.
+    """
+
+    def __init__(self, model: nn.Module, recorder: Recorder, tokenizer: Any, writer: TraceWriter) -> None:
+        if encoder_of(model) is not None:
+            raise CaptureError(
+                f"{type(model).__name__}: expected a model that reads one sequence, got an encoder-decoder; use "
+                "trace_corpus"
+            )
+        self.num_documents = self.num_tokens = self.unplaced_documents = self.unplaced_tokens = 0
+        self._recorder = recorder
+        self._writer = writer
+        self._contents = ["weights", *(name for name in ("logits", "norms") if name in recorder.extras)]
+        self._shard_tokens = tokens_of_a_shard(recorder.specs, self._contents, 1)
+        self._decoder = RowDecoder(tokenizer)
+        self._transfer = Transfer()
+        self._texts = _TextSpool(writer.folder / ".texts.partial")
+        self._tokens: list[dict[str, NDArray[Any]]] = []
+        self._routing: list[list[dict[str, NDArray[Any]]]] = []
+        self._held = 0
+
+    def __enter__(self) -> "PassWriter":
+        self._writer.describe(routers=[spec.as_dict() for spec in self._recorder.specs], contents=self._contents)
+        self._recorder.after_each_call(self._take)
+        self._recorder.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._recorder.stop()
+        if kind is not None:
+            self._texts.close()
+
+    def finish(self) -> None:
+        """Write what is held in memory and the documents, and mark the trace as complete.
+
+        Raises:
+            CaptureError: nothing was recorded.
+            OutputError: the disk is full, or the folder cannot be written.
+        """
+        if not self.num_tokens:
+            raise CaptureError("nothing was recorded: expected at least one forward pass over text inside the block")
+        if self._held:
+            self._write_shard()
+        self._texts.close()
+        corpus = Corpus(SOURCE, self._texts.read)
+        write_documents(self._writer, corpus, ())
+        self._texts.path.unlink()
+        self._writer.describe(corpus=describe_corpus(corpus, ()))
+        self._writer.finish()
+
+    def _take(self, call: Call) -> None:
+        """Take what a call of the model recorded."""
+        try:
+            _check_call(call)
+        except CaptureError:
+            self._recorder.clear()
+            raise
+        columns = self._recorder.take_columns()
+        read = call.inputs["decoder"]
+        for spec, recorded in zip(self._recorder.specs, columns, strict=True):
+            check_length(spec, recorded, read.token_ids.numel())
+        ids = read.token_ids.cpu().numpy()
+        mask = np.ones(ids.shape, bool) if read.mask is None else read.mask.cpu().numpy()
+        kept: list[NDArray[np.int64]] = []
+        for row in range(len(ids)):
+            places = np.flatnonzero(mask[row])
+            decoded = self._decoder.decode(ids[row, places].astype(np.int32))
+            if decoded is None:
+                continue
+            count = len(decoded.token_ids)
+            unplaced = bool((decoded.spans < 0).any())
+            self.unplaced_documents += unplaced
+            self.unplaced_tokens += unplaced * count
+            self._texts.write(decoded.text)
+            self._tokens.append(
+                {
+                    "document": np.full(count, self.num_documents),
+                    "sequence": np.full(count, self.num_documents),
+                    "position": decoded.opening + np.arange(count),
+                    "token_id": decoded.token_ids,
+                    "char_start": decoded.spans[:, 0],
+                    "char_end": decoded.spans[:, 1],
+                    "phase": np.zeros(count, np.uint8),
+                }
+            )
+            kept.append(row * ids.shape[1] + places[decoded.opening : decoded.opening + count])
+            self.num_documents += 1
+            self.num_tokens += count
+        if kept:
+            self._hold(columns, np.concatenate(kept))
+
+    def _hold(self, columns: Sequence[dict[str, Tensor]], rows: NDArray[np.int64]) -> None:
+        specs = self._recorder.specs
+        self._transfer.send(columns, [torch.from_numpy(rows)] * len(specs), self._routing.append)
+        self._transfer.flush()
+        self._held += len(rows)
+        if self._held >= self._shard_tokens:
+            self._write_shard()
+
+    def _write_shard(self) -> None:
+        tokens = {name: np.concatenate([part[name] for part in self._tokens]) for name in self._tokens[0]}
+        routing = [
+            {name: np.concatenate([part[index][name] for part in self._routing]) for name in self._routing[0][index]}
+            for index in range(len(self._recorder.specs))
+        ]
+        self._writer.write_shard(Shard(tokens, routing))
+        self._tokens, self._routing, self._held = [], [], 0
+
+
+def _check_call(call: Call) -> None:
+    if call.cached:
+        raise CaptureError(
+            "expected forward passes over whole sequences, got one with a key-value cache, as in generate; run the "
+            "generated sequences through the model without a cache, or use specialize.attach"
+        )
+    if "decoder" not in call.inputs:
+        raise CaptureError("expected forward passes with input_ids [batch, length], got one without them")
+    if call.masked_otherwise:
+        raise CaptureError("expected an attention_mask [batch, length], got one of another form")
+
+
+class _TextSpool:
+    """Texts in a temporary file: written one by one, then read in order."""
+
+    _SCHEMA = pa.schema([("text", pa.large_string())])
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._file, self._SCHEMA)
+        self._held: list[str] = []
+
+    def write(self, text: str) -> None:
+        """Add a text."""
+        self._held.append(text)
+        if len(self._held) == _TEXTS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_batch(pa.record_batch([pa.array(self._held, pa.large_string())], schema=self._SCHEMA))
+        self._held = []
+
+    def close(self) -> None:
+        """Write what is held, and close the file."""
+        if self._file.closed:
+            return
+        if self._held:
+            self._flush()
+        self._writer.close()
+        self._file.close()
+
+    def read(self) -> Iterator[Record]:
+        """Yield the texts as documents, numbered from 0."""
+        number = 0
+        with pa.memory_map(str(self.path)) as source:
+            for batch in pa.ipc.open_stream(source):
+                for text in batch.column("text").to_pylist():
+                    yield Record(f"{SOURCE}, sequence {number}", Document(str(number), text))
+                    number += 1

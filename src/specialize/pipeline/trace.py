@@ -1,0 +1,175 @@
+"""A corpus through a model: the stage that records routing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specialize.choices import Control, Dtype
+from specialize.errors import CaptureError
+from specialize.events import SILENT, Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from specialize.capture import Checkpoint
+    from specialize.corpus import Corpus
+    from specialize.trace import RoutingTrace
+
+
+def trace_corpus(
+    model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
+    corpus: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
+    run: str | PathLike[str],
+    *,
+    tokenizer: "PreTrainedTokenizerBase | str | PathLike[str] | None" = None,
+    text_column: str | None = None,
+    id_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    limit: int | None = None,
+    dtype: Dtype = "auto",
+    device: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_tokens: int = 8192,
+    weights: bool = True,
+    logits: bool = False,
+    norms: bool = False,
+    predictions: bool = False,
+    control: Control | None = None,
+    seed: int = 0,
+    repair: bool = False,
+    command: str | None = None,
+    reporter: Reporter = SILENT,
+) -> "RoutingTrace":
+    """Run a corpus through a model and write its routing trace to a run folder.
+
+    The same call resumes an interrupted trace, and opens a complete one. Options, run folder and corpus are checked
+    before a model is loaded.
+
+    Args:
+        model: a checkpoint folder or the id of a model on the Hugging Face hub; or a loaded transformers model, which
+            is run as it is, in evaluation mode; or a `Checkpoint`.
+        corpus: a file, a folder, an address ``hf://DATASET``, a list of texts, a pandas DataFrame, a
+            ``datasets.Dataset`` or a corpus, see `specialize.corpus.open_corpus`.
+        run: the run folder, created if missing.
+        tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
+        text_column: column of the text; default: ``text``, else the only string column.
+        id_column: column of the document ids; default: ``id``, else rows are numbered.
+        labels: columns of known labels to keep; default: all string, integer and boolean columns.
+        limit: largest number of documents to read; default: all.
+        dtype: precision of a model that is loaded; ``auto``: as stored on a GPU, float32 on a CPU.
+        device: for a model that is loaded: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU if there is one.
+        device_map: how accelerate spreads a model that is loaded over devices: auto, balanced, sequential.
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: run code that comes with the checkpoint.
+        context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
+        stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
+        batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
+        weights: record gate weights.
+        logits: record router logits of all experts, in half precision.
+        norms: record the Euclidean norm of each chosen expert's weighted output.
+        predictions: record the most likely next token of each token, and the loss of the actual one.
+        control: ``random-router`` records a random router beside each of the model's.
+        seed: of the control.
+        repair: validate the files of an existing trace, and trace the missing and damaged shards again.
+        command: the command line, for the manifest.
+        reporter: is told what the trace will take, and the progress.
+
+    Returns:
+        The complete trace.
+
+    Raises:
+        CaptureError: an option is invalid, the model cannot be loaded, its routing cannot be captured, or memory does
+            not suffice for one window.
+        CorpusError: the corpus cannot be read, is empty, or has changed since the trace was begun.
+        TraceError: an option is out of range, or the folder holds something else or is written by another process.
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    from specialize.capture.documents import check_unchanged
+    from specialize.capture.options import TraceOptions
+    from specialize.capture.plan import survey_corpus
+    from specialize.corpus import open_corpus
+    from specialize.trace.writer import read_unfinished
+
+    folder = Path(run)
+    loading = {
+        "dtype": dtype,
+        "device": device,
+        "device_map": device_map,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    name = _check_model(model, tokenizer, loading)
+    options = TraceOptions(
+        context=context,
+        stride=stride,
+        batch_tokens=batch_tokens,
+        control=control,
+        seed=seed,
+        weights=weights,
+        logits=logits,
+        norms=norms,
+        predictions=predictions,
+    )
+    documents = open_corpus(corpus, text_column=text_column, id_column=id_column, labels=labels, limit=limit)
+    settings = {"corpus": documents.source, "limit": documents.limit, **options.as_settings()}
+    manifest = read_unfinished(folder, settings | ({} if name is None else {"model": name}), partial=True)
+    survey = survey_corpus(documents)
+    check_unchanged(documents, folder, manifest or {})
+    checkpoint = _open_model(model, tokenizer, loading, reporter)
+    from specialize.capture import trace_documents  # and with it torch, if no model was loaded
+
+    return trace_documents(
+        checkpoint,
+        documents,
+        folder,
+        options=options,
+        repair=repair,
+        command=command,
+        reporter=reporter,
+        survey=survey,
+    )
+
+
+def _check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str | None:
+    """Check what can be checked before a model is loaded; return its name in the manifest, if it is known."""
+    from specialize.capture.loading import Checkpoint, check_loading
+
+    is_name = isinstance(model, str | PathLike)
+    if tokenizer is not None and (is_name or isinstance(model, Checkpoint)):
+        raise CaptureError("tokenizer: expected one only with a loaded model; a checkpoint has its own")
+    if is_name:
+        name = fspath(model)
+        check_loading(name, **{key: loading[key] for key in ("dtype", "device", "device_map")})
+        return name
+    given = [key for key, value in loading.items() if value not in (None, False, "auto")]
+    if given:
+        raise CaptureError(
+            f"{given[0]}: expected it only with the name of a model to load, got it with a loaded model; leave it out"
+        )
+    if isinstance(model, Checkpoint):
+        return model.name
+    from specialize.capture.given import check_given
+
+    check_given(model, tokenizer)
+    return None
+
+
+def _open_model(model: Any, tokenizer: Any, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
+    from specialize.capture.loading import Checkpoint, load_checkpoint
+
+    if isinstance(model, Checkpoint):
+        return model
+    if isinstance(model, str | PathLike):
+        reporter.say(f"loading {fspath(model)} …")
+        import specialize.models  # noqa: F401 (registers this package's model with transformers)
+
+        return load_checkpoint(model, **loading)
+    from specialize.capture.given import make_checkpoint
+
+    return make_checkpoint(model, tokenizer)

@@ -1,0 +1,225 @@
+"""The stage that traces: every form of a model and a corpus, and what is checked before a model is loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from capture.test_run import TEXTS, make_checkpoint
+from listening import Listener
+from specialize.capture import loading
+from specialize.corpus import open_corpus
+from specialize.errors import CaptureError, CorpusError, TraceError
+from specialize.pipeline.trace import trace_corpus
+
+ROWS = [{"id": f"d{number}", "text": text, "kind": "ab"[number % 2]} for number, text in enumerate(TEXTS)]
+HOW = {"context": 16, "batch_tokens": 64}
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return make_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def folder(loaded, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(folder, corpus, tmp_path_factory):
+    return trace_corpus(folder, corpus, tmp_path_factory.mktemp("run") / "run", **HOW)
+
+
+def assert_same(trace, reference) -> None:
+    """The same documents, tokens and routing, byte for byte."""
+    for key in ("documents", "shards", "routers", "contents"):
+        assert trace.manifest[key] == reference.manifest[key]
+    assert trace.manifest["corpus"]["digest"] == reference.manifest["corpus"]["digest"]
+
+
+class Dataset:
+    """The part of a ``datasets.Dataset`` that is used."""
+
+    column_names = ("id", "text", "kind")
+    features = None
+
+    def __iter__(self):
+        return iter(ROWS)
+
+
+@pytest.mark.parametrize("form", ["path as text", "frame", "dataset", "corpus"])
+def test_every_form_of_a_corpus_gives_the_same_trace(form, folder, corpus, reference, tmp_path):
+    forms = {
+        "path as text": str(corpus), "frame": pd.DataFrame(ROWS), "dataset": Dataset(), "corpus": open_corpus(corpus),
+    }  # fmt: skip
+    assert_same(trace_corpus(str(folder), forms[form], tmp_path / "run", **HOW), reference)
+
+
+def test_a_list_of_texts_gives_the_same_routing(folder, reference, tmp_path):
+    trace = trace_corpus(folder, TEXTS, tmp_path / "run", **HOW)
+    assert trace.documents()["id"].tolist() == ["0", "1", "2", "3", "4"]
+    assert trace.manifest["shards"] == reference.manifest["shards"]
+
+
+def test_a_loaded_model_and_a_checkpoint_give_the_same_trace(folder, loaded, corpus, reference, tmp_path):
+    model = loaded.model.train()
+    trace = trace_corpus(model, corpus, tmp_path / "loaded", tokenizer=loaded.tokenizer, **HOW)
+    assert model.training  # as it was before
+    model.eval()
+    assert_same(trace, reference)
+    assert_same(trace_corpus(model, corpus, tmp_path / "named", tokenizer=str(folder), **HOW), reference)
+    assert_same(trace_corpus(loaded, corpus, tmp_path / "checkpoint", **HOW), reference)
+    facts, stored = trace.manifest["model"], reference.manifest["model"]
+    assert facts["class"] == stored["class"] == "OlmoeForCausalLM"
+    assert (facts["parameters"], facts["dtype"]) == (stored["parameters"], stored["dtype"])
+    assert facts.keys() - stored.keys() == {"weights_digest", "tokenizer_digest"}
+
+
+def test_a_loaded_model_with_other_weights_is_another_model(loaded, corpus, tmp_path):
+    how = {"tokenizer": loaded.tokenizer, **HOW}
+    first = trace_corpus(loaded.model, corpus, tmp_path / "run", **how)
+    assert_same(trace_corpus(loaded.model, corpus, tmp_path / "run", **how), first)
+    weight = loaded.model.model.layers[1].mlp.experts.down_proj
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight[[0, 1]] = weight[[1, 0]]  # the same values in another order
+    try:
+        with pytest.raises(TraceError, match=r"other settings \(weights_digest: "):
+            trace_corpus(loaded.model, corpus, tmp_path / "run", **how)
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+    other = type(loaded.tokenizer)(tokenizer_object=loaded.tokenizer.backend_tokenizer, pad_token="!")
+    other.add_tokens(["quick"])
+    with pytest.raises(TraceError, match=r"other settings \(tokenizer_digest: "):
+        trace_corpus(loaded.model, corpus, tmp_path / "run", tokenizer=other, **HOW)
+
+
+def test_options_reach_the_trace(folder, corpus, tmp_path):
+    trace = trace_corpus(
+        folder, corpus, tmp_path / "run", labels=["kind"], limit=3, stride=8, logits=True, norms=True,
+        predictions=True, control="random-router", seed=4, command="a command", **HOW,
+    )  # fmt: skip
+    assert trace.num_documents == 3
+    assert trace.contents == ("weights", "logits", "norms", "predictions")
+    assert len(trace.random_routers) == len(trace.layers) == 3
+    assert trace.manifest["command"] == "a command"
+    settings = trace.manifest["settings"]
+    assert (settings["context_length"], settings["stride"], settings["batch_tokens"]) == (16, 8, 64)
+    assert (settings["control"], settings["seed"], settings["limit"]) == ("random-router", 4, 3)
+    weights = trace.weights(1)
+    assert len(np.unique(weights)) > 0.5 * weights.size  # gate weights of the model, not equal shares
+
+
+def test_an_interrupted_trace_is_resumed_and_damage_repaired(folder, corpus, reference, tmp_path):
+    listener = Listener()
+    run = tmp_path / "run"
+    trace_corpus(folder, corpus, run, **HOW)
+    shard = run / "trace/routing-00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert_same(trace_corpus(folder, corpus, run, repair=True, reporter=listener, **HOW), reference)
+    assert listener.notes[0] == f"loading {folder} …"
+    assert listener.steps[-1].done == 5
+
+
+class NeverLoaded(Exception):
+    """Raised if a model is loaded."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"context": 0}, "context: expected a positive number, got 0"),
+        ({"stride": -1}, "stride: expected a positive number"),
+        ({"batch_tokens": 0}, "batch_tokens: expected a positive number"),
+        ({"control": "random"}, "control: expected one of random-router"),
+        ({"dtype": "float8"}, "dtype: expected one of auto, float32"),
+        ({"device": "cpu", "device_map": "auto"}, "expected a device or a device map, got both"),
+        ({"model": "no/such/model"}, "expected a checkpoint folder or a hub id"),
+        ({"tokenizer": "gpt2"}, "tokenizer: expected one only with a loaded model"),
+        ({"corpus": "nothing.jsonl"}, "expected a file or folder, found none"),
+        ({"corpus": []}, "expected at least one document"),
+        ({"corpus": ["x"], "labels": ["kind"]}, "has no columns to choose"),
+        ({"corpus": pd.DataFrame([*ROWS, ROWS[0]])}, "DataFrame, row 5: expected unique ids"),  # the last row
+        ({"corpus": pd.DataFrame({"text": ["x"], "id": ["a"], "body": ["b"]}), "text_column": "body"}, "label columns"),
+        ({"run": "other"}, "got one that is not empty and holds no trace"),
+        ({"run": "file"}, "expected a folder to write the run to, got a file"),
+        ({"run": "traced", "context": 8}, "context_length: 16 there, 8 now"),
+        ({"run": "traced", "logits": True}, "contents: "),
+        ({"run": "traced", "limit": 2}, "limit: None there, 2 now"),
+        ({"run": "traced", "corpus": "changed"}, "expected the documents that the trace in .* was begun with"),
+    ],
+)
+def test_all_of_this_is_checked_before_a_model_is_loaded(arguments, message, folder, corpus, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/precious").write_text("x")
+    (tmp_path / "file").write_text("x")
+    given = {"model": folder, "corpus": corpus, "run": "run", **HOW} | arguments
+    given["run"] = tmp_path / given["run"]
+    if arguments.get("run") == "traced":
+        copy = tmp_path / "corpus.jsonl"
+        copy.write_text(corpus.read_text(encoding="utf-8"), encoding="utf-8")
+        trace_corpus(folder, copy, tmp_path / "traced", **HOW)
+        if given["corpus"] == "changed":
+            copy.write_text('{"text": "Another text."}')
+        given["corpus"] = copy
+
+    def never(*_, **__):
+        raise NeverLoaded
+
+    monkeypatch.setattr(loading, "load_checkpoint", never)
+    with pytest.raises((CaptureError, CorpusError, TraceError), match=message) as caught:
+        trace_corpus(given.pop("model"), given.pop("corpus"), given.pop("run"), **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "tokenizer: expected the tokenizer of the loaded model"),
+        ({"tokenizer": object()}, "expected a fast tokenizer"),
+        ({"tokenizer": "x", "dtype": "bfloat16"}, "dtype: expected it only with the name of a model to load"),
+        ({"tokenizer": "x", "trust_remote_code": True}, "trust_remote_code: expected it only with the name"),
+        ({"model": torch.nn.Linear(2, 2), "tokenizer": "x"}, "model: expected a transformers model, .* got Linear"),
+        ({"model": 7, "tokenizer": "x"}, "model: expected a transformers model, .* got int"),
+        ({"tokenizer": "no/such/tokenizer/here"}, "could not be loaded as a tokenizer"),
+    ],
+)
+def test_mistakes_with_a_loaded_model_are_one_line(arguments, message, loaded, tmp_path):
+    model = arguments.get("model", loaded.model)
+    with pytest.raises(CaptureError, match=message) as caught:
+        trace_corpus(model, ["x"], tmp_path / "run", **{key: arguments[key] for key in arguments if key != "model"})
+    assert "\n" not in str(caught.value)
+
+
+def test_torch_is_imported_when_a_model_is_loaded(tmp_path):
+    code = (
+        "import sys\n"
+        "from specialize.pipeline.trace import trace_corpus\n"
+        "from specialize.errors import CorpusError\n"
+        "import specialize.capture, specialize.pipeline.record\n"
+        "try: trace_corpus(sys.argv[1], 'nothing.txt', 'run')\n"
+        "except CorpusError as error: assert 'nothing.txt' in str(error)\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    subprocess.run([sys.executable, "-c", code, str(model)], check=True, cwd=Path(tmp_path))
