@@ -32,7 +32,7 @@ def test_a_corrected_estimate_is_the_jackknife():
     assert (got.ci_kind, got.n_tokens, got.n_documents) == (expected.ci_kind, 7, 3)
 
 
-def test_as_counted_or_corrected_against_draws_or_chance():
+def test_as_counted_or_corrected_with_null_or_chance():
     tables = np.random.default_rng(1).poisson(5.0, (12, 1, 3)).astype(float)
 
     def statistic(counts):

@@ -1,4 +1,4 @@
-"""Error rates by simulation: what a test rejects when there is nothing, what an interval covers."""
+"""Simulated error rates: rejections under the null and coverage of intervals."""
 
 import numba
 import numpy as np

@@ -19,10 +19,10 @@ def test_planted_pairs_are_recovered():
             SETS, num_documents=100, tokens_per_document=30, persistence=0.4, concentration=20, seed=seed
         )
         measured = measure_coactivation(experts, documents, num_experts=5)
-        told = np.isfinite(measured.value) & (truth > 0) & (truth < 1)
-        np.testing.assert_allclose(measured.value[told], truth[told], atol=0.15)
-        held += int(((measured.ci_low < truth) & (truth < measured.ci_high))[told].sum())
-        cells += int(told.sum())
+        inside = np.isfinite(measured.value) & (truth > 0) & (truth < 1)
+        np.testing.assert_allclose(measured.value[inside], truth[inside], atol=0.15)
+        held += int(((measured.ci_low < truth) & (truth < measured.ci_high))[inside].sum())
+        cells += int(inside.sum())
     assert cells == 40 * 8
     assert 0.90 <= held / cells <= 0.98
 

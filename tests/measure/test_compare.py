@@ -54,7 +54,7 @@ def test_values_are_the_differences_of_what_each_side_measures(planted, noise, u
         one, other = (getattr(side, metric).value for side in sides)
         assert row["value"] == pytest.approx(one - other)
         assert row["ci_low"] < row["value"] < row["ci_high"]
-        assert row["p_value"] < 1e-6  # noise knows nothing of the labels
+        assert row["p_value"] < 1e-6  # noise is independent of the labels
     repeats = [
         measure_repeats(experts, planted.documents, num_experts=4, permutations=0)[0]
         for experts in (planted.experts, noise.experts)
@@ -85,11 +85,11 @@ def test_a_side_compared_with_itself_is_equivalent(planted, upos):
     assert (frame.loc[frame["metric"] == "saturation", "value"] == 1).all()
 
 
-def test_a_model_against_the_shadow_beside_it(planted, noise, upos):
+def test_a_model_against_its_random_routers(planted, noise, upos):
     both = run(planted.experts, planted.documents, random_routers={3: noise.experts, 5: noise.experts})
     frame = compare_traces(both, annotations=[upos])
     assert set(frame["routing"]) == {"learned − random"}
-    assert "saturation" not in set(frame["metric"])  # their experts have nothing to do with each other
+    assert "saturation" not in set(frame["metric"])  # their expert indices are unrelated
     apart = compare_traces(both, run(noise.experts, planted.documents), [upos])
     for column in ("value", "ci_low", "ci_high", "p_value"):
         own = cell(frame, "difference of mutual_information")
@@ -110,7 +110,7 @@ def test_with_two_tokenizers_labels_of_documents_are_left(planted, upos):
         compare_traces(one, two, [upos])
 
 
-def test_what_cannot_be_compared_is_refused(planted, noise, upos):
+def test_what_cannot_be_compared_raises(planted, noise, upos):
     own = run(planted.experts, planted.documents)
     fewer = plant_noise(SHARES, CHANNEL[0], num_documents=59, tokens_per_document=30)
     with pytest.raises(MeasurementError, match="traces of one corpus, got 60 and 59 documents"):
@@ -149,7 +149,7 @@ def test_layers_that_routed_different_tokens_share_their_blocks(planted, noise, 
     assert mean["value"] == pytest.approx(np.mean(own))
 
 
-def test_a_trace_without_tokens_is_refused(planted):
+def test_a_trace_without_tokens_raises(planted):
     nothing = PlantedRun(np.zeros(0, np.int32), {3: np.zeros((0, 1), np.int16)}, num_experts=4)
     with pytest.raises(MeasurementError, match=r"expected tokens in both, got none|traces of one corpus"):
         compare_traces(nothing, nothing)

@@ -91,7 +91,7 @@ def test_shares_are_what_a_loop_finds():
         np.testing.assert_allclose(shares[place], [share, share - 3 / 7, share - load], atol=1e-10)
 
 
-def test_too_many_top_experts_are_refused():
+def test_too_many_top_experts_raise():
     planted = plant_noise(SHARES, CHANNEL[0], num_documents=5, tokens_per_document=9)
     with pytest.raises(MeasurementError, match="between 1 and 4 top experts, got 5"):
         compose(planted, num_top=5)
@@ -225,13 +225,13 @@ def test_rows_hold_what_the_arrays_gave(frame, planted, trace, annotation):
     assert rows.loc["uncertainty_coefficient_without_first", "value"] == without.uncertainty_coefficient.value
     assert rows.loc["conditional_information", "ci_low"] < planted.conditional
     assert rows.loc["conditional_information", "ci_high"] > planted.conditional
-    # words and labels are drawn one by one: nothing is known of the next
+    # words and labels of neighbours are independent
     assert (
         rows.loc["next_token_mutual_information", "ci_low"] < 0 < rows.loc["next_token_mutual_information", "ci_high"]
     )
 
 
-def test_skipped_positions_are_told(trace, annotation):
+def test_skipped_positions_are_reported(trace, annotation):
     skipped = measure_details(trace, drop_positions(annotation, trace.tokens(), 2), permutations=9)
     assert skipped.loc[skipped["metric"] == "skipped_positions", "value"].tolist() == [2]
     assert (skipped.loc[skipped["metric"] == "next_token_mutual_information", "n_tokens"] == 1120).all()

@@ -44,7 +44,7 @@ def scattered(seed=0, tokens=600, slots=2):
 
 
 def by_hand(codes, words, experts, documents, weights, rule, *, num_blocks=7, min_count=10):
-    """Values and intervals of the three informations from one dense table a block."""
+    """Values and intervals of the three information measures from one dense table per block."""
     chosen, masses = spread_mass(experts, weights, rule=rule)
     masses = np.broadcast_to(masses, chosen.shape)
     counts = {word: np.sum((words == word) & (codes >= 0)) for word in range(25)}
@@ -110,7 +110,7 @@ def test_a_lexical_router_has_no_information_beyond_the_word():
     assert measured.num_types == 5
 
 
-def test_nor_has_one_in_documents_that_differ():
+def test_a_lexical_router_has_none_in_documents_that_differ():
     planted = plant_word_noise(num_documents=200, tokens_per_document=60, seed=4)
     measured = measure(planted, permutations=99)
     assert measured.mutual_information.ci_low > 0
@@ -184,7 +184,7 @@ def test_p_values_of_topics_are_uniform_when_routing_follows_words(one_thread):
     assert 0.43 <= (found <= 0.5).mean() <= 0.57
 
 
-def test_shuffling_freely_inside_a_word_would_not_do():
+def test_free_permutation_within_a_word_rejects_too_often():
     found = []
     for seed in range(60):
         planted = plant_word_noise(num_documents=20, tokens_per_document=120, shared=True, seed=seed)
@@ -263,8 +263,8 @@ def test_renaming_changes_nothing(seed):
     assert one.num_types == other.num_types
 
 
-def test_all_informations_agree_by_the_chain_rule():
-    """I(E;W) + I(E;Y|W) is what word and label tell together: a type for each pair of them tells the same."""
+def test_chain_rule():
+    """I(E;W) + I(E;Y|W) = I(E;W,Y), measured with one type for each pair of word and label."""
     codes, words, experts, documents, _ = scattered(4)
     options = {"level": "token", "num_labels": 3, "num_experts": 5, "permutations": 0, "num_blocks": 1}
     one = measure_conditional_information(codes, words, experts, documents, **options)

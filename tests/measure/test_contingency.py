@@ -47,7 +47,7 @@ def test_a_label_of_a_document_is_given_to_its_tokens(stored):
         count_contingency_tables(trace, Annotation("theme", "document", ("a", "b"), codes[1:]))
 
 
-def test_experts_that_the_layer_has_not_are_refused(tmp_path):
+def test_expert_indices_out_of_range_raise(tmp_path):
     documents = np.repeat(np.arange(3), 4)
     store_trace(tmp_path / "run", documents, {0: np.full((12, 2), 6)}, num_experts=4)
     labels = Annotation("upos", "token", ("a",), np.zeros(12, dtype=np.int32))

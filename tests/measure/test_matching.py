@@ -30,7 +30,7 @@ def test_one_digest_is_one_corpus_whatever_the_tokens():
     check_same_corpus(run(), run(documents=np.array([0, 1, 1, 1], dtype=np.int32)))
 
 
-def test_without_a_digest_the_ids_tell():
+def test_without_a_digest_document_ids_decide():
     check_same_corpus(run(digest=None), run())
     with pytest.raises(MeasurementError, match="got different documents"):
         check_same_corpus(run(digest=None), run(ids=["d0", "another"]))
@@ -65,7 +65,7 @@ def test_routers_are_paired_by_stack_number_and_order_not_by_name():
     ]
 
 
-def test_random_routers_are_paired_with_shadows_where_both_traces_have_them():
+def test_random_routers_are_paired_where_both_traces_have_them():
     one = stacked(router(0, "a"), router(0, "a", routing="random"))
     other = stacked(router(0, "b"), router(0, "b", routing="random"))
     assert pairs(one, other) == [("learned", "a", "b"), ("random", "a", "b")]

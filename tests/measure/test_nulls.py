@@ -35,7 +35,7 @@ def test_seeds_repeat(draw):
     assert not np.array_equal(draw(1), draw(2))
 
 
-def test_p_values_count_the_observed_draw_and_ties():
+def test_p_values_count_the_observed_value_and_ties():
     null = np.array([0.0, 1.0, 2.0, 3.0])
     assert p_values(2.0, null) == pytest.approx(3 / 5)
     assert p_values(2.0 + 1e-13, null) == pytest.approx(3 / 5)
@@ -44,14 +44,14 @@ def test_p_values_count_the_observed_draw_and_ties():
     assert p_values(np.inf, np.array([np.inf, 0.0])) == pytest.approx(2 / 3)
 
 
-def test_p_values_are_cautious_about_what_is_undefined():
+def test_undefined_permutations_count_as_extreme():
     assert p_values(2.0, np.array([np.nan, 0.0])) == pytest.approx(2 / 3)
     assert np.isnan(p_values(np.nan, np.array([1.0, 0.0])))
     assert np.isnan(p_values(np.ones(3), np.empty((0, 3)))).all()
 
 
-def test_batches_hold_every_draw_once(monkeypatch):
-    monkeypatch.setattr(nulls, "BATCH_BYTES", 8 * 24 * 4)  # four draws at once
+def test_batches_hold_every_permutation_once(monkeypatch):
+    monkeypatch.setattr(nulls, "BATCH_BYTES", 8 * 24 * 4)  # four permutations at once
     observations = nulls.Observations(
         codes=np.array([0, 1, 1, 0], dtype=np.int32),
         experts=np.array([[0], [1], [2], [0]], dtype=np.int16),
@@ -67,6 +67,6 @@ def test_batches_hold_every_draw_once(monkeypatch):
     np.testing.assert_array_equal(np.concatenate([tables for _, tables in batches]), at_once)
 
 
-def test_draws_cannot_be_negative():
+def test_permutations_cannot_be_negative():
     with pytest.raises(MeasurementError, match="permutations must be at least 0, got -1"):
         draw_shifts([3], permutations=-1, seed=0)

@@ -1,4 +1,4 @@
-"""Measurements against implementations of others, and what must hold whatever was counted."""
+"""Measures against independent implementations, and invariants."""
 
 import numpy as np
 import pytest

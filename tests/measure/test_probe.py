@@ -56,7 +56,7 @@ def test_planted_accuracies_are_recovered():
     assert frame["p_value"].isna().all()  # labels of tokens may not be permuted freely
 
 
-def test_a_path_that_tells_only_the_word_has_no_selectivity():
+def test_a_path_that_depends_only_on_the_word_has_no_selectivity():
     planted = plant_paths(num_documents=40, tokens_per_document=60, noise=0.0, ambiguity=0.0)
     of_words = {0: planted.words[:, None].astype(np.int16)}
     planted = PlantedPaths(planted.codes, planted.words, of_words, planted.documents, 40)
@@ -173,7 +173,7 @@ def test_the_permuted_labels_reject_five_percent_of_noise():
     assert 0.3 <= np.mean(np.array(p_values) <= 0.5) <= 0.7
 
 
-def test_mistakes_are_named():
+def test_misfits_are_named():
     planted = plant_paths(num_documents=4, tokens_per_document=5, noise=0.1, ambiguity=0.1)
     features = path_features([planted.routings[0]], [4])
     same = np.zeros(20, dtype=int)
@@ -200,7 +200,7 @@ def test_mistakes_are_named():
 
 @pytest.fixture
 def labels_alone(tmp_path):
-    """A run of routing that came without text, its documents told by labels alone."""
+    """A run imported without text, with labels of documents only."""
     trace, annotation = documents_of(0.7)
     routings = {layer: trace.experts(layer) for layer in (0, 1)}
     labels = {"genre": [LABELS[code] for code in annotation.codes]}

@@ -1,4 +1,4 @@
-"""What paired differences say when the truth is known, and when layers did not route every token."""
+"""Paired differences with a known truth, and of layers that did not route all tokens."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ TWO = SetDistribution(np.array([[0, 1], [1, 2], [2, 3], [3, 0]], dtype=np.int16)
 
 
 def plant_twins(seed, documents=40, tokens=25):
-    """Tables [block, label, expert] of two routers that draw from one channel a document, its labels clustered too."""
+    """Tables [block, label, expert] of two routers with one channel per document; labels are clustered by document."""
     rng = np.random.default_rng(seed)
     tables = np.zeros((2, documents, 3, 4))
     for document in range(documents):
@@ -250,7 +250,7 @@ def test_saturation_needs_as_many_experts_and_slots(theme, num_experts, top_k):
     assert "saturation" in set(compare_traces(one, one)["metric"])
 
 
-def test_nothing_left_to_compare_is_said(theme, themes):
+def test_nothing_left_to_compare_raises(theme, themes):
     other = plant_document_labels(SHARES, CHANNEL, num_documents=24, tokens_per_document=12)
     sides = [PlantedRun(each.documents, {0: each.experts}, num_experts=4) for each in (theme, other)]
     unlabelled = Annotation("theme", "document", themes.labels, np.full(24, -1, dtype=np.int32))

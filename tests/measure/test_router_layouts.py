@@ -1,4 +1,4 @@
-"""Routing statistics of models whose layers are not one router after the other, each for itself."""
+"""Routing statistics of models with stacks, shared routers or several routers per layer."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ def flow_rows(frame):
     return [(row["routing"], row["router"], row["label"]) for _, row in rows.iterrows()]
 
 
-def test_a_next_layer_that_merges_experts_is_told_wholly_and_tells_its_part():
-    """Every document holds four experts alike; 0, 1 and 2 go on to expert 0, and 3 to expert 1."""
+def test_flow_into_a_layer_that_merges_experts():
+    """Four equally frequent experts; the next layer maps 0, 1 and 2 to expert 0, and 3 to expert 1."""
     one, other = column(PLACES % 4), column(PLACES % 4 == 3)
     onward = measure_flow(one, other, DOCUMENTS, num_experts=4, num_following=2, permutations=0)
     back = measure_flow(other, one, DOCUMENTS, num_experts=2, num_following=4, permutations=0)
@@ -37,8 +37,8 @@ def test_a_next_layer_that_merges_experts_is_told_wholly_and_tells_its_part():
 
 
 @pytest.mark.parametrize("related", [True, False])
-def test_layers_routed_by_document_leave_the_order_of_tokens_nothing_to_tell(related):
-    """Rotating a document that went to one expert changes nothing: no evidence, whatever the information."""
+def test_document_level_routing_is_not_significant_under_shifts(related):
+    """Shifts within a document with a single expert change nothing, so that p = 1."""
     rng = np.random.default_rng(0)
     choice = rng.integers(0, 3, 30)
     following = (choice + 1) % 3 if related else rng.integers(0, 3, 30)
@@ -56,7 +56,7 @@ def test_layers_routed_by_document_leave_the_order_of_tokens_nothing_to_tell(rel
         assert flow.uncertainty_coefficient.value == pytest.approx(1)
 
 
-def test_a_next_layer_of_one_expert_has_nothing_to_be_told():
+def test_flow_into_a_layer_with_one_expert_is_undefined():
     flow = measure_flow(
         column(PLACES % 4), column(np.zeros(360)), DOCUMENTS, num_experts=4, num_following=1, permutations=5
     )
@@ -65,7 +65,7 @@ def test_a_next_layer_of_one_expert_has_nothing_to_be_told():
 
 
 def test_one_decision_for_all_layers_is_one_routing():
-    """A model that routes once: every layer has the same rows, and each tells the next all."""
+    """A model that routes once: all layers have the same rows, and each determines the next."""
     experts = np.stack([PLACES % 5, (PLACES + 2) % 5], axis=1).astype(np.int16)
     frame = measure_routing(PlantedRun(DOCUMENTS, {0: experts, 1: experts, 2: experts}, num_experts=5), permutations=5)
     first, second = (frame[frame["layer"] == layer].reset_index(drop=True) for layer in (0, 1))
@@ -75,7 +75,7 @@ def test_one_decision_for_all_layers_is_one_routing():
     np.testing.assert_allclose(rows["value"], [1, 1])
 
 
-def test_two_routers_of_one_layer_number_are_told_apart_and_follow_each_other():
+def test_two_routers_of_one_layer_number_are_distinguished_and_follow_each_other():
     routers = [StackRouter(layer, f"{layer}.{name}", 3, 1) for layer in (0, 1) for name in ("up", "down")]
     experts = [column((PLACES + step) % 3) for step in range(4)]
     frame = measure_routing(StackedRun(DOCUMENTS, list(zip(routers, experts, strict=True))), permutations=3)
@@ -89,7 +89,7 @@ def test_two_routers_of_one_layer_number_are_told_apart_and_follow_each_other():
 
 
 def test_flow_stays_in_its_stack_and_counts_its_tokens():
-    """Encoder and decoder read tokens of their own; a random router follows no router of the model."""
+    """Encoder and decoder route different tokens; a random router does not follow a router of the model."""
     read = (PLACES % 12 < 4)[:, None]
     routers = []
     for kind in ("learned", "random"):

@@ -86,7 +86,7 @@ def test_rows_hold_what_the_arrays_gave(frame, planted):
     np.testing.assert_allclose(tested["q_value"], false_discovery_control(tested["p_value"].to_numpy()))
 
 
-def test_persistence_is_found_and_shadows_are_apart(frame):
+def test_planted_persistence_is_recovered(frame):
     """Half of the tokens keep the set of the one before: repeats exceed those of a random order."""
     rows = frame[(frame["metric"] == "first_expert_repeats") & frame["label"].isna()]
     truth = 0.5 + 0.5 * SETS.first_repeat
@@ -103,12 +103,12 @@ def test_many_experts_keep_their_most_frequent_partners():
     assert (steps.loc[steps["value"] == 1].groupby("expert").size() == 1).all()
 
 
-def test_a_trace_without_tokens_or_layers_is_refused():
+def test_a_trace_without_tokens_or_layers_raises():
     with pytest.raises(MeasurementError, match="expected a trace with tokens and MoE layers"):
         measure_routing(PlantedTrace(np.zeros(3, np.int32), {}, num_experts=2))
 
 
-def test_labels_that_do_not_fit_are_refused(planted, theme):
+def test_labels_that_do_not_match_raise(planted, theme):
     short = Annotation("theme", "document", theme.labels, theme.codes[1:])
     with pytest.raises(MeasurementError, match="labels of the 30 documents of the trace, got 29"):
         measure_routing(planted, [short])

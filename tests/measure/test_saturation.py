@@ -12,7 +12,7 @@ SETS = SetDistribution(
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 1.0])
 def test_planted_saturation_is_recovered(kept):
-    """A later checkpoint keeps a token's experts with a known probability, and else permutations them anew."""
+    """A later checkpoint keeps a token's experts with a known probability and otherwise samples new ones."""
     chance = (SETS.inclusion**2).sum() / 2
     truth = kept + (1 - kept) * chance
     held = 0

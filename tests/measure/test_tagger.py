@@ -16,7 +16,7 @@ def planted():
     return plant_channel(SHARES, CHANNEL, num_documents=200, tokens_per_document=40, concentration=40, seed=3)
 
 
-def mistake(codes, share, seed=0):
+def confuse(codes, share, seed=0):
     """Take each label for the next one, with a known probability."""
     wrong = np.random.default_rng(seed).random(len(codes)) < share
     return np.where(wrong, (codes + 1) % 3, codes).astype(np.int32)
@@ -24,24 +24,24 @@ def mistake(codes, share, seed=0):
 
 def test_a_known_error_is_recovered(planted):
     trace = PlantedTrace(planted.documents, {0: planted.experts}, num_experts=4)
-    # the order of labels differs: they go together by name
+    # labels are matched by name, whatever their order
     gold = Annotation("gold_upos", "token", ("a", "b", "c"), planted.codes)
-    told = mistake(planted.codes, 0.2)
-    predicted = Annotation("upos", "token", ("c", "b", "a"), (2 - told).astype(np.int32))
+    tagged = confuse(planted.codes, 0.2)
+    predicted = Annotation("upos", "token", ("c", "b", "a"), (2 - tagged).astype(np.int32))
     frame = measure_tagger_error(trace, predicted, gold)
     assert set(frame["label_set"]) == {"upos against gold_upos"}
     accuracy = frame[frame["metric"] == "tagger_accuracy"].iloc[0]
-    assert accuracy["value"] == (told == planted.codes).mean()
+    assert accuracy["value"] == (tagged == planted.codes).mean()
     sides = [
         measure_layer(
             codes, planted.experts, planted.documents, level="token", num_labels=3, num_experts=4, permutations=0
         )
-        for codes in (told, planted.codes)
+        for codes in (tagged, planted.codes)
     ]
     difference = frame[frame["metric"] == "difference of uncertainty_coefficient"].iloc[0]
     apart = sides[0].uncertainty_coefficient.value - sides[1].uncertainty_coefficient.value
     assert difference["value"] == pytest.approx(apart)
-    assert difference["ci_high"] < 0  # mistakes hide a part of the association
+    assert difference["ci_high"] < 0  # errors weaken the association
 
 
 def test_accuracy_by_tag_is_covered():
@@ -52,11 +52,11 @@ def test_accuracy_by_tag_is_covered():
     for seed in range(40):
         drawn = plant_channel(SHARES, CHANNEL, num_documents=100, tokens_per_document=20, seed=seed)
         trace = PlantedTrace(drawn.documents, {}, num_experts=4)
-        gold, told = (
+        gold, tagged = (
             Annotation("upos", "token", ("a", "b", "c"), codes)
-            for codes in (drawn.codes, mistake(drawn.codes, 0.2, seed=1000 + seed))
+            for codes in (drawn.codes, confuse(drawn.codes, 0.2, seed=1000 + seed))
         )
-        frame = measure_tagger_error(trace, told, gold)
+        frame = measure_tagger_error(trace, tagged, gold)
         rows = frame.assign(label=frame["label"].fillna("all")).set_index(["metric", "label"])
         held += [rows.loc[key, "ci_low"] < share < rows.loc[key, "ci_high"] for key, share in truth.items()]
     assert 0.90 <= np.mean(held) <= 0.98
