@@ -8,6 +8,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+import specialize
 from capture.test_run import TEXTS, make_checkpoint
 from listening import Listener
 from specialize.capture import passes
@@ -196,3 +197,11 @@ def test_models_and_tokenizers_that_do_not_fit(tiny, tmp_path):
     ):
         raise AssertionError("not reached")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_syntax_and_routing_are_measured_on_it(tiny, tmp_path):
+    with record(tiny.model, tiny.tokenizer, tmp_path / "own"):
+        loop(tiny, SHORT * 3, size=4, side="left")
+    frame = specialize.syntax(tmp_path / "own", tags=("class",), permutations=5)
+    assert {"letters", "digits"} <= set(frame["label"].dropna())
+    assert len(specialize.routing(tmp_path / "own", permutations=5))
