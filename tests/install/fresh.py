@@ -68,7 +68,7 @@ class Environment:
             env={key: str(value) for key, value in (writable | _OFFLINE).items()},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert (done.returncode != 0) == fails, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
