@@ -4,6 +4,8 @@ import csv
 import json
 import random
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedTokenizerFast
 
 import specialize
+from docs.snippets import ROOT
 
 MODEL = "allenai/OLMoE-1B-7B-0924"  # here a folder of that name
 THEMES = {
@@ -72,6 +75,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             str(folder / model), folder / "corpus.jsonl", folder / "runs" / name, control="random-router", context=64
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def generators() -> Iterator[None]:
+    """Makes the modules of docs/generate importable."""
+    folder = str(ROOT / "docs" / "generate")
+    sys.path.insert(0, folder)
+    yield
+    sys.path.remove(folder)
 
 
 @pytest.fixture

@@ -1,24 +1,19 @@
 """The tables of supported families are what their generator gives."""
 
 import re
-import sys
 
 import pytest
 
-from docs.snippets import ROOT
 from moe_zoo.build import buildable, only_as_tested
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), only_as_tested]
 
 
 @pytest.fixture(scope="module")
-def generated():
-    folder = str(ROOT / "docs" / "generate")
-    sys.path.insert(0, folder)
+def generated(generators):
     import families
 
-    yield families, families.find_families()
-    sys.path.remove(folder)
+    return families, families.find_families()
 
 
 AGAIN = "run `.venv/bin/python docs/generate/families.py`"

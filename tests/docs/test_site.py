@@ -104,6 +104,19 @@ def test_every_command_and_option_is_in_the_reference(site):
                 assert option in text or parameter.param_type_name == "argument", (name, option)
 
 
+def test_the_tutorial_shows_what_its_cells_show(generators, site):
+    import notebook
+
+    again = "run `.venv/bin/python docs/generate/notebook.py`"
+    assert notebook.outdated() == [], again
+    page = (site / "tutorial.html").read_text(encoding="utf-8")
+    shown = re.findall(r'src="(tutorial/[\w-]+\.png)"', page)
+    assert len(shown) >= 3
+    assert all((site / name).is_file() for name in shown)
+    assert not list(site.rglob("outputs.json"))
+    assert page.count("<table>") >= 5
+
+
 def test_every_metric_is_explained(here):
     """Each metric that a stage writes is in the table of what numbers mean."""
     page = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
