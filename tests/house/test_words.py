@@ -65,7 +65,8 @@ def test_an_idiom_is_found_and_what_is_written_instead_is_not(idiom):
 
 def documents() -> list[Path]:
     pages = [path for path in sorted((ROOT / "docs").rglob("*")) if path.suffix in (".md", ".html", ".yml")]
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *pages]
+    studies = [*sorted((ROOT / "analyses").rglob("*.md")), ROOT / "analyses" / "walkthrough.ipynb"]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *pages, *studies]
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
