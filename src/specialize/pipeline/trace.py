@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from specialize.choices import Control, Dtype
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
+from specialize.extras import require_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ def trace_corpus(
         seed: of the control.
         repair: validate the files of an existing trace, and trace the missing and damaged shards again.
         command: the command line, for the manifest.
-        reporter: is told what the trace will take, and the progress.
+        reporter: receives an estimate of what the trace will take, and the progress.
 
     Returns:
         The complete trace.
@@ -90,6 +91,7 @@ def trace_corpus(
         TraceError: an option is out of range, or the folder holds something else or is written by another process.
         OutputError: the disk is full, or the folder cannot be written.
     """
+    require_extra("capture")
     from specialize.capture.documents import check_unchanged
     from specialize.capture.options import TraceOptions
     from specialize.capture.plan import survey_corpus
