@@ -79,7 +79,7 @@ def test_trace_and_validate(checkpoint, corpus, call, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-1])
     code, out, _ = call("validate", tmp_path / "run")
     assert code == 1
-    assert re.search(r"trace/tokens-00000.arrow +0 +damaged: its checksum is not the manifest's", out)
+    assert re.search(r"trace/tokens-00000.arrow +0 +damaged: its checksum differs from the manifest's", out)
     assert out.splitlines()[-1].startswith(f"{tmp_path / 'run'}: 1 of 3 files not as the manifest says")
 
 
@@ -112,7 +112,7 @@ def test_everything_that_can_be_recorded(checkpoint, corpus, call, tmp_path):
     assert (told["layers"], told["tokens"]) == (2, trace.num_tokens)
     assert trace.contents == ("weights", "logits", "norms", "predictions")
     assert [spec.found_by for spec in trace.random_routers] == ["random router, seed 4"] * 2
-    assert re.search(r"about [\d,]+ tokens of 40 documents, 4 routers: about [\d.]+ kB to write, [\d.]+ \w+ free", err)
+    assert re.search(r"about [\d,]+ tokens in 40 documents, 4 routers: about [\d.]+ kB to write, [\d.]+ \w+ free", err)
 
 
 def test_a_damaged_shard_is_named_and_made_anew(checkpoint, corpus, call, tmp_path):

@@ -52,7 +52,7 @@ def test_routing_without_weights_or_texts(call, tmp_path):
     code, out, _ = call("import", "vllm", tmp_path / "a.npy", "-o", run)
     assert code == 0
     facts = dict(re.split(r"  +", line.rstrip()) for line in out.splitlines()[:-1])
-    assert (facts["documents"], facts["tokens"], facts["beside the experts"]) == ("1", "5", "nothing")
+    assert (facts["documents"], facts["tokens"], facts["besides expert ids"]) == ("1", "5", "nothing")
     assert out.splitlines()[-1] == str(run)
     code, out, _ = call("affinity", run, "--json")
     assert json.loads(out)["layers"]["2"]["gate_scores"] is None
@@ -89,7 +89,7 @@ def test_mistakes_are_one_line_and_exit_code_2(call, dump, tmp_path):
     expect_one_line(call("import", "esft", dump, "-o", dump), "expected a new or empty folder")
     inside_a_file = next(dump.iterdir()) / "run"
     expect_one_line(
-        call("import", "esft", dump, "-o", inside_a_file), "could not be made .*choose another folder with -o"
+        call("import", "esft", dump, "-o", inside_a_file), "could not be created .*choose another folder"
     )
     expect_one_line(call("export", tmp_path / "no"), "expected a run folder")
     expect_one_line(call("affinity", tmp_path / "no"), "expected a run folder")

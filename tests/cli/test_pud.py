@@ -19,7 +19,7 @@ def test_syntax_and_topics_of_a_treebank(call, traced, language):
     pytest.importorskip("bertopic")
     treebank = PUD / f"{language}_pud-ud-test.conllu"
     run = traced(checkpoint_path("token"), treebank)
-    shift = "note: words are cut into"  # the checkpoint's tokenizer is of English
+    shift = "note: words are split into"  # the checkpoint's tokenizer is of English
     code, _, err = call("syntax", run, "--gold", treebank, "--language", language, "--permutations", 9)
     assert code == 0, err
     assert (shift in err) == (language != "en")

@@ -97,14 +97,14 @@ def _least_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> i
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    """Print what a thing is, a line a fact: its name, and the fact."""
+    """Print facts about one thing, one line each: the name of the fact, and its value."""
     print_table(None, [word(""), text("")], facts.items())
 
 
 def router_columns(frame: "pd.DataFrame") -> dict[str, Column]:
-    """Return the columns of a result frame that tell its routers apart, each with that of the table.
+    """Return the columns of a result frame that identify its routers, each with its column of a table.
 
-    The layer always; the router where a layer has several; the routing where some are random.
+    The layer always; the router if a layer has several; the routing if some routers are random.
     """
     columns = {"layer": number("layer")}
     if frame.groupby(["routing", "layer"])["router"].nunique().max() > 1:

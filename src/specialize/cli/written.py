@@ -1,4 +1,4 @@
-"""What commands tell of what they wrote: a trace, figures. The path comes last, to be copied."""
+"""What commands print about the files they wrote: a trace, figures, a report. The path comes last, to be copied."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ def bytes_stored(trace: "RoutingTrace", pattern: str = "*.arrow") -> int:
 
 
 def print_trace(trace: "RoutingTrace") -> None:
-    """Print what a trace holds and how large it is, then the path of the run."""
+    """Print the contents and size of a trace, then the path of the run."""
     layers = {router.layer for router in trace.layers}
     routers = (
         f"{len(trace.layers)}, and {len(trace.random_routers)} random routers"
@@ -32,11 +32,11 @@ def print_trace(trace: "RoutingTrace") -> None:
         "tokens": f"{trace.num_tokens:,}",
         "layers": f"{len(layers)}, {_range(layers)}",
         "routers": routers,
-        "experts of a router, E": _range(router.num_experts for router in trace.layers),
-        "slots of a token, k": _range(router.top_k for router in trace.layers),
-        "beside the experts": ", ".join(trace.contents) or "nothing",
+        "experts per router, E": _range(router.num_experts for router in trace.layers),
+        "slots per token, k": _range(router.top_k for router in trace.layers),
+        "besides expert ids": ", ".join(trace.contents) or "nothing",
         "size": in_bytes(bytes_stored(trace)),
-        "routing": f"{in_bytes(routing)}, {each:.1f} bytes a token and router",
+        "routing": f"{in_bytes(routing)}, {each:.1f} bytes per token and router",
     }
     print_facts(facts)
     print_line(trace.path)
