@@ -20,6 +20,7 @@ import torch
 torch.set_num_threads(1)
 
 from capture_models import build  # noqa: E402
+from specialize import manifest  # noqa: E402
 from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa: E402
 from specialize.corpus import open_corpus  # noqa: E402
 from specialize.models.data import train_bpe  # noqa: E402
@@ -68,6 +69,7 @@ def main(folder: Path, trials: int) -> None:
     corpus = folder / "corpus.jsonl"
     texts = [" ".join(draw.choices(words, k=draw.randrange(5, 60))) for _ in range(200)]
     corpus.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    manifest._git_revision = lambda: None  # a commit during the test would be another manifest
     model = build("olmoe")
     model.resize_token_embeddings(400)
     facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}

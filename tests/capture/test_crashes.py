@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path, corpus):
     assert not list(run.rglob("*.partial"))
     assert all("interrupted" in check.problem for check in validate_trace(run) if check.problem)
     trace = trace_documents(checkpoint, open_corpus(corpus), run, options=options)
-    assert trace.manifest == whole.manifest
+    assert trace.manifest | {"versions": None} == whole.manifest | {"versions": None}  # of git, which may change
 
 
 def test_a_second_process_on_the_same_run_is_refused(tmp_path, corpus, monkeypatch):

@@ -55,7 +55,7 @@ class ShardTracer:
             CaptureError: the tokenizer does not belong to the model.
             RuntimeError: out of memory; the shard can be run again in smaller batches.
         """
-        self._refuse_unknown_tokens(windows)
+        self._check_token_ids(windows)
         counts = np.array([window.num_recorded for window in windows])
         starts = counts.cumsum() - counts
         routing = [_empty_columns(spec, counts.sum(), self.recorder.extras) for spec in self.recorder.specs]
@@ -77,7 +77,7 @@ class ShardTracer:
         tokens = _token_columns(windows, counts, first_sequence)
         return Shard(tokens | (predicted if self.with_predictions else {}), routing, {"batch_tokens": batch_tokens})
 
-    def _refuse_unknown_tokens(self, windows: Sequence[Window]) -> None:
+    def _check_token_ids(self, windows: Sequence[Window]) -> None:
         largest = max(int(window.token_ids.max()) for window in windows)
         if largest >= self._num_embeddings:
             raise CaptureError(

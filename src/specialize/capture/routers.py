@@ -110,8 +110,8 @@ def _declared_experts(adapter: Adapter, module: nn.Module) -> int | None:
 def _check_decisions(model: nn.Module, candidates: Mapping[str, Candidate], called: Collection[str]) -> None:
     """Raise CaptureError unless each candidate made one decision, or belongs to a part that the pass did not need."""
     silent = [path for path, candidate in candidates.items() if not candidate.choices]
-    heard = {path for path in candidates if path not in silent}
-    unexcused = [path for path in silent if not heard or not _is_excused(model, path, heard, called)]
+    deciding = {path for path in candidates if path not in silent}
+    unexcused = [path for path in silent if not deciding or not _is_excused(model, path, deciding, called)]
     if unexcused:
         raise CaptureError(
             f"{type(model).__name__}: {len(unexcused)} of {len(candidates)} "
@@ -136,7 +136,7 @@ def _describe_silence(first: str, adapter: Adapter) -> str:
     )
 
 
-def _is_excused(model: nn.Module, path: str, heard: Collection[str], called: Collection[str]) -> bool:
+def _is_excused(model: nn.Module, path: str, deciding: Collection[str], called: Collection[str]) -> bool:
     """Return whether a candidate without a decision belongs to a part that the pass did not need.
 
     Such a part is a tower, above the numbered layers, that was not called; or a block that was not called while
@@ -155,7 +155,7 @@ def _is_excused(model: nn.Module, path: str, heard: Collection[str], called: Col
         for name, module in model.get_submodule(around).named_children()
         if type(module) is type(block) and not isinstance(model.get_submodule(around), CONTAINERS)
     ]
-    return any(twin in called and any(path.startswith(f"{twin}.") for path in heard) for twin in twins)
+    return any(twin in called and any(path.startswith(f"{twin}.") for path in deciding) for twin in twins)
 
 
 def _learn(candidate: Candidate, before: _Finding | None) -> _Finding:

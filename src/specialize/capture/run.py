@@ -45,7 +45,7 @@ def trace_documents(
         options: how the corpus is run, and what is recorded.
         repair: validate the files of an existing trace, and trace the missing and damaged shards again.
         command: the command line, for the manifest.
-        reporter: is told what the trace will take before anything is written, and the progress.
+        reporter: receives an estimate of what the trace will take before anything is written, and the progress.
         survey: of this corpus, if it was read before.
 
     Returns:

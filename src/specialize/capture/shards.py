@@ -113,7 +113,7 @@ class TraceClock:
         documents: number of documents in the corpus.
         batch_tokens: padded tokens per forward pass.
         update: shows the progress.
-        reporter: is told when batches become smaller.
+        reporter: receives a message when batches become smaller.
 
     Attributes:
         batch_tokens: padded tokens per forward pass, fewer than at first if memory ran out.

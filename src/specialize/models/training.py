@@ -43,7 +43,7 @@ def train(
         config: the settings.
         folder: for the checkpoint, ``metrics.csv``, the model and its snapshots; created if missing.
         data: folder of the tokenizer and the tokens, which runs on the same text can share; default: folder/data.
-        reporter: is told after each step the rate, the training loss in nats, and the perplexity on held-out windows
+        reporter: receives after each step the rate, the training loss in nats, and the perplexity on held-out windows
             when it was last evaluated.
 
     Returns:

@@ -38,7 +38,7 @@ def record(
     that close it (beginning and end of a sequence, classification, separator), and padding, which the attention mask
     hides. Sequences without other text are left out. Tokens have character positions if the text encodes to the same
     ids; if it does not, because a sequence begins in the middle of a word, for instance, they are unknown (-1) for
-    that document, and the reporter hears how many documents these are.
+    that document, and the reporter receives the number of these documents.
 
     The model is run as the user runs it, in training or evaluation mode. A pass that raises an exception is left out if
     the block handles it. Shards are written during the block, so that memory does not grow. If the block raises an
@@ -52,7 +52,7 @@ def record(
         control: ``random-router`` records a random router beside each of the model's.
         seed: of the control.
         extras: what to record besides experts and gate weights: any of logits, norms.
-        reporter: hears what was recorded.
+        reporter: receives messages about what was recorded.
 
     Yields:
         The writer, whose attributes ``num_documents`` and ``num_tokens`` count what was recorded.

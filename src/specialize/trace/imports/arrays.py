@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError, did_you_mean
-from specialize.trace.imports.serving import load_array, refuse_torch
+from specialize.trace.imports.serving import load_array, reject_torch
 from specialize.trace.imports.source import (
     BLOCK_TOKENS,
     Block,
@@ -51,7 +51,7 @@ _Arrays = Mapping[str, NDArray[Any]]
 
 def open_arrays(path: Path, options: ImportOptions) -> Source:
     """Open a folder of .npy files, an .npz or a Parquet file."""
-    refuse_torch(path)
+    reject_torch(path)
     if path.is_dir():
         files = list_files(path, ["*.npy"], what="arrays")
         return _source(path, {file.stem: load_array(file) for file in files}, beside=path)

@@ -54,7 +54,7 @@ def import_trace(
         layers: numbers of the MoE layers, as the model numbers them; default: all layers of the input.
         num_layers: layers per token in the input, dense ones included, for formats that do not state it (sglang).
         command: the command line, for the manifest.
-        reporter: is told what was inferred, and the progress.
+        reporter: receives messages about what was inferred, and the progress.
 
     Returns:
         The trace.

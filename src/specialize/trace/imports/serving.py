@@ -35,7 +35,7 @@ def open_vllm(path: Path, options: ImportOptions) -> Source:
 
     Each array is a document, whose id is the name of the file, or of the array if a file holds several.
     """
-    refuse_torch(path)
+    reject_torch(path)
     files = list_files(path, ["*.npy", "*.safetensors"], what="routed experts as arrays")
     for file in files:
         check_file(file)
@@ -99,7 +99,7 @@ def load_array(file: Path) -> NDArray[Any]:
     return array
 
 
-def refuse_torch(path: Path) -> None:
+def reject_torch(path: Path) -> None:
     """Raise TraceError for a torch file: it is a pickle, and reading it would run the code in it."""
     if path.suffix in _TORCH_ENDINGS:
         raise TraceError(
@@ -114,7 +114,7 @@ def open_sglang(path: Path, options: ImportOptions) -> Source:
     They are read from ``meta_info.routed_experts`` and from each choice's ``sgl_ext.routed_experts``. The responses do
     not state the shape: k and the number of layers must be given.
     """
-    refuse_torch(path)
+    reject_torch(path)
     num_layers = options.num_layers or len(options.layers or ())
     if not options.top_k or not num_layers:
         raise TraceError(
