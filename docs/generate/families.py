@@ -164,7 +164,7 @@ def page(families: list[Family]) -> str:
         lines.append(f"| `{family.folder}` | {found} | {family.score_function} | {family.router_logits} | {notes} |")
     lines += [
         "",
-        "`gpt_oss` in MXFP4 has an adapter of its own (`gpt_oss in MXFP4`). It needs a GPU and is not in this table.",
+        "`gpt_oss` in MXFP4 has an adapter (`gpt_oss in MXFP4`), which is tested with a stand-in for its kernel.",
         "",
         "The package's own models (`specialize_gpt_moe`, see `specialize train`) are supported too. For any other "
         "layer, [register a router](how-to/register-a-router.md).",
