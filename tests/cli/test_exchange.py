@@ -81,7 +81,7 @@ def test_mistakes_are_one_line_and_exit_code_2(call, dump, tmp_path):
     run = tmp_path / "run"
     expect_one_line(call("import", "esf", dump, "-o", run), "got 'esf'. Did you mean 'esft'")
     expect_one_line(call("import", "esft", tmp_path / "no", "-o", run), "found no such file or folder")
-    expect_one_line(call("import", "esft", dump, "-o", run, "--layers", "1-x"), "--layers: expected numbers such as")
+    expect_one_line(call("import", "esft", dump, "-o", run, "--layers", "1-x"), "layers: expected numbers such as")
     expect_one_line(call("import", "esft", dump, "-o", run, "--layers", "9,9"), "every layer once")
     expect_one_line(call("import", "esft", dump, "-o", run, "--layers", "12"), r"layers among 9 to 11 .* got 12")
     expect_one_line(call("import", "esft", dump, "-o", run, "--num-experts", "3"), r"expert id from 0 to 2, got")

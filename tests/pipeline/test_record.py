@@ -153,6 +153,10 @@ def generate(model, tokenizer) -> None:
     model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False, pad_token_id=0)
 
 
+def generate_without_cache(model, tokenizer) -> None:
+    model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False, pad_token_id=0, use_cache=False)
+
+
 def embeddings(model, tokenizer) -> None:
     model(inputs_embeds=torch.zeros(1, 3, model.config.hidden_size))
 
@@ -167,6 +171,7 @@ def square_mask(model, tokenizer) -> None:
         (no_pass, "nothing was recorded: expected at least one forward pass"),
         (only_padding, "nothing was recorded"),
         (generate, "got one with a key-value cache, as in generate"),
+        (generate_without_cache, "the sequences of the last forward pass with one more token"),
         (embeddings, "expected forward passes with input_ids"),
         (square_mask, r"expected an attention_mask \[batch, length\]"),
     ],

@@ -66,6 +66,7 @@ class PassWriter:
         self._tokens: list[dict[str, NDArray[Any]]] = []
         self._routing: list[list[dict[str, NDArray[Any]]]] = []
         self._held = 0
+        self._last_ids: NDArray[np.int64] = np.empty((0, 0), np.int64)
 
     def __enter__(self) -> "PassWriter":
         self._writer.describe(routers=[spec.as_dict() for spec in self._recorder.specs], contents=self._contents)
@@ -110,6 +111,8 @@ class PassWriter:
         for spec, recorded in zip(self._recorder.specs, columns, strict=True):
             check_length(spec, recorded, read.token_ids.numel())
         ids = read.token_ids.cpu().numpy()
+        _refuse_one_more_token(self._last_ids, ids)
+        self._last_ids = ids
         mask = np.ones(ids.shape, bool) if read.mask is None else read.mask.cpu().numpy()
         kept: list[NDArray[np.int64]] = []
         for row in range(len(ids)):
@@ -167,6 +170,15 @@ def _check_call(call: Call) -> None:
         raise CaptureError("expected forward passes with input_ids [batch, length], got one without them")
     if call.masked_otherwise:
         raise CaptureError("expected an attention_mask [batch, length], got one of another form")
+
+
+def _refuse_one_more_token(before: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
+    """Refuse generation without a cache, in which each pass reads the sequences of the last one and a token more."""
+    if len(ids) and ids.shape == (len(before), before.shape[1] + 1) and np.array_equal(ids[:, :-1], before):
+        raise CaptureError(
+            "expected each sequence once, got the sequences of the last forward pass with one more token, as in "
+            "generate without a cache; run the generated sequences once, or use specialize.attach"
+        )
 
 
 class _TextSpool:

@@ -44,15 +44,6 @@ def _escape(character: str) -> str:
     return json.dumps(character)[1:-1]
 
 
-def in_bytes(size: float) -> str:
-    """A number of bytes for a person to read."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
-
-
 def say(message: str) -> None:
     """Print one line about what happens to stderr."""
     err.print(Text(strip_controls(message)), soft_wrap=True)

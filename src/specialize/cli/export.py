@@ -7,9 +7,10 @@ import typer
 
 from specialize.choices import ExportFormat
 from specialize.cli.app import RECORD, add_command
-from specialize.cli.console import TERMINAL, in_bytes, print_json, print_line
+from specialize.cli.console import TERMINAL, print_json, print_line
 from specialize.cli.options import Json, Run
 from specialize.cli.tables import number, print_table, text
+from specialize.text import format_bytes
 
 
 @add_command(RECORD)
@@ -35,6 +36,6 @@ def export(
     print_table(
         None,
         [text("file"), number("rows"), number("size")],
-        [[path.name, f"{read_metadata(path).num_rows:,}", in_bytes(path.stat().st_size)] for path in files],
+        [[path.name, f"{read_metadata(path).num_rows:,}", format_bytes(path.stat().st_size)] for path in files],
     )
     print_line(folder)

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.cli.console import in_bytes, print_line
+from specialize.cli.console import print_line
 from specialize.cli.tables import number, print_facts, print_table, text
+from specialize.text import format_bytes
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -35,8 +36,8 @@ def print_trace(trace: "RoutingTrace") -> None:
         "experts per router, E": _range(router.num_experts for router in trace.layers),
         "slots per token, k": _range(router.top_k for router in trace.layers),
         "besides expert ids": ", ".join(trace.contents) or "nothing",
-        "size": in_bytes(bytes_stored(trace)),
-        "routing": f"{in_bytes(routing)}, {each:.1f} bytes per token and router",
+        "size": format_bytes(bytes_stored(trace)),
+        "routing": f"{format_bytes(routing)}, {each:.1f} bytes per token and router",
     }
     print_facts(facts)
     print_line(trace.path)
@@ -65,7 +66,7 @@ def print_report(page: Path, figures: Sequence[Path]) -> None:
     names = {path.stem for path in figures}
     print_facts(
         {
-            "page": in_bytes(page.stat().st_size),
+            "page": format_bytes(page.stat().st_size),
             "figures": f"{len(names)}, each as {_suffixes(figures)}; {_size(figures)}" if names else "none",
         }
     )
@@ -82,4 +83,4 @@ def _suffixes(paths: Iterable[Path]) -> str:
 
 
 def _size(paths: Iterable[Path]) -> str:
-    return in_bytes(sum(path.stat().st_size for path in paths))
+    return format_bytes(sum(path.stat().st_size for path in paths))
