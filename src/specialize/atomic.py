@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
             "make room and run the same command again to go on"
         ) from error
     finally:
-        with suppress(OSError):  # what went wrong is told already
+        with suppress(OSError):  # the first error is the one to report
             partial.unlink()
 
 

@@ -1,7 +1,7 @@
-"""What long work tells about itself: notes and progress, to whoever listens.
+"""Messages and progress of long work.
 
-The library is silent by default. The command line listens with bars and lines on stderr; a notebook or another program
-may listen with an object of its own that has the two methods of `Reporter`.
+The library is silent by default. The command line shows bars and lines on stderr; a notebook or another program can
+pass an object of its own with the two methods of `Reporter`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,31 +12,31 @@ Progress = Callable[[int, int], None]  # called with (units done, units in all)
 
 
 class Update(Protocol):
-    """Shows how far a step is."""
+    """Shows the progress of a step."""
 
     def __call__(self, done: int, total: int, rate: str | None = None) -> None:
-        """Show that `done` of `total` units are done, at a rate such as ``1,200 tokens/s`` where the step knows it."""
+        """Show that `done` of `total` units are done, with a rate such as ``1,200 tokens/s`` if the step has one."""
 
 
 class Reporter(Protocol):
-    """Receives what long work has to tell."""
+    """Receives the messages and the progress of long work."""
 
     def say(self, message: str) -> None:
-        """Receive one line about what happens: what is loaded, found, left out."""
+        """Receive one line: what is loaded, what was found, what is left out and why."""
 
     def progress(self, title: str, unit: str) -> AbstractContextManager[Update]:
-        """Open a step, for instance ``("tracing", "documents")``; the context gives the function to call."""
+        """Open a step, for instance ``("tracing", "documents")``; the context yields the function to call."""
 
 
 class SilentReporter:
-    """Tells nobody."""
+    """Ignores everything."""
 
     def say(self, message: str) -> None:
         """Do nothing."""
 
     @contextmanager
     def progress(self, title: str, unit: str) -> Iterator[Update]:
-        """Give a function that does nothing."""
+        """Yield a function that does nothing."""
         yield _ignore
 
 

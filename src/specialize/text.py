@@ -47,7 +47,7 @@ def format_p(p_value: float) -> str:
 
 
 def equate_p(p_value: float) -> str:
-    """Return a p-value as a text tells it: p = 0.005, p < 0.001."""
+    """Return a p-value for running text: p = 0.005, p < 0.001."""
     number = format_p(p_value)
     return f"p{NBSP}{number}" if number.startswith("<") else f"p{NBSP}={NBSP}{number}"
 

@@ -36,7 +36,7 @@ def annotate(
         permutations: permutations under the null; by default 1,000 for labels of documents, 200 for those of tokens.
         seed: of the null.
         skip_positions: first positions of each sequence to leave out, for labels of tokens.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.

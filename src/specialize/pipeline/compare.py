@@ -37,7 +37,7 @@ def compare(
         output: folder of the results; RUN/compare by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         margin: also test that each difference lies within plus and minus this, in the unit of its metric.
-        reporter: hears what happens, also which annotations are left out and why.
+        reporter: receives messages and progress, also which annotations are left out and why.
 
     Returns:
         The result rows, columns of `specialize.measure.RESULT_COLUMNS`.
@@ -70,7 +70,7 @@ def compare(
 
 
 def _find_common(first: "RoutingTrace", second: "RoutingTrace", reporter: Reporter) -> "list[Annotation]":
-    """Annotations that are the same in both runs; the reporter hears which differ."""
+    """Annotations that are the same in both runs; the reporter receives which differ."""
     import numpy as np
 
     from specialize.measure.runs.matching import same_tokens

@@ -30,7 +30,7 @@ def demo(
         folder: where the corpus, a run folder for each checkpoint, and the report go.
         limit: read at most so many documents; all of the demo's by default.
         command: the command line, for the manifests.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The run folders, and the page of the report.

@@ -42,7 +42,7 @@ def import_trace(
         layers: numbers of the MoE layers, or text such as ``1-26`` or ``0,2,4``; all, from 0, by default.
         num_layers: layers in each response, dense ones included (sglang).
         command: the command line, for the manifest.
-        reporter: hears what was inferred and how far the import is.
+        reporter: receives what was inferred, and progress.
 
     Returns:
         The trace, open.
@@ -98,7 +98,7 @@ def export(
         run: a run folder, or its open trace.
         folder: where to write; RUN/parquet by default.
         to: the format.
-        reporter: hears how far it is.
+        reporter: receives progress.
 
     Returns:
         The folder.
@@ -128,7 +128,7 @@ def affinity(
         run: a run folder, or its open trace.
         top_p: share that the selected experts reach together, above 0 and at most 1.
         by: token, the share of slots, or gate, the mean gate weight.
-        reporter: hears how far it is.
+        reporter: receives progress.
 
     Returns:
         The scores and the selected experts of each layer.

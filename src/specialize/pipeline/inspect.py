@@ -30,7 +30,7 @@ def inspect(
         device_map: how accelerate spreads the model over devices.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with the checkpoint.
-        reporter: hears what happens, and the warnings of a family.
+        reporter: receives messages, and the warnings of a family.
 
     Returns:
         The specification of each router, in layer order.

@@ -40,7 +40,7 @@ def probe(
         mlp: fit a small network beside the linear classifier.
         permutations: refits with permuted labels, for labels of documents.
         seed: of the sample, the control task, the network and the null.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.

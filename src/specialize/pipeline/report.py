@@ -29,7 +29,7 @@ def report(
         page_format: html, one file that loads nothing; or md, for a repository.
         formats: image formats of the figures on disk, of pdf, png and svg.
         command: the command line to record; by default the ``specialize report`` command that does the same.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The path of the page.
@@ -63,7 +63,7 @@ def figures(
         only: names of figures, in which ``*`` stands for anything; all by default.
         formats: image formats, of pdf, png and svg.
         command: the command line to record.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The files that were written.

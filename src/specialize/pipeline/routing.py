@@ -31,7 +31,7 @@ def routing(
         rule: how a token's mass is spread over its slots, for the load, see `specialize.measure.spread_mass`.
         permutations: permutations under the nulls.
         seed: of the nulls.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The result rows, columns of `specialize.measure.RESULT_COLUMNS`.

@@ -58,7 +58,7 @@ def run(
     """Trace a corpus, measure syntax, topics, routing and vocabulary, and write the report into RUN/report.
 
     Syntax is left out where no tagger is installed for the texts, topics where none can be fitted, the vocabulary where
-    no token id occurs often enough; the reporter hears why.
+    no token id occurs often enough; the reporter receives the reason.
 
     Args:
         model: see `specialize.trace_corpus`, as for all arguments up to `repair`.
@@ -95,7 +95,7 @@ def run(
         seed: of the nulls, of the topic model and of the random router.
         skip_positions: first positions of each sequence whose tags are left out.
         command: the command line, for the manifest and the report.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The path of the report.

@@ -93,7 +93,7 @@ def measure_annotation(
         annotation: labels of its tokens or documents.
         folder: of the results, in the run folder.
         settings: how to measure.
-        reporter: hears of the progress.
+        reporter: receives progress.
 
     Returns:
         The rows that were written, columns of `specialize.measure.RESULT_COLUMNS`.

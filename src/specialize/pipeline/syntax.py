@@ -52,7 +52,7 @@ def syntax(
         permutations: permutations under the null; 200 by default.
         seed: of the null.
         skip_positions: first positions of each sequence to leave out.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.
@@ -119,7 +119,7 @@ def tag_tokens(trace: "RoutingTrace", options: SyntaxOptions, *, reporter: Repor
     Args:
         trace: an open trace, with its texts.
         options: which tags, and what makes them.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The annotations of tokens, in the order of the options; gold tags first.

@@ -61,7 +61,7 @@ def topics(
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         permutations: permutations under the null; by default 1,000 for labels of documents, 200 for those of tokens.
         seed: of the topic model and of the null.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The result rows of all label sets, columns of `specialize.measure.RESULT_COLUMNS`.
@@ -130,8 +130,8 @@ def measure_topics(
         labels: columns of the corpus; all usable ones when None.
         options: how topics are fitted; None to fit none.
         settings: how to measure.
-        reporter: hears what happens.
-        must_fit: whether topics that cannot be fitted are an error; otherwise the reporter hears why.
+        reporter: receives messages and progress.
+        must_fit: whether topics that cannot be fitted are an error; otherwise the reporter receives the reason.
 
     Returns:
         The result rows of each label set.
@@ -179,7 +179,7 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
     Args:
         trace: an open trace, with its texts.
         options: how topics are fitted.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The topics of documents, or of the tokens of windows.

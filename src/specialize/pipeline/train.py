@@ -20,7 +20,7 @@ def train(
     Args:
         config: a TOML file with the settings of model, data and optimiser, or the settings.
         folder: where data, checkpoint and model go.
-        reporter: hears how far it is.
+        reporter: receives progress.
 
     Returns:
         The evaluation of the saved model on all held-out windows.

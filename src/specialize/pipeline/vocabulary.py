@@ -31,7 +31,7 @@ def vocabulary(
         top: token ids of an expert in top_tokens.csv.
         permutations: permutations under the null.
         seed: of the null.
-        reporter: hears what happens.
+        reporter: receives messages and progress.
 
     Returns:
         The result rows, columns of `specialize.measure.RESULT_COLUMNS`.

@@ -141,7 +141,7 @@ def draw_figures(
         only: names of figures, or patterns in which ``*`` matches anything; by default all figures.
         formats: of pdf, png and svg.
         command: the command to record; without, the ``specialize figures`` command that does the same.
-        reporter: hears how many figures are drawn.
+        reporter: receives progress.
 
     Returns:
         The image files.

@@ -76,7 +76,7 @@ def write_report(
         formats: image formats of the figures on disk, of pdf, png and svg.
         page_format: ``html``, or ``md``: ``report.md``, Markdown that shows the figures on disk.
         command: the command to record; without, the ``specialize report`` command that does the same.
-        reporter: hears how many figures are drawn.
+        reporter: receives progress.
 
     Raises:
         SpecializeError: an unknown format, or `output` is a file.
