@@ -139,7 +139,7 @@ def _table(members: Iterable[Parameter]) -> list[str]:
     lines = ["| Name | Default | Description |", "|---|---|---|"]
     for each in members:
         names = ", ".join(f"`{name}`" for name in each.names)
-        value = f"`{each.value}`".replace("|", "\\|") if each.value else ""
+        value = f"`{each.value}`" if each.value else ""
         default = "required" if each.required else f"`{each.default}`" if each.default else ""
         lines.append(f"| {' '.join(filter(None, (names, value)))} | {default} | {_cell(each.help)} |")
     return lines

@@ -1,4 +1,4 @@
-"""Provenance: what made a run, written beside it so that it can be made again."""
+"""Provenance: versions, digests and the JSON files that record how a run was made."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""How fast a long piece of work goes at the moment."""
+"""The current speed of long work."""
 
 import time
 from collections import deque
@@ -8,7 +8,7 @@ class Rate:
     """Units per second over the last seconds of work.
 
     Args:
-        window: so many seconds are looked back on.
+        window: length of the period that counts, in seconds.
     """
 
     def __init__(self, window: float) -> None:
@@ -17,7 +17,7 @@ class Rate:
         self.pause()
 
     def count(self, units: int) -> None:
-        """Say that so many more units are done."""
+        """Count `units` more units as done."""
         now = time.monotonic()
         self.marks.append((now, self.marks[-1][1] + units))
         while len(self.marks) > 2 and now - self.marks[1][0] > self.window:
@@ -26,5 +26,5 @@ class Rate:
         self.value = (after - before) / max(end - start, 1e-3)
 
     def pause(self) -> None:
-        """Forget the past: what was done meanwhile is not the work that is measured. `value` stays."""
+        """Start counting again, after something else was done in between. `value` stays."""
         self.marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
