@@ -88,9 +88,7 @@ def test_mistakes_are_one_line_and_exit_code_2(call, dump, tmp_path):
     expect_one_line(call("import", "esft", dump, "-o", run, "--top-k", "3"), r"a multiple of k = 3, got 10")
     expect_one_line(call("import", "esft", dump, "-o", dump), "expected a new or empty folder")
     inside_a_file = next(dump.iterdir()) / "run"
-    expect_one_line(
-        call("import", "esft", dump, "-o", inside_a_file), "could not be created .*choose another folder"
-    )
+    expect_one_line(call("import", "esft", dump, "-o", inside_a_file), "could not be created .*choose another folder")
     expect_one_line(call("export", tmp_path / "no"), "expected a run folder")
     expect_one_line(call("affinity", tmp_path / "no"), "expected a run folder")
     assert [path.name for path in tmp_path.iterdir()] == ["dump"]

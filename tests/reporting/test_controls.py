@@ -84,7 +84,7 @@ def test_a_comparison_beside_a_run_is_reported_with_its_sign(tmp_path):
     write_results(frame, paths[0] / "compare", "against-high")
     runs = read_runs(paths)
     (sentence,) = compare_in_words(runs, read_records(runs))
-    assert sentence.startswith("Part of speech: routing explains most of H(POS) in high")
+    assert sentence.startswith("Part of speech: routing explains the largest share of H(POS) in high")
     assert "the difference, paired by documents and averaged over the layers, is 11.0 percentage points" in sentence
     assert "interval 10.0 to 13.0, p\u00a0< 0.001" in sentence
     (table,) = difference_tables(runs)

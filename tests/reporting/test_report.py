@@ -127,8 +127,8 @@ def test_the_findings_distinguish_what_is_above_chance_from_what_is_not(pair):
     assert "The association of routing with part of speech is not distinguishable from chance: even at layer" in text
     assert "p = 0.340" in text
     assert (
-        "Part of speech: routing explains most of H(POS) in toy-token (19.1 %) and least in toy-sequence (non-causal) "
-        "(0.16 %)" in text
+        "Part of speech: routing explains the largest share of H(POS) in toy-token (19.1 %) and the smallest in "
+        "toy-sequence (non-causal) (0.16 %)" in text
     )
     assert "their 95 % intervals do not overlap" in text
     assert "Limitations" in text

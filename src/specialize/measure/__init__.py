@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         specific_information,
         uncertainty_coefficient,
     )
+    from specialize.measure.base.layer_input import LayerInput
     from specialize.measure.base.nulls import draw_permutations, draw_shifts, p_values
     from specialize.measure.base.pairing import estimate_difference, pseudo_values
     from specialize.measure.estimators.balance import measure_balance
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from specialize.measure.runs.contingency import count_contingency_tables
     from specialize.measure.runs.details import measure_details
     from specialize.measure.runs.probes import probe_trace
+    from specialize.measure.runs.routers import iterate_layers
     from specialize.measure.runs.routing import measure_routing
     from specialize.measure.runs.specialization import measure_specialization
     from specialize.measure.runs.tagger import measure_tagger_error
@@ -58,6 +60,7 @@ _HOMES = {
     "ConditionalInformation": "specialize.measure.estimators.conditional",
     "Estimate": "specialize.measure.base.estimate",
     "EstimateArray": "specialize.measure.base.estimate",
+    "LayerInput": "specialize.measure.base.layer_input",
     "LayerMeasurement": "specialize.measure.estimators.layer",
     "RESULT_COLUMNS": "specialize.measure.results.schema",
     "SlotRule": "specialize.choices",
@@ -72,6 +75,7 @@ _HOMES = {
     "entropy": "specialize.measure.base.information",
     "estimate_blocks": "specialize.measure.base.blocks",
     "estimate_difference": "specialize.measure.base.pairing",
+    "iterate_layers": "specialize.measure.runs.routers",
     "jackknife": "specialize.measure.base.estimate",
     "label_entropy": "specialize.measure.base.information",
     "lift": "specialize.measure.base.information",
@@ -112,6 +116,7 @@ __all__ = [
     "ConditionalInformation",
     "Estimate",
     "EstimateArray",
+    "LayerInput",
     "LayerMeasurement",
     "SlotRule",
     "VocabularyMeasurement",
@@ -125,6 +130,7 @@ __all__ = [
     "entropy",
     "estimate_blocks",
     "estimate_difference",
+    "iterate_layers",
     "jackknife",
     "label_entropy",
     "lift",

@@ -20,7 +20,7 @@ _MOST_LAYERS = 12
 
 
 def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
-    """Return one sentence a label set: in which run routing explains most, in which least, where several have it."""
+    """Return one sentence per label set that several runs have: where U is largest, where it is smallest."""
     by_name = {run.name: run for run in runs}
     sentences = []
     for label_set in sorted_label_sets(runs):
@@ -33,8 +33,9 @@ def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> l
         names = name_label_set(label_set)
         difference = _describe_difference(first, last, label_set) or _compare_intervals(most, least)
         sentences.append(
-            f"{names.long[:1].upper()}{names.long[1:]}: routing explains most of H({names.short}) in {first.label} "
-            f"({percent(most.best.value)}) and least in {last.label} ({percent(least.best.value)}); {difference}."
+            f"{names.long[:1].upper()}{names.long[1:]}: routing explains the largest share of H({names.short}) in "
+            f"{first.label} ({percent(most.best.value)}) and the smallest in {last.label} "
+            f"({percent(least.best.value)}); {difference}."
         )
     return sentences
 
