@@ -1,6 +1,7 @@
 """Each mistake in a source is one line that names the place."""
 
 import gzip
+import os
 import re
 
 import pyarrow as pa
@@ -89,6 +90,19 @@ WORD = b"1\tOne\t_\tNUM\t_\t_\t0\troot\t_\t_\n"
             WORD.replace(b"1", b"x", 1),
             r"c\.conllu, line 1: expected a word number in .*, got 'x'",
         ),
+        ("c.conllu", WORD.replace(b"1", b"0", 1), r"c\.conllu, line 1: expected a word number .*, 1 or more, got '0'"),
+        ("c.conllu", WORD.replace(b"1", b"9" * 5000, 1), r"c\.conllu, line 1: expected a word number"),
+        ("c.conllu", WORD.replace(b"1", b"3-2", 1), r"c\.conllu, line 1: expected a range of words such as 3-4"),
+        ("c.jsonl", GOOD + b'{"text": "a", "n": ' + b"9" * 5000 + b"}\n", r"line 2: .* an integer of thousands of dig"),
+        ("c.jsonl", b'{"id": "\\ud800", "text": "a"}\n', r"line 1: expected valid Unicode, got the lone surrogate"),
+        (
+            "c.jsonl",
+            GOOD.decode().encode("utf-16"),
+            r"c\.jsonl: expected UTF-8, got UTF-16; convert the file, .* iconv",
+        ),
+        ("c.csv", "text\nOne.\n".encode("utf-16-be"), r"c\.csv: expected UTF-8, got UTF-16; convert"),
+        ("c.txt", "One.\n".encode("utf-32"), r"c\.txt: expected UTF-8, got UTF-32; convert"),
+        ("c.csv", b"text;kind\nOne; two;a\n", r"c\.csv: expected columns separated by commas, got .* semicolons in it"),
         ("c.conllu", b"# newdoc\n\n", r"expected at least one document, found none"),
         ("c.pdf", b"%PDF", r"c\.pdf: expected a file ending in \.txt, .*\.feather, got '\.pdf'"),
         ("corpus", b"text", r"corpus: expected a file ending in .*, got 'no extension'"),
@@ -115,6 +129,27 @@ def test_a_missing_path_suggests_a_sibling(tmp_path):
         open_corpus(tmp_path / "corpsu.jsonl")
     with pytest.raises(CorpusError, match="found no folder"):
         open_corpus(tmp_path / "nowhere" / "corpus.jsonl")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_no_regular_file_is_refused(tmp_path, inside):
+    (tmp_path / "corpus").mkdir()
+    os.mkfifo(tmp_path / "corpus" / "pipe.jsonl")
+    with pytest.raises(CorpusError, match=r"pipe\.jsonl: expected a regular file, got a pipe; save its contents"):
+        open_corpus(tmp_path / "corpus" if inside else tmp_path / "corpus" / "pipe.jsonl")
+    with pytest.raises(CorpusError, match="/dev/zero: expected a regular file, got a device"):
+        open_corpus("/dev/zero")
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "a.txt").symlink_to(tmp_path / "nowhere.txt")
+    with pytest.raises(CorpusError, match=r"^a\.txt: expected a regular file, got a broken link"):
+        open_corpus(tmp_path / "link")
+
+
+def test_columns_twice_in_a_typed_table_are_refused(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["One."]), pa.array(["a"]), pa.array(["b"])], names=["text", "x", "x"])
+    pq.write_table(table, tmp_path / "c.parquet")
+    with pytest.raises(CorpusError, match=r"c\.parquet: expected distinct column names, got 'x' twice"):
+        open_corpus(tmp_path / "c.parquet")
 
 
 def test_a_folder_without_documents_says_what_it_looked_for(tmp_path):

@@ -2,25 +2,36 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
 
-from specialize.corpus.document import Document, Record
+from specialize.corpus.document import Document, ReadingNotes, Record
 from specialize.errors import CorpusError, did_you_mean
 
-ColumnKind = Literal["text", "scalar", "other"]  # text: strings; scalar: integers and booleans
+# text: strings; scalar: integers and booleans; integral: floats that are integers, with missing values among them, as
+# pandas stores integers of which some are missing
+ColumnKind = Literal["text", "scalar", "integral", "other"]
 
 _ROWS_TO_JUDGE = 100
+LARGEST_EXACT = 2**53  # integers beyond it are rounded as floats
 
 
 @dataclass(frozen=True)
 class ColumnRequest:
-    """The columns that the user asked for; None: chosen by the rules of `choose_columns`."""
+    """The columns that the user asked for; None: chosen by the rules of `choose_columns`.
+
+    Attributes:
+        text: column of the text.
+        id: column of the ids.
+        labels: label columns.
+        needs_text: whether there must be a text; if not, it is the column `text` or none.
+    """
 
     text: str | None = None
     id: str | None = None
     labels: tuple[str, ...] | None = None
+    needs_text: bool = True
 
     @property
     def is_default(self) -> bool:
@@ -30,29 +41,45 @@ class ColumnRequest:
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """The columns to read. `id` is None if rows are numbered."""
+    """The columns to read.
 
-    text: str
+    Attributes:
+        text: None if the table has no texts.
+        id: None if rows are numbered.
+        labels: the label columns.
+        integral: the columns whose floats are integers.
+        known: all columns of the table; None if rows are not searched for further ones.
+        notes: what is noted while the table is read.
+    """
+
+    text: str | None
     id: str | None
     labels: tuple[str, ...]
+    integral: frozenset[str] = frozenset()
+    known: frozenset[str] | None = None
+    notes: ReadingNotes = field(default_factory=ReadingNotes)
 
     @property
     def names(self) -> list[str]:
         """Names of all columns to read."""
-        return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.labels]))
+        return list(dict.fromkeys([name for name in (self.text, self.id) if name is not None] + list(self.labels)))
 
 
-def choose_columns(kinds: Mapping[str, ColumnKind], request: ColumnRequest, *, name: str) -> ColumnChoice:
+def choose_columns(
+    kinds: Mapping[str, ColumnKind], request: ColumnRequest, *, name: str, types: Mapping[str, str] | None = None
+) -> ColumnChoice:
     """Choose the text, id and label columns of a table.
 
     Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
     strings or integers, else none (rows are numbered from 0). Labels: those asked for, else every string, integer or
-    boolean column that is neither.
+    boolean column that is neither, and columns of floats that are integers with missing values among them. Columns
+    that are then not used are noted with the reason.
 
     Args:
         kinds: the kind of each column.
         request: what the user asked for.
         name: of the file, for messages.
+        types: what each column holds, for the notes.
 
     Raises:
         CorpusError: a column asked for is missing, or the text column is ambiguous.
@@ -63,19 +90,27 @@ def choose_columns(kinds: Mapping[str, ColumnKind], request: ColumnRequest, *, n
                 f"{name}: expected a column {column!r}, got {', '.join(kinds) or 'none'}." + did_you_mean(column, kinds)
             )
     identifier = request.id
-    if identifier is None and kinds.get("id", "other") != "other" and request.text != "id":
+    if identifier is None and kinds.get("id") in ("text", "scalar") and request.text != "id":
         identifier = "id"
-    text = request.text or _find_text_column(kinds, identifier, name)
-    labels = request.labels
-    if labels is None:
-        labels = tuple(c for c, kind in kinds.items() if kind != "other" and c not in (text, identifier))
-    return ColumnChoice(text, identifier, labels)
+    text = request.text or _find_text_column(kinds, identifier, request, name)
+    integral = frozenset(column for column, kind in kinds.items() if kind == "integral")
+    if request.labels is not None:
+        return ColumnChoice(text, identifier, request.labels, integral)
+    rest = [column for column in kinds if column not in (text, identifier)]
+    labels = tuple(c for c in rest if kinds[c] != "other" and (c, kinds[c]) != ("id", "integral"))
+    types = types or {}
+    unused = {column: types.get(column, "floats") for column in rest if column not in labels}
+    return ColumnChoice(text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused))
 
 
-def _find_text_column(kinds: Mapping[str, ColumnKind], identifier: str | None, name: str) -> str:
+def _find_text_column(
+    kinds: Mapping[str, ColumnKind], identifier: str | None, request: ColumnRequest, name: str
+) -> str | None:
     strings = [column for column, kind in kinds.items() if kind == "text" and column != identifier]
     if "text" in kinds:  # of any kind, because a wrong value is reported with its line
         return "text"
+    if not request.needs_text:
+        return None
     if len(strings) == 1:
         return strings[0]
     raise CorpusError(
@@ -83,32 +118,66 @@ def _find_text_column(kinds: Mapping[str, ColumnKind], identifier: str | None, n
     )
 
 
-def peek_kinds(
-    rows: Iterator[tuple[int, dict[str, Any]]],
-) -> tuple[dict[str, ColumnKind], Iterator[tuple[int, dict[str, Any]]]]:
-    """Determine the kinds of untyped columns from the first 100 rows; return them and an iterator over all rows."""
+def peek_columns(
+    rows: Iterator[tuple[int, dict[str, Any]]], request: ColumnRequest, *, name: str
+) -> tuple[ColumnChoice | None, Iterator[tuple[int, dict[str, Any]]]]:
+    """Choose among untyped columns, whose kinds are determined by the first 100 rows.
+
+    Args:
+        rows: numbered rows by column.
+        request: what the user asked for.
+        name: of the file, for messages.
+
+    Returns:
+        The columns, None if there are none, and an iterator over all rows.
+
+    Raises:
+        CorpusError: as `choose_columns`.
+    """
     first = list(islice(rows, _ROWS_TO_JUDGE))
     values: dict[str, list[Any]] = defaultdict(list)
     for _, row in first:
         for column, value in row.items():
             values[column].append(value)
-    return {column: _kind_of_values(values[column]) for column in values}, chain(first, rows)
+    if not values:
+        return None, chain(first, rows)
+    kinds = {column: _kind_of_values(values[column], len(first)) for column in values}
+    types = {column: _describe_values(values[column]) for column in values if kinds[column] == "other"}
+    return choose_columns(kinds, request, name=name, types=types), chain(first, rows)
 
 
-def _kind_of_values(values: Sequence[Any]) -> ColumnKind:
-    present = [value for value in values if value is not None]
+def _kind_of_values(values: Sequence[Any], rows: int) -> ColumnKind:
+    present = [value for value in values if not _is_missing(value)]
     if present and all(isinstance(value, str) for value in present):
         return "text"
     if present and all(isinstance(value, str | int) for value in present):  # a bool is an int
         return "scalar"
+    if present and len(present) < rows and all(is_integral(value) for value in present):
+        return "integral"
     return "other"
+
+
+def is_integral(value: object) -> bool:
+    """Return whether a value is an integer, or a float that stands for one."""
+    if isinstance(value, float):
+        return value.is_integer() and abs(value) <= LARGEST_EXACT
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and value != value)  # NaN, pandas' missing value
+
+
+def _describe_values(values: Sequence[Any]) -> str:
+    types = dict.fromkeys(type(value).__name__ for value in values if not _is_missing(value))
+    return " and ".join(types) or f"no value in the first {_ROWS_TO_JUDGE} rows"
 
 
 def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, number: int) -> Record:
     """Turn a row into a document.
 
-    A missing (null) text counts as an empty one. Booleans become `true` and `false`, numbers are written as in
-    Python. Missing labels have no entry.
+    A missing (null or NaN) text counts as an empty one. Booleans become `true` and `false`, numbers are written as in
+    Python, floats in a column of integers as integers. Missing labels have no entry.
 
     Args:
         row: values by column.
@@ -119,17 +188,22 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
     Raises:
         CorpusError: the text column is missing, the text is not a string, or an id or label is not a scalar.
     """
-    if choice.text not in row:
+    if choice.known is not None and not row.keys() <= choice.known:
+        for column in sorted(row.keys() - choice.known):
+            choice.notes.unused.setdefault(column, f"no value in the first {_ROWS_TO_JUDGE} rows")
+    if choice.text is not None and choice.text not in row:
         raise CorpusError(f"{where}: expected the text column {choice.text!r}, got {', '.join(row) or 'no columns'}")
-    text = row[choice.text]
-    if text is not None and not isinstance(text, str):
+    text = None if choice.text is None else row[choice.text]
+    if _is_missing(text):
+        text = ""
+    if not isinstance(text, str):
         raise CorpusError(f"{where}: expected a string in text column {choice.text!r}, got {type(text).__name__}")
     identifier = str(number)
     if choice.id is not None:
         value = row.get(choice.id)
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise CorpusError(f"{where}: expected a string or an integer as id in {choice.id!r}, got {value!r:.60}")
-        identifier = str(value)
+        identifier = _write(value, where, choice.id)
     labels = {}
     for column in choice.labels:
         value = row.get(column)
@@ -139,5 +213,16 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
             )
         if value is None or value == "" or value != value:  # not equal to itself: NaN, pandas' missing value
             continue
-        labels[column] = str(value).lower() if isinstance(value, bool) else str(value)
-    return Record(where, Document(identifier, text or "", labels))
+        if column in choice.integral and is_integral(value):
+            value = int(value)
+        labels[column] = str(value).lower() if isinstance(value, bool) else _write(value, where, column)
+    return Record(where, Document(identifier, text, labels), choice.notes)
+
+
+def _write(value: object, where: str, column: str) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        raise CorpusError(
+            f"{where}: expected a shorter integer in column {column!r}, got one of thousands of digits"
+        ) from None

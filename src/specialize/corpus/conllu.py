@@ -12,6 +12,7 @@ from specialize.corpus.lines import read_lines
 from specialize.errors import CorpusError
 
 _NUM_COLUMNS = 10
+_MOST_DIGITS = 9  # of a word number
 
 
 @dataclass
@@ -154,7 +155,10 @@ def read_sentences(path: Path, name: str) -> Iterator[Sentence]:
         if "." in word:
             continue
         if "-" in word:
-            covered = _word_number(word.partition("-")[2], name, number)
+            first, _, last = word.partition("-")
+            covered = _word_number(last, name, number)
+            if _word_number(first, name, number) > covered:
+                raise CorpusError(f"{name}, line {number}: expected a range of words such as 3-4, got {word!r:.40}")
         elif _word_number(word, name, number) <= covered:
             if sentence.words[-1].upos == "_":
                 _annotate(sentence.words[-1], columns)
@@ -178,6 +182,8 @@ def _add_comment(sentence: Sentence, line: str) -> None:
 
 
 def _word_number(word: str, name: str, line: int) -> int:
-    if not word.isdecimal():
-        raise CorpusError(f"{name}, line {line}: expected a word number in the first column, got {word!r}")
+    if not (word.isascii() and word.isdecimal() and len(word) <= _MOST_DIGITS) or not int(word):
+        raise CorpusError(
+            f"{name}, line {line}: expected a word number in the first column, 1 or more, got {word!r:.40}"
+        )
     return int(word)

@@ -23,31 +23,61 @@ class Document:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class ReadingNotes:
+    """What a user should know about how a file or table is read; readers add to it as they find it.
+
+    Attributes:
+        unused: the columns that are not used, with the reason.
+        messages: further messages, one line each.
+    """
+
+    unused: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Record:
-    """A document with its place in the source for error messages (`"a.jsonl, line 3"`)."""
+    """A document with its place in the source for error messages (`"a.jsonl, line 3"`), and the notes of its file."""
 
     where: str
     document: Document
+    notes: ReadingNotes | None = None
 
 
 class Corpus:
     """A stream of documents that can be read any number of times, with one document in memory at a time.
 
-    Apart from the current document only the set of ids seen is kept, to detect duplicates.
+    Apart from the current document only the ids and digests of the texts seen are kept, to detect duplicates.
+
+    Args:
+        source: name of the source.
+        records: reads it from the start.
+        limit: largest number of documents to read; None for all.
+        keeps_empty: keep documents whose text is missing or only white space, instead of skipping them.
 
     Attributes:
         source: name of the source, for messages and the manifest.
         limit: largest number of documents to read; None for all.
     """
 
-    def __init__(self, source: str, records: Callable[[], Iterator[Record]], *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        records: Callable[[], Iterator[Record]],
+        *,
+        limit: int | None = None,
+        keeps_empty: bool = False,
+    ) -> None:
         if limit is not None and limit < 1:
             raise CorpusError(f"limit: expected a positive number of documents, got {limit}")
         self.source = source
         self.limit = limit
         self._records = records
-        self._skipped = 0
+        self._keeps_empty = keeps_empty
+        self._skipped = self._repeated = 0
+        self._unused: dict[str, str] = {}
+        self._messages: dict[str, None] = {}
         self._complete: tuple[str, int] | None = None
 
     def __repr__(self) -> str:
@@ -62,30 +92,74 @@ class Corpus:
         """
         digest = hashlib.sha256()
         seen: set[str] = set()
-        self._skipped = 0
-        for record in self._records():
-            document = record.document
-            if not document.text.strip():
-                self._skipped += 1
-                continue
-            if document.id in seen:
-                raise CorpusError(
-                    f"{record.where}: expected unique ids, got {document.id!r} a second time; choose another id column"
-                )
-            seen.add(document.id)
-            digest.update(_canonical_bytes(record))
-            yield document
-            if len(seen) == self.limit:
-                break
+        texts: set[bytes] = set()
+        self._skipped = self._repeated = 0
+        notes: ReadingNotes | None = None
+        try:
+            for record in self._records():
+                if record.notes is not notes:
+                    self._add_notes(notes)
+                    notes = record.notes
+                document = record.document
+                is_empty = not document.text.strip()
+                if is_empty and not self._keeps_empty:
+                    self._skipped += 1
+                    continue
+                if document.id in seen:
+                    raise CorpusError(
+                        f"{record.where}: expected unique ids, got {document.id!r} a second time; choose another id "
+                        "column"
+                    )
+                seen.add(document.id)
+                digest.update(_canonical_bytes(record))
+                if not is_empty:
+                    text = hashlib.blake2b(document.text.encode(), digest_size=16).digest()
+                    self._repeated += text in texts
+                    texts.add(text)
+                yield document
+                if len(seen) == self.limit:
+                    break
+        finally:
+            self._add_notes(notes)
         if not seen:
             emptied = f" ({self._skipped} empty ones were skipped)" if self._skipped else ""
             raise CorpusError(f"{self.source}: expected at least one document, found none{emptied}")
         self._complete = (digest.hexdigest(), len(seen))
 
+    def _add_notes(self, notes: ReadingNotes | None) -> None:
+        if notes is not None:
+            self._unused = notes.unused | self._unused
+            self._messages |= dict.fromkeys(notes.messages)
+
     @property
     def skipped(self) -> int:
         """Number of empty texts skipped in the latest pass."""
         return self._skipped
+
+    @property
+    def repeated(self) -> int:
+        """Number of texts in the latest pass that repeat an earlier one exactly."""
+        return self._repeated
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the passes so far, one line each.
+
+        The columns that are not used as labels, how a delimiter was found, and how many texts are empty or exact
+        duplicates.
+        """
+        notes = list(self._messages)
+        if self._unused:
+            columns = ", ".join(f"{printable(name)} ({reason})" for name, reason in self._unused.items())
+            notes.append(f"{self.source}: columns that are not used as labels: {columns}; set labels to use one")
+        if self._skipped:
+            notes.append(f"{self.source}: empty or missing texts that are skipped: {self._skipped:,}")
+        if self._repeated:
+            notes.append(
+                f"{self.source}: texts that repeat an earlier text exactly: {self._repeated:,}; remove them if they "
+                "should not be counted twice"
+            )
+        return tuple(notes)
 
     @property
     def digest(self) -> str:
@@ -109,6 +183,11 @@ class Corpus:
         if self._complete is None:
             raise CorpusError(f"{self.source}: the {quantity} is known only after every document was read once")
         return self._complete
+
+
+def printable(name: str) -> str:
+    """Return a name for a message: as it is, or with escapes if it has characters that cannot be printed."""
+    return name if name.isprintable() and name else repr(name)
 
 
 def _canonical_bytes(record: Record) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from specialize.corpus.columns import ColumnRequest, choose_columns, make_record, peek_kinds
+from specialize.corpus.columns import LARGEST_EXACT, ColumnRequest, make_record, peek_columns
 from specialize.corpus.document import Document, Record
 from specialize.errors import CorpusError
 
@@ -26,7 +26,8 @@ def read_texts(texts: Sequence[str]) -> Iterator[Record]:
 def read_frame(frame: "pd.DataFrame", request: ColumnRequest) -> Iterator[Record]:
     """Yield one document per row of a DataFrame; its index is ignored, and missing values are null.
 
-    The kind of each column is determined by the first 100 rows.
+    The kind of each column is determined by the first 100 rows. Columns of floats that are integers, with missing
+    values among them, are columns of integers.
     """
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
@@ -36,10 +37,23 @@ def read_frame(frame: "pd.DataFrame", request: ColumnRequest) -> Iterator[Record
 
 def _rows_of(frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     names = [str(column) for column in frame.columns]
+    integers = [column for column in frame.columns if _is_integral(frame[column])]
+    if integers:
+        frame = frame.astype(dict.fromkeys(integers, "Int64"))
     for start in range(0, len(frame), _ROWS_AT_ONCE):
         part = frame.iloc[start : start + _ROWS_AT_ONCE].astype(object)
         for row in part.where(part.notna(), None).itertuples(index=False, name=None):
             yield dict(zip(names, row, strict=True))
+
+
+def _is_integral(column: "pd.Series") -> bool:
+    """Return whether a column holds floats that are integers, with missing values among them."""
+    import pandas as pd
+
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return False
+    present = column.dropna()
+    return 0 < len(present) < len(column) and bool((present % 1 == 0).all() and (present.abs() <= LARGEST_EXACT).all())
 
 
 def is_dataset(source: object) -> bool:
@@ -77,10 +91,9 @@ def _read_rows(
     request: ColumnRequest,
     classes: Mapping[str, Sequence[str]],
 ) -> Iterator[Record]:
-    kinds, rows = peek_kinds(numbered)
-    if not kinds:
+    choice, rows = peek_columns(numbered, request, name=name)
+    if choice is None:
         return
-    choice = choose_columns(kinds, request, name=name)
     for number, given in rows:
         row = given
         for column in classes.keys() & set(choice.labels):

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.conllu import read_conllu
-from specialize.corpus.document import Corpus, Document, Record
-from specialize.corpus.lines import read_csv, read_jsonl, read_text
+from specialize.corpus.document import Corpus, Record
+from specialize.corpus.lines import check_regular, read_csv, read_jsonl, read_text
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
 from specialize.corpus.tables import read_arrow, read_hub, read_parquet
 from specialize.errors import CorpusError, did_you_mean
@@ -79,6 +80,26 @@ def open_corpus(
         return source
     name, records = _find_reader(source, request)
     corpus = Corpus(name, records, limit=limit)
+    return _read_first(corpus)
+
+
+def open_documents(path: str | PathLike[str]) -> Corpus:
+    """Open a table of documents whose texts may be missing.
+
+    The text is the column `text`; every other string, integer or boolean column besides the id is a label, so that a
+    table of ids and labels has no texts: they are empty strings.
+
+    Args:
+        path: a file or folder, as in `open_corpus`.
+
+    Raises:
+        CorpusError: as `open_corpus`.
+    """
+    name, records = _find_reader_of_path(path, ColumnRequest(needs_text=False))
+    return _read_first(Corpus(name, records, keeps_empty=True))
+
+
+def _read_first(corpus: Corpus) -> Corpus:
     with closing(iter(corpus)) as documents:
         next(documents)
     return corpus
@@ -113,6 +134,7 @@ def _find_reader_of_path(
     _require_path(path)
     if path.is_dir():
         return str(path), lambda: _read_folder(path, request)
+    check_regular(path, str(path))
     extension = extension_of(path)
     if extension is None:
         raise CorpusError(
@@ -130,8 +152,11 @@ def extension_of(path: Path) -> str | None:
 
 
 def _require_path(path: Path) -> None:
-    if path.exists():
-        return
+    try:
+        if path.exists():
+            return
+    except OSError as error:
+        raise CorpusError(f"{path}: expected a file or folder, got: {error.strerror or error}") from None
     if not path.parent.is_dir():
         raise CorpusError(f"{path}: expected a file or folder, found no folder {path.parent}")
     siblings = [sibling.name for sibling in path.parent.iterdir()]
@@ -141,6 +166,7 @@ def _require_path(path: Path) -> None:
 def _read_file(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
     extension = extension_of(path)
     assert extension is not None
+    check_regular(path, name)
     try:
         if extension in _TEXT_READERS:
             yield from _TEXT_READERS[extension](path, name)
@@ -154,8 +180,8 @@ def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file()
-        and extension_of(path) is not None
+        if extension_of(path) is not None
+        and not path.is_dir()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
@@ -167,4 +193,4 @@ def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
                 yield record
             else:
                 document = record.document
-                yield Record(record.where, Document(f"{name}:{document.id}", document.text, document.labels))
+                yield replace(record, document=replace(document, id=f"{name}:{document.id}"))

@@ -1,24 +1,38 @@
 """Readers of typed tables: Parquet, Arrow and Feather files, and Hugging Face datasets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specialize.corpus.columns import ColumnChoice, ColumnKind, ColumnRequest, choose_columns, make_record
+from specialize.corpus.columns import (
+    LARGEST_EXACT,
+    ColumnChoice,
+    ColumnKind,
+    ColumnRequest,
+    choose_columns,
+    make_record,
+)
 from specialize.corpus.document import Record
 from specialize.corpus.memory import read_dataset
 from specialize.errors import CorpusError
 
 _ROWS_AT_ONCE = 256
+_ROWS_TO_SCAN = 2**16
 
 
 def read_parquet(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
     """Yield one document per row, reading only the columns that are used."""
     try:
         with pq.ParquetFile(path) as file:
-            choice = choose_columns(_kinds_of_schema(file.schema_arrow), request, name=name)
+            schema = file.schema_arrow
+            kinds = _kinds_of_schema(schema, name)
+            floats = _float_columns(schema)
+            if floats:
+                kinds |= _find_integral(file.iter_batches(batch_size=_ROWS_TO_SCAN, columns=floats), floats)
+            choice = choose_columns(kinds, request, name=name, types=_types_of_schema(schema))
             batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=choice.names)
             yield from _read_batches(batches, name, choice)
     except pa.ArrowException as error:
@@ -30,7 +44,13 @@ def read_arrow(path: Path, name: str, request: ColumnRequest) -> Iterator[Record
     try:
         with pa.memory_map(str(path)) as source:
             batches, schema = _open_arrow(source)
-            choice = choose_columns(_kinds_of_schema(schema), request, name=name)
+            kinds = _kinds_of_schema(schema, name)
+            floats = _float_columns(schema)
+            if floats:
+                kinds |= _find_integral((batch.select(floats) for batch in batches), floats)
+                source.seek(0)
+                batches, _ = _open_arrow(source)
+            choice = choose_columns(kinds, request, name=name, types=_types_of_schema(schema))
             narrow = (batch.slice(i, _ROWS_AT_ONCE) for batch in batches for i in range(0, len(batch), _ROWS_AT_ONCE))
             yield from _read_batches((batch.select(choice.names) for batch in narrow), name, choice)
     except pa.ArrowException as error:
@@ -59,8 +79,40 @@ def _read_batches(batches: Iterator[pa.RecordBatch], name: str, choice: ColumnCh
             number += 1
 
 
-def _kinds_of_schema(schema: pa.Schema) -> dict[str, ColumnKind]:
+def _kinds_of_schema(schema: pa.Schema, name: str) -> dict[str, ColumnKind]:
+    twice = [column for column in schema.names if schema.names.count(column) > 1]
+    if twice:
+        raise CorpusError(f"{name}: expected distinct column names, got {twice[0]!r} twice")
     return {column.name: _kind_of_type(column.type) for column in schema}
+
+
+def _types_of_schema(schema: pa.Schema) -> dict[str, str]:
+    return {column.name: str(column.type) for column in schema}
+
+
+def _float_columns(schema: pa.Schema) -> list[str]:
+    return [column.name for column in schema if pa.types.is_floating(column.type)]
+
+
+def _find_integral(batches: Iterable[pa.RecordBatch], columns: list[str]) -> dict[str, ColumnKind]:
+    """Return the columns of floats that are integers, with missing values among them.
+
+    Reading stops as soon as no column can be one.
+    """
+    left, missing, present = set(columns), set(), set()
+    for batch in batches:
+        for column in list(left):
+            values = batch[column].to_numpy(zero_copy_only=False).astype(np.float64)  # null becomes NaN
+            known = values[~np.isnan(values)]
+            if len(known) < len(values):
+                missing.add(column)
+            if len(known):
+                present.add(column)
+            if not ((known == np.floor(known)) & (np.abs(known) <= LARGEST_EXACT)).all():
+                left.discard(column)
+        if not left:
+            break
+    return dict.fromkeys(left & missing & present, "integral")
 
 
 def _kind_of_type(dtype: pa.DataType) -> ColumnKind:

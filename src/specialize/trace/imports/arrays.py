@@ -128,25 +128,26 @@ def _parquet_source(path: Path) -> Source:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise TraceError(f"{path}: expected a Parquet file, got {str(error).splitlines()[0]}") from None
-    numbers: dict[str, list[int]] = {"experts": [], "weights": []}
-    for name in schema.names:
-        match = re.fullmatch(r"(experts|weights)_(\d+)", name)
-        if match:
-            numbers[match[1]].append(int(match[2]))
-        elif name not in ("document", *_TOKEN_COLUMNS):
+    columns: dict[str, dict[int, str]] = {"experts": {}, "weights": {}}
+    for place, name in enumerate(schema.names):
+        match = re.fullmatch(r"(experts|weights)_([0-9]{1,9})", name)
+        earlier = columns[match[1]].setdefault(int(match[2]), name) if match else name
+        if earlier != name or name in schema.names[:place]:
+            raise TraceError(f"{path}: expected each column once, got {earlier!r} and {name!r}; remove one")
+        if not match and name not in ("document", *_TOKEN_COLUMNS):
             known = ("document", *_TOKEN_COLUMNS, "experts_LAYER", "weights_LAYER")
             raise TraceError(f"{path}: expected columns {', '.join(known)}, got {name!r}.{did_you_mean(name, known)}")
-    layers = tuple(sorted(numbers["experts"]))
+    layers = tuple(sorted(columns["experts"]))
     if not layers:
         raise TraceError(f"{path}: expected columns experts_LAYER of lists, got {', '.join(schema.names)}")
-    if numbers["weights"] and sorted(numbers["weights"]) != list(layers):
+    if columns["weights"] and sorted(columns["weights"]) != list(layers):
         raise TraceError(
             f"{path}: expected gate weights for all layers or none, got experts of layers {list(layers)} and weights "
-            f"of layers {sorted(numbers['weights'])}"
+            f"of layers {sorted(columns['weights'])}"
         )
     return Source(
         path=path,
-        read=lambda: _read_parquet(path, layers, bool(numbers["weights"])),
+        read=lambda: _read_parquet(path, layers, columns["experts"], columns["weights"]),
         size=path.stat().st_size,
         layers=layers,
         marks_absent=True,
@@ -154,7 +155,9 @@ def _parquet_source(path: Path) -> Source:
     )
 
 
-def _read_parquet(path: Path, layers: tuple[int, ...], has_weights: bool) -> Iterator[Block]:
+def _read_parquet(
+    path: Path, layers: tuple[int, ...], experts_in: Mapping[int, str], weights_in: Mapping[int, str]
+) -> Iterator[Block]:
     numbering, start = Numbering(), 0
     with pq.ParquetFile(path) as file:
         total, size = max(file.metadata.num_rows, 1), path.stat().st_size
@@ -173,11 +176,11 @@ def _read_parquet(path: Path, layers: tuple[int, ...], has_weights: bool) -> Ite
                 named = _plain(batch["document"], f"{path}, column document")
             document, keys = numbering.take(named)
             place = f"{path}, row {start} or after"
-            experts = [_lists(batch[f"experts_{layer}"], NO_EXPERT, f"{place}, experts_{layer}") for layer in layers]
-            weights = [
-                _lists(batch[f"weights_{layer}"], 0, f"{place}, weights_{layer}") for layer in layers if has_weights
-            ]
-            for layer, part in zip(layers * (1 + has_weights), experts + weights, strict=True):
+            experts, weights = (
+                [_lists(batch[names[layer]], absent, f"{place}, {names[layer]}") for layer in layers if names]
+                for names, absent in ((experts_in, NO_EXPERT), (weights_in, 0))
+            )
+            for layer, part in zip(layers * (1 + bool(weights)), experts + weights, strict=True):
                 if part.shape != experts[0].shape:
                     raise TraceError(
                         f"{place}: expected lists of the same length k in all layers, got {experts[0].shape[1]} and, "

@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from specialize.corpus import Document, open_corpus
+from specialize.corpus import Document
+from specialize.corpus.source import open_documents
 from specialize.errors import CorpusError, TraceError
 from specialize.trace.imports.source import Key
 
@@ -17,7 +18,13 @@ class ImportedDocuments:
     """Collects the documents that an input refers to, in order.
 
     Args:
-        table: a table with their ids, texts and labels; None if there is none.
+        table: a table with their ids, texts and labels; None if there is none. Without a column `text` (or in a file of
+            running text) the documents have no texts.
+
+    Attributes:
+        table: the table.
+        digest: of the table, see `Corpus.digest`.
+        notes: what a user should know about the table.
 
     Raises:
         CorpusError: the table cannot be read, or has an empty text, which would shift the row numbers.
@@ -31,11 +38,18 @@ class ImportedDocuments:
         self._taken: list[int] = []
         self._ids: list[str] = []
         self.digest: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self._has_texts = False
         if table is not None:
-            corpus = open_corpus(table)
+            corpus = open_documents(table)
             self._rows = list(corpus)
-            if corpus.skipped:
-                raise CorpusError(f"{table}: expected a text for every document, {corpus.skipped} are empty")
+            empty = sum(not document.text.strip() for document in self._rows)
+            self._has_texts = empty < len(self._rows)
+            if empty and self._has_texts:
+                raise CorpusError(f"{table}: expected a text for every document, {empty} are empty")
+            self.notes = corpus.notes
+            if empty:
+                self.notes += (f"{table}: documents have no texts; texts are read from a column named text",)
             self._by_id = {document.id: row for row, document in enumerate(self._rows)}
             self.digest = corpus.digest
 
@@ -46,6 +60,8 @@ class ImportedDocuments:
             TraceError: a document occurs a second time, or is not in the table.
         """
         for key in keys:
+            if isinstance(key, str) and not _is_unicode(key):
+                raise TraceError(f"{where}: expected a document id of valid Unicode, got {key!r:.60}")
             if key in self._seen:
                 raise TraceError(
                     f"{where}: document {key!r} occurs a second time; keep the tokens of a document contiguous"
@@ -89,4 +105,13 @@ class ImportedDocuments:
         if self.table is None:
             return {"id": self._ids[number], "text": None}
         document = self._rows[self._taken[number]]
-        return {"id": document.id, "text": document.text, **document.labels}
+        return {"id": document.id, "text": document.text if self._has_texts else None, **document.labels}
+
+
+def _is_unicode(key: str) -> bool:
+    """Return whether a string has no lone surrogates, which no file can hold."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -27,13 +27,18 @@ _LINES_TO_JUDGE = 64
 
 def open_esft(path: Path, options: ImportOptions) -> Source:
     """Open a folder of ESFT dumps."""
-    files = {}
+    files: dict[int, Path] = {}
     for file in list_files(path, ["expert_weights_*.txt"], what="ESFT dumps, one file per layer"):
-        number = re.fullmatch(r"expert_weights_(\d+)\.txt", file.name)
+        number = re.fullmatch(r"expert_weights_([0-9]+)\.txt", file.name)
         if number is None:
             raise TraceError(f"{file}: expected expert_weights_LAYER.txt with the number of the layer; rename the file")
         check_file(file)
-        files[int(number[1])] = file
+        layer = int(number[1])
+        if layer in files:
+            raise TraceError(
+                f"{path}: expected one file for each layer, got {files[layer].name} and {file.name}; remove one"
+            )
+        files[layer] = file
     layers = tuple(sorted(files))
     paths = [files[layer] for layer in layers]
     top_k = options.top_k or _infer_top_k(paths[0])

@@ -10,7 +10,7 @@ from specialize.trace.imports.arrays import open_arrays
 from specialize.trace.imports.esft import open_esft
 from specialize.trace.imports.olmoe import open_olmoe
 from specialize.trace.imports.serving import open_sglang, open_vllm
-from specialize.trace.imports.source import ImportOptions, Source
+from specialize.trace.imports.source import ImportOptions, Source, check_layers
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,14 @@ def open_source(name: str, path: Path, options: ImportOptions) -> Source:
     """Open an input.
 
     Raises:
-        TraceError: the format is unknown, or the input is missing or not of that format.
+        TraceError: the format is unknown, the input is missing or not of that format, or the number of a layer is
+            out of range or given twice.
     """
     if name not in FORMATS:
         raise TraceError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}.{did_you_mean(name, FORMATS)}")
     if not path.exists():
         raise TraceError(f"{path}: expected {FORMATS[name].what}, found no such file or folder")
-    return FORMATS[name].open(path, options)
+    check_layers(options.layers, "layers")
+    source = FORMATS[name].open(path, options)
+    check_layers(source.layers, f"{path}: layers")
+    return source

@@ -16,6 +16,7 @@ from specialize.trace.folders import whole_folder
 from specialize.trace.imports.checks import Checker, largest_expert
 from specialize.trace.imports.documents import ImportedDocuments
 from specialize.trace.imports.formats import open_source
+from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
 from specialize.trace.imports.source import BLOCK_TOKENS, Block, ImportOptions
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import UNKNOWN, RouterSpec
@@ -89,7 +90,7 @@ def _import(
 ) -> None:
     source = open_source(format_name, path, options)
     documents = ImportedDocuments(options.documents or source.documents)
-    for note in source.notes:
+    for note in (*documents.notes, *source.notes):
         reporter.say(note)
     num_experts = options.num_experts or source.num_experts
     clock.total = source.size
@@ -97,7 +98,9 @@ def _import(
     with whole_folder(run) as folder:
         if num_experts is None:
             clock.total = 2 * source.size
-            num_experts = 1 + largest_expert(source, options.layers, clock.count(source.read()))
+            largest = largest_expert(source, options.layers, clock.count(source.read()))
+            check_not_all_zero(str(path), largest)
+            num_experts = 1 + largest
             clock.passed = source.size
             facts["num_experts_inferred"] = True
             reporter.say(f"{num_experts} experts, inferred from the largest id; set num_experts if there are more")
@@ -111,12 +114,18 @@ def _import(
         provenance = {"command": command, "versions": versions(), **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
             checker = Checker(source, num_experts=num_experts, layers=options.layers)
+            plausibility = Plausibility(str(path), num_experts=num_experts)
             for shard in _shards(checker, documents, clock.count(source.read())):
                 if not writer.num_shards:
                     writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
                 writer.write_shard(shard)
+                for layer, columns in zip(checker.layers, shard.routing, strict=True):
+                    plausibility.see(layer, columns["experts"])
             if not writer.num_shards:
                 raise TraceError(f"{path}: expected the routing of at least one token, got none")
+            warning = plausibility.judge()
+            if warning:
+                reporter.say(warning)
             writer.write_documents(*documents.batches())
             writer.describe(
                 corpus={

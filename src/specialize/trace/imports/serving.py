@@ -135,7 +135,7 @@ def _read_sglang(files: list[Path], shape: tuple[int, int]) -> Iterator[Block]:
         place = f"{path}, line {number}"
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # broken, not UTF-8, too deep, or an integer of 5,000 digits
             raise TraceError(f"{place}: expected one JSON response, got {error}") from None
         for response in value if isinstance(value, list) else [value]:
             for key, payload in _payloads(response, place):

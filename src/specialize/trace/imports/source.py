@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from specialize.errors import TraceError
 
 BLOCK_TOKENS = 2**17
+_LAST_LAYER = 2**15 - 1
 
 Key = int | str
 
@@ -118,8 +119,24 @@ def list_files(path: Path, patterns: Sequence[str], *, what: str) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that orders 9 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    """Return a sort key that orders 9 before 10; numbers may have any length."""
+    parts = re.split(r"([0-9]+)", name)
+    numbers = [part.lstrip("0") for part in parts]
+    return [
+        (len(number), number) if place % 2 else (-1, part)
+        for place, (part, number) in enumerate(zip(parts, numbers, strict=True))
+    ]
+
+
+def check_layers(layers: Sequence[int] | None, where: str) -> None:
+    """Raise TraceError if numbers of layers are out of range or not distinct; None is no number at all."""
+    seen: set[int] = set()
+    for layer in layers or ():
+        if not 0 <= layer <= _LAST_LAYER:
+            raise TraceError(f"{where}: expected numbers from 0 to {_LAST_LAYER}, got {layer}")
+        if layer in seen:
+            raise TraceError(f"{where}: expected every layer once, got {layer} twice")
+        seen.add(layer)
 
 
 def check_file(path: Path) -> None:

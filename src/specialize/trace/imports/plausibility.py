@@ -1,0 +1,66 @@
+"""Whether imported routing can be what a router chose, judged over all tokens."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.errors import TraceError
+from specialize.trace.schema import NO_EXPERT
+
+_FEWEST_TOKENS = 1000  # below, a constant choice is not unlikely enough for a warning
+
+
+class Plausibility:
+    """Remembers of each layer whether all tokens chose the same experts.
+
+    Args:
+        where: the input, for messages.
+        num_experts: E.
+    """
+
+    def __init__(self, where: str, *, num_experts: int) -> None:
+        self._where = where
+        self._num_experts = num_experts
+        self._constant: dict[int, NDArray[np.integer] | None] = {}  # of each layer; None if tokens differ
+        self._tokens: dict[int, int] = {}
+
+    def see(self, layer: int, experts: NDArray[np.integer]) -> None:
+        """Take in the experts [tokens, k] of a layer; tokens without any expert are not judged."""
+        if layer in self._constant and self._constant[layer] is None:
+            return
+        routed = np.sort(experts[(experts != NO_EXPERT).any(axis=1)], axis=1)
+        if not len(routed):
+            return
+        first = self._constant.setdefault(layer, routed[0])
+        self._tokens[layer] = self._tokens.get(layer, 0) + len(routed)
+        if (routed != first).any():
+            self._constant[layer] = None
+
+    def judge(self) -> str | None:
+        """Return a warning, or None.
+
+        Raises:
+            TraceError: no token has another expert than 0.
+        """
+        if not self._constant:
+            raise TraceError(f"{self._where}: expected the experts that routers chose, found no slot with an expert")
+        constant = {layer: experts for layer, experts in self._constant.items() if experts is not None}
+        if self._num_experts > 1 and len(constant) == len(self._constant):
+            check_not_all_zero(self._where, max(int(experts.max()) for experts in constant.values()))
+        found = [layer for layer in sorted(constant) if self._tokens[layer] >= _FEWEST_TOKENS]
+        if not found or self._num_experts == len(constant[found[0]]):
+            return None
+        chosen = ", ".join(map(str, constant[found[0]]))
+        return (
+            f"warning: all {self._tokens[found[0]]:,} tokens have the same experts in {len(found)} of "
+            f"{len(self._constant)} layers ({', '.join(map(str, found))}; in layer {found[0]}: {chosen}); a router "
+            "rarely does so: is it a dense layer, or was nothing recorded?"
+        )
+
+
+def check_not_all_zero(where: str, largest: int) -> None:
+    """Raise TraceError if the largest expert id of an input is 0: the capture recorded nothing."""
+    if largest == 0:
+        raise TraceError(
+            f"{where}: expected the experts that routers chose, got expert 0 for every token in every layer; nothing "
+            "was recorded"
+        )
