@@ -151,3 +151,44 @@ def test_what_was_made_in_the_same_way_is_found_again(trace, upos):
     assert find_annotation(trace, "upos", made_by | {"pieces": "last"}) is None
     path.write_bytes(b"junk")
     assert find_annotation(trace, "upos", made_by) is None
+
+
+def rewrite_table(path, table=None, **metadata):
+    old = pa.ipc.open_file(path.read_bytes()).read_all()
+    about = {key.decode(): value.decode() for key, value in old.schema.metadata.items()} | metadata
+    about = {key: value for key, value in about.items() if value is not None}
+    new = (old if table is None else table).replace_schema_metadata(about)
+    with pa.ipc.new_file(path, new.schema) as writer:
+        writer.write_table(new)
+
+
+def dictionary(codes, labels):
+    return pa.table({"label": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), labels, safe=False)})
+
+
+@pytest.mark.parametrize(
+    ("table", "metadata"),
+    [
+        (pa.table({"tag": ["a", "b"]}), {}),
+        (pa.table({"label": ["a", "b"]}), {}),
+        (pa.table({"label": [1, 2]}), {}),
+        (dictionary([0, 1], pa.array([1, 2])), {}),
+        (dictionary([0, 0], pa.array([None, "b"])), {}),
+        (dictionary([0, 7], pa.array(["a", "b"])), {}),
+        (dictionary([0, -5], pa.array(["a", "b"])), {}),
+        (None, {"name": None}),
+        (None, {"name": "other"}),
+        (None, {"level": "word"}),
+        (None, {"level": None}),
+        (None, {"provenance": "{"}),
+        (None, {"provenance": "[]"}),
+        (None, {"provenance": "[" * 100_000}),
+    ],
+)
+def test_an_annotation_of_other_contents_is_one_line(trace, table, metadata):
+    path = save_annotation(trace, Annotation("kind", "document", ("a", "b"), np.array([0, 1], dtype=np.int32)))
+    rewrite_table(path, table, **metadata)
+    with pytest.raises(AnnotationError, match=r"kind\.arrow: expected an annotation, got a damaged file") as caught:
+        load_annotation(trace, "kind")
+    assert "\n" not in str(caught.value)
+    assert find_annotation(trace, "kind", {}) is None

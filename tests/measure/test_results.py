@@ -45,7 +45,14 @@ def test_an_empty_frame_comes_back(tmp_path):
     pd.testing.assert_frame_equal(read_results(tmp_path, "none"), empty)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r@", " \0="])
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("=", "+", "-", "@", "\t=", "\r@", " \0="),
+        *("\uff1d", "\uff0b", "\uff0d", "\uff20", "\ufe66"),  # of full width, and small
+        *("\ufeff", "\u200b", " \u2060=", "\u00ad@"),  # after what is not visible
+    ],
+)
 def test_labels_cannot_be_formulas_in_the_csv(tmp_path, frame, start):
     frame.loc[0, "label"] = f"{start}1+1"
     csv_path, _ = write_results(frame, tmp_path, "x")
@@ -103,3 +110,38 @@ def test_misfits_are_named(tmp_path, frame):
     pd.DataFrame({"value": [1.0]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(MeasurementError, match="got no column 'run'"):
         read_results(tmp_path, "other")
+
+
+@pytest.mark.parametrize("label", ["1+1", "a=b", "\u2212 minus", "naïve", "'=quoted", "\u4e2d"])
+def test_other_labels_are_written_as_they_are(tmp_path, frame, label):
+    frame.loc[0, "label"] = label
+    csv_path, _ = write_results(frame, tmp_path, "x")
+    with csv_path.open(newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["label"] == label
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -30, -8])
+def test_truncated_results_are_one_line(tmp_path, frame, kept):
+    _, parquet = write_results(frame, tmp_path, "x")
+    parquet.write_bytes(parquet.read_bytes()[:kept])
+    with pytest.raises(MeasurementError, match=r"x\.parquet: expected results, got an unreadable file") as caught:
+        read_results(tmp_path, "x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind"),
+    [
+        ("value", ["a", "b", "c"], "numbers"),
+        ("value", [[1.0], [2.0], [3.0]], "numbers"),
+        ("p_value", [True, False, True], "numbers"),
+        ("layer", [0.5, 1.0, 2.0], "whole numbers"),
+        ("expert", [0.0, np.inf, 1.0], "whole numbers"),
+        ("metric", [1, 2, 3], "text"),
+        ("label", [["x"], None, ["y"]], "text"),
+    ],
+)
+def test_results_of_other_types_are_one_line(tmp_path, frame, column, values, kind):
+    frame.assign(**{column: values}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(MeasurementError, match=f"expected {kind} in the column '{column}', got others; measure again"):
+        read_results(tmp_path, "x")

@@ -286,7 +286,7 @@ def test_user_errors_are_one_clear_line(tmp_path):
     assert not (tmp_path / "out").exists()
     (run / "syntax" / "upos.parquet").write_bytes(b"damaged")
     with pytest.raises(
-        MeasurementError, match=r"upos.parquet: expected a result frame, got: .*; measure the run again"
+        MeasurementError, match=r"upos.parquet: expected results, got an unreadable file \(.*\); measure again"
     ):
         write_report([run], tmp_path / "out")
 

@@ -89,10 +89,10 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
         )
     try:
         table = pa.ipc.open_file(path.read_bytes()).read_all()
+        table.validate(full=True)
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise AnnotationError(f"{path}: expected an annotation, got a damaged file ({reason}); annotate anew") from None
+    except Exception as error:  # Arrow raises anything where bytes are wrong
+        raise _damaged(path, error) from None
     if metadata.get("format") != FORMAT_NAME or metadata.get("format_version") != str(FORMAT_VERSION):
         raise AnnotationError(
             f"{path}: expected {FORMAT_NAME} version {FORMAT_VERSION}, "
@@ -103,16 +103,38 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
         raise AnnotationError(
             f"{path}: expected labels of the text of {trace.path}, got those of another text; annotate anew"
         )
-    column = table["label"].combine_chunks()
-    annotation = Annotation(
-        name=metadata["name"],
-        level="token" if metadata["level"] == "token" else "document",
-        labels=tuple(column.dictionary.to_pylist()),
-        codes=column.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32),
-        provenance=json.loads(metadata["provenance"]),
-    )
+    try:
+        annotation = _read_table(table, metadata)
+        if annotation.name != name:
+            raise ValueError(f"labels named {annotation.name!r}")
+    except Exception as error:
+        raise _damaged(path, error) from None
     _check_length(trace, annotation)
     return annotation
+
+
+def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
+    """Return the annotation of a table; any exception means that the file is damaged."""
+    column = table["label"].combine_chunks()
+    labels, provenance = column.dictionary.to_pylist(), json.loads(metadata["provenance"])
+    if metadata["level"] not in ("token", "document"):
+        raise ValueError(f"labels of a {metadata['level']}")
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError("a label that is no text")
+    if not isinstance(provenance, dict):
+        raise ValueError("a provenance that is no JSON object")
+    return Annotation(
+        name=metadata["name"],
+        level="token" if metadata["level"] == "token" else "document",
+        labels=tuple(labels),
+        codes=column.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32),
+        provenance=provenance,
+    )
+
+
+def _damaged(path: Path, error: Exception) -> AnnotationError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return AnnotationError(f"{path}: expected an annotation, got a damaged file ({reason}); annotate anew")
 
 
 def find_annotation(trace: AnnotatedRun, name: str, made_by: Mapping[str, Any]) -> Annotation | None:

@@ -6,14 +6,27 @@ from specialize.errors import SpecializeError
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
+_AGAIN = "run the same command again to"
+_KEPT = {  # by command: what an interrupted one leaves, and how to resume; the others leave nothing to resume from
+    "trace": f"the shards that were finished are kept; {_AGAIN} resume",
+    "train": f"the last checkpoint is kept; {_AGAIN} resume from it",
+    "run": f"the shards, labels and results that were finished are kept; {_AGAIN} resume",
+    "demo": f"the shards, labels and results that were finished are kept; {_AGAIN} resume",
+    "syntax": f"tags and results that were finished are kept; {_AGAIN} measure all, without tagging again",
+    "topics": f"topics and results that were finished are kept; {_AGAIN} measure all, without fitting again",
+    "annotate": f"labels and results that were finished are kept; {_AGAIN} measure all",
+    "probe": f"results that were finished are kept; {_AGAIN} measure all",
+}
+
 
 def main() -> None:
     """Run the command line; a user's error prints one line to stderr and exits with status 2."""
     from specialize.cli.app import UsageError, app, describe_usage_error, load_commands
     from specialize.cli.console import say
 
-    load_commands()
     try:
+        load_commands()
         status = app(prog_name="specialize", standalone_mode=False)
     except UsageError as error:
         message = describe_usage_error(error)
@@ -24,6 +37,8 @@ def main() -> None:
         say(f"specialize: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        say("specialize: interrupted; what was finished is kept")
-        sys.exit(130)
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:  # which typer makes of KeyboardInterrupt
+        command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+        say("specialize: interrupted" + (f"; {_KEPT[command]}" if command in _KEPT else ""))
     sys.exit(status or 0)

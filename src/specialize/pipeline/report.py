@@ -25,7 +25,8 @@ def report(
 
     Args:
         runs: run folders, or open traces.
-        folder: where the page and ``figures/`` go, made where it is missing.
+        folder: where the page and ``figures/`` go, made where it is missing; it may hold an earlier report, or runs,
+            but nothing else.
         page_format: html, one file that loads nothing; or md, for a repository.
         formats: image formats of the figures on disk, of pdf, png and svg.
         command: the command line to record; by default the ``specialize report`` command that does the same.
@@ -35,7 +36,7 @@ def report(
         The path of the page.
 
     Raises:
-        SpecializeError: an unknown format, or `folder` is a file.
+        SpecializeError: an unknown format, or `folder` is a file or holds other things.
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """

@@ -86,7 +86,10 @@ def difference_tables(runs: Sequence[RunResults]) -> list[Table]:
 def _mean_rows(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterator[list[Cell]]:
     """Rows of the learned routers, or of learned − random, in the report's order of label sets."""
     rows = frame[frame["metric"].isin([_MEAN + metric for metric in _METRICS]) & (frame["routing"] != "random")]
-    rows = rows.sort_values("label_set", key=lambda names: names.map(list(label_sets).index, na_action="ignore"))
+    order = {name: place for place, name in enumerate(label_sets)}
+    # a label set that was compared, but that no run of the report measured, comes after those that were measured
+    places = rows["label_set"].map(lambda name: order.get(name, len(order)), na_action="ignore").astype(float)
+    rows = rows.iloc[places.fillna(math.inf).argsort(kind="stable").to_numpy()]
     for row in rows.itertuples():
         share = "share" in str(row.unit)
         about = f"({name_label_set(row.label_set).long})" if isinstance(row.label_set, str) else ""

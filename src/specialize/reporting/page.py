@@ -20,6 +20,7 @@ from specialize.reporting import tables
 from specialize.reporting.answers import Answer, answer_runs, answer_table
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.controls import control_tables
+from specialize.reporting.destination import check_destination
 from specialize.reporting.differences import compare_in_words, difference_tables
 from specialize.reporting.downloads import collect_downloads, pack_table
 from specialize.reporting.explorer import collect_explorer, dump_json
@@ -79,13 +80,15 @@ def write_report(
         reporter: receives progress.
 
     Raises:
-        SpecializeError: an unknown format, or `output` is a file.
+        SpecializeError: an unknown format, `output` is a file, or it holds other things than a report or runs.
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
     check_formats(formats)
     if page_format not in ("html", "md"):
         raise SpecializeError(f"report format: expected html or md, got {page_format!r}")
+    page = Path(output) / f"report.{page_format}"
+    check_destination(page)
     results = read_runs(runs)
     output = make_folder(Path(output), "to write the report to")
     figures_folder = make_folder(output / "figures", "for the figures")
@@ -94,7 +97,6 @@ def write_report(
     provenance = provenance_of(results, command)
     specs = plan_figures(results, records)
     drawn = draw_all(specs, figures_folder, formats=formats, provenance=provenance, reporter=reporter)
-    page = output / f"report.{page_format}"
     render = render_page if page_format == "html" else _render_markdown
     write_text(page, render(results, records, drawn, command=command))
     return page

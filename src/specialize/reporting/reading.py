@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from specialize.errors import MeasurementError, TraceError
-from specialize.measure.results.files import rename_routing
+from specialize.measure.results.files import read_frame, rename_routing
 from specialize.plot.frames import complete_frame
 from specialize.reporting.router_kinds import split_kinds
 from specialize.reporting.runs import GOLD, SYNTAX, TOPICS, RunResults
@@ -17,6 +18,7 @@ from specialize.text import clean_text
 
 _TABLES = ("topic_info", "topic_quality", "top_tokens")  # not in the result schema
 _TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", "share")
+_TOP_TOKEN_NUMBERS = ("layer", "expert", "rank", "share")
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunResults]:
@@ -81,10 +83,10 @@ def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
     for stem, path in sorted(files.items()):
         if stem in _TABLES:
             continue
+        frame = read_frame(path)
         try:
-            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
             frame = rename_routing(complete_frame(frame))
-        except (MeasurementError, ValueError, OSError) as error:
+        except MeasurementError as error:
             reason = clean_text(error)
             raise MeasurementError(f"{path}: expected a result frame, got: {reason}; measure the run again") from None
         if not frame.empty:
@@ -106,7 +108,7 @@ def _read_table(path: Path, *, text: bool) -> pd.DataFrame | None:
         return None
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # the parser raises anything where bytes are wrong
         raise MeasurementError(
             f"{path}: expected a CSV table, got: {clean_text(error)}; measure the run again"
         ) from None
@@ -118,6 +120,10 @@ def _read_top_tokens(path: Path) -> pd.DataFrame | None:
     if missing:
         raise MeasurementError(f"{path}: expected the columns {', '.join(_TOP_TOKENS)}, got no {missing[0]!r}; "
                                "run `specialize vocabulary` again")  # fmt: skip
+    for name in () if table is None else _TOP_TOKEN_NUMBERS:
+        if not is_numeric_dtype(table[name]):
+            raise MeasurementError(f"{path}: expected numbers in the column {name!r}, got others; "
+                                   "run `specialize vocabulary` again")  # fmt: skip
     return None if table is None else rename_routing(table)
 
 

@@ -16,7 +16,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     If the block fails, everything written is removed and `path` is left unchanged.
 
     Raises:
-        OutputError: `path` is a file or a non-empty folder, or it cannot be created.
+        OutputError: `path` is a file or a non-empty folder, it cannot be created, or a file in it cannot be written.
     """
     path = path.absolute()
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
@@ -28,7 +28,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
             partial.mkdir(parents=True)
         except OSError as error:
             raise _failed(path, error) from error
-        yield partial
+        try:
+            yield partial
+        except OutputError as error:
+            if isinstance(error.__cause__, OSError):  # its message is of files that stay, which these do not
+                raise OutputError(
+                    f"{path}: could not be written ({error.__cause__.strerror or error.__cause__}); nothing was kept: "
+                    "make room, or choose another folder, and run the same command again"
+                ) from error
+            raise
         try:
             os.replace(partial, path)
         except OSError as error:

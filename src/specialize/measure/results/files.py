@@ -1,22 +1,26 @@
 """Read and write result frames; files are written atomically."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from specialize.atomic import replacing, write_text
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.measure.results.schema import RESULT_COLUMNS
-from specialize.text import strip_controls
+from specialize.text import clean_text, strip_controls
 
 _TEXT = pd.StringDtype(na_value=np.nan)
 _WHOLE_NUMBERS = ("layer", "expert", "n_tokens", "n_documents")
 _TEXTS = ("run", "routing", "router", "label_set", "label", "metric", "unit", "ci_kind")
 _NAMES = ("run", "router", "label_set", "label")  # text from users, models and corpora
-_STARTS_A_FORMULA = ("=", "+", "-", "@")
+_STARTS_A_FORMULA = ("=", "+", "-", "@")  # also in full width and the like, see `_is_formula`
+_LARGEST = 2.0**53  # the largest whole number that is exact in double precision
+_NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "q_value", *_WHOLE_NUMBERS)
 
 
 def as_results(frame: pd.DataFrame) -> pd.DataFrame:
@@ -50,8 +54,8 @@ def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, P
     """Write a result frame as ``name.csv`` and ``name.parquet``.
 
     Files are written atomically. As labels come from a corpus, the CSV file is protected: text that a spreadsheet
-    would interpret as a formula is prefixed with an apostrophe, and control characters are removed. The Parquet file
-    holds the exact text.
+    would interpret as a formula is prefixed with an apostrophe, also where the sign is of full width or follows a
+    character that is not visible, and control characters are removed. The Parquet file holds the exact text.
 
     Args:
         frame: a frame with columns of `RESULT_COLUMNS`.
@@ -112,16 +116,43 @@ def read_results(folder: Path, name: str) -> pd.DataFrame:
         raise MeasurementError(
             f"expected results in {parquet}, got no such file: measure first.{did_you_mean(name, known)}"
         )
-    try:
-        frame = pd.read_parquet(parquet)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise MeasurementError(
-            f"expected results in {parquet}, got an unreadable file ({error}): measure again"
-        ) from error
+    frame = read_frame(parquet)
     missing = [column for column in RESULT_COLUMNS if column not in frame]
     if missing:
         raise MeasurementError(f"expected results in {parquet}, got no column {missing[0]!r}: measure again")
     return as_results(rename_routing(frame))
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a Parquet or CSV file of results, and check the types of the columns of the schema that it has.
+
+    Args:
+        path: the file; CSV if its suffix is ``.csv``.
+
+    Returns:
+        The frame.
+
+    Raises:
+        MeasurementError: the file is unreadable, or a column holds other values than its name says.
+    """
+    try:
+        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except Exception as error:  # the parsers of pandas and Arrow raise anything where bytes are wrong
+        reason = clean_text(error) or type(error).__name__
+        raise MeasurementError(f"{path}: expected results, got an unreadable file ({reason}); measure again") from error
+    for column in frame.columns.intersection(list(RESULT_COLUMNS)):
+        values = frame[column].dropna()
+        if column in _NUMBERS:
+            fits = values.empty or (is_numeric_dtype(values) and not is_bool_dtype(values))
+            if fits and column in _WHOLE_NUMBERS:
+                numbers = values.astype(float)
+                fits = bool(((numbers.abs() < _LARGEST) & (numbers % 1 == 0)).all())
+        else:  # text in CSV files may look like a number
+            fits = path.suffix == ".csv" or bool(values.map(lambda value: isinstance(value, str)).all())
+        if not fits:
+            kind = "whole numbers" if column in _WHOLE_NUMBERS else "numbers" if column in _NUMBERS else "text"
+            raise MeasurementError(f"{path}: expected {kind} in the column {column!r}, got others; measure again")
+    return frame
 
 
 def rename_routing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,5 +168,15 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
 
 def _guard_text(texts: pd.Series) -> pd.Series:
     stripped = texts.map({text: strip_controls(text) for text in texts.dropna().unique()}).astype(_TEXT)
-    formula = stripped.str.lstrip().str.startswith(_STARTS_A_FORMULA, na=False)
+    formula = stripped.map({text: _is_formula(text) for text in stripped.dropna().unique()}).eq(True)
     return stripped.where(~formula, "'" + stripped)
+
+
+def _is_formula(text: str) -> bool:
+    """Return whether a spreadsheet may take a text for a formula.
+
+    Spreadsheets read a sign of full width (U+FF1D) or of another form as the plain one, and some skip characters that
+    are not visible, such as a byte order mark (U+FEFF) or a space without width (U+200B).
+    """
+    first = text.lstrip()[:1]
+    return unicodedata.normalize("NFKC", first) in _STARTS_A_FORMULA or unicodedata.category(first or " ") == "Cf"
