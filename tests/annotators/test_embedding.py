@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from specialize.annotators import embedding
-from specialize.annotators.embedding import PACKAGED_MODEL, embed_texts
+from specialize.annotators.embedding import PACKAGED_MODEL, check_embedding, embed_texts, identify_embedding
 from specialize.errors import AnnotationError
 
 
@@ -128,6 +128,75 @@ def test_a_model_that_does_not_load_is_one_line(fake_models):
         "expected the name or path of a sentence-transformers model, got 'nobody/nothing' (no such model); "
         "correct the name, or use the embedding 'tfidf'"
     )
+
+
+@pytest.mark.parametrize("error", [KeyError("vocab"), RuntimeError(), TypeError("one\ntwo")])
+def test_whatever_a_damaged_model_raises_is_one_line(fake_models, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(fake_models, "__init__", fail)
+    with pytest.raises(AnnotationError, match="expected the name or path of a sentence-transformers model") as caught:
+        embed_texts(["a"], embedding="some/model")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"junk", b"\x93NUMPY\x01\x00" + (5120).to_bytes(2, "little") + b"(" * 5119 + b"\n"]
+)
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+    texts = ["one two three"] * 2 + ["four"] * 3
+    first, _ = embed_texts(texts, embedding="tfidf", cache=tmp_path)
+    [stored] = tmp_path.iterdir()
+    whole = stored.read_bytes()
+    stored.write_bytes(damage)
+    np.testing.assert_array_equal(embed_texts(texts, embedding="tfidf", cache=tmp_path)[0], first)
+    assert stored.read_bytes() == whole
+    np.save(stored, first[:-1])  # of fewer texts
+    np.testing.assert_array_equal(embed_texts(texts, embedding="tfidf", cache=tmp_path)[0], first)
+
+
+def test_a_model_in_a_folder_is_identified_by_its_place_and_its_files(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "a")
+    here = identify_embedding("model")
+    assert here == identify_embedding(tmp_path / "a" / "model")
+    assert here.startswith(str(tmp_path / "a" / "model"))
+    monkeypatch.chdir(tmp_path / "b")
+    assert identify_embedding("model") != here
+    (tmp_path / "a" / "model" / "config.json").write_text('{"other": 1}')
+    assert identify_embedding(tmp_path / "a" / "model") != here
+    assert identify_embedding("owner/name") == "owner/name"
+    assert identify_embedding(None) in (PACKAGED_MODEL, "tfidf")
+
+
+def test_an_embedding_is_checked_without_loading_it(fake_models, tmp_path, monkeypatch):
+    asked = []
+
+    def download(repository, file):
+        asked.append((repository, file))
+        if repository != "sentence-transformers/known":
+            raise OSError("404\nnot found")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    monkeypatch.setattr(embedding, "find_spec", lambda name: True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "modules.json").write_text("[]")
+    for good in (None, "tfidf", tmp_path / "model", "known"):
+        check_embedding(good)
+    for wrong, reason in (("nope/nope", "404"), (tmp_path / "empty", "no modules.json or config.json there")):
+        with pytest.raises(
+            AnnotationError, match=rf"got '{wrong}' \({reason}\); correct the name, or use the embedding"
+        ):
+            check_embedding(wrong)
+    assert ("nope/nope", "config.json") in asked
+    assert fake_models.loaded == []
+    monkeypatch.setattr(embedding, "find_spec", lambda name: None)
+    with pytest.raises(AnnotationError, match=r"pip install 'specialize\[topics\]'"):
+        check_embedding("nope/nope")
 
 
 @pytest.mark.slow

@@ -6,7 +6,14 @@ import pytest
 
 from specialize.annotation import NO_LABEL
 from specialize.annotators import tagging
-from specialize.annotators.tagging import UPOS_TAGS, cut_text, describe_pipeline, load_pipeline, tag_texts
+from specialize.annotators.tagging import (
+    UPOS_TAGS,
+    check_pipeline,
+    cut_text,
+    describe_pipeline,
+    load_pipeline,
+    tag_texts,
+)
 from specialize.errors import AnnotationError
 
 spacy = pytest.importorskip("spacy")
@@ -134,3 +141,22 @@ def test_missing_spacy_comes_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(AnnotationError, match=r"pip install 'specialize\[syntax\]'"):
         load_pipeline(None)
+
+
+def test_a_pipeline_is_checked_without_loading_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(spacy, "load", lambda name: pytest.fail("loaded"))
+    for good in (None, "blank:en", tmp_path, "spacy"):  # any installed package
+        check_pipeline(good)
+    for wrong in ("xx_nowhere_sm", tmp_path / "nowhere"):
+        with pytest.raises(AnnotationError, match=f"got '{wrong}'; install it"):
+            check_pipeline(wrong)
+
+
+def test_a_damaged_pipeline_is_one_line(tmp_path):
+    spacy.blank("de").to_disk(tmp_path / "mine")
+    (tmp_path / "mine" / "config.cfg").write_text("[nlp]\nlang = 3\n")
+    with pytest.raises(
+        AnnotationError, match=r"which cannot be loaded \(.*\); install it again|expected the name of"
+    ) as caught:
+        load_pipeline(tmp_path / "mine")
+    assert "\n" not in str(caught.value)

@@ -92,6 +92,36 @@ def test_damage_is_named(saved, themed_documents, name, content):
         apply_topics(themed_documents, folder / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance": {}},
+        {"provenance": {"embedding": 3}},
+        {"provenance": None},
+        {"labels": ["one"]},
+        {"labels": 3},
+    ],
+)
+def test_other_contents_are_named(saved, themed_documents, change):
+    path = saved[0] / "topics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them again"):
+        apply_topics(themed_documents, saved[0])
+
+
+@pytest.mark.parametrize("centroids", [np.full((3, 3), np.nan), np.ones((2, 3)), np.ones(3), np.array(["a"] * 3)])
+def test_centroids_of_other_contents_are_named(saved, themed_documents, centroids):
+    np.save(saved[0] / "centroids.npy", centroids)
+    with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them again"):
+        apply_topics(themed_documents, saved[0])
+
+
+def test_centroids_of_another_embedding_are_named(saved, stub, themed_documents):
+    np.save(saved[0] / "centroids.npy", np.ones((3, 5), dtype=np.float32))
+    with pytest.raises(AnnotationError, match="expected topics of the embedding 'stub' with 3 dimensions, got 5"):
+        apply_topics(themed_documents, saved[0], progress=lambda *_: None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["pca", "none"])
 def test_other_parts_find_the_themes_too_and_can_be_saved(tmp_path, themed_documents, reduction):

@@ -34,6 +34,38 @@ def test_missing_bertopic_comes_with_the_command_that_installs_it(themed_documen
         annotate_topics(themed_documents, embedding="tfidf")
 
 
+def test_documents_of_one_text_are_one_line():
+    documents = pd.DataFrame({"id": range(40), "text": "the cat sat on the mat"})
+    with pytest.raises(AnnotationError, match="expected documents that differ to fit topics, got 40 with the same"):
+        annotate_topics(documents, embedding="tfidf")
+
+
+@pytest.mark.parametrize("error", [TypeError("k must be\nless than n"), ValueError("empty vocabulary"), IndexError()])
+def test_whatever_bertopic_raises_is_one_line(monkeypatch, error):
+    class Failing:
+        def __init__(self, **_):
+            pass
+
+        def fit(self, *_):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "bertopic", SimpleNamespace(BERTopic=Failing))
+    with pytest.raises(AnnotationError, match=r"BERTopic could not fit 2 documents \(.+\); they may") as caught:
+        topics_module._fit(["a", "b"], np.zeros((2, 2)), None, None, num_topics=None, languages=["en"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_vocabulary_of_one_word_is_one_line_or_topics(monkeypatch):
+    pytest.importorskip("bertopic")
+    texts = ["cat " * (1 + number % 7) for number in range(40)]
+    vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    monkeypatch.setattr(topics_module, "embed_texts", lambda *_, **__: (vectors, "stub"))
+    documents = pd.DataFrame({"id": range(40), "text": texts})
+    with pytest.raises(AnnotationError, match=r"BERTopic could not fit|expected at least two topics"):
+        annotate_topics(documents, stability_seeds=())
+
+
 def quantities(frame):
     return dict(zip(frame["quantity"], frame["value"], strict=True))
 

@@ -1,4 +1,4 @@
-"""A planted routing as a run folder, without any text: ids, places in the text and weights are not known."""
+"""A planted routing as a run folder: token ids, places in the text and weights are not known."""
 
 from pathlib import Path
 
@@ -17,10 +17,11 @@ def store_trace(
     *,
     num_experts: int,
     labels: dict[str, list[str | None]] | None = None,
+    texts: list[str] | None = None,
 ) -> None:
-    """Write experts [tokens, k] by layer and a label of each document by column."""
+    """Write experts [tokens, k] by layer, a label of each document by column, and the text of each where given."""
     count = int(documents[-1]) + 1
-    columns = {"id": [str(number) for number in range(count)], "text": [None] * count, **(labels or {})}
+    columns = {"id": [str(number) for number in range(count)], "text": texts or [None] * count, **(labels or {})}
     schema = pa.schema([(name, pa.large_string()) for name in columns])
     routers = [
         RouterSpec(layer, f"layers.{layer}", num_experts, experts.shape[1]) for layer, experts in routings.items()

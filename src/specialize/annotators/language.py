@@ -29,6 +29,11 @@ def read_languages(documents: pd.DataFrame, language: str | None) -> pd.Series:
     return pd.Series([_shorten(value) for value in documents[column]], dtype=object)
 
 
+def check_language(language: str | None) -> None:
+    """Raise AnnotationError unless the language is None or a code such as "de" or "de-AT"."""
+    _shorten(language)
+
+
 def _shorten(language: object) -> str | None:
     """Return "de" for "de-AT", "DE" and "de_CH"; None for a missing value."""
     if not isinstance(language, str) or not language:

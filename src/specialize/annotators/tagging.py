@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -74,15 +74,43 @@ def load_pipeline(
     try:
         nlp = spacy.load(chosen)
     except OSError:
+        raise _unknown_pipeline(chosen) from None
+    except Exception as error:  # a damaged folder may raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AnnotationError(
-            f"expected the name of an installed spaCy pipeline or the path of one, got {str(chosen)!r}; "
-            f"install it: python -m spacy download {chosen}, or pip install its package"
+            f"expected a spaCy pipeline, got {str(chosen)!r}, which cannot be loaded ({reason}); install it again"
         ) from None
     unused = _ALWAYS_UNUSED if "ent" in tags else _ALWAYS_UNUSED | _FOR_ENTITIES
     for name, factory in nlp.pipe_factories.items():
         if factory in unused:
             nlp.disable_pipe(name)
     return nlp
+
+
+def check_pipeline(pipeline: str | Path | None) -> None:
+    """Check that a pipeline is installed or a path, without loading it.
+
+    Args:
+        pipeline: as for `load_pipeline`.
+
+    Raises:
+        AnnotationError: it is neither.
+    """
+    if pipeline is None or find_spec("spacy") is None:  # loading says what to install
+        return
+    if str(pipeline).startswith("blank:") or Path(pipeline).exists():
+        return
+    try:
+        version(str(pipeline))
+    except (PackageNotFoundError, ValueError):
+        raise _unknown_pipeline(pipeline) from None
+
+
+def _unknown_pipeline(name: str | Path) -> AnnotationError:
+    return AnnotationError(
+        f"expected the name of an installed spaCy pipeline or the path of one, got {str(name)!r}; "
+        f"install it: python -m spacy download {name}, or pip install its package"
+    )
 
 
 def find_pipeline(language: str | None) -> str | None:

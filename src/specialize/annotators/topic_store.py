@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from specialize.annotation import Annotation
+from specialize.annotation import NO_LABEL, Annotation
 from specialize.annotators.columns import read_texts
 from specialize.annotators.embedding import TFIDF, embed_texts
 from specialize.annotators.topics import TopicModel
@@ -105,6 +105,11 @@ def apply_topics(
             embedded, _ = embed_texts(
                 [texts[row] for row in new], embedding=provenance["embedding"], cache=cache, progress=progress
             )
+        if embedded.shape[1] != centroids.shape[1]:
+            raise AnnotationError(
+                f"{folder}: expected topics of the embedding {provenance['embedding']!r} with {embedded.shape[1]} "
+                f"dimensions, got {centroids.shape[1]}; fit them again"
+            )
         codes[new] = np.argmax(embedded @ centroids.T, axis=1)
     facts = {**provenance, "fitted_in": Path(folder).name, "fitted": len(texts) - len(new), "predicted": len(new)}
     return Annotation("bertopic", "document", labels, codes, facts)
@@ -122,11 +127,16 @@ def _load(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[np.flo
         if (about["format"], about["version"]) != (FORMAT_NAME, FORMAT_VERSION):
             raise ValueError(f"{about['format']} version {about['version']}")
         labels = tuple(map(str, about["labels"]))
-        if centroids.ndim != 2 or len(centroids) != len(labels):
-            raise ValueError(f"{len(labels)} labels and {len(centroids)} topics")
+        if centroids.ndim != 2 or len(centroids) != len(labels) or not np.isfinite(centroids).all():
+            raise ValueError(f"{len(labels)} labels and centroids {list(centroids.shape)}")
         known = dict(zip(table["sha256"].to_pylist(), table["topic"].to_pylist(), strict=True))
-        return labels, dict(about["provenance"]), centroids, known
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        if not all(isinstance(topic, int) and NO_LABEL <= topic < len(labels) for topic in known.values()):
+            raise ValueError(f"a document with another topic than the {len(labels)} there are")
+        provenance = dict(about["provenance"])
+        if not isinstance(provenance.get("embedding"), str):
+            raise ValueError("no name of an embedding")
+        return labels, provenance, centroids, known
+    except Exception as error:  # the parsers of JSON, NumPy and Arrow raise anything where bytes are wrong
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AnnotationError(
             f"{folder}: expected fitted topics, got damaged ones ({reason}); fit them again"

@@ -14,8 +14,9 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from specialize.annotation import NO_LABEL, Annotation
 from specialize.annotators.columns import annotate_column, label_columns, read_texts
 from specialize.annotators.embedding import embed_texts
-from specialize.annotators.language import read_languages, stop_words
-from specialize.choices import Clustering, Outliers, Reduction, check_choice
+from specialize.annotators.language import stop_words
+from specialize.annotators.topic_settings import check_topic_settings, default_topic_size, list_languages
+from specialize.choices import Clustering, Outliers, Reduction
 from specialize.errors import AnnotationError
 from specialize.events import Progress
 from specialize.quiet import quiet_topic_libraries
@@ -104,17 +105,19 @@ def annotate_topics(
         raise AnnotationError(
             f"expected at least {FEWEST_DOCUMENTS} documents to fit topics, got {len(texts)}; use a larger corpus"
         )
-    if num_topics is not None and num_topics < 2:
-        raise AnnotationError(f"expected at least 2 topics, got {num_topics}")
-    if min_topic_size is not None and min_topic_size < 2:
-        raise AnnotationError(f"expected a minimum topic size of at least 2 documents, got {min_topic_size}")
-    check_choice("reduction", reduction, Reduction, error=AnnotationError)
-    check_choice("clustering", clustering, Clustering, error=AnnotationError)
-    check_choice("outliers", outliers, Outliers, error=AnnotationError)
-    if clustering == "kmeans" and num_topics is None:
-        raise AnnotationError("expected the number of topics, which k-means needs, got none; give num_topics")
-    languages = sorted({code or "en" for code in read_languages(documents, language)})
-    size = min_topic_size or min(100, max(5, len(texts) // 200))
+    check_topic_settings(
+        num_topics=num_topics,
+        min_topic_size=min_topic_size,
+        reduction=reduction,
+        clustering=clustering,
+        outliers=outliers,
+    )
+    if len(set(texts)) < 2:
+        raise AnnotationError(
+            f"expected documents that differ to fit topics, got {len(texts)} with the same text; use another corpus"
+        )
+    languages = list_languages(documents, language)
+    size = min_topic_size or default_topic_size(len(texts))
     steps = len(texts) * (2 + len(stability_seeds))
 
     def report(done: int, _: int = 0) -> None:
@@ -244,11 +247,12 @@ def _fit(
         if num_topics is not None and topics.max() + 1 > num_topics:
             has_outliers = int(topics.min() == NO_LABEL)  # which BERTopic counts as a topic
             model.reduce_topics(texts, nr_topics=num_topics + has_outliers)
-    except ValueError as error:
+    except Exception as error:  # of BERTopic, UMAP, HDBSCAN, SciPy: each has its own for too little to fit
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AnnotationError(
-            f"BERTopic could not fit {len(texts)} documents ({error}); they may have too few words; "
-            "use longer documents"
-        ) from None
+            f"BERTopic could not fit {len(texts)} documents ({reason}); they may have too few words, or be too alike; "
+            "use longer documents, or more varied ones"
+        ) from error
     return model
 
 
@@ -259,7 +263,7 @@ def _describe_topics(
     for topic in range(codes.max() + 1):
         members = np.flatnonzero(codes == topic)
         nearest = members[np.argmax(embeddings[members] @ embeddings[members].mean(axis=0))]
-        words = [word for word, _ in model.get_topic(topic) if word]
+        words = [word for word, _ in model.get_topic(topic) or () if word]
         example = " ".join(texts[nearest].split())[:_EXAMPLE_CHARACTERS]
         rows.append((topic, len(members), ", ".join(words), example))
     return pd.DataFrame(rows, columns=["topic", "size", "top_words", "example"])

@@ -89,7 +89,7 @@ class SyntaxOptions:
     """How tokens get their labels; the attributes are the arguments of `syntax`.
 
     Raises:
-        AnnotationError: no tags, or unknown ones.
+        AnnotationError: no tags or unknown ones, no language code, or no such pipeline.
     """
 
     tags: Sequence[str] = ("upos",)
@@ -101,7 +101,8 @@ class SyntaxOptions:
 
     def __post_init__(self) -> None:
         from specialize.annotators.alignment import check_pieces
-        from specialize.annotators.tagging import TAGS
+        from specialize.annotators.language import check_language
+        from specialize.annotators.tagging import TAGS, check_pipeline
         from specialize.annotators.token_classes import CLASSES
 
         known = (*TAGS, *CLASSES)
@@ -110,6 +111,9 @@ class SyntaxOptions:
             got = f"{unknown[0]!r}.{did_you_mean(unknown[0], known)}" if unknown else "none"
             raise AnnotationError(f"expected tags among {', '.join(known)}, got {got}")
         check_pieces(self.pieces)
+        check_language(self.language)
+        if any(name in TAGS for name in self.tags):
+            check_pipeline(self.pipeline)
         check_at_least("processes", self.processes, 1)
 
 

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import Clustering, Outliers, Reduction, SlotRule, check_choice
+from specialize.choices import Clustering, Outliers, Reduction, SlotRule
 from specialize.errors import AnnotationError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, measure_annotation, note_domain_shift, open_run
@@ -103,9 +103,17 @@ class TopicOptions:
     saved: Path | None = None
 
     def __post_init__(self) -> None:
-        check_choice("reduction", self.reduction, Reduction, error=AnnotationError)
-        check_choice("clustering", self.clustering, Clustering, error=AnnotationError)
-        check_choice("outliers", self.outliers, Outliers, error=AnnotationError)
+        from specialize.annotators.language import check_language
+        from specialize.annotators.topic_settings import check_topic_settings
+
+        check_topic_settings(
+            num_topics=self.num_topics,
+            min_topic_size=self.min_topic_size,
+            reduction=self.reduction,
+            clustering=self.clustering,
+            outliers=self.outliers,
+        )
+        check_language(self.language)
         if self.window is not None and self.window < 1:
             raise AnnotationError(f"window: expected a number of tokens of at least 1, got {self.window}")
 
@@ -123,7 +131,9 @@ def measure_topics(
     reporter: Reporter,
     must_fit: bool = True,
 ) -> "list[pd.DataFrame]":
-    """Measure known labels, then fit topics and measure those.
+    """Fit topics, then measure known labels and those topics.
+
+    Topics come first, so that a name, a model or a setting with which they cannot be fitted leaves nothing behind.
 
     Args:
         trace: an open trace.
@@ -138,36 +148,57 @@ def measure_topics(
     """
     words = trace.documents()["text"].dropna().str.split().str.len().sum()
     note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
+    _check_columns(trace, labels, reporter)
+    fitted = None if options is None else _try_topics(trace, options, reporter, must_fit=must_fit)
     known = take_columns(trace, labels)
     if not (options or known):
         raise AnnotationError(
-            f"{trace.path}: expected a label column with 2 to 100 values and five documents for each, the corpus has "
-            "none; leave out --labels-only (fit=False) to fit topics"
+            f"{trace.path}: expected a label column with 2 to 100 values and five documents for each, found none; "
+            "leave out --labels-only (fit=False) to fit topics"
         )
     frames = [
         measure_annotation(trace, annotation, folder="topics", settings=settings, reporter=reporter)
         for annotation in known
     ]
-    if options is None:
-        return frames
-    try:
-        fitted = find_topics(trace, options, reporter=reporter)
-    except AnnotationError as error:
-        if must_fit:
-            raise
-        reporter.say(f"topics are left out: {error}")
+    if fitted is None:
         return frames
     folder = "topics" if fitted.level == "document" else "syntax"
     return [*frames, measure_annotation(trace, fitted, folder=folder, settings=settings, reporter=reporter)]
 
 
+def _check_columns(trace: "RoutingTrace", labels: Sequence[str] | None, reporter: Reporter) -> None:
+    """Name the columns that are not measured; raise AnnotationError for an unknown one, before anything is written."""
+    from specialize.annotators.columns import annotate_column, explain_unusable
+
+    documents = trace.documents()
+    for name in labels or ():
+        annotate_column(documents, name)
+    unusable = explain_unusable(documents, labels)
+    if unusable:
+        reporter.say("columns that are not measured as labels: " + "; ".join(f"{n} ({r})" for n, r in unusable.items()))
+
+
+def _try_topics(
+    trace: "RoutingTrace", options: TopicOptions, reporter: Reporter, *, must_fit: bool
+) -> "Annotation | None":
+    try:
+        return find_topics(trace, options, reporter=reporter)
+    except AnnotationError as error:
+        if must_fit:
+            raise
+        reporter.say(f"topics are left out: {error}")
+        return None
+
+
 def take_columns(trace: "RoutingTrace", columns: Sequence[str] | None = None) -> "list[Annotation]":
     """Annotate documents with columns of the corpus, all usable ones unless named, and store the annotations."""
-    from specialize.annotators.columns import annotate_column, label_columns
+    from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
     from specialize.annotators.store import save_annotation
 
     documents = trace.documents()
-    annotations = [annotate_column(documents, name) for name in columns or label_columns(documents)]
+    unusable = explain_unusable(documents, columns)
+    names = [name for name in columns or label_columns(documents) if name not in unusable]
+    annotations = [annotate_column(documents, name) for name in names]
     for annotation in annotations:
         save_annotation(trace, annotation)
     return annotations
@@ -190,17 +221,17 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
     from specialize.annotators.store import find_annotation, save_annotation
     from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
 
-    made_by = {**asdict(options), "saved": None, "specialize": version("specialize")}
     name = "bertopic" if options.window is None else WINDOW_TOPICS
-    stored = find_annotation(trace, name, made_by) if options.saved is None else None
-    if stored is not None and (options.folder(trace.path) / "model" / "topics.json").is_file():
-        reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
-        return stored
     if options.window is None:
         units, window_of = trace.documents(), None
     else:
         units, window_of = cut_windows(trace, options.window)
         reporter.say(f"{len(units):,} windows of {trace.num_documents:,} documents")
+    made_by = _describe_fit(units, options) if options.saved is None else {}
+    stored = find_annotation(trace, name, made_by) if made_by else None
+    if stored is not None and (options.folder(trace.path) / "model" / "topics.json").is_file():
+        reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
+        return stored
     if options.saved is None:
         annotation = _fit_topics(trace, units, options, reporter)
         annotation = replace(annotation, provenance=annotation.provenance | {"made_by": made_by})
@@ -210,6 +241,19 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
         annotation = spread_windows(annotation, window_of)
     save_annotation(trace, annotation)
     return annotation
+
+
+def _describe_fit(units: "pd.DataFrame", options: TopicOptions) -> dict[str, Any]:
+    """Return what a fit of these documents or windows uses: no setting is left to a default that may change."""
+    from specialize.annotators.embedding import identify_embedding
+    from specialize.annotators.topic_settings import default_topic_size, list_languages
+
+    used = {
+        "embedding": identify_embedding(options.embedding),
+        "min_topic_size": options.min_topic_size or default_topic_size(len(units)),
+        "language": ",".join(list_languages(units, options.language)),
+    }
+    return {**asdict(options), "saved": None, **used, "specialize": version("specialize")}
 
 
 def _fit_topics(

@@ -86,8 +86,10 @@ def measure_details(
             domains = measure_domain_specialization(annotation.codes, **layer.choices, permutations=permutations, **how)
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
             rows.append(domain[domain["value"].notna()])
-        frames.append(name_rows(rows, router))
-    frame = adjust_by_routing(as_results(pd.concat(frames, ignore_index=True)))
+        if rows:  # none where every document has one token: no next token, and nothing but first positions
+            frames.append(name_rows(rows, router))
+    frame = as_results(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
+    frame = adjust_by_routing(frame) if len(frame) else frame
     skipped = annotation.provenance.get("skip_positions", 0)
     if annotation.level == "token":
         note = pd.DataFrame({"metric": ["skipped_positions"], "value": [float(skipped)], "unit": "count"})

@@ -1,0 +1,56 @@
+"""Settings of a topic fit: what is checked before anything is read, and what a fit uses where nothing is set."""
+
+import pandas as pd
+
+from specialize.annotators.language import read_languages
+from specialize.choices import Clustering, Outliers, Reduction, check_choice
+from specialize.errors import AnnotationError
+
+
+def check_topic_settings(
+    *,
+    num_topics: int | None = None,
+    min_topic_size: int | None = None,
+    reduction: Reduction = "umap",
+    clustering: Clustering = "hdbscan",
+    outliers: Outliers = "nearest",
+) -> None:
+    """Check the settings of `annotate_topics` that need no documents to be checked.
+
+    Args:
+        num_topics: number of topics, at least 2.
+        min_topic_size: fewest documents of a topic, at least 2.
+        reduction: umap, pca or none.
+        clustering: hdbscan; or kmeans, which needs `num_topics`.
+        outliers: nearest or keep.
+
+    Raises:
+        AnnotationError: a number is out of range or missing, or a choice is unknown.
+    """
+    if num_topics is not None and num_topics < 2:
+        raise AnnotationError(f"expected at least 2 topics, got {num_topics}")
+    if min_topic_size is not None and min_topic_size < 2:
+        raise AnnotationError(f"expected a minimum topic size of at least 2 documents, got {min_topic_size}")
+    check_choice("reduction", reduction, Reduction, error=AnnotationError)
+    check_choice("clustering", clustering, Clustering, error=AnnotationError)
+    check_choice("outliers", outliers, Outliers, error=AnnotationError)
+    if clustering == "kmeans" and num_topics is None:
+        raise AnnotationError("expected the number of topics, which k-means needs, got none; give num_topics")
+
+
+def default_topic_size(num_documents: int) -> int:
+    """Return the fewest documents of a topic where it is not set: one in 200, at least 5 and at most 100."""
+    return min(100, max(5, num_documents // 200))
+
+
+def list_languages(documents: pd.DataFrame, language: str | None) -> list[str]:
+    """Return the codes of the languages whose stop words are excluded, in alphabetical order.
+
+    Args:
+        documents: one row per document.
+        language: code of all texts' language; by default that in the column lang or language, else en.
+
+    Raises:
+        AnnotationError: a value is not a language code.
+    """
+    return sorted({code or "en" for code in read_languages(documents, language)})

@@ -1,0 +1,139 @@
+"""The stage that fits topics: what is checked first, and what a stored fit is known by."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from planted import plant_document_labels
+from planted.stored import store_trace
+from specialize.annotation import Annotation
+from specialize.annotators import topics as topics_module
+from specialize.annotators.store import load_annotation, save_annotation
+from specialize.annotators.topics import TopicModel
+from specialize.errors import AnnotationError
+from specialize.pipeline.topics import TopicOptions, find_topics, topics
+from specialize.trace import open_trace
+
+NUM_DOCUMENTS = 40
+CHANNEL = np.array([[0.7, 0.3], [0.3, 0.7]])
+
+
+@pytest.fixture
+def run(tmp_path):
+    planted = plant_document_labels(np.array([0.5, 0.5]), CHANNEL, num_documents=NUM_DOCUMENTS, tokens_per_document=6)
+    store_trace(
+        tmp_path / "run",
+        planted.documents,
+        {0: planted.experts},
+        num_experts=2,
+        labels={"genre": [f"g{row % 2}" for row in range(NUM_DOCUMENTS)]},
+        texts=[f"words of document {row}" for row in range(NUM_DOCUMENTS)],
+    )
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """A fit that needs no model; the arguments of every call."""
+    calls = []
+
+    def fit(documents, **options):
+        calls.append(options)
+        codes = (np.arange(len(documents)) // 3 % 2).astype(np.int32)
+        annotation = Annotation("bertopic", "document", ("0: a", "1: b"), codes, {"embedding": "stub"})
+        info = pd.DataFrame({"topic": [0, 1], "top_words": ["a", "b"], "example": ["x", "y"]})
+        quality = pd.DataFrame({"quantity": ["num_topics"], "value": [2.0]})
+        return TopicModel(annotation, codes < 0, info, quality, np.eye(2, dtype=np.float32))
+
+    monkeypatch.setattr(topics_module, "annotate_topics", fit)
+    return calls
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_embedding_that_cannot_be_loaded_leaves_the_run_as_it_was(run, monkeypatch):
+    def fail(*_, **__):
+        raise AnnotationError("expected the name or path of a sentence-transformers model, got 'nope/nope'")
+
+    topics(run, fit=False, permutations=9)
+    before = {path: path.stat().st_mtime_ns for path in files(run)}
+    monkeypatch.setattr(topics_module, "embed_texts", fail)
+    with pytest.raises(AnnotationError, match="nope/nope"):
+        topics(run, embedding="nope/nope", permutations=9)
+    assert {path: path.stat().st_mtime_ns for path in files(run)} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": ["gerne"]}, "Did you mean 'genre'"),
+        ({"labels": ["genre", "gerne"]}, "Did you mean 'genre'"),
+        ({"num_topics": 1}, "at least 2 topics"),
+        ({"min_topic_size": 1}, "minimum topic size of at least 2"),
+        ({"clustering": "kmeans"}, "the number of topics, which k-means needs"),
+        ({"language": "german!"}, "expected a language code"),
+        ({"topics_from": "nowhere"}, "expected fitted topics, found none"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_fitted_or_written(run, fits, options, message):
+    before = files(run)
+    with pytest.raises(AnnotationError, match=message):
+        topics(run, permutations=9, **options)
+    assert files(run) == before
+    assert fits == []
+
+
+def test_known_labels_come_first_and_topics_last_as_ever(run, fits):
+    frame = topics(run, permutations=9)
+    assert list(frame["label_set"].unique()) == ["genre", "bertopic"]
+    assert [path.stem for path in files(run / "topics") if path.suffix == ".parquet"] == ["bertopic", "genre"]
+
+
+def test_a_fit_is_known_by_what_it_used_and_not_by_what_was_left_out(run, fits, monkeypatch):
+    trace = open_trace(run)
+    made_by = find_topics(trace, TopicOptions()).provenance["made_by"]
+    assert made_by["embedding"] is not None
+    assert made_by["min_topic_size"] == 5
+    assert made_by["language"] == "en"
+    find_topics(trace, TopicOptions(embedding=made_by["embedding"], min_topic_size=5, language="en"))
+    assert len(fits) == 1
+    # another default, for instance once a package is installed
+    monkeypatch.setattr("specialize.annotators.embedding._find_default", lambda: "another")
+    find_topics(trace, TopicOptions())
+    assert len(fits) == 2
+
+
+def test_a_damaged_fit_is_made_anew(run, fits):
+    trace = open_trace(run)
+    find_topics(trace, TopicOptions())
+    (run / "annotations" / "bertopic.arrow").write_bytes(b"")
+    find_topics(trace, TopicOptions())
+    assert len(fits) == 2
+    assert load_annotation(trace, "bertopic").labels == ("0: a", "1: b")
+
+
+@pytest.mark.parametrize("command", ["probe", "routing", "compare"])
+def test_a_damaged_annotation_is_one_line(call, run, command):
+    trace = open_trace(run)
+    path = save_annotation(
+        trace, Annotation("mine", "document", ("a", "b"), np.arange(NUM_DOCUMENTS, dtype=np.int32) % 2)
+    )
+    path.write_bytes(path.read_bytes()[:200])
+    before = files(run)
+    code, out, err = call(command, run, *([run] if command == "compare" else []))
+    assert (code, out) == (2, "")
+    [line] = [line for line in err.splitlines() if line.startswith("specialize:")]
+    assert "mine.arrow: expected an annotation, got a damaged file" in line
+    assert files(run) == before
+
+
+def test_probe_looks_for_all_label_sets_before_it_fits_any(call, run):
+    save_annotation(
+        open_trace(run), Annotation("mine", "document", ("a", "b"), np.arange(NUM_DOCUMENTS, dtype=np.int32) % 2)
+    )
+    code, _, err = call("probe", run, "--label-set", "mine", "--label-set", "mime")
+    assert code == 2
+    assert "Did you mean 'mine'" in err
+    assert not (run / "probe").exists()
