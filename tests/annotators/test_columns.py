@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from specialize.annotation import NO_LABEL
-from specialize.annotators.columns import annotate_column, label_columns
+from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
 from specialize.errors import AnnotationError
 
 
@@ -63,6 +63,38 @@ def test_usable_columns_have_some_values_of_some_documents_each():
     )
     assert label_columns(documents) == ("topic", "hundred", "partly_missing")
     assert label_columns(documents[["id", "text"]]) == ()
+
+
+def test_columns_that_cannot_be_measured_are_explained():
+    n = 200
+    documents = pd.DataFrame(
+        {
+            "id": [str(i) for i in range(n)],
+            "text": "x",
+            "person": ["b" if i == 3 else "a" for i in range(n)],
+            "enough": ["b" if i % 40 == 3 else "a" for i in range(n)],
+            "pair": [("b", "c")[i] if i < 2 else "a" for i in range(n)],
+            "title": [f"title {i}" for i in range(n)],
+            "many": [str(i % 60) for i in range(n)],
+            "language": "en",
+            "blank": "",
+            "upos": [str(i % 2) for i in range(n)],
+            "a/b": [str(i % 2) for i in range(n)],
+        }
+    )
+    assert label_columns(documents) == ("enough",)
+    assert explain_unusable(documents) == {
+        "person": "all but 1 of 200 documents have one value; 5 others are needed",
+        "pair": "all but 2 of 200 documents have one value; 5 others are needed",
+        "title": "200 values, more than 100",
+        "many": "200 documents for 60 values, fewer than 5 each",
+        "language": "a single value",
+        "blank": "no value",
+        "upos": "labels of this name are made by specialize",
+        "a/b": "no file can have this name",
+    }
+    named = ("person", "title", "many", "enough", "blank", "unknown")
+    assert list(explain_unusable(documents, named)) == ["person"]  # the others are measured, or errors
 
 
 def test_a_column_that_no_file_can_be_called_after_is_left_out():

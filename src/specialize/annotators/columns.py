@@ -1,5 +1,7 @@
 """Labels that the corpus brings: its columns other than id and text."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +13,7 @@ _NOT_LABELS = ("id", "text")
 _TAKEN_NAMES = ("upos", "bertopic", "bertopic_window")  # made by specialize, and overwritten by such a column
 _MOST_VALUES = 100
 _FEWEST_DOCUMENTS_PER_VALUE = 5
+_FEWEST_OF_OTHER_VALUES = 5  # documents; with fewer, what is measured is these documents, not the label
 
 
 def annotate_column(documents: pd.DataFrame, column: str) -> Annotation:
@@ -67,22 +70,64 @@ def read_texts(documents: pd.DataFrame) -> list[str]:
 def label_columns(documents: pd.DataFrame) -> tuple[str, ...]:
     """Return the names of the columns that can serve as labels.
 
-    These are the columns other than id and text with 2 to 100 distinct values and, on average, at least five documents
-    per value. Columns whose name is that of an annotation that specialize makes, or cannot be a file name, are
-    excluded.
+    These are the columns other than id and text with 2 to 100 distinct values, on average at least five documents per
+    value, and at least five documents whose value is not the most frequent one. Columns whose name is that of an
+    annotation that specialize makes, or cannot be a file name, are excluded.
     """
-    excluded = _NOT_LABELS + _TAKEN_NAMES
+    unusable = explain_unusable(documents)
     return tuple(
-        str(column)
-        for column in documents.columns
-        if column not in excluded and is_storable(str(column)) and _is_usable(documents[column])
+        str(column) for column in documents.columns if column not in _NOT_LABELS and str(column) not in unusable
     )
 
 
-def _is_usable(column: pd.Series) -> bool:
-    values = _strings(column).dropna()
-    distinct = values.nunique()
-    return 2 <= distinct <= _MOST_VALUES and len(values) >= _FEWEST_DOCUMENTS_PER_VALUE * distinct
+def explain_unusable(documents: pd.DataFrame, columns: Sequence[str] | None = None) -> dict[str, str]:
+    """Return the columns that are not measured as labels, with the reason.
+
+    Args:
+        documents: one row per document, as returned by `RoutingTrace.documents()`.
+        columns: columns that the user named, which are passed over only if they cannot be measured: a single value,
+            or fewer than five documents of other values than the most frequent. Default: all columns but id and text.
+    """
+    unusable = {}
+    for column in documents.columns:
+        name = str(column)
+        if column in _NOT_LABELS or (columns and name not in columns):
+            continue
+        counts = _strings(documents[column]).value_counts()
+        reason = None if columns else _explain_name(name) or _explain_counts(counts)
+        reason = reason or (_explain_rare(counts) if len(counts) or not columns else None)
+        if reason:
+            unusable[name] = reason
+    return unusable
+
+
+def _explain_name(name: str) -> str | None:
+    if name in _TAKEN_NAMES:
+        return "labels of this name are made by specialize"
+    return None if is_storable(name) else "no file can have this name"
+
+
+def _explain_counts(counts: pd.Series) -> str | None:
+    """Return why a column whose values have these numbers of documents is probably no label set."""
+    documents, distinct = int(counts.sum()), len(counts)
+    if distinct > _MOST_VALUES:
+        return f"{distinct:,} values, more than {_MOST_VALUES}"
+    if distinct > 1 and documents < _FEWEST_DOCUMENTS_PER_VALUE * distinct:
+        return f"{documents:,} documents for {distinct} values, fewer than {_FEWEST_DOCUMENTS_PER_VALUE} each"
+    return None
+
+
+def _explain_rare(counts: pd.Series) -> str | None:
+    """Return why labels with these numbers of documents cannot be measured."""
+    if len(counts) < 2:
+        return "a single value" if len(counts) else "no value"
+    others = int(counts.sum() - counts.max())
+    if others < _FEWEST_OF_OTHER_VALUES:
+        documents = int(counts.sum())
+        return (
+            f"all but {others} of {documents:,} documents have one value; {_FEWEST_OF_OTHER_VALUES} others are needed"
+        )
+    return None
 
 
 def _strings(column: pd.Series) -> pd.Series:
