@@ -122,6 +122,8 @@ def trace_corpus(
     settings = {"corpus": documents.source, "limit": documents.limit, **options.as_settings()}
     manifest = read_unfinished(folder, settings | ({} if name is None else {"model": name}), partial=True)
     survey = survey_corpus(documents)
+    for note in documents.notes:
+        reporter.say(note)
     check_unchanged(documents, folder, manifest or {})
     checkpoint = _open_model(model, tokenizer, loading, reporter)
     from specialize.capture import trace_documents  # and with it torch, if no model was loaded

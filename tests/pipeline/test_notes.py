@@ -1,0 +1,45 @@
+"""What the stages say about a corpus and its columns."""
+
+import json
+
+import numpy as np
+import pytest
+
+from capture.test_run import TEXTS, make_checkpoint
+from listening import Listener
+from planted import plant_document_labels
+from planted.stored import store_trace
+from specialize.errors import AnnotationError
+from specialize.pipeline.topics import topics
+from specialize.pipeline.trace import trace_corpus
+
+
+def test_columns_of_a_corpus_that_are_no_labels_are_named_once(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"text": text, "kind": "ab"[row % 2], "score": row / 2} for row, text in enumerate([*TEXTS, TEXTS[0]])]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    listener = Listener()
+    trace = trace_corpus(make_checkpoint(), path, tmp_path / "run", context=16, reporter=listener)
+    assert trace.manifest["corpus"]["labels"] == ["kind"]
+    assert listener.notes[:2] == [
+        f"{path}: columns that are not used as labels: score (float); set labels to use one",
+        f"{path}: texts that repeat an earlier text exactly: 1; remove them if they should not be counted twice",
+    ]
+
+
+def test_labels_that_cannot_be_measured_are_passed_over(tmp_path):
+    planted = plant_document_labels(np.full(2, 0.5), np.array([[0.7, 0.3], [0.3, 0.7]]), num_documents=200,
+                                    tokens_per_document=4)  # fmt: skip
+    people = ["b" if row == 7 else "a" for row in range(200)]
+    genre = ["ab"[row % 2] for row in range(200)]
+    routing = {0: planted.experts}
+    store_trace(tmp_path / "run", planted.documents, routing, num_experts=2, labels={"person": people, "genre": genre})
+    reason = "all but 1 of 200 documents have one value; 5 others are needed"
+    for asked in (None, ["person", "genre"]):
+        listener = Listener()
+        frame = topics(tmp_path / "run", labels=asked, fit=False, permutations=9, reporter=listener)
+        assert set(frame["label_set"].dropna()) == {"genre"}
+        assert listener.notes == [f"columns that are not measured as labels: person ({reason})"]
+    assert not list((tmp_path / "run").rglob("person*"))
+    with pytest.raises(AnnotationError, match="expected a label column with 2 to 100 values"):
+        topics(tmp_path / "run", labels=["person"], fit=False)
