@@ -13,7 +13,7 @@ from specialize.capture.recorder import Recorder
 from specialize.capture.transfer import Transfer
 from specialize.capture.verification import encoder_of
 from specialize.capture.windows import Window, plan_batches
-from specialize.errors import CaptureError
+from specialize.errors import CaptureError, SpecializeError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard
 
 
@@ -94,7 +94,7 @@ class ShardTracer:
             inputs["decoder_attention_mask"] = nn.functional.pad(mask, (1, 0), value=1)
         inputs = {name: values.to(self._device, non_blocking=True) for name, values in inputs.items()}
         with torch.inference_mode():
-            output = self._model(**inputs, use_cache=False)
+            output = self._run_model(inputs)
             recorded = self.recorder.take_columns()
             if self.with_predictions:
                 side = "decoder_" if self._start is not None else ""
@@ -113,6 +113,28 @@ class ShardTracer:
                     place[name][rows] = values
 
         self._transfer.send(recorded, [kept[stack] for stack in stacks], deliver)
+
+    def _run_model(self, inputs: dict[str, Tensor]) -> Any:
+        """Run a forward pass; whatever the model's code raises, except for a lack of memory, is one line."""
+        try:
+            return self._model(**inputs, use_cache=False)
+        except SpecializeError:  # of a hook
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            rows, columns = inputs["input_ids"].shape
+            reason = (str(error).strip().splitlines() or ["no message"])[0]
+            raise CaptureError(
+                f"{type(self._model).__name__}: the model failed in a forward pass over {rows} windows of up to "
+                f"{columns} tokens ({type(error).__name__}: {reason}); shards that were finished are kept: run the "
+                "same command again when the model is corrected"
+            ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an exception says that memory does not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _empty_columns(spec: RouterSpec, tokens: int, extras: Sequence[str]) -> dict[str, NDArray[Any]]:

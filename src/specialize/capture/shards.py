@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from specialize.capture.batches import ShardTracer
+from specialize.capture.batches import ShardTracer, is_out_of_memory
 from specialize.capture.windows import Window, plan_batches
 from specialize.errors import CaptureError
 from specialize.events import Reporter, Update
@@ -31,7 +31,7 @@ def trace_shards(
         damaged: numbers of written shards that are traced again.
 
     Raises:
-        CaptureError: memory does not suffice for one window.
+        CaptureError: memory does not suffice for one window, or the model's code raises an exception.
         OutputError: the disk is full, or the folder cannot be written.
     """
     written = list(writer.manifest["shards"])
@@ -61,7 +61,7 @@ def _trace_shard(tracer: ShardTracer, windows: list[Window], sequence: int, cloc
                 windows, first_sequence=sequence, batch_tokens=clock.batch_tokens, on_batch=clock.count_windows
             )
         except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             longest = max(len(window.token_ids) for window in windows)
             if max(map(len, plan_batches(windows, tokens=clock.batch_tokens))) == 1:
@@ -73,10 +73,6 @@ def _trace_shard(tracer: ShardTracer, windows: list[Window], sequence: int, cloc
             clock.shrink_batches(smaller)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _BackgroundWriter:

@@ -103,9 +103,12 @@ def run(
     Raises:
         SpecializeError: as the stages.
     """
+    from specialize.annotators.embedding import check_embedding
+
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)  # checked before anything long
     topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
+    check_embedding(embedding)
     trace = trace_corpus(
         model,
         corpus,
