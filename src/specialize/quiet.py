@@ -1,9 +1,12 @@
 """Suppression of other libraries' progress bars and irrelevant warnings."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
+
+from specialize.text import clean_text
 
 
 @contextmanager
@@ -18,6 +21,31 @@ def without_transformers_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide the progress bars and the loading report of transformers, and clean its other messages.
+
+    The report is a table of the names in the checkpoint, which may hold whatever a terminal obeys. What it says is
+    checked by `specialize.capture.load_checkpoint`.
+    """
+    with without_transformers_bars():
+        handlers = list(logging.getLogger("transformers").handlers)
+        for handler in handlers:
+            handler.addFilter(_clean_record)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(_clean_record)
+
+
+def _clean_record(record: logging.LogRecord) -> bool:
+    """Put a message on one line without control characters; return False to drop it."""
+    message = record.getMessage()
+    record.msg, record.args = clean_text(message), ()
+    return "LOAD REPORT" not in message
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import specialize
+from capture.test_run import make_checkpoint
 from capture_models import build
 from specialize.errors import CaptureError
 
@@ -166,6 +167,46 @@ def test_norms_are_those_of_each_expert_run_by_itself():
             gate, up = (hidden[token] @ experts.gate_up_proj[e].T).chunk(2)
             output = (nn.functional.silu(gate) * up) @ experts.down_proj[e].T * layer.weights[token, slot]
             assert layer.norms[token, slot] == pytest.approx(output.norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("part", ["the model", "its backbone"])
+def test_verification_passes_are_seen_by_no_recorder(part, tmp_path):
+    checkpoint = make_checkpoint()
+    model, ids = checkpoint.model, batch()[0]
+    other = model if part == "the model" else model.model
+    with specialize.attach(model, control="random-router", extras=["norms", "logits"]) as recorder, torch.no_grad():
+        model(input_ids=ids)
+        with specialize.attach(other) as second:
+            model(input_ids=ids[:1])
+        specialize.inspect(other)
+        model(input_ids=ids[:2])
+        taken = recorder.take()
+    assert {len(layer.experts) for layer in taken} == {36 + 12 + 24}
+    assert {len(layer.norms) for layer in taken if layer.norms is not None} == {72}
+    assert {len(layer.experts) for layer in second.take()} == {12}
+    with torch.no_grad(), specialize.record(model, checkpoint.tokenizer, tmp_path / "run") as recording:
+        model(input_ids=ids)
+        with specialize.attach(other), pytest.raises(TypeError):
+            model(input_ids=ids, labels="no tensor")
+    assert recording.num_documents == 3
+
+
+def test_a_verification_pass_that_fails_hides_nothing_after_it():
+    model, ids = build("olmoe"), batch()[0]
+    with specialize.attach(model) as recorder, torch.no_grad():
+        with pytest.raises(CaptureError, match="verification pass"):
+            specialize.attach(model, {"input_ids": "no tensor"})
+        model(input_ids=ids)
+        assert {len(layer.experts) for layer in recorder.take()} == {36}
+
+
+def test_another_model_is_recorded_during_a_verification_pass():
+    model, other, ids = build("olmoe"), build("mixtral"), batch()[0]
+    with specialize.attach(model) as recorder, torch.no_grad():
+        handle = other.register_forward_pre_hook(lambda *_: model(input_ids=ids) and None)
+        specialize.attach(other).stop()
+        handle.remove()
+    assert {len(layer.experts) for layer in recorder.take()} == {36}
 
 
 def test_unknown_controls_and_extras_name_their_neighbours():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.extras import predictions
+from specialize.capture.invalid import Invalid, find_invalid
 from specialize.capture.recorder import Recorder
 from specialize.capture.transfer import Transfer
 from specialize.capture.verification import encoder_of
@@ -34,6 +35,7 @@ class ShardTracer:
         self._start = _decoder_start(model) if encoder_of(model) is not None else None
         self._num_embeddings = model.get_input_embeddings().num_embeddings
         self._transfer = Transfer()
+        self._invalid: Invalid | None = None
 
     def trace(
         self,
@@ -52,7 +54,7 @@ class ShardTracer:
             on_batch: called after each batch with its numbers of tokens and windows.
 
         Raises:
-            CaptureError: the tokenizer does not belong to the model.
+            CaptureError: the tokenizer does not belong to the model, or routing is not finite.
             RuntimeError: out of memory; the shard can be run again in smaller batches.
         """
         self._check_token_ids(windows)
@@ -66,13 +68,21 @@ class ShardTracer:
         places = [*routing, predicted] if self.with_predictions else routing
         try:
             for batch in plan_batches(windows, tokens=batch_tokens):
+                if self._invalid is not None:  # only an earlier sequence is of interest
+                    batch = [i for i in batch if i < self._invalid.sequence]
+                if not batch:
+                    continue
                 rows = np.concatenate([starts[i] + np.arange(counts[i]) for i in batch])
-                self._run([windows[i] for i in batch], rows, places)
+                numbers = np.repeat(batch, counts[batch])
+                self._run([windows[i] for i in batch], rows, numbers, places)
                 on_batch(len(rows), len(batch))
             self._transfer.flush()
+            if self._invalid is not None:
+                raise self._invalid.error()
         except BaseException:
             self._transfer.drop()
             self.recorder.clear()
+            self._invalid = None
             raise
         tokens = _token_columns(windows, counts, first_sequence)
         return Shard(tokens | (predicted if self.with_predictions else {}), routing, {"batch_tokens": batch_tokens})
@@ -85,7 +95,14 @@ class ShardTracer:
                 "use the tokenizer of this model"
             )
 
-    def _run(self, batch: list[Window], rows: NDArray[np.int64], places: list[dict[str, NDArray[Any]]]) -> None:
+    def _run(
+        self,
+        batch: list[Window],
+        rows: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        places: list[dict[str, NDArray[Any]]],
+    ) -> None:
+        """Run windows whose tokens have these rows and window numbers in the shard."""
         ids, mask = _pad(batch)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self._start is not None:
@@ -108,6 +125,9 @@ class ShardTracer:
         stacks += ["decoder"] * (len(places) - len(stacks))
 
         def deliver(arrays: list[dict[str, NDArray[Any]]]) -> None:
+            found = find_invalid(self.recorder.specs, arrays, lambda index: _locate(batch, index), numbers)
+            if found is not None and (self._invalid is None or found.sequence < self._invalid.sequence):
+                self._invalid = found
             for place, columns in zip(places, arrays, strict=True):
                 for name, values in columns.items():
                     place[name][rows] = values
@@ -182,6 +202,15 @@ def _kept(batch: Sequence[Window], longest: int, *, shift: int) -> Tensor:
             [row * width + shift + window.opening + np.arange(window.num_recorded) for row, window in enumerate(batch)]
         )
     )
+
+
+def _locate(batch: Sequence[Window], index: int) -> str:
+    """Return the document and position of a recorded token of a batch."""
+    for window in batch:
+        if index < window.num_recorded:
+            return f"document {window.document} (numbered from 0), position {window.opening + index}"
+        index -= window.num_recorded
+    raise IndexError(index)
 
 
 def _decoder_start(model: Any) -> int:

@@ -1,8 +1,10 @@
 """Calls of a model: the tokens that each of them read, by which padding is recognised."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -75,6 +77,7 @@ class CallWatcher:
         seen: the calls since the last `clear`.
         current: the call in progress.
         on_end: called at the end of each call with it and whether it succeeded.
+        paused: whether calls are disregarded, as during a verification pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -82,12 +85,14 @@ class CallWatcher:
         self.seen: list[Call] = []
         self.current: Call | None = None
         self.on_end: Callable[[Call, bool], None] | None = None
+        self.paused = False
         self._outermost: nn.Module | None = None
         self._caches: set[int] = set()
         self._reordered = False
 
     def start(self) -> list[RemovableHandle]:
         """Attach the hooks and return them."""
+        _STARTED.add(self)
         handles = []
         for module in _callable_parts(self.model):
             handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True))
@@ -100,7 +105,7 @@ class CallWatcher:
         self._reordered = False
 
     def _begin(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if self._outermost is not None:
+        if self.paused or self._outermost is not None:
             return
         self._outermost = module
         cache, mask = keywords.get("past_key_values"), keywords.get("attention_mask")
@@ -132,6 +137,23 @@ class CallWatcher:
             return reorder(*arguments, **keywords)
 
         cache.reorder_cache = noting
+
+
+_STARTED: WeakSet[CallWatcher] = WeakSet()
+
+
+@contextmanager
+def unseen(model: nn.Module) -> Iterator[None]:
+    """Hide the calls of a model, and of its parts, from the recorders that are attached to them."""
+    modules = set(model.modules())
+    watchers = [each for each in list(_STARTED) if not each.paused and not modules.isdisjoint(each.model.modules())]
+    for watcher in watchers:
+        watcher.paused = True
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.paused = False
 
 
 def _callable_parts(model: nn.Module) -> list[nn.Module]:

@@ -1,6 +1,6 @@
 """The recorded routing of one layer, as a user receives it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specialize.capture.invalid import Invalid, find_invalid
 from specialize.errors import CaptureError
 from specialize.trace import RouterSpec
 
@@ -82,3 +83,22 @@ def check_length(spec: RouterSpec, recorded: Mapping[str, Tensor], total: int) -
         raise CaptureError(
             f"{spec.name}: expected routing of {total} tokens, the model's input, got {len(recorded['experts'])}"
         )
+
+
+def check_finite(taken: Sequence[LayerRouting]) -> None:
+    """Raise CaptureError if gate weights or logits are not finite, naming the first sequence, router and token."""
+    found = [invalid for layer in taken if (invalid := _find_invalid(layer)) is not None]
+    if found:
+        raise min(found, key=lambda invalid: invalid.sequence).error()
+
+
+def _find_invalid(layer: LayerRouting) -> Invalid | None:
+    def locate(index: int) -> str:
+        if layer.sequence is None or layer.position is None:
+            return f"token {index}"
+        return f"sequence {layer.sequence[index]}, position {layer.position[index]}"
+
+    columns: dict[str, NDArray[Any]] = {"experts": layer.experts, "weights": layer.weights}
+    if layer.logits is not None:
+        columns["logits"] = layer.logits
+    return find_invalid([layer.spec], [columns], locate, layer.sequence)

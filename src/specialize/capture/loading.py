@@ -10,9 +10,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.capture.completeness import check_completeness, fixed_random_weights
 from specialize.choices import Dtype, check_choice
 from specialize.errors import CaptureError, did_you_mean
-from specialize.quiet import without_transformers_bars
+from specialize.quiet import quiet_loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -29,13 +30,17 @@ class Checkpoint:
         name: the folder or hub id that it was loaded from, or the name of a model that the user gave.
         model: in evaluation mode, on its device.
         tokenizer: a fast tokenizer, which reports the characters of each token.
-        facts: its entry in the manifest: name, revision, class, dtype, parameters, configuration and its digest.
+        facts: its entry in the manifest: name, revision, class, dtype, parameters, configuration and its digest, and
+            missing and unused weights, if they were allowed.
+        missing_head: names of the weights of the language-model head that the checkpoint lacks, which predictions
+            need, but routing does not.
     """
 
     name: str
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     facts: dict[str, Any]
+    missing_head: tuple[str, ...] = ()
 
 
 def load_checkpoint(
@@ -46,6 +51,7 @@ def load_checkpoint(
     device_map: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_missing_weights: bool = False,
 ) -> Checkpoint:
     """Load a language model and its tokenizer: a decoder, an encoder-decoder, or a multimodal model with text input.
 
@@ -56,12 +62,15 @@ def load_checkpoint(
         device_map: how accelerate spreads a model that is larger than one device: auto, balanced, sequential.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with the checkpoint.
+        allow_missing_weights: accept a checkpoint that lacks weights of the model, which are then random (the same in
+            each load), or has weights in its layers that the model does not use.
 
     Returns:
         The checkpoint, its model in evaluation mode.
 
     Raises:
-        CaptureError: an option is invalid, there is no such checkpoint, or it cannot be loaded.
+        CaptureError: an option is invalid, there is no such checkpoint, it cannot be loaded, or it lacks weights on
+            which routing depends.
     """
     name = fspath(name)
     check_loading(name, dtype=dtype, device=device, device_map=device_map)
@@ -73,10 +82,13 @@ def load_checkpoint(
         dtype = "float32"  # half precision is slow on most CPUs, and resolves near-ties between experts differently
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        with without_transformers_bars():
+        with quiet_loading(), fixed_random_weights(allow_missing_weights):
             kind = _model_kind(AutoConfig.from_pretrained(name, **common), trust_remote_code)
             tokenizer = load_tokenizer(name, **common)
-            model = kind.from_pretrained(name, dtype=dtype, device_map=device_map, **common)
+            # a weight of another shape is reported, not raised, because the report that explains it is hidden
+            report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, info = kind.from_pretrained(name, dtype=dtype, device_map=device_map, **report, **common)
+        loaded = check_completeness(name, model, info, allow=allow_missing_weights)
         if device_map is None:
             model.to(device)
         model.eval()
@@ -84,7 +96,8 @@ def load_checkpoint(
         raise
     except Exception as error:  # whatever the files of a checkpoint cause, the user sees one line
         raise CaptureError(f"{name}: could not be loaded as a language model: {_first_line(error)}") from error
-    return Checkpoint(name, model, tokenizer, describe_model(model, name=name, revision=revision))
+    facts = describe_model(model, name=name, revision=revision) | loaded.facts
+    return Checkpoint(name, model, tokenizer, facts, loaded.missing_head)
 
 
 def load_tokenizer(name: str | PathLike[str], **how: Any) -> "PreTrainedTokenizerBase":

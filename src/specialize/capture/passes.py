@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.calls import Call
-from specialize.capture.decoding import RowDecoder
+from specialize.capture.decoding import DecodedRow, RowDecoder
 from specialize.capture.documents import describe_corpus, write_documents
+from specialize.capture.invalid import find_invalid
 from specialize.capture.layer import check_length
 from specialize.capture.plan import tokens_of_a_shard
 from specialize.capture.recorder import Recorder
@@ -114,41 +115,53 @@ class PassWriter:
         _refuse_one_more_token(self._last_ids, ids)
         self._last_ids = ids
         mask = np.ones(ids.shape, bool) if read.mask is None else read.mask.cpu().numpy()
-        kept: list[NDArray[np.int64]] = []
+        rows: list[tuple[DecodedRow, NDArray[np.int64]]] = []
         for row in range(len(ids)):
             places = np.flatnonzero(mask[row])
             decoded = self._decoder.decode(ids[row, places].astype(np.int32))
-            if decoded is None:
-                continue
-            count = len(decoded.token_ids)
-            unplaced = bool((decoded.spans < 0).any())
-            self.unplaced_documents += unplaced
-            self.unplaced_tokens += unplaced * count
-            self._texts.write(decoded.text)
-            self._tokens.append(
-                {
-                    "document": np.full(count, self.num_documents),
-                    "sequence": np.full(count, self.num_documents),
-                    "position": decoded.opening + np.arange(count),
-                    "token_id": decoded.token_ids,
-                    "char_start": decoded.spans[:, 0],
-                    "char_end": decoded.spans[:, 1],
-                    "phase": np.zeros(count, np.uint8),
-                }
-            )
-            kept.append(row * ids.shape[1] + places[decoded.opening : decoded.opening + count])
-            self.num_documents += 1
-            self.num_tokens += count
-        if kept:
-            self._hold(columns, np.concatenate(kept))
+            if decoded is not None:
+                kept = places[decoded.opening : decoded.opening + len(decoded.token_ids)]
+                rows.append((decoded, row * ids.shape[1] + kept))
+        if rows:
+            self._hold(columns, rows)
 
-    def _hold(self, columns: Sequence[dict[str, Tensor]], rows: NDArray[np.int64]) -> None:
+    def _hold(self, columns: Sequence[dict[str, Tensor]], rows: list[tuple[DecodedRow, NDArray[np.int64]]]) -> None:
+        """Hold the sequences of a call, given as their text and their places in the columns; all of them or none."""
         specs = self._recorder.specs
-        self._transfer.send(columns, [torch.from_numpy(rows)] * len(specs), self._routing.append)
+        kept = torch.from_numpy(np.concatenate([places for _, places in rows]))
+        arrived: list[list[dict[str, NDArray[Any]]]] = []
+        self._transfer.send(columns, [kept] * len(specs), arrived.append)
         self._transfer.flush()
-        self._held += len(rows)
+        sequences = np.repeat(np.arange(len(rows)), [len(places) for _, places in rows])
+        invalid = find_invalid(specs, arrived[0], lambda index: _locate(rows, index, self.num_documents), sequences)
+        if invalid is not None:
+            raise invalid.error()
+        for decoded, _ in rows:
+            self._add_document(decoded)
+        self._routing.append(arrived[0])
+        self._held += len(kept)
         if self._held >= self._shard_tokens:
             self._write_shard()
+
+    def _add_document(self, decoded: DecodedRow) -> None:
+        count = len(decoded.token_ids)
+        unplaced = bool((decoded.spans < 0).any())
+        self.unplaced_documents += unplaced
+        self.unplaced_tokens += unplaced * count
+        self._texts.write(decoded.text)
+        self._tokens.append(
+            {
+                "document": np.full(count, self.num_documents),
+                "sequence": np.full(count, self.num_documents),
+                "position": decoded.opening + np.arange(count),
+                "token_id": decoded.token_ids,
+                "char_start": decoded.spans[:, 0],
+                "char_end": decoded.spans[:, 1],
+                "phase": np.zeros(count, np.uint8),
+            }
+        )
+        self.num_documents += 1
+        self.num_tokens += count
 
     def _write_shard(self) -> None:
         tokens = {name: np.concatenate([part[name] for part in self._tokens]) for name in self._tokens[0]}
@@ -179,6 +192,15 @@ def _refuse_one_more_token(before: NDArray[np.int64], ids: NDArray[np.int64]) ->
             "expected each sequence once, got the sequences of the last forward pass with one more token, as in "
             "generate without a cache; run the generated sequences once, or use specialize.attach"
         )
+
+
+def _locate(rows: Sequence[tuple[DecodedRow, NDArray[np.int64]]], index: int, first_document: int) -> str:
+    """Return the document and position of a token of a call."""
+    for document, (decoded, places) in enumerate(rows, first_document):
+        if index < len(places):
+            return f"document {document} (numbered from 0), position {decoded.opening + index}"
+        index -= len(places)
+    raise IndexError(index)
 
 
 class _TextSpool:

@@ -11,7 +11,7 @@ from specialize.capture.calls import Call, CallWatcher, kept_positions
 from specialize.capture.controls import RandomRouter, check_control, sequence_summary
 from specialize.capture.extras import watch_norms
 from specialize.capture.generation import follow_generation
-from specialize.capture.layer import LayerRouting, check_length, read_layer
+from specialize.capture.layer import LayerRouting, check_finite, check_length, read_layer
 from specialize.capture.points import Choice, RoutingPoint
 from specialize.capture.routers import find_routers
 from specialize.errors import CaptureError, did_you_mean
@@ -108,25 +108,26 @@ class Recorder:
         """Return what was recorded, and empty the recorder.
 
         Args:
-            keep_padding: keep the tokens that the attention mask hides, too.
+            keep_padding: keep the tokens that the attention mask hides, too, and do not check that values are finite.
 
         Returns:
             The model's routers in layer order, then the random routers.
 
         Raises:
-            CaptureError: no forward pass ran, or some layers routed fewer tokens than others.
+            CaptureError: no forward pass ran, layers routed different numbers of tokens, or weights are not finite.
         """
-        calls = self._calls.seen
-        columns = self.take_columns()
+        calls, columns = self._calls.seen, self.take_columns()
         kept = {stack: kept_positions(calls, stack, keep_padding=keep_padding) for stack in ("encoder", "decoder")}
         taken = []
         for spec, recorded in zip(self.specs, columns, strict=True):
             rows = kept[spec.stack]
             if rows is None:
                 taken.append(read_layer(spec, recorded))
-                continue
-            check_length(spec, recorded, rows.total)
-            taken.append(read_layer(spec, recorded, rows.rows, sequence=rows.sequence, position=rows.position))
+            else:
+                check_length(spec, recorded, rows.total)
+                taken.append(read_layer(spec, recorded, rows.rows, sequence=rows.sequence, position=rows.position))
+        if not keep_padding:
+            check_finite(taken)
         return taken
 
     def take_generation(self, sequences: Tensor, *, pad_token_id: int | None = None) -> list[LayerRouting]:
@@ -144,7 +145,7 @@ class Recorder:
 
         Raises:
             CaptureError: what the model read is not these sequences, as after beam search and assisted decoding,
-                which move sequences between rows.
+                which move sequences between rows; or weights are not finite.
         """
         calls, settings = self._calls.seen, getattr(self._model, "generation_config", None)
         columns = self.take_columns()
@@ -155,6 +156,7 @@ class Recorder:
             check_length(spec, recorded, rows.total)
             where = {"sequence": rows.sequence, "position": rows.position, "generated": rows.generated}
             taken.append(read_layer(spec, recorded, rows.rows, **where))
+        check_finite(taken)
         return taken
 
     def take_columns(self) -> list[dict[str, Tensor]]:

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from specialize.capture.adapters import BUILT_IN
+from specialize.capture.calls import unseen
 from specialize.capture.convention import CONVENTION, count_experts
+from specialize.capture.invalid import REMEDY
 from specialize.capture.points import Adapter, Choice, LogitsSource, RoutingPoint
 from specialize.capture.registry import registered
 from specialize.capture.scores import UNKNOWN, find_score_function, sums_to_one
@@ -46,6 +48,7 @@ def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[Routin
     """Find the routing points of a model and prove each of them in one short forward pass, the verification pass.
 
     A part of the model that the pass does not enter, such as the vision experts of a multimodal model, is left out.
+    Recorders that are attached to the model do not see the pass.
 
     Args:
         model: a language model that takes ``input_ids``, or any module if `inputs` are given.
@@ -56,7 +59,7 @@ def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[Routin
 
     Raises:
         CaptureError: the model has no routing, a module that resembles a routing point made no decision or several,
-            or the model is compiled, has no weights, or cannot be run.
+            gate weights are not finite, or the model is compiled, has no weights, or cannot be run.
     """
     check_hookable(model)
     candidates = _find_candidates(model)
@@ -65,12 +68,15 @@ def find_routers(model: nn.Module, inputs: Inputs | None = None) -> tuple[Routin
             f"{type(model).__name__}: expected Mixture-of-Experts layers, found no module named 'experts'; a dense "
             f"model has no routing to trace; {REGISTER}"
         )
-    decided, called = run_verification_pass(model, candidates, inputs)
+    with unseen(model):
+        decided, called = run_verification_pass(model, candidates, inputs)
     _check_decisions(model, candidates, called)
     points: list[RoutingPoint] = []
     before: _Finding | None = None
     encoder = _paths_in_encoder(model)
     for order, candidate in enumerate(candidates[path] for path in decided):
+        if inputs is None:  # without padding, whose routing may be anything
+            _check_finite(candidate)
         finding = _learn(candidate, before)
         points.append(_point(model, candidate, finding, order, in_encoder=candidate.path in encoder))
         before = finding
@@ -156,6 +162,22 @@ def _is_excused(model: nn.Module, path: str, deciding: Collection[str], called: 
         if type(module) is type(block) and not isinstance(model.get_submodule(around), CONTAINERS)
     ]
     return any(twin in called and any(path.startswith(f"{twin}.") for path in deciding) for twin in twins)
+
+
+def _check_finite(candidate: Candidate) -> None:
+    """Raise CaptureError if gate weights are not finite, or router logits are NaN."""
+    choice = candidate.choices[0]
+    checks = [("gate weights", choice.weights, ~choice.weights.isfinite() & (choice.experts >= 0))]
+    for neighbour in candidate.neighbours:
+        scores = [values.reshape(-1, values.shape[-1]) for _, values in neighbour.scores]
+        checks += [("router logits", values, values.isnan()) for values in scores]
+    for name, values, wrong in checks:
+        if bool(wrong.any()):
+            token, column = wrong.nonzero()[0].tolist()
+            raise CaptureError(
+                f"{candidate.path or candidate.adapter.name}: expected finite {name}, got "
+                f"{float(values[token, column])} for token {token} of the verification pass; {REMEDY}"
+            )
 
 
 def _learn(candidate: Candidate, before: _Finding | None) -> _Finding:

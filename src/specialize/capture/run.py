@@ -15,7 +15,7 @@ from specialize.capture.shards import TraceClock, trace_shards
 from specialize.capture.verification import evaluating
 from specialize.capture.windows import group_windows
 from specialize.corpus import Corpus
-from specialize.errors import CorpusError, TraceError
+from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import versions
 from specialize.trace import RoutingTrace, TraceWriter, open_trace, validate_trace
@@ -52,12 +52,18 @@ def trace_documents(
         The complete trace.
 
     Raises:
-        CaptureError: the routing of the model cannot be captured, or memory does not suffice for one window.
+        CaptureError: the routing of the model cannot be captured or is not finite, the head that predictions need is
+            missing, or memory does not suffice for one window.
         CorpusError: the corpus cannot be read, is empty, or has changed since the trace was begun.
         TraceError: the folder holds something else, or another process is writing to it.
         OutputError: the disk is full, or the folder cannot be written.
     """
     options, run = options or TraceOptions(), Path(run)
+    if options.predictions and checkpoint.missing_head:
+        raise CaptureError(
+            f"predictions: expected the weights of the language-model head, the checkpoint lacks "
+            f"{checkpoint.missing_head[0]}; leave out predictions"
+        )
     context = _context_of(checkpoint, options)
     settings = _settings(checkpoint, corpus) | options.as_settings(context)
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}

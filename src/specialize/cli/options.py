@@ -54,6 +54,14 @@ class ModelOptions:
     trust_remote_code: Annotated[
         bool, _option(_MODEL, "--trust-remote-code", help="Run code that comes with the checkpoint.")
     ] = False
+    allow_missing_weights: Annotated[
+        bool,
+        _option(
+            _MODEL,
+            "--allow-missing-weights",
+            help="Accept a checkpoint that lacks weights, which are then random, or has unused ones.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ def inspect(
     device_map: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_missing_weights: bool = False,
     reporter: Reporter = SILENT,
 ) -> "list[RouterSpec]":
     """Find the routers of a model and verify, in one short forward pass, that their routing is seen.
@@ -30,13 +31,15 @@ def inspect(
         device_map: how accelerate spreads the model over devices.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with the checkpoint.
+        allow_missing_weights: accept a checkpoint that lacks weights of the model, which are then random, or has
+            unused weights in its layers.
         reporter: receives messages, and the warnings of a family.
 
     Returns:
         The specification of each router, in layer order.
 
     Raises:
-        CaptureError: there is no such checkpoint, or its routing cannot be captured.
+        CaptureError: there is no such checkpoint, it lacks weights, or its routing cannot be captured or is not finite.
     """
     require_extra("capture")
     if isinstance(model, (str, PathLike)):
@@ -51,6 +54,7 @@ def inspect(
             device_map=device_map,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            allow_missing_weights=allow_missing_weights,
         )
         model = checkpoint.model
     from specialize.capture import find_routers

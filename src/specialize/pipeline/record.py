@@ -59,7 +59,8 @@ def record(
 
     Raises:
         CaptureError: the routing of the model cannot be captured, the model is an encoder-decoder, the tokenizer is not
-            a fast one, nothing was recorded, or a pass had a key-value cache (as in ``generate``) or no ``input_ids``.
+            a fast one, nothing was recorded, gate weights are not finite, or a pass had a key-value cache (as in
+            ``generate``) or no ``input_ids``.
         OutputError: the run folder is not empty or cannot be written.
     """
     from specialize.trace.folders import whole_folder

@@ -32,6 +32,7 @@ def run(
     device_map: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_missing_weights: bool = False,
     context: int | None = None,
     stride: int | None = None,
     batch_tokens: int = 8192,
@@ -74,6 +75,7 @@ def run(
         device_map: how accelerate spreads the model over devices.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with the checkpoint.
+        allow_missing_weights: accept a checkpoint with missing weights, which are then random, or unused ones.
         context: tokens of a window.
         stride: tokens from one window's first to the next one's.
         batch_tokens: padded tokens of a forward pass.
@@ -123,6 +125,7 @@ def run(
         device_map=device_map,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        allow_missing_weights=allow_missing_weights,
         context=context,
         stride=stride,
         batch_tokens=batch_tokens,

@@ -34,6 +34,7 @@ def trace_corpus(
     device_map: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_missing_weights: bool = False,
     context: int | None = None,
     stride: int | None = None,
     batch_tokens: int = 8192,
@@ -68,6 +69,8 @@ def trace_corpus(
         device_map: how accelerate spreads a model that is loaded over devices: auto, balanced, sequential.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with the checkpoint.
+        allow_missing_weights: accept a checkpoint that lacks weights of the model, which are then random, or has
+            unused weights in its layers.
         context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
@@ -85,8 +88,8 @@ def trace_corpus(
         The complete trace.
 
     Raises:
-        CaptureError: an option is invalid, the model cannot be loaded, its routing cannot be captured, or memory does
-            not suffice for one window.
+        CaptureError: an option is invalid, the model cannot be loaded or lacks weights, its routing cannot be captured
+            or is not finite, or memory does not suffice for one window.
         CorpusError: the corpus cannot be read, is empty, or has changed since the trace was begun.
         TraceError: an option is out of range, or the folder holds something else or is written by another process.
         OutputError: the disk is full, or the folder cannot be written.
@@ -105,6 +108,7 @@ def trace_corpus(
         "device_map": device_map,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
+        "allow_missing_weights": allow_missing_weights,
     }
     name = _check_model(model, tokenizer, loading)
     options = TraceOptions(

@@ -23,6 +23,8 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
             f"{', '.join(non_causal)}: the router reads the whole sequence, future tokens included. The model is not "
             "causal, so neither its perplexity nor its specialization is comparable with that of a causal model."
         )
+    for run in runs:
+        caveats += _weights_caveats(run)
     with_control = {record.run for record in records if record.routing == "random"}
     without = [run.label for run in runs if run.name not in with_control and run.frames]
     if without:
@@ -52,6 +54,26 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         "Association is not function: which tokens an expert receives does not show what the model would lose without "
         "that expert.",
     ]
+    return caveats
+
+
+def _weights_caveats(run: RunResults) -> list[str]:
+    """Say which weights were random because the checkpoint lacked them, and which it had in vain."""
+    model = run.manifest.get("model")
+    texts = {
+        "missing_weights": "the checkpoint lacked {} of the model ({}). They were random, so routing that depends on them "
+        "was not learned.",
+        "unused_weights": "the checkpoint has {} in its layers that the model did not use ({}). The configuration may be "
+        "that of another model.",
+    }
+    caveats = []
+    for fact, text in texts.items():
+        weights = model.get(fact) if isinstance(model, dict) else None
+        if isinstance(weights, dict):
+            names = [clean_text(name) for name in weights["names"]]
+            listed = ", ".join(names[:3]) + ", …" * (weights["number"] > 3)
+            number = f"{weights['number']} weight{'s' * (weights['number'] != 1)}"
+            caveats.append(f"{run.label}: " + text.format(number, listed))
     return caveats
 
 

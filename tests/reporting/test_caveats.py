@@ -1,0 +1,34 @@
+"""What the numbers of a report do not show."""
+
+import json
+
+import pytest
+
+from reporting.planted_runs import make_run
+from specialize.reporting.caveats import list_caveats
+from specialize.reporting.reading import read_runs
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, []),
+        (
+            {"missing_weights": {"number": 1, "names": ["model.layers.1.gate\x1b[31m"]}},
+            ["run: the checkpoint lacked 1 weight of the model (model.layers.1.gate [31m). They were random, so "],
+        ),
+        (
+            {"missing_weights": {"number": 1, "names": ["a"]}, "unused_weights": {"number": 5, "names": list("bcdef")}},
+            ["run: the checkpoint lacked 1 weight of the model (a). ",
+             "run: the checkpoint has 5 weights in its layers that the model did not use (b, c, d, …). "],
+        ),
+    ],
+)  # fmt: skip
+def test_weights_that_were_missing_or_unused_are_among_the_limitations(tmp_path, facts, expected):
+    path = make_run(tmp_path / "run")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["model"] |= facts
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    caveats = [each for each in list_caveats(read_runs([path]), []) if "checkpoint" in each]
+    assert len(caveats) == len(expected)
+    assert all(caveat.startswith(start) for caveat, start in zip(caveats, expected, strict=True))
