@@ -1,5 +1,7 @@
 """What no router writes is refused, or warned about where it may be true."""
 
+import zipfile
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,3 +126,37 @@ def test_ids_that_no_file_can_hold(tmp_path):
 def test_names_are_sorted_by_numbers_of_any_length():
     names = ["r10", "r9", "r²", "r09b", "r" + "8" * 5000, "x"]
     assert sorted(names, key=natural_key) == ["r9", "r09b", "r10", "r" + "8" * 5000, "r²", "x"]
+
+
+def make_header(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+HUGE = make_header(b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000, 8, 8), }\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [make_header(b"(" * 5119 + b"\n"), HUGE, make_header(b"\xff\n"), b"\x93NUMPY\x09\x00" + HUGE[8:], HUGE[:9], b"x"],
+)
+def test_headers_of_numpy(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    refuse(tmp_path, "a.npy: expected an intact .npy file of numbers, got .", "vllm", tmp_path / "a.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("experts.npy", content)
+    refuse(tmp_path, "a.npz: expected an .npz of arrays of numbers, got .", "arrays", tmp_path / "a.npz")
+
+
+def test_members_that_are_no_arrays(tmp_path, planted):
+    np.savez(tmp_path / "a.npz", experts=np.concatenate(planted.experts))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("layers", b"0, 1, 2")
+    refuse(tmp_path, "expected an .npz of arrays of numbers, got a member 'layers'", "arrays", tmp_path / "a.npz")
+
+
+def test_ids_beyond_signed_integers(tmp_path):
+    experts = np.array([[[2**63 + 1, 2]]] * 3, np.uint64)
+    np.save(tmp_path / "a.npy", experts)
+    refuse(tmp_path, "expected 1 to 32767, got 9223372036854775810", "vllm", tmp_path / "a.npy")
+    message = r"token 0, layer 0: expected an expert id from 0 to 7, got 9223372036854775809"
+    refuse(tmp_path, message, "vllm", tmp_path / "a.npy", num_experts=8)

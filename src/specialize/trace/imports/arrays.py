@@ -18,8 +18,6 @@ A folder and a Parquet file are streamed; an .npz is read into memory.
 """
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError, did_you_mean
-from specialize.trace.imports.serving import load_array, reject_torch
+from specialize.trace.imports.npy import load_archive, load_array
+from specialize.trace.imports.serving import reject_torch
 from specialize.trace.imports.source import (
     BLOCK_TOKENS,
     Block,
@@ -38,6 +37,7 @@ from specialize.trace.imports.source import (
     Numbering,
     Source,
     check_file,
+    guard_parser,
     list_files,
 )
 from specialize.trace.schema import NO_EXPERT
@@ -62,11 +62,7 @@ def open_arrays(path: Path, options: ImportOptions) -> Source:
     check_file(path)
     if path.suffix == ".parquet":
         return _parquet_source(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return _source(path, {name: archive[name] for name in archive.files}, beside=None)
-    except (ValueError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise TraceError(f"{path}: expected an .npz of arrays of numbers, got {str(error).splitlines()[0]}") from None
+    return _source(path, load_archive(path), beside=None)
 
 
 def _source(path: Path, arrays: _Arrays, *, beside: Path | None) -> Source:
@@ -124,10 +120,8 @@ def _read_arrays(path: Path, arrays: _Arrays) -> Iterator[Block]:
 
 
 def _parquet_source(path: Path) -> Source:
-    try:
+    with guard_parser(path, "a Parquet file"):
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise TraceError(f"{path}: expected a Parquet file, got {str(error).splitlines()[0]}") from None
     columns: dict[str, dict[int, str]] = {"experts": {}, "weights": {}}
     for place, name in enumerate(schema.names):
         match = re.fullmatch(r"(experts|weights)_([0-9]{1,9})", name)
@@ -163,10 +157,8 @@ def _read_parquet(
         total, size = max(file.metadata.num_rows, 1), path.stat().st_size
         batches = file.iter_batches(batch_size=_PARQUET_ROWS)
         while True:
-            try:
+            with guard_parser(path, "a whole Parquet file"):
                 batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                raise TraceError(f"{path}: expected a whole Parquet file, got {str(error).splitlines()[0]}") from None
             if batch is None:
                 return
             if not len(batch):

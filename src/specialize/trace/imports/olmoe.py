@@ -82,14 +82,14 @@ def _parse(lines: list[_Line]) -> dict[str, pa.ListArray]:
             read_options=pa.json.ReadOptions(use_threads=False, block_size=len(text)),
             parse_options=pa.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore"),
         )
-    except pa.ArrowInvalid as error:
+    except Exception as error:  # whatever the parser raises
         if len(lines) > 1:
             for line in lines:  # to name the line
                 _parse([line])
         path, number, _ = lines[0]
         raise TraceError(
             f"{path}, line {number}: expected one JSON object with input_ids, predicted_token_ids and exp_ids "
-            f"[T, k, L] of integers, got something else ({str(error).splitlines()[0]})"
+            f"[T, k, L] of integers, got something else ({(str(error).splitlines() or [''])[0]:.300})"
         ) from None
     return {name: table[name].combine_chunks() for name in _SCHEMA.names}
 

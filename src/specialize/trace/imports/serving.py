@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
+from specialize.trace.imports.npy import load_array
 from specialize.trace.imports.source import (
     BLOCK_TOKENS,
     Block,
     ImportOptions,
     Source,
     check_file,
+    guard_parser,
     list_files,
     natural_key,
     read_lines,
@@ -74,29 +76,11 @@ def _arrays_of(file: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     if file.suffix == ".npy":
         yield "", load_array(file)
         return
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            for name in sorted(tensors.keys(), key=natural_key):
-                yield name, tensors.get_tensor(name)
-    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two for types that NumPy lacks
-        raise TraceError(f"{file}: expected arrays of integers in safetensors, got {error}") from None
-
-
-def load_array(file: Path) -> NDArray[Any]:
-    """Open a .npy file through a memory map.
-
-    Raises:
-        TraceError: the file is not an .npy file, is truncated, or holds Python objects.
-    """
-    try:
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise TraceError(f"{file}: expected an intact .npy file of numbers, got {str(error).splitlines()[0]}") from None
-    if not isinstance(array, np.ndarray):
-        raise TraceError(f"{file}: expected an .npy file of one array, got a file of another kind")
-    return array
+    with guard_parser(file, "arrays of integers in safetensors"), safe_open(file, framework="numpy") as tensors:
+        for name in sorted(tensors.keys(), key=natural_key):
+            yield name, tensors.get_tensor(name)
 
 
 def reject_torch(path: Path) -> None:
@@ -133,10 +117,8 @@ def _read_sglang(files: list[Path], shape: tuple[int, int]) -> Iterator[Block]:
     document = 0
     for path, number, line, done in read_lines(files):
         place = f"{path}, line {number}"
-        try:
+        with guard_parser(place, "one JSON response"):
             value = json.loads(line)
-        except (ValueError, RecursionError) as error:  # broken, not UTF-8, too deep, or an integer of 5,000 digits
-            raise TraceError(f"{place}: expected one JSON response, got {error}") from None
         for response in value if isinstance(value, list) else [value]:
             for key, payload in _payloads(response, place):
                 experts = _decode(payload, shape, place)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,23 @@ def check_layers(layers: Sequence[int] | None, where: str) -> None:
         if layer in seen:
             raise TraceError(f"{where}: expected every layer once, got {layer} twice")
         seen.add(layer)
+
+
+@contextmanager
+def guard_parser(where: object, expected: str) -> Iterator[None]:
+    """Raise TraceError in place of whatever a parser of another package raises for damaged input.
+
+    Args:
+        where: the place, for the message.
+        expected: what was expected there.
+    """
+    try:
+        yield
+    except TraceError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise TraceError(f"{where}: expected {expected}, got {reason:.300}") from None
 
 
 def check_file(path: Path) -> None:

@@ -1,0 +1,57 @@
+"""NumPy's files, with their declared sizes checked before memory is allocated."""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specialize.trace.imports.source import guard_parser
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def load_array(file: Path) -> NDArray[Any]:
+    """Open a .npy file through a memory map.
+
+    Raises:
+        TraceError: the file is not an .npy file, is truncated, or holds Python objects.
+    """
+    with guard_parser(file, "an intact .npy file of numbers"):
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("a file of another kind")
+    return array
+
+
+def load_archive(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an .npz by name.
+
+    Raises:
+        TraceError: the file is no .npz, is damaged, or has a member that is no array of numbers.
+    """
+    arrays = {}
+    with guard_parser(path, "an .npz of arrays of numbers"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                raise ValueError(f"a member {member.filename!r:.60}")
+            with archive.open(member) as file:
+                _check_size(file, member.file_size)
+            with archive.open(member) as file:
+                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _check_size(file: IO[bytes], size: int) -> None:
+    """Raise ValueError if the header declares more bytes than the member of an archive has."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the .npy format")
+    shape, _, dtype = _HEADERS[version](file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"a member of {size:,} bytes that declares {dtype} {list(shape)}")
