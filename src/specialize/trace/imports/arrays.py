@@ -170,7 +170,7 @@ def _read_parquet(
             place = f"{path}, row {start} or after"
             experts, weights = (
                 [_lists(batch[names[layer]], absent, f"{place}, {names[layer]}") for layer in layers if names]
-                for names, absent in ((experts_in, NO_EXPERT), (weights_in, 0))
+                for names, absent in ((experts_in, NO_EXPERT), (weights_in, np.nan))  # NaN is refused beside an expert
             )
             for layer, part in zip(layers * (1 + bool(weights)), experts + weights, strict=True):
                 if part.shape != experts[0].shape:
@@ -200,7 +200,7 @@ def _plain(column: pa.Array, place: str) -> NDArray[Any]:
     return column.to_numpy(zero_copy_only=False)
 
 
-def _lists(column: pa.Array, absent: int, place: str) -> NDArray[Any]:
+def _lists(column: pa.Array, absent: float, place: str) -> NDArray[Any]:
     """Return the values [rows, k] of a column of lists of equal length; a null in a list becomes `absent`."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
