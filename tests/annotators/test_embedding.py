@@ -103,6 +103,7 @@ def fake_models(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=FakeModel))
     no_gpu = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
     monkeypatch.setitem(sys.modules, "torch", no_gpu)
+    monkeypatch.setattr(embedding, "_find_on_hub", lambda name: None)
     return FakeModel
 
 
@@ -172,28 +173,32 @@ def test_a_model_in_a_folder_is_identified_by_its_place_and_its_files(tmp_path, 
     assert identify_embedding(None) in (PACKAGED_MODEL, "tfidf")
 
 
-def test_an_embedding_is_checked_without_loading_it(fake_models, tmp_path, monkeypatch):
+def test_an_embedding_is_checked_without_loading_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     asked = []
 
-    def download(repository, file):
-        asked.append((repository, file))
+    def look_up(self, repository, *, timeout):
+        asked.append(repository)
         if repository != "sentence-transformers/known":
             raise OSError("404\nnot found")
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    def look_here(repository, file, *, cache_dir):
+        return file if (repository, file) == ("owner/stored", "config.json") else None
+
+    hub = SimpleNamespace(HfApi=type("HfApi", (), {"model_info": look_up}), try_to_load_from_cache=look_here)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setattr(embedding, "find_spec", lambda name: True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "modules.json").write_text("[]")
-    for good in (None, "tfidf", tmp_path / "model", "known"):
+    for good in (None, "tfidf", tmp_path / "model", "known", "owner/stored"):
         check_embedding(good)
     for wrong, reason in (("nope/nope", "404"), (tmp_path / "empty", "no modules.json or config.json there")):
         with pytest.raises(
             AnnotationError, match=rf"got '{wrong}' \({reason}\); correct the name, or use the embedding"
         ):
             check_embedding(wrong)
-    assert ("nope/nope", "config.json") in asked
-    assert fake_models.loaded == []
+    assert asked == ["known", "sentence-transformers/known", "nope/nope"]
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
     with pytest.raises(AnnotationError, match=r"pip install 'specialize\[topics\]'"):
         check_embedding("nope/nope")

