@@ -14,7 +14,7 @@ import specialize
 from capture.test_run import TEXTS, make_checkpoint
 from capture_models import OWN
 from specialize.capture import load_checkpoint
-from specialize.errors import CaptureError
+from specialize.errors import CaptureError, TraceError
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 
 HOSTILE = "\x1b]8;;http://evil\x07x\x1b[31m"
@@ -115,6 +115,9 @@ def test_it_can_be_allowed_and_is_recorded(spoil, whole, tmp_path):
     again = specialize.trace_corpus(folder, TEXTS, tmp_path / "again", **how)
     assert torch.equal(state, torch.get_rng_state())
     assert again.manifest["shards"] == trace.manifest["shards"]  # the random weights are always the same
+    (folder / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
+    with pytest.raises(TraceError, match=r"other settings \(missing_weights: 1 there, None now"):
+        specialize.trace_corpus(folder, TEXTS, tmp_path / "run", **how)  # not resumed with the right weights
     facts = load_checkpoint(whole, allow_missing_weights=True).facts
     assert not {"missing_weights", "unused_weights"} & facts.keys()
 

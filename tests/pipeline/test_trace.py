@@ -197,6 +197,7 @@ def test_all_of_this_is_checked_before_a_model_is_loaded(arguments, message, fol
         ({"tokenizer": object()}, "expected a fast tokenizer"),
         ({"tokenizer": "x", "dtype": "bfloat16"}, "dtype: expected it only with the name of a model to load"),
         ({"tokenizer": "x", "trust_remote_code": True}, "trust_remote_code: expected it only with the name"),
+        ({"tokenizer": "x", "allow_missing_weights": True}, "allow_missing_weights: expected it only with the name"),
         ({"model": torch.nn.Linear(2, 2), "tokenizer": "x"}, "model: expected a transformers model, .* got Linear"),
         ({"model": 7, "tokenizer": "x"}, "model: expected a transformers model, .* got int"),
         ({"tokenizer": "no/such/tokenizer/here"}, "could not be loaded as a tokenizer"),

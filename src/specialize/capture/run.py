@@ -116,6 +116,8 @@ def _settings(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, Any]:
         "corpus": corpus.source,
         "limit": corpus.limit,
         **{name: facts[name] for name in digests if name in facts},
+        # a trace with random weights is not resumed with the right ones
+        **{name: facts[name]["number"] for name in ("missing_weights", "unused_weights") if name in facts},
     }
 
 
