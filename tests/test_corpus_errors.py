@@ -181,3 +181,24 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "open", refuse)
     with pytest.raises(CorpusError, match=r"c\.txt: expected a readable file, got: Permission denied"):
         open_corpus(path)
+
+
+def test_text_that_is_not_unicode_in_a_typed_table(tmp_path):
+    values = pa.StringArray.from_buffers(1, pa.array([0, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff!"))
+    pq.write_table(pa.table({"text": values}), tmp_path / "c.parquet")
+    with pytest.raises(
+        CorpusError, match=r"c\.parquet: expected a Parquet file, got a file that cannot be read \(.*UTF"
+    ):
+        open_corpus(tmp_path / "c.parquet")
+
+
+def test_offsets_beyond_an_arrow_file(tmp_path):
+    path = tmp_path / "c.arrow"
+    table = pa.table({"text": ["ab", "cd", "ef"]})
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    offsets = b"".join(number.to_bytes(4, "little") for number in (0, 2, 4, 6))
+    assert path.read_bytes().count(offsets) == 1
+    path.write_bytes(path.read_bytes().replace(offsets, offsets[:8] + (2**30).to_bytes(4, "little") * 2))
+    with pytest.raises(CorpusError, match=r"c\.arrow: expected an Arrow file, got a file that cannot be read"):
+        open_corpus(path)

@@ -173,7 +173,8 @@ def _read_file(path: Path, name: str, request: ColumnRequest) -> Iterator[Record
         else:
             yield from _TABLE_READERS[extension](path, name, request)
     except OSError as error:
-        raise CorpusError(f"{name}: expected a readable file, got: {error.strerror or error}") from None
+        reason = error.strerror or (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise CorpusError(f"{name}: expected a readable file, got: {reason:.300}") from None
 
 
 def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:

@@ -35,7 +35,9 @@ def read_parquet(path: Path, name: str, request: ColumnRequest) -> Iterator[Reco
             choice = choose_columns(kinds, request, name=name, types=_types_of_schema(schema))
             batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=choice.names)
             yield from _read_batches(batches, name, choice)
-    except pa.ArrowException as error:
+    except (CorpusError, OSError):
+        raise
+    except Exception as error:  # whatever the decoder raises for damaged data
         raise _damaged(name, "a Parquet file", error) from None
 
 
@@ -53,7 +55,9 @@ def read_arrow(path: Path, name: str, request: ColumnRequest) -> Iterator[Record
             choice = choose_columns(kinds, request, name=name, types=_types_of_schema(schema))
             narrow = (batch.slice(i, _ROWS_AT_ONCE) for batch in batches for i in range(0, len(batch), _ROWS_AT_ONCE))
             yield from _read_batches((batch.select(choice.names) for batch in narrow), name, choice)
-    except pa.ArrowException as error:
+    except (CorpusError, OSError):
+        raise
+    except Exception as error:  # whatever the decoder raises for damaged data
         raise _damaged(name, "an Arrow file", error) from None
 
 
@@ -68,12 +72,14 @@ def _open_arrow(source: pa.MemoryMappedFile) -> tuple[Iterator[pa.RecordBatch], 
 
 
 def _damaged(name: str, kind: str, error: Exception) -> CorpusError:
-    return CorpusError(f"{name}: expected {kind}, got a file that cannot be read ({str(error).splitlines()[0]})")
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return CorpusError(f"{name}: expected {kind}, got a file that cannot be read ({reason:.300})")
 
 
 def _read_batches(batches: Iterator[pa.RecordBatch], name: str, choice: ColumnChoice) -> Iterator[Record]:
     number = 0
     for batch in batches:
+        batch.validate(full=True)  # offsets of damaged files point outside the file
         for row in batch.to_pylist():
             yield make_record(row, choice, where=f"{name}, row {number}", number=number)
             number += 1
@@ -101,6 +107,7 @@ def _find_integral(batches: Iterable[pa.RecordBatch], columns: list[str]) -> dic
     """
     left, missing, present = set(columns), set(), set()
     for batch in batches:
+        batch.validate()
         for column in list(left):
             values = batch[column].to_numpy(zero_copy_only=False).astype(np.float64)  # null becomes NaN
             known = values[~np.isnan(values)]
