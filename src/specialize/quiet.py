@@ -1,6 +1,7 @@
 """Suppression of other libraries' progress bars and irrelevant warnings."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,28 +25,34 @@ def without_transformers_bars() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[list[str]]:
     """Hide the progress bars and the loading report of transformers, and clean its other messages.
 
-    The report is a table of the names in the checkpoint, which may hold whatever a terminal obeys. What it says is
-    checked by `specialize.capture.load_checkpoint`.
+    The report is a table of the names in the checkpoint, which may hold whatever a terminal obeys.
+
+    Yields:
+        The lines of the reports that were hidden, cleaned.
     """
+    hidden: list[str] = []
+
+    def clean(record: logging.LogRecord) -> bool:
+        """Put a message on one line without control characters; return False to drop it."""
+        message = re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())  # colors
+        record.msg, record.args = clean_text(message), ()
+        is_report = "LOAD REPORT" in message
+        if is_report:
+            hidden.extend(map(clean_text, message.splitlines()))
+        return not is_report
+
     with without_transformers_bars():
         handlers = list(logging.getLogger("transformers").handlers)
         for handler in handlers:
-            handler.addFilter(_clean_record)
+            handler.addFilter(clean)
         try:
-            yield
+            yield hidden
         finally:
             for handler in handlers:
-                handler.removeFilter(_clean_record)
-
-
-def _clean_record(record: logging.LogRecord) -> bool:
-    """Put a message on one line without control characters; return False to drop it."""
-    message = record.getMessage()
-    record.msg, record.args = clean_text(message), ()
-    return "LOAD REPORT" not in message
+                handler.removeFilter(clean)
 
 
 @contextmanager

@@ -101,6 +101,21 @@ def test_a_weight_of_another_shape_is_named(spoil, tmp_path):
     refuse(folder, tmp_path / "run", message, allow_missing_weights=True)
 
 
+@pytest.mark.parametrize("whole", ["olmoe"], indirect=True)  # stored with one weight for each expert
+@pytest.mark.parametrize("part", ["gate_proj", "down_proj"])
+@pytest.mark.parametrize("change", ["missing", "superfluous"])
+def test_a_weight_of_one_expert_is_missed(spoil, tmp_path, part, change):
+    def harm(weights):
+        values = weights[f"model.layers.1.mlp.experts.3.{part}.weight"]
+        if change == "missing":
+            return without(lambda _: f"model.layers.1.mlp.experts.3.{part}.weight")(weights)
+        return weights | {f"model.layers.1.mlp.experts.16.{part}.weight": values.clone()}
+
+    refuse(
+        spoil(harm), tmp_path / "run", r"expected .*model\.layers\.1\.mlp\.experts\.\w+.*, got .*; get the whole check"
+    )
+
+
 def test_it_can_be_allowed_and_is_recorded(spoil, whole, tmp_path):
     folder = spoil(without(router_of), layers=-1)
     how = {"allow_missing_weights": True}

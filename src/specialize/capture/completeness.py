@@ -1,7 +1,7 @@
 """Whether a checkpoint has the weights of its model: transformers fills in random values for those that are missing."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 _KEPT = 20
 _LONGEST_NAME = 100
+_REMEDY = "get the whole checkpoint and its own config.json"
 _NUMBER = re.compile(r"(?:^|\.)\d+(?:\.|$)")
 
 
@@ -47,7 +48,7 @@ def check_completeness(name: str, model: "PreTrainedModel", info: Mapping[str, A
     for weight, found, expected in sorted(info.get("mismatched_keys", ()), key=lambda each: str(each[0])):
         raise CaptureError(
             f"{name}: expected {_shorten(weight)} of the shape {list(expected)} that its config.json states, got "
-            f"{list(found)}; config.json and weights are of different models"
+            f"{list(found)}; {_REMEDY}"
         )
     missing, unused = set(info.get("missing_keys", ())), set(info.get("unexpected_keys", ()))
     head = {weight for weight in missing if _is_in_head(model, weight)}
@@ -63,9 +64,24 @@ def check_completeness(name: str, model: "PreTrainedModel", info: Mapping[str, A
     if problems:
         raise CaptureError(
             f"{name}: expected a checkpoint with exactly the weights of its model; {' and '.join(problems)}; "
-            "get the whole checkpoint and its own config.json, or allow missing weights (--allow-missing-weights)"
+            f"{_REMEDY}, or allow missing weights (--allow-missing-weights)"
         )
     return Loaded(tuple(sorted(map(_shorten, head))))
+
+
+def check_conversion(name: str, report: Sequence[str]) -> None:
+    """Raise CaptureError if the loading report of transformers lists weights that could not be converted.
+
+    Args:
+        name: of the checkpoint.
+        report: its lines.
+    """
+    found = [line.partition(" | CONVERSION")[0].strip() for line in report if " | CONVERSION" in line]
+    if found:
+        raise CaptureError(
+            f"{name}: expected the weights that make up {_shorten(found[0])}, got too few, too many or some of other "
+            f"shapes; {_REMEDY}"
+        )
 
 
 @contextmanager

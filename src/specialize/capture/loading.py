@@ -10,7 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.capture.completeness import check_completeness, fixed_random_weights
+from specialize.capture.completeness import check_completeness, check_conversion, fixed_random_weights
 from specialize.choices import Dtype, check_choice
 from specialize.errors import CaptureError, did_you_mean
 from specialize.quiet import quiet_loading
@@ -81,8 +81,9 @@ def load_checkpoint(
     if dtype == "auto" and device == "cpu":
         dtype = "float32"  # half precision is slow on most CPUs, and resolves near-ties between experts differently
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
+    hidden: list[str] = []
     try:
-        with quiet_loading(), fixed_random_weights(allow_missing_weights):
+        with quiet_loading() as hidden, fixed_random_weights(allow_missing_weights):
             kind = _model_kind(AutoConfig.from_pretrained(name, **common), trust_remote_code)
             tokenizer = load_tokenizer(name, **common)
             # a weight of another shape is reported, not raised, because the report that explains it is hidden
@@ -95,6 +96,7 @@ def load_checkpoint(
     except CaptureError:
         raise
     except Exception as error:  # whatever the files of a checkpoint cause, the user sees one line
+        check_conversion(name, hidden)
         raise CaptureError(f"{name}: could not be loaded as a language model: {_first_line(error)}") from error
     facts = describe_model(model, name=name, revision=revision) | loaded.facts
     return Checkpoint(name, model, tokenizer, facts, loaded.missing_head)
