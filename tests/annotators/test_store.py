@@ -162,6 +162,17 @@ def rewrite_table(path, table=None, **metadata):
         writer.write_table(new)
 
 
+def test_a_label_that_changed_on_disk_is_one_line(trace):
+    path = save_annotation(trace, Annotation("kind", "document", ("a", "b"), np.array([0, 1], dtype=np.int32)))
+    rewrite_table(path, dictionary([1, 1], pa.array(["a", "b"])))
+    with pytest.raises(
+        AnnotationError, match=r"damaged file \(the labels do not match their checksum\); annotate anew"
+    ):
+        load_annotation(trace, "kind")
+    rewrite_table(path, sha256=None)  # as earlier versions wrote it
+    assert load_annotation(trace, "kind").codes.tolist() == [1, 1]
+
+
 def dictionary(codes, labels):
     return pa.table({"label": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), labels, safe=False)})
 

@@ -1,9 +1,11 @@
 """Annotations on disk: RUN/annotations/NAME.arrow, one column in Arrow IPC with zstd.
 
 The column `label` is dictionary-encoded (int32 codes, null where there is no label), so that any Arrow reader
-shows the label names. The other fields of an `Annotation` are in the metadata of the schema.
+shows the label names. The other fields of an `Annotation` are in the metadata of the schema, with a checksum of them
+all.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -65,6 +67,7 @@ def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
         "level": annotation.level,
         "text_digest": trace.text_digest,
         "provenance": json.dumps(annotation.provenance, ensure_ascii=False),
+        "sha256": _digest(annotation),
     }
     table = pa.table({"label": labels}).replace_schema_metadata(metadata)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -107,6 +110,8 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
         annotation = _read_table(table, metadata)
         if annotation.name != name:
             raise ValueError(f"labels named {annotation.name!r}")
+        if metadata.get("sha256", _digest(annotation)) != _digest(annotation):  # earlier versions wrote none
+            raise ValueError("the labels do not match their checksum")
     except Exception as error:
         raise _damaged(path, error) from None
     _check_length(trace, annotation)
@@ -130,6 +135,14 @@ def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
         codes=column.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32),
         provenance=provenance,
     )
+
+
+def _digest(annotation: Annotation) -> str:
+    """Return the SHA-256 of what an annotation says, hexadecimal."""
+    text = [annotation.name, annotation.level, annotation.labels, annotation.provenance]
+    digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(annotation.codes, dtype="<i4").tobytes())
+    return digest.hexdigest()
 
 
 def _damaged(path: Path, error: Exception) -> AnnotationError:

@@ -71,7 +71,7 @@ def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, P
     results = as_results(frame)
     csv, parquet = _paths(folder, name)
     with replacing(parquet) as partial:
-        results.to_parquet(partial, index=False)
+        results.to_parquet(partial, index=False, write_page_checksum=True)
     write_table(results, csv, text_columns=_NAMES)
     return csv, parquet
 
@@ -136,10 +136,18 @@ def read_frame(path: Path) -> pd.DataFrame:
         MeasurementError: the file is unreadable, or a column holds other values than its name says.
     """
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        is_csv = path.suffix == ".csv"
+        frame = pd.read_csv(path) if is_csv else pd.read_parquet(path, page_checksum_verification=True)
+        _check_types(frame, path)
+    except MeasurementError:
+        raise
     except Exception as error:  # the parsers of pandas and Arrow raise anything where bytes are wrong
         reason = clean_text(error) or type(error).__name__
         raise MeasurementError(f"{path}: expected results, got an unreadable file ({reason}); measure again") from error
+    return frame
+
+
+def _check_types(frame: pd.DataFrame, path: Path) -> None:
     for column in frame.columns.intersection(list(RESULT_COLUMNS)):
         values = frame[column].dropna()
         if column in _NUMBERS:
@@ -152,7 +160,6 @@ def read_frame(path: Path) -> pd.DataFrame:
         if not fits:
             kind = "whole numbers" if column in _WHOLE_NUMBERS else "numbers" if column in _NUMBERS else "text"
             raise MeasurementError(f"{path}: expected {kind} in the column {column!r}, got others; measure again")
-    return frame
 
 
 def rename_routing(frame: pd.DataFrame) -> pd.DataFrame:
