@@ -154,6 +154,28 @@ def test_members_that_are_no_arrays(tmp_path, planted):
     refuse(tmp_path, "expected an .npz of arrays of numbers, got a member 'layers'", "arrays", tmp_path / "a.npz")
 
 
+def test_document_names_that_are_not_unicode(tmp_path):
+    names = pa.StringArray.from_buffers(1, pa.array([0, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff!"))
+    pq.write_table(pa.table({"document": names, "experts_0": [[1, 2]]}), tmp_path / "a.parquet")
+    refuse(tmp_path, "expected a whole Parquet file, got .*UTF", "arrays", tmp_path / "a.parquet")
+
+
+def test_durations_are_no_expert_ids(tmp_path, planted):
+    experts = np.concatenate(planted.experts).astype("m8[s]")
+    np.save(tmp_path / "a.npy", experts)
+    refuse(tmp_path, r"expected integers \[tokens, layers, k\], got timedelta64\[s\]", "vllm", tmp_path / "a.npy")
+    np.savez(tmp_path / "a.npz", experts=experts)
+    refuse(tmp_path, r"expected experts as integers .*, got timedelta64\[s\]", "arrays", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_two_objects_in_a_line(tmp_path, before):
+    line = '{"input_ids": [1], "predicted_token_ids": [1], "exp_ids": [[[0], [1]]]}'
+    (tmp_path / "a.jsonl").write_text((line + "\n") * before + line + line + "\n")
+    message = f"line {before + 1}: expected one JSON object .*, got something else \\(2 objects\\)"
+    refuse(tmp_path, message, "olmoe", tmp_path / "a.jsonl")
+
+
 def test_ids_beyond_signed_integers(tmp_path):
     experts = np.array([[[2**63 + 1, 2]]] * 3, np.uint64)
     np.save(tmp_path / "a.npy", experts)

@@ -78,8 +78,8 @@ def _source(path: Path, arrays: _Arrays, *, beside: Path | None) -> Source:
     shapes = {"weights": shape, "layers": shape[1:2], "num_experts": ()}
     for name, array in arrays.items():
         expected = shape if name == "experts" else shapes.get(name, shape[:1])
-        kind = np.floating if name == "weights" else np.integer
-        if array.shape != expected or not np.issubdtype(array.dtype, kind):
+        kinds = "f" if name == "weights" else "iu"
+        if array.shape != expected or array.dtype.kind not in kinds:
             what = "floats" if name == "weights" else "integers"
             raise TraceError(
                 f"{path}: expected {name} as {what} {list(expected)}, got {array.dtype} {list(array.shape)}"
@@ -159,6 +159,8 @@ def _read_parquet(
         while True:
             with guard_parser(path, "a whole Parquet file"):
                 batch = next(batches, None)
+                if batch is not None:
+                    batch.validate(full=True)
             if batch is None:
                 return
             if not len(batch):

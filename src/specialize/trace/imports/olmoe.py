@@ -82,6 +82,8 @@ def _parse(lines: list[_Line]) -> dict[str, pa.ListArray]:
             read_options=pa.json.ReadOptions(use_threads=False, block_size=len(text)),
             parse_options=pa.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore"),
         )
+        if table.num_rows != len(lines):
+            raise ValueError(f"{table.num_rows} objects")
     except Exception as error:  # whatever the parser raises
         if len(lines) > 1:
             for line in lines:  # to name the line

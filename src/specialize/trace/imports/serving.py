@@ -50,7 +50,7 @@ def _read_vllm(files: list[Path]) -> Iterator[Block]:
     for file in files:
         for name, array in _arrays_of(file):
             place = f"{file}, array {name!r}" if file.suffix == ".safetensors" else str(file)
-            if array.ndim != 3 or not np.issubdtype(array.dtype, np.integer):
+            if array.ndim != 3 or array.dtype.kind not in "iu":
                 raise TraceError(
                     f"{place}: expected integers [tokens, layers, k], got {array.dtype} {list(array.shape)}"
                 )
