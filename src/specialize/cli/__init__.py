@@ -22,23 +22,28 @@ _KEPT = {  # by command: what an interrupted one leaves, and how to resume; the 
 
 def main() -> None:
     """Run the command line; a user's error prints one line to stderr and exits with status 2."""
+    try:
+        status = _run()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
+        command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+        sys.stderr.write("specialize: interrupted" + (f"; {_KEPT[command]}\n" if command in _KEPT else "\n"))
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run a command and return its exit status; that of an interrupted one is 130."""
     from specialize.cli.app import UsageError, app, describe_usage_error, load_commands
     from specialize.cli.console import say
 
+    load_commands()
     try:
-        load_commands()
-        status = app(prog_name="specialize", standalone_mode=False)
+        return app(prog_name="specialize", standalone_mode=False) or 0  # typer makes 130 of KeyboardInterrupt
     except UsageError as error:
         message = describe_usage_error(error)
-        if message:
-            say(f"specialize: {message}")
-        sys.exit(2)
     except SpecializeError as error:
-        say(f"specialize: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        status = _INTERRUPTED
-    if status == _INTERRUPTED:  # which typer makes of KeyboardInterrupt
-        command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
-        say("specialize: interrupted" + (f"; {_KEPT[command]}" if command in _KEPT else ""))
-    sys.exit(status or 0)
+        message = str(error)
+    if message:
+        say(f"specialize: {message}")
+    return 2
