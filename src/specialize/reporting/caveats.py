@@ -58,13 +58,13 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
 
 
 def _weights_caveats(run: RunResults) -> list[str]:
-    """Say which weights were random because the checkpoint lacked them, and which it had in vain."""
+    """Say which weights were random because the checkpoint lacked them, and which of its weights were not used."""
     model = run.manifest.get("model")
     texts = {
-        "missing_weights": "the checkpoint lacked {} of the model ({}). They were random, so routing that depends on them "
-        "was not learned.",
-        "unused_weights": "the checkpoint has {} in its layers that the model did not use ({}). The configuration may be "
-        "that of another model.",
+        "missing_weights": "the checkpoint lacked {} of the model ({}). They were random, so routing that depends on "
+        "them was not learned.",
+        "unused_weights": "the checkpoint has {} in its layers that the model did not use ({}). The configuration may "
+        "be that of another model.",
     }
     caveats = []
     for fact, text in texts.items():
