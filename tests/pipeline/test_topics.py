@@ -129,6 +129,18 @@ def test_a_damaged_annotation_is_one_line(call, run, command):
     assert files(run) == before
 
 
+def test_probe_leaves_out_what_cannot_be_predicted(call, run):
+    for name, codes in (("mine", np.arange(NUM_DOCUMENTS) % 2), ("same", np.zeros(NUM_DOCUMENTS))):
+        save_annotation(open_trace(run), Annotation(name, "document", ("a", "b"), codes.astype(np.int32)))
+    code, _, err = call("probe", run, "--permutations", 2, "--no-mlp")
+    assert code == 0, err
+    assert "same is left out: a probe needs at least two documents and two labels" in err
+    assert [path.name for path in files(run / "probe")] == ["mine.csv", "mine.parquet"]
+    code, _, err = call("probe", run, "--permutations", 2, "--no-mlp", "--label-set", "same")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("specialize: a probe needs at least two documents and two labels")
+
+
 def test_probe_looks_for_all_label_sets_before_it_fits_any(call, run):
     save_annotation(
         open_trace(run), Annotation("mine", "document", ("a", "b"), np.arange(NUM_DOCUMENTS, dtype=np.int32) % 2)

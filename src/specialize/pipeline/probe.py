@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specialize.choices import SlotRule
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run
 
@@ -33,7 +33,7 @@ def probe(
 
     Args:
         run: a run folder, or its open trace.
-        label_sets: names of annotations of the run; all of them by default.
+        label_sets: names of annotations of the run; all that can be predicted by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         folds: parts of the cross-validation by document.
         max_tokens: the most tokens (or documents) to fit and score on.
@@ -48,7 +48,7 @@ def probe(
     Raises:
         TraceError: there is no trace.
         AnnotationError: the run has no annotations, or none of a name.
-        MeasurementError: a value is out of range, or an annotation labels too little.
+        MeasurementError: a value is out of range, or an annotation that was named, or every one, labels too little.
     """
     import pandas as pd
 
@@ -58,6 +58,7 @@ def probe(
 
     MeasureSettings(rule, permutations, seed)
     check_at_least("folds", folds, 2)
+    check_at_least("max_tokens", max_tokens, 2)
     trace = open_run(run)
     names = label_sets or list_annotations(trace)
     if not names:
@@ -65,21 +66,23 @@ def probe(
             f"{trace.path}: expected labels to predict, found none; "
             "run `specialize syntax` or `specialize topics` first"
         )
+    how: dict[str, Any] = {"rule": rule, "folds": folds, "max_tokens": max_tokens, "mlp": mlp}
     frames = []
+    left_out: dict[str, MeasurementError] = {}
     for annotation in [load_annotation(trace, name) for name in names]:
-        with reporter.progress(f"probing {annotation.name}", "fits") as update:
-            frame = probe_trace(
-                trace,
-                annotation,
-                rule=rule,
-                folds=folds,
-                max_tokens=max_tokens,
-                mlp=mlp,
-                permutations=permutations,
-                seed=seed,
-                progress=update,
-            )
+        try:
+            with reporter.progress(f"probing {annotation.name}", "fits") as update:
+                frame = probe_trace(trace, annotation, **how, permutations=permutations, seed=seed, progress=update)
+        except MeasurementError as error:
+            if label_sets:
+                raise
+            left_out[annotation.name] = error
+            continue
         write_results(frame, trace.path / "probe", annotation.name)
         frames.append(frame)
+    if not frames:
+        raise next(iter(left_out.values()))
+    for name, reason in left_out.items():
+        reporter.say(f"{name} is left out: {reason}")
     reporter.say(f"results: {trace.path / 'probe'}")
     return pd.concat(frames, ignore_index=True)
