@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"{path}: could not be written ({error.strerror or error}); what was written before is kept: "
-            "make room and run the same command again to go on"
+            "make room and run the same command again to resume"
         ) from error
     finally:
         with suppress(OSError):  # the first error is the one to report
