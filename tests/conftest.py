@@ -1,10 +1,15 @@
 """What tests of several rooms share."""
 
+import signal
 import sys
 
 import pytest
 
 from specialize.cli import main
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell's background job ignores interrupts, and so would every process that a test starts and interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
