@@ -27,7 +27,7 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path):
         raise OSError(28, "No space left on device")
     assert str(caught.value) == (
         f"{path}: could not be written (No space left on device); what was written before is kept: make room and run "
-        "the same command again to go on"
+        "the same command again to resume"
     )
     assert not path.exists()
 
