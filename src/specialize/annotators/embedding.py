@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.atomic import replacing
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
 
 TFIDF = "tfidf"
@@ -192,9 +192,8 @@ def _need_sentence_transformers(name: str) -> AnnotationError:
 
 
 def _not_loadable(name: str, reason: object) -> AnnotationError:
-    first_line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
     return AnnotationError(
-        f"expected the name or path of a sentence-transformers model, got {name!r} ({first_line}); "
+        f"expected the name or path of a sentence-transformers model, got {name!r} ({first_line(reason)}); "
         f"correct the name, or use the embedding {TFIDF!r}"
     )
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from specialize.annotation import NO_LABEL, Annotation
 from specialize.atomic import replacing
-from specialize.errors import AnnotationError, did_you_mean
+from specialize.errors import AnnotationError, did_you_mean, first_line
 
 FORMAT_NAME = "specialize.annotation"
 FORMAT_VERSION = 1
@@ -146,7 +146,7 @@ def _digest(annotation: Annotation) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> AnnotationError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return AnnotationError(f"{path}: expected an annotation, got a damaged file ({reason}); annotate anew")
 
 

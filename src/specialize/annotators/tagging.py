@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.annotators.labels import LabelEncoder
-from specialize.errors import AnnotationError, did_you_mean
+from specialize.errors import AnnotationError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -76,7 +76,7 @@ def load_pipeline(
     except OSError:
         raise _unknown_pipeline(chosen) from None
     except Exception as error:  # a damaged folder may raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise AnnotationError(
             f"expected a spaCy pipeline, got {str(chosen)!r}, which cannot be loaded ({reason}); install it again"
         ) from None

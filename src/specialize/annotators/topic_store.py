@@ -20,7 +20,7 @@ from specialize.annotators.columns import read_texts
 from specialize.annotators.embedding import TFIDF, embed_texts
 from specialize.annotators.topics import TopicModel
 from specialize.atomic import replacing
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
 from specialize.quiet import quiet_topic_libraries
 
@@ -137,7 +137,7 @@ def _load(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[np.flo
             raise ValueError("no name of an embedding")
         return labels, provenance, centroids, known
     except Exception as error:  # the parsers of JSON, NumPy and Arrow raise anything where bytes are wrong
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise AnnotationError(
             f"{folder}: expected fitted topics, got damaged ones ({reason}); fit them again"
         ) from None

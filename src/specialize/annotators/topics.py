@@ -17,7 +17,7 @@ from specialize.annotators.embedding import embed_texts
 from specialize.annotators.language import stop_words
 from specialize.annotators.topic_settings import check_topic_settings, default_topic_size, list_languages
 from specialize.choices import Clustering, Outliers, Reduction
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
 from specialize.quiet import quiet_topic_libraries
 
@@ -248,7 +248,7 @@ def _fit(
             has_outliers = int(topics.min() == NO_LABEL)  # which BERTopic counts as a topic
             model.reduce_topics(texts, nr_topics=num_topics + has_outliers)
     except Exception as error:  # of BERTopic, UMAP, HDBSCAN, SciPy: each has its own for too little to fit
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise AnnotationError(
             f"BERTopic could not fit {len(texts)} documents ({reason}); they may have too few words, or be too alike; "
             "use longer documents, or more varied ones"

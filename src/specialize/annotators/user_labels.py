@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from specialize.annotation import Annotation
 from specialize.annotators.labels import LabelEncoder
 from specialize.annotators.store import is_storable
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, first_line
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -93,7 +93,7 @@ def _read(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
         return frame.astype({"token": int}) if "token" in frame else frame
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise AnnotationError(f"{path}: expected {_FORMATS[path.suffix]}, got: {reason}") from None
 
 

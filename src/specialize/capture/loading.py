@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from specialize.capture.completeness import check_completeness, check_conversion, fixed_random_weights
 from specialize.choices import Dtype, check_choice
-from specialize.errors import CaptureError, did_you_mean
+from specialize.errors import CaptureError, did_you_mean, first_line
 from specialize.quiet import quiet_loading
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def load_checkpoint(
         raise
     except Exception as error:  # whatever the files of a checkpoint cause, the user sees one line
         check_conversion(name, hidden)
-        raise CaptureError(f"{name}: could not be loaded as a language model: {_first_line(error)}") from error
+        raise CaptureError(f"{name}: could not be loaded as a language model: {first_line(error)}") from error
     facts = describe_model(model, name=name, revision=revision) | loaded.facts
     return Checkpoint(name, model, tokenizer, facts, loaded.missing_head)
 
@@ -117,7 +117,7 @@ def load_tokenizer(name: str | PathLike[str], **how: Any) -> "PreTrainedTokenize
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **how)
     except Exception as error:  # as for a model
-        raise CaptureError(f"{fspath(name)}: could not be loaded as a tokenizer: {_first_line(error)}") from error
+        raise CaptureError(f"{fspath(name)}: could not be loaded as a tokenizer: {first_line(error)}") from error
     check_tokenizer(tokenizer, name=fspath(name))
     return tokenizer
 
@@ -192,8 +192,3 @@ def _model_kind(config: "PreTrainedConfig", trust_remote_code: bool) -> Any:
         if type(config) in kind._model_mapping or (trust_remote_code and kind.__name__ in custom):
             return kind
     return kinds[0]  # its error message says what is wrong
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

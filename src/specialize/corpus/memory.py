@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from specialize.corpus.columns import LARGEST_EXACT, ColumnRequest, make_record, peek_columns
 from specialize.corpus.document import Document, Record
-from specialize.errors import CorpusError
+from specialize.errors import CorpusError, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ def read_dataset(dataset: Any, request: ColumnRequest, *, name: str = DATASET) -
     except CorpusError:
         raise
     except Exception as error:  # whatever hub, network, builder or decoder may raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CorpusError(f"{name}: expected a readable dataset, got {type(error).__name__}: {reason}") from None
 
 

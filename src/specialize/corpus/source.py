@@ -13,7 +13,7 @@ from specialize.corpus.document import Corpus, Record
 from specialize.corpus.lines import check_regular, read_csv, read_jsonl, read_text
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
 from specialize.corpus.tables import read_arrow, read_hub, read_parquet
-from specialize.errors import CorpusError, did_you_mean
+from specialize.errors import CorpusError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +173,7 @@ def _read_file(path: Path, name: str, request: ColumnRequest) -> Iterator[Record
         else:
             yield from _TABLE_READERS[extension](path, name, request)
     except OSError as error:
-        reason = error.strerror or (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = error.strerror or first_line(error)
         raise CorpusError(f"{name}: expected a readable file, got: {reason:.300}") from None
 
 

@@ -17,7 +17,7 @@ from specialize.corpus.columns import (
 )
 from specialize.corpus.document import Record
 from specialize.corpus.memory import read_dataset
-from specialize.errors import CorpusError
+from specialize.errors import CorpusError, first_line
 
 _ROWS_AT_ONCE = 256
 _ROWS_TO_SCAN = 2**16
@@ -72,7 +72,7 @@ def _open_arrow(source: pa.MemoryMappedFile) -> tuple[Iterator[pa.RecordBatch], 
 
 
 def _damaged(name: str, kind: str, error: Exception) -> CorpusError:
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    reason = first_line(error)
     return CorpusError(f"{name}: expected {kind}, got a file that cannot be read ({reason:.300})")
 
 
@@ -152,6 +152,6 @@ def read_hub(address: str, request: ColumnRequest) -> Iterator[Record]:
     try:
         dataset = load_dataset(dataset_name, configuration or None, split=split or "train", streaming=True)
     except Exception as error:  # whatever hub, network or builder may raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CorpusError(f"{address}: expected a readable dataset, got {type(error).__name__}: {reason}") from None
     yield from read_dataset(dataset, request, name=address)

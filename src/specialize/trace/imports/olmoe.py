@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from specialize.errors import TraceError
+from specialize.errors import TraceError, first_line
 from specialize.trace.imports.source import Block, ImportOptions, Source, check_file, list_files, read_lines
 
 _BYTES_AT_ONCE = 2**23
@@ -91,7 +91,7 @@ def _parse(lines: list[_Line]) -> dict[str, pa.ListArray]:
         path, number, _ = lines[0]
         raise TraceError(
             f"{path}, line {number}: expected one JSON object with input_ids, predicted_token_ids and exp_ids "
-            f"[T, k, L] of integers, got something else ({(str(error).splitlines() or [''])[0]:.300})"
+            f"[T, k, L] of integers, got something else ({first_line(error):.300})"
         ) from None
     return {name: table[name].combine_chunks() for name in _SCHEMA.names}
 

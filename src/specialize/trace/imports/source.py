@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specialize.errors import TraceError
+from specialize.errors import TraceError, first_line
 
 BLOCK_TOKENS = 2**17
 _LAST_LAYER = 2**15 - 1
@@ -153,7 +153,7 @@ def guard_parser(where: object, expected: str) -> Iterator[None]:
     except TraceError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = first_line(error)
         raise TraceError(f"{where}: expected {expected}, got {reason:.300}") from None
 
 
