@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Iterable
 
 NO_VALUE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -34,6 +35,12 @@ def _clean_character(character: str) -> str:
     if category == "Cs" or ord(character) & 0xFFFE == 0xFFFE:
         return "\ufffd"
     return character
+
+
+def split_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names, each once; a single text may hold several, separated by commas."""
+    each = names.split(",") if isinstance(names, str) else names
+    return tuple(dict.fromkeys(name.strip() for name in each if name.strip()))
 
 
 def format_number(value: float, *, digits: int = 3) -> str:

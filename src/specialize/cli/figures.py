@@ -7,8 +7,9 @@ import typer
 
 from specialize.cli.app import SHOW, add_command, command_line
 from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import Json, Runs, split_names
+from specialize.cli.options import Json, Runs
 from specialize.cli.written import print_figures
+from specialize.text import split_names
 
 
 @add_command(SHOW)

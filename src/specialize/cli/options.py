@@ -13,6 +13,9 @@ import typer
 
 from specialize.choices import Clustering, Control, Dtype, Outliers, Pieces, Reduction, SlotRule
 
+_RULE = "How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."
+_SEED = "Seed of the null, of the topic model and of the random router."
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint folder, or id on the Hugging Face hub.")]
 CorpusPath = Annotated[
     str,
@@ -25,10 +28,8 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `spec
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are shown side by side.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Rule = Annotated[
-    SlotRule, typer.Option(help="How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of the null, of the topic model and of the random router.")]
+Rule = Annotated[SlotRule, typer.Option(help=_RULE)]
+Seed = Annotated[int, typer.Option(help=_SEED)]
 Permutations = Annotated[int, typer.Option(min=1, help="Permutations under the nulls.")]
 SkipPositions = Annotated[
     int, typer.Option(min=0, help="Leave out the first N tokens of each sequence; the first one is often special.")
@@ -113,17 +114,14 @@ class CaptureOptions:
 class MeasureOptions:
     """How annotations are measured."""
 
-    rule: Annotated[
-        SlotRule,
-        _option(_MEASURE, help="How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."),
-    ] = "selection"
+    rule: Annotated[SlotRule, _option(_MEASURE, help=_RULE)] = "selection"
     permutations: Annotated[
         int | None,
         _option(
             _MEASURE, min=1, help="Permutations under the null. Default: 1000 for labels of documents, 200 for tokens."
         ),
     ] = None
-    seed: Annotated[int, _option(_MEASURE, help="Seed of the null, of the topic model and of the random router.")] = 0
+    seed: Annotated[int, _option(_MEASURE, help=_SEED)] = 0
 
 
 @dataclass(frozen=True)
@@ -225,8 +223,3 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 def arguments(*groups: Any) -> dict[str, Any]:
     """Return the arguments of a pipeline function from groups of options."""
     return {name: value for group in groups for name, value in asdict(group).items()}
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Split names at commas, each once."""
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

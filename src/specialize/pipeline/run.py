@@ -11,10 +11,11 @@ from specialize.events import SILENT, Reporter
 from specialize.pipeline.report import report
 from specialize.pipeline.routing import routing
 from specialize.pipeline.stage import PERMUTATIONS, MeasureSettings
-from specialize.pipeline.syntax import SyntaxOptions, split_names, syntax
+from specialize.pipeline.syntax import SyntaxOptions, syntax
 from specialize.pipeline.topics import TopicOptions, measure_topics
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
+from specialize.text import split_names
 
 
 def run(

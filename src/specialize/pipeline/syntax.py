@@ -10,6 +10,7 @@ from specialize.choices import Pieces, SlotRule
 from specialize.errors import AnnotationError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, check_at_least, measure_annotation, note_domain_shift, open_run
+from specialize.text import split_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,12 +77,6 @@ def syntax(
         if f"gold_{name}" in annotations:
             _measure_tagger(trace, predicted, annotations[f"gold_{name}"], rule, reporter)
     return pd.concat(frames, ignore_index=True)
-
-
-def split_names(tags: Sequence[str]) -> tuple[str, ...]:
-    """Return names of tags, each once; a single string may hold several, separated by commas."""
-    names = tags.split(",") if isinstance(tags, str) else tags
-    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 @dataclass(frozen=True)
