@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from specialize.events import Reporter
     from specialize.pipeline.annotate import annotate
     from specialize.pipeline.compare import compare
-    from specialize.pipeline.exchange import affinity, export, import_trace, validate
+    from specialize.pipeline.exchange import affinity, export, validate
     from specialize.pipeline.inspect import inspect
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from specialize.pipeline.train import train
     from specialize.pipeline.vocabulary import vocabulary
     from specialize.trace import RouterSpec, RoutingTrace, open_trace
+    from specialize.trace.imports import import_trace
 
 __version__ = version("specialize")
 
@@ -51,7 +52,7 @@ _HOMES = {
     "compare": "specialize.pipeline.compare",
     "export": "specialize.pipeline.exchange",
     "figures": "specialize.pipeline.report",
-    "import_trace": "specialize.pipeline.exchange",
+    "import_trace": "specialize.trace.imports",
     "inspect": "specialize.pipeline.inspect",
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",

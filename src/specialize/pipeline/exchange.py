@@ -1,7 +1,5 @@
-"""Routing to and from other tools, and the affinity of experts to a corpus."""
+"""A trace for other tools, the affinity of experts to a corpus, and the check of a trace."""
 
-import re
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,74 +13,6 @@ if TYPE_CHECKING:
     from specialize.measure.runs.affinity import LayerAffinity
     from specialize.trace import RoutingTrace
     from specialize.trace.validate import Check
-
-
-def import_trace(
-    format_name: str,
-    path: str | PathLike[str],
-    run: str | PathLike[str],
-    *,
-    documents: str | PathLike[str] | None = None,
-    num_experts: int | None = None,
-    top_k: int | None = None,
-    layers: str | Sequence[int] | None = None,
-    num_layers: int | None = None,
-    command: str | None = None,
-    reporter: Reporter = SILENT,
-) -> "RoutingTrace":
-    """Make a run folder of routing that another tool recorded.
-
-    Args:
-        format_name: esft, olmoe, vllm, sglang or arrays.
-        path: a file of that format, or a folder of them.
-        run: the run folder to make; it is there whole, or not at all.
-        documents: table of the documents: id, text, labels. By row, or by id where the format has ids.
-        num_experts: experts of a layer; by default the largest id + 1.
-        top_k: slots of a token, where the format does not say.
-        layers: numbers of the MoE layers, or text such as ``1-26`` or ``0,2,4``; all, from 0, by default.
-        num_layers: layers in each response, dense ones included (sglang).
-        command: the command line, for the manifest.
-        reporter: receives what was inferred, and progress.
-
-    Returns:
-        The trace, open.
-
-    Raises:
-        TraceError: an unknown format, or an input that cannot be read, is empty or contradicts itself.
-        CorpusError: the table of documents cannot be read.
-        OutputError: the run folder is not empty or cannot be written.
-    """
-    from specialize.trace.imports import import_trace as write_import
-
-    return write_import(
-        format_name,
-        path,
-        run,
-        documents=documents,
-        num_experts=num_experts,
-        top_k=top_k,
-        layers=read_layers(layers) if isinstance(layers, str) else layers,
-        num_layers=num_layers,
-        command=command,
-        reporter=reporter,
-    )
-
-
-def read_layers(text: str) -> tuple[int, ...]:
-    """Read numbers of layers as a user writes them: 1-26, or 0,2,4.
-
-    Raises:
-        TraceError: it is not that, or a number comes twice.
-    """
-    numbers: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
-        if match is None:
-            raise TraceError(f"layers: expected numbers such as 1-26 or 0,2,4, got {text!r}")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise TraceError(f"layers: expected every layer once, got {text!r}")
-    return tuple(numbers)
 
 
 def export(

@@ -17,7 +17,7 @@ from specialize.trace.imports.checks import Checker, largest_expert
 from specialize.trace.imports.documents import ImportedDocuments
 from specialize.trace.imports.formats import open_source
 from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
-from specialize.trace.imports.source import BLOCK_TOKENS, Block, ImportOptions
+from specialize.trace.imports.source import BLOCK_TOKENS, Block, ImportOptions, read_layers
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import UNKNOWN, RouterSpec
 from specialize.trace.writer import Shard, TraceWriter
@@ -34,7 +34,7 @@ def import_trace(
     documents: str | PathLike[str] | None = None,
     num_experts: int | None = None,
     top_k: int | None = None,
-    layers: Sequence[int] | None = None,
+    layers: str | Sequence[int] | None = None,
     num_layers: int | None = None,
     command: str | None = None,
     reporter: Reporter = SILENT,
@@ -52,7 +52,8 @@ def import_trace(
             matched by id if the format has ids, else by number.
         num_experts: E; default: as the input says, else its largest id plus one.
         top_k: k, for formats that do not state it.
-        layers: numbers of the MoE layers, as the model numbers them; default: all layers of the input.
+        layers: numbers of the MoE layers, as the model numbers them, or text such as ``1-26`` or ``0,2,4``; default:
+            all layers of the input.
         num_layers: layers per token in the input, dense ones included, for formats that do not state it (sglang).
         command: the command line, for the manifest.
         reporter: receives messages about what was inferred, and the progress.
@@ -69,7 +70,7 @@ def import_trace(
     options = ImportOptions(
         num_experts=num_experts,
         top_k=top_k,
-        layers=None if layers is None else tuple(layers),
+        layers=read_layers(layers) if isinstance(layers, str) else None if layers is None else tuple(layers),
         num_layers=num_layers,
         documents=None if documents is None else Path(documents),
     )

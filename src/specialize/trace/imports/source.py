@@ -177,3 +177,20 @@ def read_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, bytes, int]]:
                 done += len(line)
                 if line.strip():
                     yield path, number, line, done
+
+
+def read_layers(text: str) -> tuple[int, ...]:
+    """Read numbers of layers as a user writes them: 1-26, or 0,2,4.
+
+    Raises:
+        TraceError: it is not that, or a number comes twice.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        if match is None:
+            raise TraceError(f"layers: expected numbers such as 1-26 or 0,2,4, got {text!r}")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise TraceError(f"layers: expected every layer once, got {text!r}")
+    return tuple(numbers)
