@@ -1,11 +1,12 @@
 """The routers of a model, before anything is recorded."""
 
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from specialize.choices import Dtype
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
+from specialize.pipeline.trace import load_model
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec
@@ -25,7 +26,7 @@ def inspect(
     """Find the routers of a model and verify, in one short forward pass, that their routing is seen.
 
     Args:
-        model: a checkpoint folder, the id of a model on the hub, or a loaded model.
+        model: a checkpoint folder, the id of a model on the hub, a loaded model, or a `Checkpoint`.
         dtype: precision; auto: as stored on a GPU, float32 on a CPU.
         device: cpu, cuda, cuda:1 …; by default a GPU where there is one.
         device_map: how accelerate spreads the model over devices.
@@ -42,24 +43,19 @@ def inspect(
         CaptureError: there is no such checkpoint, it lacks weights, or its routing cannot be captured or is not finite.
     """
     require_extra("capture")
-    if isinstance(model, (str, PathLike)):
-        reporter.say(f"loading {fspath(model)} …")
-        import specialize.models  # noqa: F401 (registers the model type with transformers)
-        from specialize.capture import load_checkpoint
+    from specialize.capture import Checkpoint, find_routers
 
-        checkpoint = load_checkpoint(
-            fspath(model),
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            allow_missing_weights=allow_missing_weights,
-        )
-        model = checkpoint.model
-    from specialize.capture import find_routers
-
-    points = find_routers(model)
+    if isinstance(model, str | PathLike):
+        loading = {
+            "dtype": dtype,
+            "device": device,
+            "device_map": device_map,
+            "revision": revision,
+            "trust_remote_code": trust_remote_code,
+            "allow_missing_weights": allow_missing_weights,
+        }
+        model = load_model(model, loading, reporter=reporter)
+    points = find_routers(model.model if isinstance(model, Checkpoint) else model)
     for name, warning in {point.adapter.name: point.adapter.warning for point in points}.items():
         if warning is not None:
             reporter.say(f"{name}: {warning}")

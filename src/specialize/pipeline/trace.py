@@ -169,15 +169,30 @@ def _check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str 
 
 
 def _open_model(model: Any, tokenizer: Any, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
-    from specialize.capture.loading import Checkpoint, load_checkpoint
+    from specialize.capture import Checkpoint
 
     if isinstance(model, Checkpoint):
         return model
     if isinstance(model, str | PathLike):
-        reporter.say(f"loading {fspath(model)} …")
-        import specialize.models  # noqa: F401 (registers this package's model with transformers)
-
-        return load_checkpoint(model, **loading)
+        return load_model(model, loading, reporter=reporter)
     from specialize.capture.given import make_checkpoint
 
     return make_checkpoint(model, tokenizer)
+
+
+def load_model(name: str | PathLike[str], loading: Mapping[str, Any], *, reporter: Reporter) -> "Checkpoint":
+    """Load a checkpoint, one of this package's own model type included.
+
+    Args:
+        name: its folder, or the id of a model on the hub.
+        loading: the other arguments of `specialize.load_checkpoint`.
+        reporter: receives a message.
+
+    Raises:
+        CaptureError: as `specialize.load_checkpoint`.
+    """
+    reporter.say(f"loading {fspath(name)} …")
+    import specialize.models  # noqa: F401 (registers this package's model with transformers)
+    from specialize.capture import load_checkpoint
+
+    return load_checkpoint(name, **loading)
