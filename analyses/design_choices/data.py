@@ -13,6 +13,7 @@ from analyses.design_choices.grid import NUM_EXPERTS, SPLIT_SEED, Cell, CorpusSe
 from transformers import PreTrainedTokenizerBase
 
 import specialize
+from specialize.annotators import save_annotation
 from specialize.atomic import replacing
 from specialize.corpus import open_corpus
 from specialize.errors import ConfigError
@@ -22,7 +23,7 @@ from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.data import is_held_out
 from specialize.models.training import prepare_data
 from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
-from specialize.pipeline.topics import TopicOptions, find_topics, take_columns
+from specialize.pipeline.topics import TopicOptions, find_topics, read_columns
 from specialize.quiet import without_transformers_bars
 
 
@@ -127,7 +128,8 @@ def _label(
         tokenizer.save_pretrained(model)
     opened = specialize.trace_corpus(model, shared.passages, shared.labels, reporter=reporter)
     if corpus.column:
-        take_columns(opened, [corpus.column])
+        for annotation in read_columns(opened, [corpus.column]):
+            save_annotation(opened, annotation)
     if corpus.tags:
         tag_tokens(opened, SyntaxOptions(tags=corpus.tags, language=corpus.language), reporter=reporter)
     if corpus.topics:

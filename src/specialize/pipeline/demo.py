@@ -10,7 +10,7 @@ from specialize.pipeline.report import report
 from specialize.pipeline.routing import routing
 from specialize.pipeline.stage import MeasureSettings, measure_annotation
 from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
-from specialize.pipeline.topics import TopicOptions, find_topics, take_columns
+from specialize.pipeline.topics import TopicOptions, find_topics, read_columns
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
 
@@ -53,7 +53,7 @@ def demo(
     # both checkpoints read the same text with the same tokenizer: one annotation serves both
     annotations = [("syntax", each) for each in tag_tokens(traces[0], SyntaxOptions(), reporter=reporter)]
     annotations.append(("topics", find_topics(traces[0], TopicOptions(), reporter=reporter)))
-    annotations += [("topics", column) for column in take_columns(traces[0])]
+    annotations += [("topics", column) for column in read_columns(traces[0])]
     for table in ("topic_info.csv", "topic_quality.csv"):
         (traces[1].path / "topics").mkdir(exist_ok=True)
         shutil.copyfile(traces[0].path / "topics" / table, traces[1].path / "topics" / table)

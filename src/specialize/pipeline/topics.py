@@ -146,16 +146,19 @@ def measure_topics(
     Returns:
         The result rows of each label set.
     """
+    from specialize.annotators.store import save_annotation
+
     words = trace.documents()["text"].dropna().str.split().str.len().sum()
     note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
-    _check_columns(trace, labels, reporter)
+    known = read_columns(trace, labels, reporter=reporter)
     fitted = None if options is None else _try_topics(trace, options, reporter, must_fit=must_fit)
-    known = take_columns(trace, labels)
     if not (options or known):
         raise AnnotationError(
             f"{trace.path}: expected a label column with 2 to 100 values and five documents for each, found none; "
             "leave out --labels-only (fit=False) to fit topics"
         )
+    for annotation in known:
+        save_annotation(trace, annotation)
     frames = [
         measure_annotation(trace, annotation, folder="topics", settings=settings, reporter=reporter)
         for annotation in known
@@ -164,18 +167,6 @@ def measure_topics(
         return frames
     folder = "topics" if fitted.level == "document" else "syntax"
     return [*frames, measure_annotation(trace, fitted, folder=folder, settings=settings, reporter=reporter)]
-
-
-def _check_columns(trace: "RoutingTrace", labels: Sequence[str] | None, reporter: Reporter) -> None:
-    """Name the columns that are not measured; raise AnnotationError for an unknown one, before anything is written."""
-    from specialize.annotators.columns import annotate_column, explain_unusable
-
-    documents = trace.documents()
-    for name in labels or ():
-        annotate_column(documents, name)
-    unusable = explain_unusable(documents, labels)
-    if unusable:
-        reporter.say("columns that are not measured as labels: " + "; ".join(f"{n} ({r})" for n, r in unusable.items()))
 
 
 def _try_topics(
@@ -190,18 +181,30 @@ def _try_topics(
         return None
 
 
-def take_columns(trace: "RoutingTrace", columns: Sequence[str] | None = None) -> "list[Annotation]":
-    """Annotate documents with columns of the corpus, all usable ones unless named, and store the annotations."""
+def read_columns(
+    trace: "RoutingTrace", columns: Sequence[str] | None = None, *, reporter: Reporter = SILENT
+) -> "list[Annotation]":
+    """Annotate documents with columns of the corpus; nothing is stored.
+
+    Args:
+        trace: an open trace.
+        columns: their names; all usable ones by default.
+        reporter: receives the columns that are not measured, each with the reason.
+
+    Returns:
+        The annotations of the columns that can be measured.
+
+    Raises:
+        AnnotationError: the corpus has no column of a name.
+    """
     from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
-    from specialize.annotators.store import save_annotation
 
     documents = trace.documents()
+    known = {name: annotate_column(documents, name) for name in columns or label_columns(documents)}
     unusable = explain_unusable(documents, columns)
-    names = [name for name in columns or label_columns(documents) if name not in unusable]
-    annotations = [annotate_column(documents, name) for name in names]
-    for annotation in annotations:
-        save_annotation(trace, annotation)
-    return annotations
+    if unusable:
+        reporter.say("columns that are not measured as labels: " + "; ".join(f"{n} ({r})" for n, r in unusable.items()))
+    return [annotation for name, annotation in known.items() if name not in unusable]
 
 
 def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Reporter = SILENT) -> "Annotation":
