@@ -12,7 +12,7 @@ from specialize.measure.base.estimate import Estimate, make_estimates
 from specialize.measure.estimators.composition import Composition
 from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
 from specialize.measure.results.files import as_results
-from specialize.measure.results.q_values import adjust_p_values
+from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.routers import (
     check_annotation,
@@ -105,11 +105,8 @@ def measure_specialization(
         own = [(router, layer) for router, layer in measured if router.routing == routing]
         rows = [_layer_rows(router, layer, annotation.labels) for router, layer in own]
         rows.append(estimate_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
-        frame = pd.concat(rows, ignore_index=True)
-        frame["routing"] = routing
-        frame["q_value"] = adjust_p_values(frame)
-        frames.append(frame)
-    frame = pd.concat(frames, ignore_index=True)
+        frames.append(pd.concat(rows, ignore_index=True).assign(routing=routing))
+    frame = adjust_by_routing(pd.concat(frames, ignore_index=True))
     return as_results(frame.assign(run=name_run(trace, run_name), label_set=annotation.name))
 
 
