@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, OlmoeConfig, OlmoeForCausalLM, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from tiny_olmoe import save_olmoe, train_unigram
 
 SENTENCES = {
     "rivers": ["The river carries cold water to the sea .", "A stream runs over old stones and sand ."],
@@ -29,37 +29,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """SentencePiece-like unigram pieces, with a meta symbol for spaces."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=150, special_tokens=["<unk>", "<s>"], unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator([sentence for group in SENTENCES.values() for sentence in group], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>")
+    return train_unigram(sentence for group in SENTENCES.values() for sentence in group)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("checkpoints") / "olmoe"
-    config = OlmoeConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_experts=4,
-        num_experts_per_tok=2,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    OlmoeForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_olmoe(tmp_path_factory.mktemp("checkpoints") / "olmoe", tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedTokenizerFast
 
 import specialize
 from docs.snippets import ROOT
+from tiny_olmoe import save_olmoe, train_unigram
 
 MODEL = "allenai/OLMoE-1B-7B-0924"  # here a folder of that name
 THEMES = {
@@ -113,26 +111,5 @@ def _write_corpora(folder: Path) -> list[str]:
 
 
 def _save_checkpoint(folder: Path, texts: list[str], seed: int) -> None:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=150, special_tokens=["<unk>", "<s>"], unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator([*texts, "The cold river runs. She plays songs."], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>")
-    torch.manual_seed(seed)
-    config = OlmoeConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_experts=8,
-        num_experts_per_tok=2,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    OlmoeForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
+    tokenizer = train_unigram([*texts, "The cold river runs. She plays songs."])
+    save_olmoe(folder, tokenizer, num_experts=8, seed=seed)

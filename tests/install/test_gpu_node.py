@@ -8,6 +8,7 @@ import pytest
 from install.fresh import make_environment
 from specialize.demo import checkpoint_path
 from specialize.trace import open_trace, validate_trace
+from tiny_olmoe import save_olmoe
 
 TEXTS = ("The river carries cold water to the sea.", "She plays the violin in a famous orchestra.")
 SCRIPT = """
@@ -33,28 +34,10 @@ def node(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     """A small model of a family that transformers has, with the tokenizer of the demo."""
-    import torch
-    from transformers import AutoTokenizer, OlmoeConfig, OlmoeForCausalLM
+    from transformers import AutoTokenizer
 
-    torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint_path("token"))
-    config = OlmoeConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_experts=4,
-        num_experts_per_tok=2,
-        max_position_embeddings=64,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    folder = tmp_path_factory.mktemp("checkpoint")
-    OlmoeForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_olmoe(tmp_path_factory.mktemp("checkpoint"), tokenizer, hidden_size=16)
 
 
 def test_a_corpus_is_traced_from_python(node, checkpoint, tmp_path):
