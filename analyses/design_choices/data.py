@@ -23,7 +23,8 @@ from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.data import is_held_out
 from specialize.models.training import prepare_data
 from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
-from specialize.pipeline.topics import TopicOptions, find_topics, read_columns
+from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.pipeline.topics import read_columns
 from specialize.quiet import without_transformers_bars
 
 

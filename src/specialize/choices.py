@@ -1,5 +1,6 @@
-"""The options that are chosen by name, for the library and the command line alike."""
+"""The options that are chosen by name, for the library and the command line alike, and checks of options."""
 
+from numbers import Integral
 from typing import Literal, get_args
 
 from specialize.errors import SpecializeError, did_you_mean
@@ -29,3 +30,15 @@ def check_choice(name: str, given: object, choices: object, *, error: type[Speci
     known = [str(choice) for choice in get_args(choices)]
     if given not in known:
         raise error(f"{name}: expected one of {', '.join(known)}, got {given!r}.{did_you_mean(str(given), known)}")
+
+
+def check_whole(name: str, value: object, *, error: type[SpecializeError] = SpecializeError) -> None:
+    """Raise `error` unless `value` is a whole number: 2.5 tokens would be rounded or compared in silence.
+
+    Args:
+        name: of the argument, for the message.
+        value: the number.
+        error: the class of the error.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise error(f"{name}: expected a whole number, got {value!r}")

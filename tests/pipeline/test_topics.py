@@ -11,7 +11,8 @@ from specialize.annotators import topics as topics_module
 from specialize.annotators.store import load_annotation, save_annotation
 from specialize.annotators.topics import TopicModel
 from specialize.errors import AnnotationError
-from specialize.pipeline.topics import TopicOptions, find_topics, topics
+from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.pipeline.topics import topics
 from specialize.trace import open_trace
 
 NUM_DOCUMENTS = 40

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from specialize.annotators.language import read_languages
-from specialize.choices import Clustering, Outliers, Reduction, check_choice
+from specialize.choices import Clustering, Outliers, Reduction, check_choice, check_whole
 from specialize.errors import AnnotationError
 
 
@@ -27,6 +27,9 @@ def check_topic_settings(
     Raises:
         AnnotationError: a number is out of range or missing, or a choice is unknown.
     """
+    for name, value in (("num_topics", num_topics), ("min_topic_size", min_topic_size)):
+        if value is not None:
+            check_whole(name, value, error=AnnotationError)
     if num_topics is not None and num_topics < 2:
         raise AnnotationError(f"expected at least 2 topics, got {num_topics}")
     if min_topic_size is not None and min_topic_size < 2:

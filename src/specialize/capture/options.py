@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from specialize.choices import Control, check_choice
+from specialize.choices import Control, check_choice, check_whole
 from specialize.errors import CaptureError, TraceError
 
 _CONTENTS = ("weights", "logits", "norms", "predictions")
@@ -27,7 +27,7 @@ class TraceOptions:
         predictions: record the most likely next token of each token, and the loss of the actual one.
 
     Raises:
-        TraceError: a number is not positive.
+        TraceError: a number is not positive, or not a whole one.
         CaptureError: the control is unknown.
     """
 
@@ -45,8 +45,12 @@ class TraceOptions:
     def __post_init__(self) -> None:
         for name in ("context", "stride", "batch_tokens", "shard_tokens"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is None:
+                continue
+            check_whole(name, value, error=TraceError)
+            if value < 1:
                 raise TraceError(f"{name}: expected a positive number, got {value}")
+        check_whole("seed", self.seed, error=TraceError)
         if self.control is not None:
             check_choice("control", self.control, Control, error=CaptureError)
 

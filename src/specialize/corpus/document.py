@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
+from specialize.choices import check_whole
 from specialize.errors import CorpusError
 
 
@@ -69,8 +70,10 @@ class Corpus:
         limit: int | None = None,
         keeps_empty: bool = False,
     ) -> None:
-        if limit is not None and limit < 1:
-            raise CorpusError(f"limit: expected a positive number of documents, got {limit}")
+        if limit is not None:
+            check_whole("limit", limit, error=CorpusError)
+            if limit < 1:
+                raise CorpusError(f"limit: expected a positive number of documents, got {limit}")
         self.source = source
         self.limit = limit
         self._records = records

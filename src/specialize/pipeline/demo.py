@@ -10,7 +10,8 @@ from specialize.pipeline.report import report
 from specialize.pipeline.routing import routing
 from specialize.pipeline.stage import MeasureSettings, measure_annotation
 from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
-from specialize.pipeline.topics import TopicOptions, find_topics, read_columns
+from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.pipeline.topics import read_columns
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
 

@@ -12,7 +12,8 @@ from specialize.pipeline.report import report
 from specialize.pipeline.routing import routing
 from specialize.pipeline.stage import PERMUTATIONS, MeasureSettings
 from specialize.pipeline.syntax import SyntaxOptions, syntax
-from specialize.pipeline.topics import TopicOptions, measure_topics
+from specialize.pipeline.topic_fits import TopicOptions
+from specialize.pipeline.topics import measure_topics
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
 from specialize.text import split_names

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from specialize.choices import SlotRule, check_choice
+from specialize.choices import SlotRule, check_choice, check_whole
 from specialize.errors import MeasurementError
 from specialize.events import Reporter
 
@@ -43,10 +43,11 @@ class MeasureSettings:
         if self.permutations is not None:
             check_at_least("permutations", self.permutations, 1)
         check_at_least("skip_positions", self.skip_positions, 0)
+        check_at_least("seed", self.seed, 0)
 
 
-def check_at_least(name: str, value: float, least: float) -> None:
-    """Check a number.
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Check a whole number.
 
     Args:
         name: of the argument, for the message.
@@ -54,10 +55,11 @@ def check_at_least(name: str, value: float, least: float) -> None:
         least: the smallest that is allowed.
 
     Raises:
-        MeasurementError: it is smaller.
+        MeasurementError: it is smaller, or not a whole number.
     """
-    if not value >= least:
-        raise MeasurementError(f"{name}: expected a number of at least {least:g}, got {value:g}")
+    check_whole(name, value, error=MeasurementError)
+    if value < least:
+        raise MeasurementError(f"{name}: expected a number of at least {least}, got {value}")
 
 
 def open_run(run: "str | PathLike[str] | RoutingTrace") -> "RoutingTrace":

@@ -46,6 +46,7 @@ def vocabulary(
     check_at_least("min_count", min_count, 2)
     check_at_least("top", top, 1)
     check_at_least("permutations", permutations, 1)
+    check_at_least("seed", seed, 0)
     trace = open_run(run)
     with reporter.progress("vocabulary", "routers") as update:
         frame, table = measure_vocabulary_specialization(

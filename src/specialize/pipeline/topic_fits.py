@@ -1,0 +1,149 @@
+"""Topics fitted for a run, or taken from another one, and stored with what they are and how stable they are."""
+
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specialize.choices import Clustering, Outliers, Reduction, check_whole
+from specialize.errors import AnnotationError
+from specialize.events import SILENT, Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialize.annotation import Annotation
+    from specialize.trace import RoutingTrace
+
+
+@dataclass(frozen=True)
+class TopicOptions:
+    """How topics are fitted; the attributes are the arguments of `topics`, `saved` is its `topics_from`.
+
+    Raises:
+        AnnotationError: an unknown choice, or a number out of range.
+    """
+
+    embedding: str | None = None
+    num_topics: int | None = None
+    min_topic_size: int | None = None
+    reduction: Reduction = "umap"
+    clustering: Clustering = "hdbscan"
+    outliers: Outliers = "nearest"
+    window: int | None = None
+    language: str | None = None
+    seed: int = 0
+    saved: Path | None = None
+
+    def __post_init__(self) -> None:
+        from specialize.annotators.language import check_language
+        from specialize.annotators.topic_settings import check_topic_settings
+
+        check_topic_settings(
+            num_topics=self.num_topics,
+            min_topic_size=self.min_topic_size,
+            reduction=self.reduction,
+            clustering=self.clustering,
+            outliers=self.outliers,
+        )
+        check_language(self.language)
+        if self.window is not None:
+            check_whole("window", self.window, error=AnnotationError)
+            if self.window < 1:
+                raise AnnotationError(f"window: expected a number of tokens of at least 1, got {self.window}")
+
+    def folder(self, run: Path) -> Path:
+        """Folder of the topics of a run."""
+        return run / "topics" if self.window is None else run / "topics" / "windows"
+
+
+def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Reporter = SILENT) -> "Annotation":
+    """Fit topics, or take saved ones, and store the annotation with what the topics are and how stable they are.
+
+    Args:
+        trace: an open trace, with its texts.
+        options: how topics are fitted.
+        reporter: receives messages and progress.
+
+    Returns:
+        The topics of documents, or of the tokens of windows.
+
+    Raises:
+        AnnotationError: the trace has no texts, a package is missing, or there are too few documents.
+    """
+    from specialize.annotators.store import find_annotation, save_annotation
+    from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
+
+    name = "bertopic" if options.window is None else WINDOW_TOPICS
+    if options.window is None:
+        units, window_of = trace.documents(), None
+    else:
+        units, window_of = cut_windows(trace, options.window)
+        reporter.say(f"{len(units):,} windows of {trace.num_documents:,} documents")
+    made_by = _describe_fit(units, options) if options.saved is None else {}
+    stored = find_annotation(trace, name, made_by) if made_by else None
+    if stored is not None and (options.folder(trace.path) / "model" / "topics.json").is_file():
+        reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
+        return stored
+    if options.saved is None:
+        annotation = _fit_topics(trace, units, options, reporter)
+        annotation = replace(annotation, provenance=annotation.provenance | {"made_by": made_by})
+    else:
+        annotation = _take_topics(trace, units, options, options.saved, reporter)
+    if window_of is not None:
+        annotation = spread_windows(annotation, window_of)
+    save_annotation(trace, annotation)
+    return annotation
+
+
+def _describe_fit(units: "pd.DataFrame", options: TopicOptions) -> dict[str, Any]:
+    """Return what a fit of these documents or windows uses: no setting is left to a default that may change."""
+    from specialize.annotators.embedding import identify_embedding
+    from specialize.annotators.topic_settings import default_topic_size, list_languages
+
+    used = {
+        "embedding": identify_embedding(options.embedding),
+        "min_topic_size": options.min_topic_size or default_topic_size(len(units)),
+        "language": ",".join(list_languages(units, options.language)),
+    }
+    return {**asdict(options), "saved": None, **used, "specialize": version("specialize")}
+
+
+def _fit_topics(
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, reporter: Reporter
+) -> "Annotation":
+    reporter.say("loading BERTopic …")
+    from specialize.annotators.topic_store import save_topics
+    from specialize.annotators.topics import annotate_topics
+    from specialize.measure.results.files import write_table
+
+    fitting: dict[str, Any] = {key: value for key, value in asdict(options).items() if key not in ("window", "saved")}
+    kind = "documents" if options.window is None else "windows"
+    with reporter.progress("topics", f"passes over {kind}") as update:
+        model = annotate_topics(
+            units,
+            stability_seeds=(options.seed + 1,),
+            cache=trace.path / "annotations" / "embeddings",
+            progress=update,
+            **fitting,
+        )
+    folder = options.folder(trace.path)
+    save_topics(model, units, folder / "model")
+    write_table(model.info, folder / "topic_info.csv", text_columns=("top_words", "example"))
+    write_table(model.quality, folder / "topic_quality.csv", text_columns=("quantity",))
+    return replace(model.annotation, provenance=model.annotation.provenance | {"window": options.window})
+
+
+def _take_topics(
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, saved: Path, reporter: Reporter
+) -> "Annotation":
+    from specialize.annotators.topic_store import apply_topics
+
+    own = options.folder(saved) / "model"
+    folder = own if own.is_dir() else saved
+    kind = "documents" if options.window is None else "windows"
+    with reporter.progress("topics", kind) as update:
+        annotation = apply_topics(units, folder, cache=trace.path / "annotations" / "embeddings", progress=update)
+    made = annotation.provenance
+    reporter.say(f"topics of {folder}: {made['fitted']:,} {kind} as fitted, {made['predicted']:,} by the nearest topic")
+    return annotation
