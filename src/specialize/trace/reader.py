@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
+from specialize.manifest import digest_of
 from specialize.trace.files import read_arrow
 from specialize.trace.schema import (
     CONTENTS,
@@ -82,6 +83,12 @@ def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest | {"version": FORMAT_VERSION, "routers": routers}
 
 
+def digest_trace(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of the trace that a manifest of the current version describes, see `RoutingTrace.digest`."""
+    files = [shard["files"] for shard in manifest["shards"]]
+    return digest_of({"documents": manifest["documents"]["sha256"], "shards": files, "routers": manifest["routers"]})
+
+
 class RoutingTrace:
     """A routing trace on disk; read with `open_trace`.
 
@@ -119,6 +126,11 @@ class RoutingTrace:
         """SHA-256 (hexadecimal) of documents and tokens, not of their routing; annotations are matched by it."""
         tokens = [shard["files"][f"tokens-{number:05d}.arrow"] for number, shard in enumerate(self.manifest["shards"])]
         return hashlib.sha256("\n".join([self.manifest["documents"]["sha256"], *tokens]).encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of documents, tokens, routing and routers; results are matched by it."""
+        return digest_trace(self.manifest)
 
     def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
         """Return the chosen experts of a layer, int16 [tokens, k], in rank order.
