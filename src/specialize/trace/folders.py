@@ -1,11 +1,11 @@
 """Folders that are written completely or not at all."""
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from specialize.atomic import claim_partial
 from specialize.errors import OutputError
 
 
@@ -22,10 +22,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         kind = "a file" if path.is_file() else "one that is not empty"
         raise OutputError(f"{path}: expected a new or empty folder to write to, got {kind}; choose another folder")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with ExitStack() as stack:
         try:
-            partial.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = stack.enter_context(claim_partial(path, folder=True))
         except OSError as error:
             raise _failed(path, error) from error
         try:
@@ -41,8 +41,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
         except OSError as error:
             raise _failed(path, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _failed(path: Path, error: OSError) -> OutputError:
