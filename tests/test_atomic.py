@@ -67,10 +67,14 @@ def test_a_file_that_a_living_process_writes_is_left_alone(tmp_path):
 
 
 def test_a_folder_that_a_living_process_writes_is_left_alone(tmp_path):
-    with pytest.raises(OutputError, match="could not be created"), whole_folder(tmp_path / "folder") as outer:
-        write_text(outer / "name", "first")
-        with whole_folder(tmp_path / "folder") as inner:
-            write_text(inner / "name", "second")
+    def write_in_the_middle() -> None:
+        with whole_folder(tmp_path / "folder") as outer:
+            write_text(outer / "name", "first")
+            with whole_folder(tmp_path / "folder") as inner:
+                write_text(inner / "name", "second")
+
+    with pytest.raises(OutputError, match="could not be created"):
+        write_in_the_middle()
     assert (tmp_path / "folder" / "name").read_text() == "second"
     assert os.listdir(tmp_path) == ["folder"]
 
