@@ -131,7 +131,54 @@ def test_a_table_of_one_column_stays_one(tmp_path, content):
     (tmp_path / "c.csv").write_text(content)
     documents, notes = read_notes(open_corpus(tmp_path / "c.csv"))
     assert [document.text[:3] for document in documents] == ["One"]
-    assert (documents[0].labels, notes) == ({}, ())
+    assert documents[0].labels == {}
+    assert [note for note in notes if "texts are read from the only column of strings: " not in note] == []
+
+
+@pytest.mark.parametrize("header", ["task", "text:task", "text^task", "text~task~more"])
+def test_a_column_of_another_name_is_named_if_it_is_taken_for_the_text(tmp_path, header):
+    path = tmp_path / "c.csv"
+    path.write_text(f"id,{header}\n007,a\n7,b\n")
+    documents, notes = read_notes(open_corpus(path))
+    assert [(document.id, document.text) for document in documents] == [("007", "a"), ("7", "b")]
+    assert notes == (f"{path}: texts are read from the only column of strings: {header}",)
+    assert read_notes(open_corpus(path, text_column=header))[1] == ()
+    assert read_notes(open_corpus(path, labels=[]))[1] == notes
+
+
+def test_label_columns_without_a_value_are_named(tmp_path):
+    empty = pd.DataFrame({"text": TEXTS, "kind": pd.Series([None] * len(TEXTS), dtype="str"), "part": "a"})
+    empty.to_csv(tmp_path / "c.csv", index=False)
+    empty.to_parquet(tmp_path / "c.parquet")
+    for path in (tmp_path / "c.csv", tmp_path / "c.parquet"):
+        corpus = open_corpus(path)
+        assert corpus.notes == ()  # not yet read
+        assert read_notes(corpus)[1] == (f"{path}: label columns without a value: kind",)
+        assert read_notes(open_corpus(path, labels=["kind"]))[1] == (f"{path}: label columns without a value: kind",)
+    (tmp_path / "c.parquet").unlink()
+    empty.assign(kind="b").to_csv(tmp_path / "d.csv", index=False)
+    assert read_notes(open_corpus(tmp_path))[1] == (
+        f"{tmp_path}: texts that repeat an earlier text exactly: {len(TEXTS)}; remove them if they should not be "
+        "counted twice",
+    )
+
+
+def test_what_is_no_string_integer_or_boolean_is_named_with_its_type(tmp_path):
+    rows = len(TEXTS)
+    columns = {
+        "text": TEXTS,
+        "flag": [None, True] * (rows // 2),
+        "nested": [{"a": 1}] * rows,
+        "many": [[1]] * rows,
+        "day": pa.array([0] * rows, pa.int32()).cast(pa.date32()),
+        "raw": [b"x"] * rows,
+        "none": pa.nulls(rows),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    documents, notes = read_notes(open_corpus(tmp_path / "c.parquet"))
+    assert [document.labels for document in documents[:2]] == [{}, {"flag": "true"}]
+    types = "nested (struct<a: int64>), many (list<element: int64>), day (date32[day]), raw (binary), none (null)"
+    assert notes == (f"{tmp_path / 'c.parquet'}: columns that are not used as labels: {types}; set labels to use one",)
 
 
 def test_notes_of_a_folder_are_one_line(tmp_path):

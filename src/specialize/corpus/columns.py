@@ -94,13 +94,15 @@ def choose_columns(
         identifier = "id"
     text = request.text or _find_text_column(kinds, identifier, request, name)
     integral = frozenset(column for column, kind in kinds.items() if kind == "integral")
+    found = text if request.text is None and text != "text" else None
     if request.labels is not None:
-        return ColumnChoice(text, identifier, request.labels, integral)
+        notes = ReadingNotes(labels=request.labels, found_text=found)
+        return ColumnChoice(text, identifier, request.labels, integral, notes=notes)
     rest = [column for column in kinds if column not in (text, identifier)]
     labels = tuple(c for c in rest if kinds[c] != "other" and (c, kinds[c]) != ("id", "integral"))
     types = types or {}
     unused = {column: types.get(column, "floats") for column in rest if column not in labels}
-    return ColumnChoice(text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused))
+    return ColumnChoice(text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused, labels, found))
 
 
 def _find_text_column(

@@ -30,10 +30,14 @@ class ReadingNotes:
 
     Attributes:
         unused: the columns that are not used, with the reason.
+        labels: the columns that are used as labels.
+        found_text: the column of the text, if neither its name nor the user says that it is.
         messages: further messages, one line each.
     """
 
     unused: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    found_text: str | None = None
     messages: list[str] = field(default_factory=list)
 
 
@@ -80,6 +84,8 @@ class Corpus:
         self._keeps_empty = keeps_empty
         self._skipped = self._repeated = 0
         self._unused: dict[str, str] = {}
+        self._without_value: list[str] = []
+        self._found_text: dict[str, None] = {}
         self._messages: dict[str, None] = {}
         self._complete: tuple[str, int] | None = None
 
@@ -96,6 +102,8 @@ class Corpus:
         digest = hashlib.sha256()
         seen: set[str] = set()
         texts: set[bytes] = set()
+        labels: dict[str, None] = {}
+        with_value: set[str] = set()
         self._skipped = self._repeated = 0
         notes: ReadingNotes | None = None
         try:
@@ -103,6 +111,7 @@ class Corpus:
                 if record.notes is not notes:
                     self._add_notes(notes)
                     notes = record.notes
+                    labels |= dict.fromkeys(notes.labels if notes else ())
                 document = record.document
                 is_empty = not document.text.strip()
                 if is_empty and not self._keeps_empty:
@@ -115,6 +124,7 @@ class Corpus:
                     )
                 seen.add(document.id)
                 digest.update(_canonical_bytes(record))
+                with_value |= document.labels.keys()
                 if not is_empty:
                     text = hashlib.blake2b(document.text.encode(), digest_size=16).digest()
                     self._repeated += text in texts
@@ -127,11 +137,13 @@ class Corpus:
         if not seen:
             emptied = f" ({self._skipped} empty ones were skipped)" if self._skipped else ""
             raise CorpusError(f"{self.source}: expected at least one document, found none{emptied}")
+        self._without_value = [column for column in labels if column not in with_value]
         self._complete = (digest.hexdigest(), len(seen))
 
     def _add_notes(self, notes: ReadingNotes | None) -> None:
         if notes is not None:
             self._unused = notes.unused | self._unused
+            self._found_text |= dict.fromkeys([notes.found_text] if notes.found_text is not None else [])
             self._messages |= dict.fromkeys(notes.messages)
 
     @property
@@ -148,13 +160,20 @@ class Corpus:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the passes so far, one line each.
 
-        The columns that are not used as labels, how a delimiter was found, and how many texts are empty or exact
-        duplicates.
+        How a delimiter was found, which column was taken for the text, which are not used as labels or have no value,
+        and how many texts are empty or exact duplicates.
         """
         notes = list(self._messages)
+        if self._found_text:
+            columns = ", ".join(map(printable, self._found_text))
+            notes.append(f"{self.source}: texts are read from the only column of strings: {columns}")
         if self._unused:
             columns = ", ".join(f"{printable(name)} ({reason})" for name, reason in self._unused.items())
             notes.append(f"{self.source}: columns that are not used as labels: {columns}; set labels to use one")
+        if self._without_value:
+            notes.append(
+                f"{self.source}: label columns without a value: {', '.join(map(printable, self._without_value))}"
+            )
         if self._skipped:
             notes.append(f"{self.source}: empty or missing texts that are skipped: {self._skipped:,}")
         if self._repeated:
