@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST_COMPARED = 100  # characters; comparing takes the product of the lengths
+
 
 class SpecializeError(Exception):
     """Base of every error that the command line prints as one line and ends with exit code 2."""
@@ -36,16 +38,31 @@ class ConfigError(SpecializeError):
     """A configuration file that is missing, malformed or contradicts itself."""
 
 
+class TrainingError(SpecializeError):
+    """A training run that diverged, ran out of memory, or whose files are damaged."""
+
+
 class MissingExtraError(SpecializeError):
     """A package that is not installed, with the extra of `specialize` that brings it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name nearest to `name`, or an empty string."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    if len(name) > _LONGEST_COMPARED:
+        return ""
+    close = get_close_matches(name, [each for each in known if len(each) <= _LONGEST_COMPARED], n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def first_line(error: object) -> str:
     """Return the first line of what a foreign exception says; the name of its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shorten(value: object, *, longest: int = 80) -> str:
+    """Return the representation of a value that a user gave, cut off after `longest` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python does not write integers of thousands of digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -43,6 +43,24 @@ def split_names(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in each if name.strip()))
 
 
+def shorten(name: str, longest: int = 60) -> str:
+    """Return a foreign name for a message, cut where it is longer than any name should be."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def list_names(names: Iterable[object], *, most: int = 12, longest: int = 60) -> str:
+    """Return foreign names for a message, separated by commas; "none" where there is none.
+
+    Args:
+        names: the names.
+        most: how many are shown; the others are counted.
+        longest: number of characters to which each is cut.
+    """
+    known = [str(name) for name in names]
+    shown = [shorten(name, longest) for name in known[:most]]
+    return ", ".join(shown + [f"… ({len(known):,} in all)"] * (len(known) > most)) or "none"
+
+
 def format_number(value: float, *, digits: int = 3) -> str:
     """Return a number with so many decimals, a true minus sign and no negative zero; a dash where it is missing."""
     return f"{value:z.{digits}f}".replace("-", MINUS) if math.isfinite(value) else NO_VALUE

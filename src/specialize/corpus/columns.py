@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from specialize.corpus.document import Document, ReadingNotes, Record
 from specialize.errors import CorpusError, did_you_mean
+from specialize.text import list_names
 
 # text: strings; scalar: integers and booleans; integral: floats that are integers, with missing values among them, as
 # pandas stores integers of which some are missing
@@ -87,7 +88,7 @@ def choose_columns(
     for column in (request.text, request.id, *(request.labels or ())):
         if column is not None and column not in kinds:
             raise CorpusError(
-                f"{name}: expected a column {column!r}, got {', '.join(kinds) or 'none'}." + did_you_mean(column, kinds)
+                f"{name}: expected a column {column!r}, got {list_names(kinds)}." + did_you_mean(column, kinds)
             )
     identifier = request.id
     if identifier is None and kinds.get("id") in ("text", "scalar") and request.text != "id":
@@ -116,7 +117,7 @@ def _find_text_column(
     if len(strings) == 1:
         return strings[0]
     raise CorpusError(
-        f"{name}: expected a column 'text' or a single string column, got {', '.join(kinds) or 'none'}; set text_column"
+        f"{name}: expected a column 'text' or a single string column, got {list_names(kinds)}; set text_column"
     )
 
 
@@ -194,24 +195,25 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
         for column in sorted(row.keys() - choice.known):
             choice.notes.unused.setdefault(column, f"no value in the first {_ROWS_TO_JUDGE} rows")
     if choice.text is not None and choice.text not in row:
-        raise CorpusError(f"{where}: expected the text column {choice.text!r}, got {', '.join(row) or 'no columns'}")
+        raise CorpusError(f"{where}: expected the text column {choice.text!r:.60}, got {list_names(row)}")
     text = None if choice.text is None else row[choice.text]
     if _is_missing(text):
         text = ""
     if not isinstance(text, str):
-        raise CorpusError(f"{where}: expected a string in text column {choice.text!r}, got {type(text).__name__}")
+        raise CorpusError(f"{where}: expected a string in text column {choice.text!r:.60}, got {type(text).__name__}")
     identifier = str(number)
     if choice.id is not None:
         value = row.get(choice.id)
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            raise CorpusError(f"{where}: expected a string or an integer as id in {choice.id!r}, got {value!r:.60}")
+            raise CorpusError(f"{where}: expected a string or an integer as id in {choice.id!r:.60}, got {value!r:.60}")
         identifier = _write(value, where, choice.id)
     labels = {}
     for column in choice.labels:
         value = row.get(column)
         if isinstance(value, list | tuple | dict | bytes):
             raise CorpusError(
-                f"{where}: expected a string, number or boolean in label column {column!r}, got {type(value).__name__}"
+                f"{where}: expected a string, number or boolean in label column {column!r:.60}, "
+                f"got {type(value).__name__}"
             )
         if value is None or value == "" or value != value:  # not equal to itself: NaN, pandas' missing value
             continue
@@ -226,5 +228,5 @@ def _write(value: object, where: str, column: str) -> str:
         return str(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
         raise CorpusError(
-            f"{where}: expected a shorter integer in column {column!r}, got one of thousands of digits"
+            f"{where}: expected a shorter integer in column {column!r:.60}, got one of thousands of digits"
         ) from None

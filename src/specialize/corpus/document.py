@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from specialize.choices import check_whole
 from specialize.errors import CorpusError
+from specialize.text import list_names, shorten
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class Corpus:
                     continue
                 if document.id in seen:
                     raise CorpusError(
-                        f"{record.where}: expected unique ids, got {document.id!r} a second time; choose another id "
-                        "column"
+                        f"{record.where}: expected unique ids, got {document.id!r:.60} a second time; choose another "
+                        "id column"
                     )
                 seen.add(document.id)
                 digest.update(_canonical_bytes(record))
@@ -165,14 +166,15 @@ class Corpus:
         """
         notes = list(self._messages)
         if self._found_text:
-            columns = ", ".join(map(printable, self._found_text))
+            columns = list_names(map(printable, self._found_text))
             notes.append(f"{self.source}: texts are read from the only column of strings: {columns}")
         if self._unused:
-            columns = ", ".join(f"{printable(name)} ({reason})" for name, reason in self._unused.items())
+            unused = [f"{printable(name)} ({reason})" for name, reason in self._unused.items()]
+            columns = list_names(unused, longest=140)
             notes.append(f"{self.source}: columns that are not used as labels: {columns}; set labels to use one")
         if self._without_value:
             notes.append(
-                f"{self.source}: label columns without a value: {', '.join(map(printable, self._without_value))}"
+                f"{self.source}: label columns without a value: {list_names(map(printable, self._without_value))}"
             )
         if self._skipped:
             notes.append(f"{self.source}: empty or missing texts that are skipped: {self._skipped:,}")
@@ -208,8 +210,8 @@ class Corpus:
 
 
 def printable(name: str) -> str:
-    """Return a name for a message: as it is, or with escapes if it has characters that cannot be printed."""
-    return name if name.isprintable() and name else repr(name)
+    """Return a name for a message: cut if it is long, with escapes if it has characters that cannot be printed."""
+    return shorten(name if name.isprintable() and name else repr(name))
 
 
 def _canonical_bytes(record: Record) -> bytes:

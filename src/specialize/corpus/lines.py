@@ -90,14 +90,19 @@ def read_jsonl(path: Path, name: str, request: ColumnRequest) -> Iterator[Record
 
     The kind of each column is determined by the first 100 objects.
     """
-    choice, objects = peek_columns(_read_objects(path, name), request, name=name)
+    choice, objects = peek_columns(read_objects(path, name), request, name=name)
     if choice is None:
         return
     for row_number, (line_number, row) in enumerate(objects):
         yield make_record(row, choice, where=f"{name}, line {line_number}", number=row_number)
 
 
-def _read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a file of one JSON object per line; blank lines are skipped.
+
+    Raises:
+        CorpusError: as `read_lines`, or a line is no JSON object.
+    """
     for number, line in read_lines(path, name):
         if not line.strip():
             continue
@@ -136,7 +141,7 @@ def read_csv(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
             return
         if len(set(header)) < len(header):
             twice = next(column for column in header if header.count(column) > 1)
-            raise CorpusError(f"{name}, line 1: expected distinct column names, got {twice!r} twice")
+            raise CorpusError(f"{name}, line 1: expected distinct column names, got {twice!r:.60} twice")
         choice = choose_columns(dict.fromkeys(header, "text"), request, name=name)
         if delimiter != expected:
             choice.notes.messages.append(f"{name}: columns are separated by {describe(delimiter)}, as its rows show")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from specialize.corpus.columns import LARGEST_EXACT, ColumnRequest, make_record, peek_columns
 from specialize.corpus.document import Document, Record
 from specialize.errors import CorpusError, first_line
+from specialize.text import list_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +32,13 @@ def read_frame(frame: "pd.DataFrame", request: ColumnRequest) -> Iterator[Record
     """
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
-        raise CorpusError(f"{FRAME}: expected distinct column names, got {twice!r} twice")
+        raise CorpusError(f"{FRAME}: expected distinct column names, got {twice!r:.60} twice")
     yield from _read_rows(enumerate(_rows_of(frame)), FRAME, request, {})
 
 
 def _rows_of(frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     names = [str(column) for column in frame.columns]
-    integers = [column for column in frame.columns if _is_integral(frame[column])]
+    integers = [column for column in frame.columns if is_integral_column(frame[column])]
     if integers:
         frame = frame.astype(dict.fromkeys(integers, "Int64"))
     for start in range(0, len(frame), _ROWS_AT_ONCE):
@@ -46,7 +47,7 @@ def _rows_of(frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
             yield dict(zip(names, row, strict=True))
 
 
-def _is_integral(column: "pd.Series") -> bool:
+def is_integral_column(column: "pd.Series") -> bool:
     """Return whether a column holds floats that are integers, with missing values among them."""
     import pandas as pd
 
@@ -73,7 +74,7 @@ def read_dataset(dataset: Any, request: ColumnRequest, *, name: str = DATASET) -
         CorpusError: several splits are given, or the dataset cannot be read.
     """
     if isinstance(dataset, Mapping):
-        raise CorpusError(f"{name}: expected one split of a dataset, got {', '.join(map(str, dataset))}; choose one")
+        raise CorpusError(f"{name}: expected one split of a dataset, got {list_names(dataset)}; choose one")
     try:
         features = (getattr(dataset, "features", None) or {}).items()
         classes = {column: feature.names for column, feature in features if hasattr(feature, "names")}
@@ -82,7 +83,7 @@ def read_dataset(dataset: Any, request: ColumnRequest, *, name: str = DATASET) -
         raise
     except Exception as error:  # whatever hub, network, builder or decoder may raise
         reason = first_line(error)
-        raise CorpusError(f"{name}: expected a readable dataset, got {type(error).__name__}: {reason}") from None
+        raise CorpusError(f"{name}: expected a readable dataset, got {type(error).__name__}: {reason:.300}") from None
 
 
 def _read_rows(

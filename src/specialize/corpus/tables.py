@@ -88,7 +88,7 @@ def _read_batches(batches: Iterator[pa.RecordBatch], name: str, choice: ColumnCh
 def _kinds_of_schema(schema: pa.Schema, name: str) -> dict[str, ColumnKind]:
     twice = [column for column in schema.names if schema.names.count(column) > 1]
     if twice:
-        raise CorpusError(f"{name}: expected distinct column names, got {twice[0]!r} twice")
+        raise CorpusError(f"{name}: expected distinct column names, got {twice[0]!r:.60} twice")
     return {column.name: _kind_of_type(column.type) for column in schema}
 
 
@@ -153,5 +153,7 @@ def read_hub(address: str, request: ColumnRequest) -> Iterator[Record]:
         dataset = load_dataset(dataset_name, configuration or None, split=split or "train", streaming=True)
     except Exception as error:  # whatever hub, network or builder may raise
         reason = first_line(error)
-        raise CorpusError(f"{address}: expected a readable dataset, got {type(error).__name__}: {reason}") from None
+        raise CorpusError(
+            f"{address}: expected a readable dataset, got {type(error).__name__}: {reason:.300}"
+        ) from None
     yield from read_dataset(dataset, request, name=address)

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError, did_you_mean
+from specialize.text import list_names
 from specialize.trace.imports.npy import load_archive, load_array
 from specialize.trace.imports.serving import reject_torch
 from specialize.trace.imports.source import (
@@ -69,9 +70,9 @@ def _source(path: Path, arrays: _Arrays, *, beside: Path | None) -> Source:
     for name in arrays:
         if name not in _NAMES:
             hint = did_you_mean(name, _NAMES)
-            raise TraceError(f"{path}: expected arrays called {', '.join(_NAMES)}, got {name!r}.{hint}")
+            raise TraceError(f"{path}: expected arrays called {', '.join(_NAMES)}, got {name!r:.60}.{hint}")
     if "experts" not in arrays:
-        raise TraceError(f"{path}: expected an array called experts, got {', '.join(arrays) or 'none'}")
+        raise TraceError(f"{path}: expected an array called experts, got {list_names(arrays)}")
     shape = arrays["experts"].shape
     if len(shape) != 3:
         raise TraceError(f"{path}: expected experts of shape [tokens, layers, k], got {list(shape)}")
@@ -130,14 +131,16 @@ def _parquet_source(path: Path) -> Source:
             raise TraceError(f"{path}: expected each column once, got {earlier!r} and {name!r}; remove one")
         if not match and name not in ("document", *_TOKEN_COLUMNS):
             known = ("document", *_TOKEN_COLUMNS, "experts_LAYER", "weights_LAYER")
-            raise TraceError(f"{path}: expected columns {', '.join(known)}, got {name!r}.{did_you_mean(name, known)}")
+            raise TraceError(
+                f"{path}: expected columns {', '.join(known)}, got {name!r:.60}.{did_you_mean(name, known)}"
+            )
     layers = tuple(sorted(columns["experts"]))
     if not layers:
-        raise TraceError(f"{path}: expected columns experts_LAYER of lists, got {', '.join(schema.names)}")
+        raise TraceError(f"{path}: expected columns experts_LAYER of lists, got {list_names(schema.names)}")
     if columns["weights"] and sorted(columns["weights"]) != list(layers):
         raise TraceError(
-            f"{path}: expected gate weights for all layers or none, got experts of layers {list(layers)} and weights "
-            f"of layers {sorted(columns['weights'])}"
+            f"{path}: expected gate weights for all layers or none, got experts of layers {list_names(layers)} and "
+            f"weights of layers {list_names(sorted(columns['weights']))}"
         )
     return Source(
         path=path,
@@ -198,7 +201,7 @@ def _plain(column: pa.Array, place: str) -> NDArray[Any]:
         column = column.dictionary_decode()
     strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if column.null_count or not (pa.types.is_integer(column.type) or (strings and place.endswith("document"))):
-        raise TraceError(f"{place}: expected an integer for each token, got {column.type} with nulls or text")
+        raise TraceError(f"{place}: expected an integer for each token, got {column.type!s:.100} with nulls or text")
     return column.to_numpy(zero_copy_only=False)
 
 
@@ -206,11 +209,11 @@ def _lists(column: pa.Array, absent: float, place: str) -> NDArray[Any]:
     """Return the values [rows, k] of a column of lists of equal length; a null in a list becomes `absent`."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        raise TraceError(f"{place}: expected lists of numbers, got {kind}")
+        raise TraceError(f"{place}: expected lists of numbers, got {kind!s:.100}")
     fits = pa.types.is_integer if absent == NO_EXPERT else pa.types.is_floating
     if not fits(kind.value_type):
         what = "integers" if absent == NO_EXPERT else "floats"
-        raise TraceError(f"{place}: expected lists of {what}, got {kind}")
+        raise TraceError(f"{place}: expected lists of {what}, got {kind!s:.100}")
     lengths = column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
     if (lengths != lengths[0]).any() or lengths[0] < 1:
         raise TraceError(f"{place}: expected lists of equal length k, got lengths {lengths.min()} to {lengths.max()}")

@@ -64,7 +64,7 @@ class ImportedDocuments:
                 raise TraceError(f"{where}: expected a document id of valid Unicode, got {key!r:.60}")
             if key in self._seen:
                 raise TraceError(
-                    f"{where}: document {key!r} occurs a second time; keep the tokens of a document contiguous"
+                    f"{where}: document {key!r:.60} occurs a second time; keep the tokens of a document contiguous"
                 )
             self._seen.add(key)
             if self.table is None:
@@ -72,7 +72,9 @@ class ImportedDocuments:
                 continue
             row = self._by_id.get(key) if isinstance(key, str) else key if 0 <= key < len(self._rows) else None
             if row is None:
-                raise TraceError(f"{where}: document {key!r} is not among the {len(self._rows)} rows of {self.table}")
+                raise TraceError(
+                    f"{where}: document {key!r:.60} is not among the {len(self._rows)} rows of {self.table}"
+                )
             self._taken.append(row)
 
     @property

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
+from specialize.text import list_names
 from specialize.trace.schema import NO_EXPERT
 
 _FEWEST_TOKENS = 1000  # below, a constant choice is not unlikely enough for a warning
@@ -52,7 +53,7 @@ class Plausibility:
         chosen = ", ".join(map(str, constant[found[0]]))
         return (
             f"warning: all {self._tokens[found[0]]:,} tokens have the same experts in {len(found)} of "
-            f"{len(self._constant)} layers ({', '.join(map(str, found))}; in layer {found[0]}: {chosen}); a router "
+            f"{len(self._constant)} layers ({list_names(found)}; in layer {found[0]}: {chosen}); a router "
             "rarely does so: is it a dense layer, or was nothing recorded?"
         )
 

@@ -1,0 +1,11 @@
+"""The fuzz targets, by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from analyses.fuzzing.harness import Target
+from analyses.fuzzing.targets.corpora import CONLLU, CORPUS
+from analyses.fuzzing.targets.imports import ARRAYS, ESFT, OLMOE, SGLANG, VLLM
+
+_ALL = (CORPUS, CONLLU, ESFT, OLMOE, VLLM, SGLANG, ARRAYS)
+TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})
