@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,5 +109,65 @@ def test_files_that_cannot_be_read(trace, tmp_path):
         read_labels(trace, tmp_path / "labels.parquet")
     with pytest.raises(AnnotationError, match=r"expected \.parquet, \.csv, \.tsv, \.jsonl, got \.xlsx"):
         read_labels(trace, tmp_path / "labels.xlsx")
-    with pytest.raises(AnnotationError, match="expected CSV, got: "):
+    with pytest.raises(AnnotationError, match=r"nowhere\.csv: expected a file or folder, found none"):
         read_labels(trace, tmp_path / "nowhere.csv")
+    (tmp_path / "labels.csv").mkdir()
+    with pytest.raises(AnnotationError, match=r"labels\.csv: expected a regular file, got a folder"):
+        read_labels(trace, tmp_path / "labels.csv")
+    os.mkfifo(tmp_path / "labels.jsonl")
+    with pytest.raises(AnnotationError, match=r"labels\.jsonl: expected a regular file, got a pipe"):
+        read_labels(trace, tmp_path / "labels.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.csv", "id,token\nd0,1,2\n", "expected CSV, got: CSV parse error: Expected 2 columns, got 3: d0,1,2"),
+        ("a.csv", "token,x\n7,1,a\n", "expected CSV, got: CSV parse error: Expected 2 columns, got 3"),
+        ("a.csv", "id,x\nd0\n", "expected CSV, got: CSV parse error: Expected 2 columns, got 1: d0"),
+        ("a.csv", "id,x,x\nd0,a,b\n", "expected each column once, got 'x' more than once; rename one"),
+        ("a.csv", f"token,x\n{10**30},a\n", "expected CSV, got: .* conversion error to int64: invalid value '10000"),
+        ("a.csv", "", "expected CSV, got: "),
+        ("a.csv", "id,x\nd0,a\n".encode("utf-16"), "expected UTF-8, got UTF-16; convert the file"),
+        ("a.csv", b"id,x\nd0,caf\xe9\n", "expected CSV, got: .*UTF"),
+        ("a.jsonl", '{"id": "d0", "x": "a"}\n[1]\n', "line 2: expected a JSON object, got list"),
+        ("a.jsonl", '{"id": "d0", "x": ' + "9" * 5000 + "}", "line 1: .* an integer of thousands of digits"),
+        ("a.jsonl", '{"id": "d0", "x": "\\ud800"}', r"column 'x': expected labels of valid Unicode, got '\\ud800'"),
+        ("a.jsonl", '{"id": "d0", "x": {"y": 1}}', "column 'x': expected strings, numbers or booleans, got dict"),
+        ("a.jsonl", '{"id": null, "x": "a"}', "expected an id in every row, 1 of 1 have none"),
+        ("a.jsonl", '{"token": 1.5, "x": "a"}', "expected integers in the column token"),
+        ("a.jsonl", '{"token": ' + "9" * 30 + ', "x": "a"}', "expected integers in the column token"),
+    ],
+)
+def test_a_damaged_table_is_one_line(trace, tmp_path, name, content, problem):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(AnnotationError, match=problem) as caught:
+        read_labels(trace, tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ";"), ("a.csv", "|"), ("a.tsv", ","), ("a.csv", ",")])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_delimiter_is_found_in_the_rows(trace, tmp_path, name, mark, end):
+    rows = ["\ufeffid{0}kind", 'd0{0}"two\nlines"', "d2{0}b", ""]
+    (tmp_path / name).write_bytes(end.join(rows).format(mark).encode())
+    (kind,) = read_labels(trace, tmp_path / name)
+    assert (kind.labels, kind.codes.tolist()) == (("b", "two\nlines"), [1, NO_LABEL, 0])
+
+
+def test_integers_with_a_missing_one_stay_integers(trace, tmp_path):
+    frame = pd.DataFrame({"id": ["d0", "d1", "d2"], "grade": [2, None, 10], "big": [2**60, 2**60 + 1, 0]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    (tmp_path / "b.jsonl").write_text(
+        '{"id": "d0", "grade": 2, "big": 1152921504606846976}\n{"id": "d1", "big": 1152921504606846977}\n'
+        '{"id": "d2", "grade": 10, "big": 0}\n'
+    )
+    for source in (frame, tmp_path / "a.parquet", tmp_path / "a.jsonl", tmp_path / "b.jsonl"):
+        grade, big = read_labels(trace, source)
+        assert (grade.labels, grade.codes.tolist()) == (("10", "2"), [1, NO_LABEL, 0])
+        assert big.labels == ("0", str(2**60), str(2**60 + 1))
+    (flag,) = read_labels(trace, pd.DataFrame({"id": ["d0", "d1"], "flag": [True, None]}))
+    assert (flag.labels, flag.codes.tolist()) == (("True",), [0, NO_LABEL, NO_LABEL])
+    (half,) = read_labels(trace, pd.DataFrame({"id": ["d0", "d1"], "half": [1.0, 2.5]}))
+    assert half.labels == ("1.0", "2.5")

@@ -11,14 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
+from specialize.annotators.label_tables import read_table, write_labels
 from specialize.annotators.labels import LabelEncoder
 from specialize.annotators.store import is_storable
-from specialize.errors import AnnotationError, first_line
+from specialize.errors import AnnotationError
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
-
-_FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".tsv": "CSV", ".jsonl": "JSON Lines"}
 
 
 def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFrame) -> list[Annotation]:
@@ -43,7 +42,7 @@ def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFram
     if isinstance(source, pd.DataFrame):
         table = _Table(source, "the data frame", {})
     else:
-        table = _Table(_read(Path(source)), str(source), {"file": Path(source).name})
+        table = _Table(read_table(Path(source)), str(source), {"file": Path(source).name})
     frame = table.frame
     keys = [name for name in ("id", "token") if name in frame]
     if len(keys) != 1:
@@ -82,24 +81,12 @@ class _Table:
     origin: dict[str, str]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in _FORMATS:
-        raise AnnotationError(f"{path}: expected {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'}")
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False)
-        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-        return frame.astype({"token": int}) if "token" in frame else frame
-    except (OSError, ValueError) as error:
-        reason = first_line(error)
-        raise AnnotationError(f"{path}: expected {_FORMATS[path.suffix]}, got: {reason}") from None
-
-
 def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     """Return the document of each row of the table, int64 [rows]."""
     places = {identifier: row for row, identifier in enumerate(trace.documents()["id"])}
+    missing = int(table.frame["id"].isna().sum())
+    if missing:
+        raise AnnotationError(f"{table.name}: expected an id in every row, {missing} of {len(table.frame)} have none")
     ids = table.frame["id"].astype(str)
     unknown = ids[~ids.isin(places)]
     if len(unknown):
@@ -127,7 +114,7 @@ def _annotate(
     table: _Table, column: Hashable, rows: NDArray[np.int64], size: int, level: Literal["document", "token"]
 ) -> Annotation:
     encoder = LabelEncoder()
-    own = encoder.encode(None if pd.isna(value) else str(value) for value in table.frame[column])
+    own = encoder.encode(write_labels(table.frame[column], f"{table.name}: column {str(column)!r}"))
     codes = encoder.encode([None] * size)
     codes[rows] = own
     labels, codes = encoder.finish(codes)

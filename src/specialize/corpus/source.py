@@ -131,7 +131,7 @@ def _find_reader_of_path(
     if isinstance(source, str) and source.startswith("hf://"):
         return source, lambda: read_hub(source, request)
     path = Path(source)
-    _require_path(path)
+    require_path(path)
     if path.is_dir():
         return str(path), lambda: _read_folder(path, request)
     check_regular(path, str(path))
@@ -151,7 +151,8 @@ def extension_of(path: Path) -> str | None:
     return next((extension for extension in KNOWN_EXTENSIONS if name.endswith(extension)), None)
 
 
-def _require_path(path: Path) -> None:
+def require_path(path: Path) -> None:
+    """Raise CorpusError if there is neither a file nor a folder, and suggest its neighbours."""
     try:
         if path.exists():
             return
