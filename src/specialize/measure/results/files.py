@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from specialize.atomic import replacing, write_text
+from specialize.atomic import write_text
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.measure.results.schema import RESULT_COLUMNS
+from specialize.measure.results.stored import Origin, TraceOfResults, read_stored, store_table
 from specialize.text import clean_text, strip_controls
 
 _TEXT = pd.StringDtype(na_value=np.nan)
@@ -50,17 +51,21 @@ def as_results(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
-def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, Path]:
+def write_results(
+    frame: pd.DataFrame, folder: Path, name: str, *, trace: TraceOfResults | None = None
+) -> tuple[Path, Path]:
     """Write a result frame as ``name.csv`` and ``name.parquet``.
 
     Files are written atomically. As labels come from a corpus, the CSV file is protected: text that a spreadsheet
     would interpret as a formula is prefixed with an apostrophe, also where the sign is of full width or follows a
-    character that is not visible, and control characters are removed. The Parquet file holds the exact text.
+    character that is not visible, and control characters are removed. The Parquet file holds the exact text, a
+    checksum, and the digest of the trace; it is the file that is read.
 
     Args:
         frame: a frame with columns of `RESULT_COLUMNS`.
         folder: destination, created if it does not exist.
         name: file name without folder and extension.
+        trace: the trace that was measured. Reports refuse results of another one.
 
     Returns:
         The paths of the CSV and the Parquet file.
@@ -68,11 +73,16 @@ def write_results(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, P
     Raises:
         MeasurementError: the name is not a plain file name, or the frame has a column that is not in the schema.
     """
-    results = as_results(frame)
+    return write_both(as_results(frame), folder, name, text_columns=_NAMES, trace=trace)
+
+
+def write_both(
+    frame: pd.DataFrame, folder: Path, name: str, *, text_columns: Sequence[str], trace: TraceOfResults | None = None
+) -> tuple[Path, Path]:
+    """Write any frame as `write_results` does, such as the table of topics; `text_columns` as in `write_table`."""
     csv, parquet = _paths(folder, name)
-    with replacing(parquet) as partial:
-        results.to_parquet(partial, index=False, write_page_checksum=True)
-    write_table(results, csv, text_columns=_NAMES)
+    store_table(frame, parquet, trace=trace)
+    write_table(frame, csv, text_columns=text_columns)
     return csv, parquet
 
 
@@ -124,27 +134,32 @@ def read_results(folder: Path, name: str) -> pd.DataFrame:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
+    """Return the frame of `read_with_origin`."""
+    return read_with_origin(path)[0]
+
+
+def read_with_origin(path: Path) -> tuple[pd.DataFrame, Origin | None]:
     """Read a Parquet or CSV file of results, and check the types of the columns of the schema that it has.
 
     Args:
         path: the file; CSV if its suffix is ``.csv``.
 
     Returns:
-        The frame.
+        The frame, and where it comes from; None for a file without a checksum, as for every CSV file.
 
     Raises:
-        MeasurementError: the file is unreadable, or a column holds other values than its name says.
+        MeasurementError: the file is unreadable or differs from its checksum, or a column holds other values than its
+            name says.
     """
     try:
-        is_csv = path.suffix == ".csv"
-        frame = pd.read_csv(path) if is_csv else pd.read_parquet(path, page_checksum_verification=True)
+        frame, origin = (pd.read_csv(path), None) if path.suffix == ".csv" else read_stored(path)
         _check_types(frame, path)
     except MeasurementError:
         raise
     except Exception as error:  # the parsers of pandas and Arrow raise anything where bytes are wrong
         reason = clean_text(error) or type(error).__name__
         raise MeasurementError(f"{path}: expected results, got an unreadable file ({reason}); measure again") from error
-    return frame
+    return frame, origin
 
 
 def _check_types(frame: pd.DataFrame, path: Path) -> None:
