@@ -133,6 +133,21 @@ def test_sglang(tmp_path, planted):
     assert trace.documents()["id"].tolist() == ["one", "two:0", "two:1"]
 
 
+def test_sglang_without_the_experts_of_a_prefix(tmp_path, planted, monkeypatch):
+    monkeypatch.setattr("specialize.trace.imports.serving.BLOCK_TOKENS", 2)
+    starts = [0, 7, None]
+    lines = [
+        {"meta_info": {"routed_experts": encode(each), "routed_experts_start_len": start}}
+        for each, start in zip(planted.experts, starts, strict=True)
+    ]
+    path = tmp_path / "responses.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    trace = import_trace("sglang", path, tmp_path / "run", num_layers=LAYERS, top_k=TOP_K)
+    expected = np.concatenate([(start or 0) + np.arange(n) for start, n in zip(starts, LENGTHS, strict=True)])
+    np.testing.assert_array_equal(trace.tokens()["position"], expected)
+    np.testing.assert_array_equal(trace.experts(1), np.concatenate(planted.experts)[:, 1])
+
+
 def array_layout(planted: Planted) -> dict[str, np.ndarray]:
     tokens = len(planted.document)
     return {
@@ -360,6 +375,13 @@ def test_bad_arrays(tmp_path, planted):
         ('{"meta_info": {}}', "line 1: expected a response with meta_info.routed_experts"),
         ('{"meta_info": {"routed_experts": "AAAA"}}', r"line 1: expected int32 of 3 layers with k = 2 .* got 3 bytes"),
         ('{"meta_info": {"routed_experts": "A*"}}', "line 1: expected routed experts in base64"),
+        ('{"meta_info": {"routed_experts": [[[0, 1]]]}}', "line 1: expected routed experts in base64, got list"),
+        ('{"choices": [{"sgl_ext": {"routed_experts": 7}}]}', "line 1: expected routed experts in base64, got int"),
+        (
+            json.dumps({"meta_info": {"routed_experts": "A" * 32, "routed_experts_start_len": -1}}),
+            "line 1: expected routed_experts_start_len of 0 or more tokens, got -1",
+        ),
+        ('{"step": 0, "layer": 1, "top_indices": [[1, 2]]}', "line 1: expected a response with meta_info.routed_exp"),
         ('{"meta_info"', "line 1: expected one JSON response"),
         ('"text"', "line 1: expected a response"),
     ],

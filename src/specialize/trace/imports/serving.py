@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,9 @@ def reject_torch(path: Path) -> None:
 def open_sglang(path: Path, options: ImportOptions) -> Source:
     """Open responses in JSON Lines whose routed experts are base64 of int32 [tokens, layers, k].
 
-    They are read from ``meta_info.routed_experts`` and from each choice's ``sgl_ext.routed_experts``. The responses do
-    not state the shape: k and the number of layers must be given.
+    They are read from ``meta_info.routed_experts`` and from each choice's ``sgl_ext.routed_experts``; positions count
+    from ``routed_experts_start_len`` beside it. The responses do not state the shape: k and the number of layers must
+    be given.
     """
     reject_torch(path)
     num_layers = options.num_layers or len(options.layers or ())
@@ -120,28 +122,31 @@ def _read_sglang(files: list[Path], shape: tuple[int, int]) -> Iterator[Block]:
         with guard_parser(place, "one JSON response"):
             value = json.loads(line)
         for response in value if isinstance(value, list) else [value]:
-            for key, payload in _payloads(response, place):
-                experts = _decode(payload, shape, place)
+            for key, holder in _holders(response, place):
+                experts = _decode(holder["routed_experts"], shape, place)
+                position = _start_of(holder, place)
                 for block in _cut(experts, document, key or str(document), place, 0):
-                    yield Block(block.document, block.keys, block.experts, block.where, bytes_read=done)
+                    tokens = {"position": position + np.arange(len(block.experts))}
+                    position += len(block.experts)
+                    yield replace(block, tokens=tokens, bytes_read=done)
                 document += len(experts) > 0
 
 
-def _payloads(response: Any, place: str) -> list[tuple[str | None, str]]:
-    """Return the ids and encoded experts of a response, which may have several choices."""
-    found: list[tuple[str | None, str]] = []
+def _holders(response: Any, place: str) -> list[tuple[str | None, dict[str, Any]]]:
+    """Return the ids of a response, which may have several choices, and the objects with their encoded experts."""
+    found: list[tuple[str | None, dict[str, Any]]] = []
     if isinstance(response, dict):
         facts = response.get("meta_info")
         name = (facts if isinstance(facts, dict) else response).get("id")
         name = None if name is None else str(name)
-        if isinstance(facts, dict) and isinstance(facts.get("routed_experts"), str):
-            found.append((name, facts["routed_experts"]))
+        if isinstance(facts, dict) and facts.get("routed_experts") is not None:
+            found.append((name, facts))
         choices = response.get("choices")
         choices = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
         for index, choice in enumerate(choices):
             for extension in (choice.get(field) for field in _EXTENSION_FIELDS):
-                if isinstance(extension, dict) and isinstance(extension.get("routed_experts"), str):
-                    found.append((f"{name}:{index}" if len(choices) > 1 else name, extension["routed_experts"]))
+                if isinstance(extension, dict) and extension.get("routed_experts") is not None:
+                    found.append((f"{name}:{index}" if len(choices) > 1 else name, extension))
     if not found:
         raise TraceError(
             f"{place}: expected a response with meta_info.routed_experts, found none; "
@@ -150,7 +155,17 @@ def _payloads(response: Any, place: str) -> list[tuple[str | None, str]]:
     return found
 
 
-def _decode(payload: str, shape: tuple[int, int], place: str) -> NDArray[np.integer]:
+def _start_of(holder: dict[str, Any], place: str) -> int:
+    """Return the position of the first token whose experts were returned."""
+    start = holder.get("routed_experts_start_len") or 0
+    if type(start) is not int or not 0 <= start < 2**31:
+        raise TraceError(f"{place}: expected routed_experts_start_len of 0 or more tokens, got {start!r:.60}")
+    return start
+
+
+def _decode(payload: Any, shape: tuple[int, int], place: str) -> NDArray[np.integer]:
+    if not isinstance(payload, str):
+        raise TraceError(f"{place}: expected routed experts in base64, got {type(payload).__name__}")
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
