@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from specialize.errors import MissingExtraError
 
 _EXTRAS = {
-    "capture": ("torch", "transformers", "tokenizers", "safetensors", "pydantic"),
+    "capture": ("torch", "transformers", "tokenizers", "safetensors"),
     "large": ("accelerate",),
     "syntax": ("spacy",),
     "topics": ("bertopic",),

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from browser import ask_page, needs_chromium
+from planted.manifests import edit_manifest
 from specialize.cli import console
 from specialize.trace import open_trace
 
@@ -78,16 +79,12 @@ def run(tmp_path, say_all, checkpoint, corpus):
     [(out, err)] = say_all(("trace", checkpoint, corpus, "-o", folder, "--control", "random-router"))
     assert LITERAL in out.splitlines()[-1]
     assert LITERAL in err
-    edit_manifest(folder, lambda router: router | {"name": f"{router['layer']}{LABEL}"})
+    edit_routers(folder, lambda router: router | {"name": f"{router['layer']}{LABEL}"})
     return folder
 
 
-def edit_manifest(folder, edit_router, files=None):
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["routers"] = [edit_router(router) for router in manifest["routers"]]
-    manifest["shards"][0]["files"] = files or manifest["shards"][0]["files"]
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+def edit_routers(folder, edit):
+    edit_manifest(folder, lambda manifest: manifest | {"routers": [edit(router) for router in manifest["routers"]]})
 
 
 def test_every_command_that_prints(tmp_path, say_all, call, run, labels):
@@ -113,7 +110,7 @@ def test_every_command_that_prints(tmp_path, say_all, call, run, labels):
 
 
 def test_routers_that_only_their_names_tell_apart(say_all, run):
-    edit_manifest(run, lambda router: router | {"layer": 0})
+    edit_routers(run, lambda router: router | {"layer": 0})
     for out, _ in say_all(
         ("routing", run, "--permutations", 2),
         ("vocabulary", run, "--permutations", 2, "--min-count", 4),
@@ -130,12 +127,15 @@ def test_what_a_program_reads_says_the_same(say_all, run):
     assert read["folder"] == str(run / "parquet")
 
 
-def test_a_manifest_that_names_files(call, run):
-    edit_manifest(run, lambda router: router, files={LABEL: "0"})
-    code, out, err = call("validate", run)
-    assert code == 1
-    assert_harmless(out, err)
-    assert LITERAL in out
+@pytest.mark.parametrize("command", ["validate", "routing", "export", "report"])
+def test_a_manifest_that_names_files(call, run, tmp_path, command):
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["shards"][0]["files"] = {LABEL: "0" * 64}
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    code, out, err = call(command, run, "-o", tmp_path / "new") if command != "validate" else call(command, run)
+    assert (code, out) == (2, "")
+    assert_harmless(err)
+    assert "expected" in err
 
 
 def expect_mistake(result):

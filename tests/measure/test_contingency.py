@@ -4,7 +4,7 @@ import pytest
 from planted import plant_channel
 from planted.stored import store_trace
 from specialize.annotation import Annotation
-from specialize.errors import MeasurementError
+from specialize.errors import MeasurementError, TraceError
 from specialize.measure import assign_blocks, count_blocks, count_contingency_tables
 from specialize.trace import open_trace
 
@@ -51,5 +51,7 @@ def test_expert_indices_out_of_range_raise(tmp_path):
     documents = np.repeat(np.arange(3), 4)
     store_trace(tmp_path / "run", documents, {0: np.full((12, 2), 6)}, num_experts=4)
     labels = Annotation("upos", "token", ("a",), np.zeros(12, dtype=np.int32))
-    with pytest.raises(MeasurementError, match=r"expected experts below 4 in layers\.0, got others"):
+    with pytest.raises(
+        TraceError, match=r"layers\.0 \(layer 0\): expected ids of experts from 0 to 3, got 6 at token 0"
+    ):
         count_contingency_tables(open_trace(tmp_path / "run"), labels)

@@ -1,6 +1,5 @@
 """Run folders whose results come from planted frames."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import pandas as pd
 
 from plot.planted_frames import planted_frame
 from specialize.measure.results.files import write_results
+from specialize.trace.manifest import shard_files, write_manifest
+from specialize.trace.schema import FORMAT, FORMAT_VERSION
 
 WORDS = (
     "river, lake, water, dam, stream", "album, band, song, released", "species, genus, plant, leaf",
@@ -32,20 +33,23 @@ def make_run(
     """Write a run folder with a manifest and whichever results are given."""
     path.mkdir(parents=True)
     manifest = {
-        "format": "specialize-trace",
-        "version": 1,
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "complete": True,
         "model": {"id": "specialize/toy", "revision": "0f3c", "config": {"hidden_size": 128} | (model or {})},
         "routers": [
             {"layer": layer, "name": f"model.layers.{layer}.mlp.router", "num_experts": 8, "top_k": 2,
              "score_function": "softmax", "normalized": True, "unit": unit}
             for layer in range(num_layers)
         ],
+        "shards": [{"tokens": 120_000, "files": dict.fromkeys(shard_files(0), "0" * 64)}],
+        "documents": {"count": 400, "sha256": "0" * 64},
         "corpus": {"source": "corpus.jsonl", "digest": "9d" * 32, "documents": 400, "tokens": 120_000},
         "versions": {"specialize": "0.1.0", "torch": "2.13.0"},
         "options": {"seed": 0, "max_length": 256},
         "command": "specialize trace toy corpus.jsonl",
     }  # fmt: skip
-    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(path, manifest)
     if syntax is not None:
         write_results(syntax, path / "syntax", "upos")
     for name, frame in (topics or {}).items():

@@ -1,9 +1,8 @@
 """What the numbers of a report do not show."""
 
-import json
-
 import pytest
 
+from planted.manifests import edit_manifest
 from reporting.planted_runs import make_run
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.reading import read_runs
@@ -26,9 +25,7 @@ from specialize.reporting.reading import read_runs
 )  # fmt: skip
 def test_weights_that_were_missing_or_unused_are_among_the_limitations(tmp_path, facts, expected):
     path = make_run(tmp_path / "run")
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["model"] |= facts
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(path, lambda manifest: manifest | {"model": manifest["model"] | facts})
     caveats = [each for each in list_caveats(read_runs([path]), []) if "checkpoint" in each]
     assert len(caveats) == len(expected)
     assert all(caveat.startswith(start) for caveat, start in zip(caveats, expected, strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from planted.manifests import edit_manifest
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import TOPICS, make_run
 from specialize import __version__
@@ -266,16 +267,16 @@ def test_runs_of_one_name_are_distinguished(tmp_path):
 def test_user_errors_are_one_clear_line(tmp_path):
     with pytest.raises(TraceError, match="expected at least one run folder"):
         write_report([], tmp_path / "out")
-    with pytest.raises(TraceError, match=r"expected a run folder with manifest.json, got nothing there"):
+    with pytest.raises(TraceError, match=r"expected a run folder, found none"):
         write_report([tmp_path / "absent"], tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TraceError, match="got a folder without one"):
+    with pytest.raises(TraceError, match=r"expected a run folder with a manifest\.json, found none in it"):
         write_report([tmp_path / "empty"], tmp_path / "out")
     (tmp_path / "empty" / "manifest.json").write_text("{nope")
     with pytest.raises(TraceError, match="expected JSON"):
         write_report([tmp_path / "empty"], tmp_path / "out")
     (tmp_path / "empty" / "manifest.json").write_text("[]")
-    with pytest.raises(TraceError, match="expected a JSON object, got list"):
+    with pytest.raises(TraceError, match="expected the manifest of a specialize-trace"):
         write_report([tmp_path / "empty"], tmp_path / "out")
     run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2,)))
     with pytest.raises(SpecializeError, match="Did you mean 'png'"):
@@ -291,9 +292,9 @@ def test_user_errors_are_one_clear_line(tmp_path):
         write_report([run], tmp_path / "out")
 
 
-def test_a_manifest_with_nothing_in_it(tmp_path):
+def test_a_trace_of_a_model_that_is_not_known(tmp_path):
     run = make_run(tmp_path / "run", syntax=planted_frame("run", strengths=(0.2, 0.3)))
-    (run / "manifest.json").write_text("{}")
+    edit_manifest(run, lambda manifest: {key: value for key, value in manifest.items() if key != "model"})
     _, page = read(write_report([run], tmp_path / "out", formats=()))
     assert "The manifest does not describe the model." in page.text
 

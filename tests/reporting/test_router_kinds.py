@@ -1,10 +1,9 @@
 """Layers with several routers: each kind of router is shown as a run of its own."""
 
-import json
-
 import pandas as pd
 import pytest
 
+from planted.manifests import edit_manifest
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import make_run
 from specialize.measure.results.files import write_results
@@ -31,12 +30,11 @@ def run(tmp_path):
     """A run whose layers have a router of attention, weakly specialized, and one of feed-forward layers, strongly."""
     folder = make_run(tmp_path / "run", num_layers=2)
     names = {kind: [f"layers.{layer}.{kind}.gate" for layer in range(2)] for kind in ("attention", "mlp")}
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["routers"] = [
+    routers = [
         {"layer": layer, "name": names[kind][layer], "num_experts": 8, "top_k": 2, "unit": "token"}
         for layer in range(2) for kind in names
     ]  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(folder, lambda manifest: manifest | {"routers": routers})
     frames = []
     for kind, strength in (("attention", 0.1), ("mlp", 0.6)):
         frame = planted_frame("run", strengths=(strength, strength))
@@ -73,8 +71,10 @@ def test_the_report_draws_them_apart(run, tmp_path):
 
 def test_one_router_a_layer_is_one_run_whatever_random_routers_stand_beside_it(tmp_path):
     folder = make_run(tmp_path / "run", syntax=planted_frame("run", control=0.5))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["routers"] += [router | {"routing": "random"} for router in manifest["routers"]]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(
+        folder,
+        lambda manifest: manifest | {"routers": [router | {"routing": routing} for routing in ("learned", "random")
+                                                 for router in manifest["routers"]]},
+    )  # fmt: skip
     (only,) = read_runs([folder])
     assert only.name == "run"

@@ -1,9 +1,8 @@
 """The report without figures, as a terminal prints it."""
 
-import json
-
 import pandas as pd
 
+from planted.manifests import edit_manifest
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import make_run
 from specialize.reporting import summarise, write_report
@@ -53,9 +52,11 @@ def test_results_in_the_old_name_of_random_routers_are_read(tmp_path):
     (old / "syntax").mkdir()
     renamed = frame.assign(routing=frame["routing"].replace("random", "shadow"))
     renamed.to_parquet(old / "syntax" / "upos.parquet", index=False)
-    manifest = json.loads((old / "manifest.json").read_text())
-    manifest["routers"] += [router | {"routing": "shadow"} for router in manifest["routers"]]
-    (old / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(
+        old,
+        lambda manifest: manifest | {"routers": [router | {"routing": routing} for routing in ("learned", "shadow")
+                                                 for router in manifest["routers"]]},
+    )  # fmt: skip
     assert summarise([old]).as_dicts() == summarise([new]).as_dicts()
     page = write_report([old], tmp_path / "out", formats=()).read_text(encoding="utf-8")
     assert page.count("model.layers.0.mlp.router") == 1

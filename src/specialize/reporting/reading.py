@@ -1,7 +1,5 @@
 """Reading what a report is about: the manifests of runs and their result files."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,8 @@ from specialize.plot.frames import complete_frame
 from specialize.reporting.router_kinds import split_kinds
 from specialize.reporting.runs import GOLD, SYNTAX, TOPICS, RunResults
 from specialize.text import clean_text
+from specialize.trace.files import sha256_of
+from specialize.trace.manifest import read_manifest
 
 _TABLES = ("topic_info", "topic_quality", "top_tokens")  # not in the result schema
 _TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", "share")
@@ -28,7 +28,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunResults]:
     each kind of router is a run of its own.
 
     Raises:
-        TraceError: a folder is missing or has no readable manifest.json, or no folder was given.
+        TraceError: a folder holds no complete trace, its manifest is damaged, or no folder was given.
         MeasurementError: a result file is damaged or not in the result schema.
     """
     paths = [Path(path) for path in paths]
@@ -40,17 +40,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunResults]:
 
 
 def _read_run(path: Path) -> RunResults:
-    manifest_path = path / "manifest.json"
-    if not manifest_path.is_file():
-        found = "a folder without one" if path.is_dir() else "nothing there"
-        raise TraceError(f"{path}: expected a run folder with manifest.json, got {found}; `specialize trace` makes one")
-    data = manifest_path.read_bytes()
-    try:
-        manifest = json.loads(data)
-    except ValueError as error:
-        raise TraceError(f"{manifest_path}: expected JSON, got {error}; trace the run again") from None
-    if not isinstance(manifest, dict):
-        raise TraceError(f"{manifest_path}: expected a JSON object, got {type(manifest).__name__}; trace the run again")
+    manifest, digest = read_manifest(path), sha256_of(path / "manifest.json")
     syntax = _by_label_set(_read_folder(path / "syntax"))
     topics = _by_label_set(_read_folder(path / "topics"))
     frames = [*syntax.values(), *topics.values()]
@@ -60,7 +50,7 @@ def _read_run(path: Path) -> RunResults:
         name=clean_text(name) or "run",
         path=path,
         manifest=manifest,
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=digest,
         syntax={key: syntax[key] for key in sorted(syntax, key=lambda key: (key != SYNTAX, key != GOLD, key))},
         taggers=_by_label_set(_read_folder(path / "syntax" / "tagger")),
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},

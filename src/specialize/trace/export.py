@@ -11,7 +11,7 @@ routing.parquet holds the rows of one router in one shard, so that a query of on
 logits are not exported.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from specialize.errors import OutputError
 from specialize.events import Progress
-from specialize.trace.files import read_arrow
+from specialize.trace.checks import check_experts
 from specialize.trace.folders import whole_folder
 from specialize.trace.reader import RoutingTrace
-from specialize.trace.schema import PHASES, UNKNOWN, RouterSpec, expert_dtype
+from specialize.trace.schema import PHASES, UNKNOWN
 
 _SLOT_COLUMNS = {"weights": "weight", "norms": "norm"}
 _MAY_BE_UNKNOWN = ("token_id", "char_start", "char_end", "predicted_token_id")
@@ -59,7 +59,7 @@ def export_parquet(trace: RoutingTrace, folder: Path, *, progress: Progress | No
 def _write_documents(trace: RoutingTrace, path: Path) -> None:
     first, writer = 0, None
     try:
-        for batch in _document_batches(trace):
+        for batch in trace.stored_documents():
             rows = pa.array(np.arange(first, first + len(batch)), pa.int32())
             table = pa.Table.from_batches([batch.add_column(0, "document", rows)])
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
@@ -70,17 +70,11 @@ def _write_documents(trace: RoutingTrace, path: Path) -> None:
             writer.close()
 
 
-def _document_batches(trace: RoutingTrace) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(trace.path / "trace" / "documents.arrow")) as source:
-        reader = pa.ipc.open_file(source)
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
-
-
 def _write_shards(trace: RoutingTrace, folder: Path, progress: Callable[[int, int], None]) -> None:
-    routers = [RouterSpec(**spec) for spec in trace.manifest["routers"]]
     schema = _routing_schema(trace)
     texts, first = _Texts(trace), 0
+    columns = [f"{name}.{index}" for index in range(len(trace.routers)) for name in _held(trace, index)]
+    trace.check()
     token_writer = None
     # no dictionaries where they do not pay: token numbers increase by one every k rows, weights hardly repeat
     with pq.ParquetWriter(
@@ -92,17 +86,16 @@ def _write_shards(trace: RoutingTrace, folder: Path, progress: Callable[[int, in
         | {name: "BYTE_STREAM_SPLIT" for name in schema.names if name in _SLOT_COLUMNS.values()},
     ) as routing_writer:
         try:
-            for number, shard in enumerate(trace.manifest["shards"]):
-                tokens = _tokens(read_arrow(trace.path / "trace" / f"tokens-{number:05d}.arrow"), texts, first)
+            for stored, routing in zip(trace.shards("tokens"), trace.shards("routing", columns), strict=True):
+                tokens = _tokens(stored, texts, first)
                 token_writer = token_writer or pq.ParquetWriter(
                     folder / "tokens.parquet", tokens.schema, compression="zstd"
                 )
                 token_writer.write_table(tokens)
-                path = trace.path / "trace" / f"routing-{number:05d}.arrow"
-                for index, router in enumerate(routers):
-                    table = _routing(path, index, router, trace.contents, schema, first)
+                for index in range(len(trace.routers)):
+                    table = _routing(routing, trace, index, schema, first)
                     routing_writer.write_table(table, row_group_size=max(1, table.num_rows))
-                first += shard["tokens"]
+                first += stored.num_rows
                 progress(first, trace.num_tokens)
         finally:
             if token_writer is not None:
@@ -135,18 +128,18 @@ def _routing_schema(trace: RoutingTrace) -> pa.Schema:
     return pa.schema(fields + [(name, pa.float32()) for held, name in _SLOT_COLUMNS.items() if held in trace.contents])
 
 
-def _routing(
-    path: Path, index: int, router: RouterSpec, contents: tuple[str, ...], schema: pa.Schema, first: int
-) -> pa.Table:
+def _held(trace: RoutingTrace, index: int) -> list[str]:
+    """Return what of a router is exported."""
+    own = trace.routers[index].routing == "learned"
+    return ["experts", *(name for name in _SLOT_COLUMNS if name in trace.contents and (own or name == "weights"))]
+
+
+def _routing(table: pa.Table, trace: RoutingTrace, index: int, schema: pa.Schema, first: int) -> pa.Table:
     """One row per slot of each token of a shard."""
-    held = {
-        name: column
-        for name, column in _SLOT_COLUMNS.items()
-        if name in contents and (router.routing == "learned" or name == "weights")
-    }
-    table = read_arrow(path, [f"{name}.{index}" for name in ("experts", *held)])
+    router, held = trace.routers[index], _held(trace, index)
     experts = _flat(table, f"experts.{index}")
-    absent = experts == np.iinfo(expert_dtype(router.num_experts)).max
+    check_experts(experts.reshape(-1, router.top_k), router, trace.path)
+    absent = experts == np.iinfo(experts.dtype).max
     rows = len(experts)
     tokens = first + np.arange(table.num_rows)
     columns: dict[str, Any] = {
@@ -178,7 +171,7 @@ class _Texts:
     """Cuts the tokens' texts out of the documents, of which only those near the current token are in memory."""
 
     def __init__(self, trace: RoutingTrace) -> None:
-        self._batches = (batch.column("text").to_pylist() for batch in _document_batches(trace))
+        self._batches = (batch.column("text").to_pylist() for batch in trace.stored_documents())
         self._first = 0
         self._texts: list[str | None] = []
 

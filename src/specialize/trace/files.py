@@ -1,13 +1,14 @@
 """Arrow files, written atomically, and their checksums."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
 from specialize.atomic import replacing
-from specialize.errors import TraceError
+from specialize.errors import TraceError, first_line
 from specialize.trace.schema import IPC_OPTIONS
 
 
@@ -20,25 +21,62 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
         return sha256_of(partial)
 
 
-def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_arrow(path: Path, columns: list[str] | None = None, *, schema: pa.Schema | None = None) -> pa.Table:
     """Read a file, or some of its columns, through a memory map.
+
+    Args:
+        path: the file.
+        columns: the columns to read; default: all.
+        schema: what the file must hold.
+
+    Raises:
+        TraceError: the file is missing, is not a whole Arrow file, or holds other columns.
+    """
+    with _opened(path) as source:
+        stored = pa.ipc.open_file(source).schema
+        for name in stored.names if columns is None else columns:
+            if (schema is not None and _type_of(name, stored) != _type_of(name, schema)) or name not in stored.names:
+                raise TraceError(
+                    f"{path}: expected the columns of a trace, got {name} of type {_type_of(name, stored)}; {CHECK}"
+                )
+        included = None if columns is None else [stored.get_field_index(name) for name in columns]
+        # Arrow's threads do not speed up a single column, and parallel readers would compete for them
+        options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=columns is None or len(columns) > 1)
+        return pa.ipc.open_file(source, options=options).read_all()
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a file, reading them through a memory map; at least one, which may be empty.
 
     Raises:
         TraceError: the file is missing or is not a whole Arrow file.
     """
+    with _opened(path) as source:
+        reader = pa.ipc.open_file(source)
+        if not reader.num_record_batches:
+            yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pa.MemoryMappedFile]:
     try:
         with pa.memory_map(str(path)) as source:
-            included = None
-            if columns is not None:
-                schema = pa.ipc.open_file(source).schema
-                included = [schema.get_field_index(name) for name in columns]
-            # Arrow's threads do not speed up a single column, and parallel readers would compete for them
-            options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=columns is None or len(columns) > 1)
-            return pa.ipc.open_file(source, options=options).read_all()
+            yield source
     except FileNotFoundError as error:
-        raise TraceError(f"{path}: expected a file of the trace, found none; run `specialize validate`") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TraceError(f"{path}: expected a whole Arrow file, got {error}; run `specialize validate`") from error
+        raise TraceError(f"{path}: expected a file of the trace, found none; {CHECK}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise TraceError(f"{path}: expected a whole Arrow file, got {first_line(error)}; {CHECK}") from error
+
+
+CHECK = "run `specialize validate`"
+
+
+def _type_of(name: str, schema: pa.Schema) -> pa.DataType | None:
+    """Return the type of a column, None unless there is one of that name."""
+    index = schema.get_field_index(name)
+    return None if index < 0 else schema.field(index).type
 
 
 def sha256_of(path: Path) -> str:

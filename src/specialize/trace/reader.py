@@ -1,12 +1,11 @@
 """Reading a trace. Columns are loaded on demand, one layer at a time."""
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,18 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
-from specialize.manifest import digest_of
-from specialize.trace.files import read_arrow
-from specialize.trace.schema import (
-    CONTENTS,
-    FORMAT,
-    FORMAT_VERSION,
-    NO_EXPERT,
-    PHASES,
-    READABLE_VERSIONS,
-    RouterSpec,
-    expert_dtype,
-)
+from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens
+from specialize.trace.files import read_arrow, read_batches
+from specialize.trace.manifest import digest_trace, read_manifest, shard_files
+from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
+from specialize.trace.verified import REPAIR, verify, verify_ahead
 
 
 def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
@@ -35,66 +27,21 @@ def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
         run: the run folder.
 
     Raises:
-        TraceError: there is no trace, it is incomplete, or a newer version of specialize wrote it.
+        TraceError: there is no trace, it is damaged or incomplete, or a newer version of specialize wrote it.
     """
     return RoutingTrace(Path(run))
-
-
-def read_manifest(run: Path, *, complete: bool = True) -> dict[str, Any]:
-    """Read and check RUN/manifest.json.
-
-    A manifest of an earlier format version is returned in the form of the current one.
-
-    Args:
-        run: the run folder.
-        complete: whether an unfinished trace is an error.
-
-    Raises:
-        TraceError: as `open_trace`.
-    """
-    path = run / "manifest.json"
-    if not run.is_dir():
-        raise TraceError(
-            f"{run}: expected a run folder, found none; make one with `specialize trace MODEL CORPUS -o {run}`"
-        )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise TraceError(f"{run}: expected a run folder with a manifest.json, found none in it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise TraceError(f"{path}: expected the manifest of a {FORMAT}, got something else")
-    if manifest.get("version") not in READABLE_VERSIONS:
-        raise TraceError(
-            f"{path}: expected format version {' or '.join(map(str, READABLE_VERSIONS))}, "
-            f"got {manifest.get('version')}; read it with the version of specialize that wrote it"
-        )
-    if complete and not manifest["complete"]:
-        raise TraceError(f"{run}: the trace was interrupted; repeat the same trace to resume it")
-    return _upgrade(manifest)
-
-
-def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest of any readable version as one of the current version."""
-    routers = [
-        router | ({"routing": "random"} if router.get("routing") == "shadow" else {}) for router in manifest["routers"]
-    ]
-    return manifest | {"version": FORMAT_VERSION, "routers": routers}
-
-
-def digest_trace(manifest: Mapping[str, Any]) -> str:
-    """Return the digest of the trace that a manifest of the current version describes, see `RoutingTrace.digest`."""
-    files = [shard["files"] for shard in manifest["shards"]]
-    return digest_of({"documents": manifest["documents"]["sha256"], "shards": files, "routers": manifest["routers"]})
 
 
 class RoutingTrace:
     """A routing trace on disk; read with `open_trace`.
 
+    A file is compared with its checksum in the manifest when the process first reads it; ids of experts, numbers of
+    documents and character positions are checked, too. What does not fit raises a TraceError.
+
     Attributes:
         path: the run folder.
         manifest: contents of manifest.json.
+        routers: all routers, as the manifest lists them.
         layers: the model's own routers, in layer order.
         random_routers: the random routers (controls) recorded beside them, in layer order; may be empty.
         contents: what the trace holds besides the experts: any of weights, logits, norms, predictions.
@@ -103,9 +50,9 @@ class RoutingTrace:
     def __init__(self, run: Path) -> None:
         self.path = run
         self.manifest = read_manifest(run)
-        self._routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
-        self.layers = tuple(router for router in self._routers if router.routing == "learned")
-        self.random_routers = tuple(router for router in self._routers if router.routing == "random")
+        self.routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
+        self.layers = tuple(router for router in self.routers if router.routing == "learned")
+        self.random_routers = tuple(router for router in self.routers if router.routing == "random")
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
 
     def __repr__(self) -> str:
@@ -124,7 +71,7 @@ class RoutingTrace:
     @property
     def text_digest(self) -> str:
         """SHA-256 (hexadecimal) of documents and tokens, not of their routing; annotations are matched by it."""
-        tokens = [shard["files"][f"tokens-{number:05d}.arrow"] for number, shard in enumerate(self.manifest["shards"])]
+        tokens = [checksum for _, checksum in self._files("tokens")]
         return hashlib.sha256("\n".join([self.manifest["documents"]["sha256"], *tokens]).encode()).hexdigest()
 
     @property
@@ -145,11 +92,12 @@ class RoutingTrace:
             TraceError: the trace has no such router, or a shard cannot be read.
         """
         index = self._index(layer, routing)
-        router = self._routers[index]
+        router = self.routers[index]
         experts = np.concatenate(self._chunks("experts", index, router.top_k), dtype=np.int16, casting="unsafe")
         absent = np.iinfo(expert_dtype(router.num_experts)).max
         if absent < 2**15 and experts.max(initial=0) == absent:  # the sentinel of uint16 is -1 as int16 already
             experts[experts == absent] = NO_EXPERT
+        check_experts(experts, router, self.path)
         return experts
 
     def stored_experts(self, layer: int | str, *, routing: str = "learned") -> Iterator[NDArray[Any]]:
@@ -162,8 +110,11 @@ class RoutingTrace:
             routing: ``learned`` or ``random``.
         """
         index = self._index(layer, routing)
-        for path in self._paths("routing"):
-            yield from _split(read_arrow(path, [f"experts.{index}"]).column(0), self._routers[index].top_k)
+        router = self.routers[index]
+        for table in self.shards("routing", [f"experts.{index}"]):
+            for experts in _split(table.column(0), router.top_k):
+                check_experts(experts, router, self.path)
+                yield experts
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
@@ -182,7 +133,7 @@ class RoutingTrace:
             has = ", ".join(self.contents) or "experts alone"
             raise TraceError(f"{self.path}: expected {CONTENTS[name]}; the trace holds {has}; record {name} with it")
         index = self._index(layer, routing)
-        router = self._routers[index]
+        router = self.routers[index]
         width = router.num_experts if name == "logits" else router.top_k
         return np.concatenate(self._chunks(name, index, width), dtype=np.float32)
 
@@ -197,7 +148,10 @@ class RoutingTrace:
         Args:
             columns: the columns to read; default: all.
         """
-        frame: pd.DataFrame = self._table("tokens", None if columns is None else list(columns)).to_pandas()
+        self.check()
+        frame: pd.DataFrame = pa.concat_tables(
+            self.shards("tokens", None if columns is None else list(columns))
+        ).to_pandas()
         if "phase" in frame:
             frame["phase"] = pd.Categorical.from_codes(frame["phase"], categories=list(PHASES))
         return frame
@@ -208,11 +162,27 @@ class RoutingTrace:
 
     @cached_property
     def _documents(self) -> pa.Table:
-        return read_arrow(self.path / "trace" / "documents.arrow")
+        return pa.Table.from_batches(self.stored_documents())
+
+    def stored_documents(self) -> Iterator[pa.RecordBatch]:
+        """Yield the documents as stored, a batch in memory at a time."""
+        documents = self.manifest["documents"]
+        path = verify(self.path / "trace" / "documents.arrow", documents["sha256"])
+        yield from check_documents(read_batches(path), documents["count"], path)
+
+    def check(self) -> None:
+        """Check that tokens are in the order of their documents and lie in their texts, once per process.
+
+        Raises:
+            TraceError: they do not.
+        """
+        if self.text_digest not in _checked:
+            check_tokens(self.shards("tokens", list(CHECKED_COLUMNS)), self.stored_documents(), self.path)
+            _checked.add(self.text_digest)
 
     def _index(self, layer: int | str, routing: str) -> int:
         key = "layer" if isinstance(layer, int | np.integer) else "name"
-        routers = [(index, router) for index, router in enumerate(self._routers) if router.routing == routing]
+        routers = [(index, router) for index, router in enumerate(self.routers) if router.routing == routing]
         found = [(index, router.name) for index, router in routers if getattr(router, key) == layer]
         if len(found) == 1:
             return found[0][0]
@@ -220,22 +190,38 @@ class RoutingTrace:
             names = ", ".join(name for _, name in found)
             raise TraceError(f"layer {layer} has {len(found)} routers; name one of {names}")
         if not routers:
-            held = ", ".join(sorted({router.routing for router in self._routers})) or "none"
+            held = ", ".join(sorted({router.routing for router in self.routers})) or "none"
             raise TraceError(f"{self.path}: expected {routing} routing; the trace has {held}")
         known = ", ".join(str(router.layer) for _, router in routers)
         raise TraceError(f"no router in layer {layer!r}; the trace has layers {known}")
 
-    def _paths(self, kind: str) -> Iterator[Path]:
-        for number in range(len(self.manifest["shards"])):
-            yield self.path / "trace" / f"{kind}-{number:05d}.arrow"
+    def _files(self, kind: Literal["tokens", "routing"]) -> Iterator[tuple[Path, str]]:
+        """Yield paths and checksums of the token or the routing files."""
+        for number, shard in enumerate(self.manifest["shards"]):
+            name = shard_files(number)[kind == "routing"]
+            yield self.path / "trace" / name, shard["files"][name]
 
-    def _table(self, kind: str, columns: list[str] | None = None) -> pa.Table:
-        return pa.concat_tables(read_arrow(path, columns) for path in self._paths(kind))
+    def shards(self, kind: Literal["tokens", "routing"], columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the shards as stored, see `specialize.trace.schema`, one after the other.
+
+        Args:
+            kind: ``tokens`` or ``routing``.
+            columns: the columns to read; default: all.
+        """
+        schema = token_schema(self.contents) if kind == "tokens" else routing_schema(self.routers, self.contents)
+        for shard, path in zip(self.manifest["shards"], verify_ahead(self._files(kind)), strict=True):
+            table = read_arrow(path, columns, schema=schema)
+            if table.num_rows != shard["tokens"]:
+                raise TraceError(f"{path}: expected {shard['tokens']} rows, got {table.num_rows}; {REPAIR}")
+            yield table
 
     def _chunks(self, name: str, index: int, width: int) -> list[NDArray[Any]]:
         """Read a routing column as arrays [tokens, width], one per stored chunk and at least one."""
-        column = self._table("routing", [f"{name}.{index}"]).column(0)
+        column = pa.concat_tables(self.shards("routing", [f"{name}.{index}"])).column(0)
         return list(_split(column, width)) or list(_split(pa.chunked_array([column.combine_chunks()]), width))
+
+
+_checked: set[str] = set()  # text digests of traces whose tokens lie in their documents
 
 
 def _split(column: pa.ChunkedArray, width: int) -> Iterator[NDArray[Any]]:

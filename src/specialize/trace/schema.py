@@ -27,6 +27,8 @@ CONTENTS = {
     "predictions": "most likely next token of each token, and the loss of the actual one",
 }
 NO_EXPERT = -1  # as read; on disk the largest value of the unsigned type
+LAYERS = range(2**15)  # numbers that a layer can have
+MOST_EXPERTS = 2**15 - 1  # ids are read as int16
 
 TOKEN_SCHEMA = pa.schema(
     [

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from specialize.errors import TraceError
 from specialize.trace.files import read_arrow, sha256_of
-from specialize.trace.reader import read_manifest
+from specialize.trace.manifest import read_manifest
+from specialize.trace.reader import RoutingTrace
 
 
 @dataclass(frozen=True)
@@ -46,24 +47,38 @@ def validate_trace(run: str | PathLike[str]) -> list[Check]:
     checks = []
     if not manifest["complete"]:
         checks.append(Check("manifest.json", "the trace was interrupted: repeat the same trace to resume it", 0))
-    if "documents" in manifest:
-        documents = manifest["documents"]
+    documents = manifest.get("documents")
+    if documents is not None:
         checks.append(_check(run, "documents.arrow", documents["sha256"], documents["count"]))
     for number, shard in enumerate(manifest["shards"]):
         checks += [_check(run, name, checksum, shard["tokens"], number) for name, checksum in shard["files"].items()]
+    if manifest["complete"] and not any(check.problem for check in checks):
+        checks += _check_values(RoutingTrace(run))
     return checks
+
+
+def _check_values(trace: RoutingTrace) -> list[Check]:
+    """Check what the files hold; return the first problem, if any."""
+    try:
+        trace.check()
+        for router in trace.routers:
+            for _ in trace.stored_experts(router.name, routing=router.routing):
+                pass
+    except TraceError as error:
+        return [Check("trace", str(error), trace.num_tokens)]
+    return []
 
 
 def _check(run: Path, name: str, checksum: str, rows: int, shard: int | None = None) -> Check:
     path = run / "trace" / name
     file = f"trace/{name}"
-    if not path.exists():
-        return Check(file, "missing", 0, shard)
-    if sha256_of(path) != checksum:
-        return Check(file, "damaged: its checksum differs from the manifest's", 0, shard)
     try:
+        if not path.is_file():
+            return Check(file, "not a file" if path.exists() else "missing", 0, shard)
+        if sha256_of(path) != checksum:
+            return Check(file, "damaged: its checksum differs from the manifest's", 0, shard)
         table: pa.Table = read_arrow(path)
-    except TraceError as error:
+    except (TraceError, OSError) as error:
         return Check(file, str(error), 0, shard)
     if table.num_rows != rows:
         return Check(file, f"expected {rows} rows, got {table.num_rows}", table.num_rows, shard)

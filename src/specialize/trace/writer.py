@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import OutputError, TraceError
-from specialize.manifest import digest_of, write_json
+from specialize.manifest import digest_of
 from specialize.trace.files import write_arrow
-from specialize.trace.reader import read_manifest
+from specialize.trace.manifest import read_manifest, shard_files, write_manifest
 from specialize.trace.schema import (
     CONTENTS,
     FORMAT,
@@ -94,7 +94,7 @@ class TraceWriter:
             self.manifest = self._read_or_begin()  # another process may have written since it was first read
             for path in _partial_files(self.run):
                 path.unlink()
-            write_json(self.run / "manifest.json", self.manifest)
+            write_manifest(self.run, self.manifest)
         except BlockingIOError:
             self._unlock()
             raise TraceError(
@@ -153,7 +153,7 @@ class TraceWriter:
         if unknown:
             raise TraceError(f"contents: expected any of {', '.join(CONTENTS)}, got {', '.join(sorted(unknown))}")
         self.manifest |= facts
-        write_json(self.run / "manifest.json", self.manifest)
+        write_manifest(self.run, self.manifest)
 
     def write_shard(self, shard: Shard, *, number: int | None = None) -> None:
         """Write a shard and add it to the manifest; it is stored durably when this returns.
@@ -166,13 +166,10 @@ class TraceWriter:
         routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         contents = self.manifest["contents"]
         schema = token_schema(contents)
-        files = {
-            f"tokens-{number:05d}.arrow": pa.record_batch(
-                [pa.array(shard.tokens[field.name], field.type) for field in schema], schema=schema
-            ),
-            f"routing-{number:05d}.arrow": _routing_batch(routers, contents, shard),
-        }
-        checksums = {name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files.items()}
+        tokens = [pa.array(shard.tokens[field.name], field.type) for field in schema]
+        batches = pa.record_batch(tokens, schema=schema), _routing_batch(routers, contents, shard)
+        files = zip(shard_files(number), batches, strict=True)
+        checksums = {name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files}
         entry = {"tokens": len(shard.tokens["document"]), **shard.facts, "files": checksums}
         self.describe(shards=[*self.manifest["shards"][:number], entry, *self.manifest["shards"][number + 1 :]])
 

@@ -1,0 +1,97 @@
+"""What must hold of the values in a trace, checked wherever it is read."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from specialize.errors import TraceError
+from specialize.trace.schema import NO_EXPERT, PHASES, UNKNOWN, RouterSpec, expert_dtype
+
+CHECKED_COLUMNS = ("document", "char_start", "char_end", "phase")
+
+
+def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path) -> None:
+    """Raise TraceError unless every slot holds an expert of the router, or none.
+
+    Args:
+        experts: ids, int16 with NO_EXPERT in empty slots, or as stored, [tokens, k].
+        router: the router that chose them.
+        run: the run folder, for the message.
+    """
+    if not experts.size:
+        return
+    signed = experts.dtype.kind == "i"
+    absent = NO_EXPERT if signed else np.iinfo(expert_dtype(router.num_experts)).max
+    if experts.max() < router.num_experts and (not signed or experts.min() >= NO_EXPERT):
+        return
+    wrong = ((experts >= router.num_experts) | (experts < NO_EXPERT)) & (experts != absent)
+    if wrong.any():
+        token = int(wrong.any(axis=1).argmax())
+        raise TraceError(
+            f"{run}: {router.name} (layer {router.layer}): expected ids of experts from 0 to {router.num_experts - 1}, "
+            f"got {int(experts[wrong][0])} at token {token}; {_ELSEWHERE}"
+        )
+
+
+def check_documents(batches: Iterable[pa.RecordBatch], count: int, path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield batches of documents; raise TraceError unless they are text columns id, text and labels, and so many rows.
+
+    Args:
+        batches: contents of documents.arrow.
+        count: number of documents.
+        path: of the file, for the message.
+    """
+    rows = 0
+    for batch in batches:
+        text = all(pa.types.is_large_string(field.type) or pa.types.is_string(field.type) for field in batch.schema)
+        if not text or not {"id", "text"} <= set(batch.schema.names):
+            columns = ", ".join(f"{field.name} ({field.type})" for field in batch.schema)
+            raise TraceError(f"{path}: expected columns of text, among them id and text, got {columns}; {_ELSEWHERE}")
+        rows += batch.num_rows
+        yield batch
+    if rows != count:
+        raise TraceError(f"{path}: expected {count} documents, got {rows}; {_ELSEWHERE}")
+
+
+def check_tokens(shards: Iterable[pa.Table], documents: Iterable[pa.RecordBatch], run: Path) -> None:
+    """Raise TraceError unless tokens are ordered by document, and lie in its text.
+
+    Args:
+        shards: tables with the columns CHECKED_COLUMNS, in order.
+        documents: batches with the column text.
+        run: the run folder, for the message.
+    """
+    lengths = np.concatenate([np.zeros(0, np.int64), *(_lengths(batch.column("text")) for batch in documents)])
+    last = first = 0
+    for table in shards:
+        document, start, end, phase = (table.column(name).to_numpy() for name in CHECKED_COLUMNS)
+        if len(document):
+            place = np.flatnonzero(~((document >= 0) & (document < len(lengths))))
+            _refuse(place, first, run, f"numbers of documents from 0 to {len(lengths) - 1}", document)
+            place = np.flatnonzero(np.diff(document, prepend=last) < 0)
+            _refuse(place, first, run, "tokens in the order of their documents", document)
+            unknown = (start == UNKNOWN) & (end == UNKNOWN)
+            place = np.flatnonzero(~(unknown | ((start >= 0) & (start <= end) & (end <= lengths[document]))))
+            _refuse(place, first, run, "character positions inside the text", start, end)
+            _refuse(np.flatnonzero(phase >= len(PHASES)), first, run, f"phases below {len(PHASES)}", phase)
+            last = int(document[-1])
+        first += len(document)
+
+
+def _lengths(texts: pa.Array) -> NDArray[np.int64]:
+    """Return the lengths of texts in code points; a text that is not known may have any."""
+    return pc.fill_null(pc.utf8_length(texts).cast(pa.int64()), np.iinfo(np.int64).max).to_numpy()
+
+
+def _refuse(places: NDArray[np.int64], first: int, run: Path, expected: str, *columns: NDArray[Any]) -> None:
+    if len(places):
+        got = " to ".join(str(column[places[0]]) for column in columns)
+        raise TraceError(f"{run}: expected {expected}, got {got} at token {first + places[0]}; {_ELSEWHERE}")
+
+
+_ELSEWHERE = "trace or import into another folder"

@@ -1,0 +1,73 @@
+"""Files of a trace, compared with the checksums of its manifest when a process first reads them.
+
+A verified file is read again without another comparison for as long as its size, its times and its inode stay the same.
+"""
+
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from specialize.errors import TraceError
+from specialize.trace.files import sha256_of
+
+_Stamp = tuple[int, int, int, int, int]
+_verified: dict[str, tuple[_Stamp, str]] = {}
+_locks: defaultdict[str, Lock] = defaultdict(Lock)  # layers are read in parallel, each file is compared once
+
+
+def verify(path: Path, checksum: str) -> Path:
+    """Return the path of a file whose checksum is right.
+
+    Args:
+        path: the file.
+        checksum: SHA-256 (hexadecimal) in the manifest.
+
+    Raises:
+        TraceError: the file is missing, cannot be read, or has another checksum.
+    """
+    key = os.path.abspath(path)
+    try:
+        with _locks[key]:
+            before = _stamp(path)
+            if _verified.get(key) != (before, checksum):
+                if not path.is_file():
+                    raise TraceError(f"{path}: expected a file of the trace, got something else; {REPAIR}")
+                if sha256_of(path) != checksum:
+                    raise TraceError(f"{path}: damaged: its checksum differs from the manifest's; {REPAIR}")
+                _verified[key] = before, checksum
+    except FileNotFoundError as error:
+        raise TraceError(f"{path}: expected a file of the trace, found none; {REPAIR}") from error
+    except OSError as error:
+        raise TraceError(f"{path}: could not be read ({error.strerror or error}); {REPAIR}") from error
+    return path
+
+
+def verify_ahead(files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+    """Yield the paths of files in order; while one is used, the next ones are compared with their checksums.
+
+    Args:
+        files: paths and checksums.
+
+    Raises:
+        TraceError: as `verify`.
+    """
+    ahead = min(4, os.cpu_count() or 1)
+    waiting: deque[Future[Path]] = deque()
+    with ThreadPoolExecutor(ahead, thread_name_prefix="verify") as threads:
+        for path, checksum in files:
+            waiting.append(threads.submit(verify, path, checksum))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+REPAIR = "repeat the same trace with --repair, or restore the file from a copy"
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
