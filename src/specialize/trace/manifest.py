@@ -19,6 +19,7 @@ from specialize.text import clean_text
 from specialize.trace.schema import FORMAT, FORMAT_VERSION, LAYERS, MOST_EXPERTS, READABLE_VERSIONS
 
 NAME = "manifest.json"
+DEEPEST = 50  # levels of nested values; what a configuration of a model needs several times over
 _UPGRADED = {"shadow": "random"}  # version 1 called a random router a shadow
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -167,14 +168,13 @@ def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
             f"{path}: expected format version {' or '.join(map(str, READABLE_VERSIONS))}, "
             f"got {_show(manifest.get('version'))}; read it with the version of specialize that wrote it"
         )
+    if _is_deeper(manifest, DEEPEST):
+        raise TraceError(f"{path}: expected values nested at most {DEEPEST} deep, got deeper ones; {_REPLACE}")
     try:
         RunManifest.model_validate(manifest)
-        damaged = "digest" in manifest and manifest["digest"] != _digest(manifest)
     except ValidationError as error:
         raise TraceError(f"{path}: {_first_problem(error)}; {_REPLACE}") from None
-    except RecursionError:
-        raise TraceError(f"{path}: expected a manifest, got values nested too deeply; {_REPLACE}") from None
-    if damaged:
+    if "digest" in manifest and manifest["digest"] != _digest(manifest):
         raise TraceError(f"{path}: its contents differ from the digest that was written with them; {_REPLACE}")
     return _upgrade(manifest)
 
@@ -214,6 +214,15 @@ def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
     ]
     upgraded = manifest | {"version": FORMAT_VERSION, "routers": routers}
     return {key: value for key, value in upgraded.items() if key != "digest"}
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether mappings and lists are nested in more levels."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [item for each in layer for item in (each.values() if isinstance(each, dict) else each)]
+        layer = [item for item in layer if isinstance(item, dict | list)]
+    return bool(layer)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -1,7 +1,6 @@
 """Writing a trace shard by shard, each of them atomically, so that an interrupted run can be resumed."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from specialize.errors import OutputError, TraceError
 from specialize.manifest import digest_of
 from specialize.trace.files import write_arrow
-from specialize.trace.manifest import read_manifest, shard_files, write_manifest
+from specialize.trace.manifest import shard_files, write_manifest
 from specialize.trace.schema import (
     CONTENTS,
     FORMAT,
@@ -26,6 +25,7 @@ from specialize.trace.schema import (
     routing_schema,
     token_schema,
 )
+from specialize.trace.unfinished import partial_files, read_unfinished
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Shard:
 class TraceWriter:
     """Writes the trace of one run folder; use as a context manager.
 
-    An unfinished trace with the same settings is resumed: `num_shards` is the number of shards already written.
+    A trace with the same settings is resumed: `num_shards` is the number of shards already written. Names of a model
+    and of a corpus, and the size of batches, may be others, see `specialize.trace.unfinished`.
 
     Args:
         run: the run folder; created if missing.
@@ -92,9 +93,10 @@ class TraceWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.manifest = self._read_or_begin()  # another process may have written since it was first read
-            for path in _partial_files(self.run):
+            for path in partial_files(self.run):
                 path.unlink()
-            write_manifest(self.run, self.manifest)
+            if not (self.run / "manifest.json").exists():
+                write_manifest(self.run, self.manifest)
         except BlockingIOError:
             self._unlock()
             raise TraceError(
@@ -132,10 +134,14 @@ class TraceWriter:
 
     def has_documents(self) -> bool:
         """Whether documents.arrow is written."""
-        return "documents" in self.manifest
+        return self.manifest.get("documents") is not None
 
     def write_documents(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        """Write documents.arrow: the columns id, text and the labels, all of them strings."""
+        """Write documents.arrow: the columns id, text and the labels, all of them strings.
+
+        If there are others, the trace is unfinished and without documents until it is described or finished: at no
+        moment does the manifest name documents that are not there.
+        """
         count = 0
 
         def counted() -> Iterable[pa.RecordBatch]:
@@ -143,6 +149,8 @@ class TraceWriter:
             for batch in batches:
                 count += batch.num_rows
                 yield batch
+            if self.has_documents():  # all are read and written, and soon they replace the others
+                self.describe(complete=False, documents=None)
 
         checksum = write_arrow(self.folder / "documents.arrow", schema, counted())
         self.manifest["documents"] = {"count": count, "sha256": checksum}
@@ -176,43 +184,6 @@ class TraceWriter:
     def finish(self) -> None:
         """Mark the trace as complete."""
         self.describe(complete=True)
-
-
-def read_unfinished(run: Path, settings: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any] | None:
-    """Return the manifest of the trace in a run folder, complete or not; None if there is no trace yet.
-
-    Args:
-        run: the run folder.
-        settings: those that a trace in the folder must have.
-        partial: whether `settings` holds only some of them.
-
-    Raises:
-        TraceError: the folder holds something else, or a trace with other settings.
-    """
-    if run.is_file():
-        raise TraceError(f"{run}: expected a folder to write the run to, got a file; choose another folder")
-    if (run / "manifest.json").exists():
-        manifest = read_manifest(run, complete=False)
-        before, now = manifest["settings"], json.loads(json.dumps(dict(settings)))  # lists for tuples, as stored
-        keys = {*now} if partial else {*before, *now}
-        changed = sorted(key for key in keys if before.get(key) != now.get(key))
-        if changed:
-            details = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed)
-            raise TraceError(f"{run} holds a trace with other settings ({details}); choose another folder")
-        return manifest
-    ours = {"trace", ".lock", *(path.name for path in _partial_files(run))}
-    folders = [folder for folder in (run, run / "trace") if folder.exists()]
-    if any(path.name not in ours for folder in folders for path in folder.iterdir()):
-        raise TraceError(
-            f"{run}: expected an empty folder or one with a trace, got one that is not empty and holds no trace; "
-            "choose another folder"
-        )
-    return None
-
-
-def _partial_files(run: Path) -> list[Path]:
-    """Files that an interrupted process left half-written."""
-    return [path for folder in (run, run / "trace") for path in folder.glob(".*.partial")]
 
 
 def _routing_batch(routers: Sequence[RouterSpec], contents: Sequence[str], shard: Shard) -> pa.RecordBatch:
