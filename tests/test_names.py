@@ -11,7 +11,7 @@ def test_cleaned_text_is_valid_xml_on_one_line(text):
     assert cleaned == clean_text(cleaned)
     assert all(ord(character) >= 32 and not 0x7F <= ord(character) < 0xA0 for character in cleaned)
     assert not any(0xD800 <= ord(character) < 0xE000 for character in cleaned)
-    assert not set(cleaned) & set("\ufffe\uffff\u202e\u2066\u200f\u2028")
+    assert not set(cleaned) & set("\ufeff\ufffe\uffff\u202e\u2066\u200f\u2028")
 
 
 def test_text_in_any_script_survives():

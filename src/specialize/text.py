@@ -10,13 +10,14 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 # Embedding, override and isolate marks reorder the text around them (U+202A-E, U+2066-9, and the plain marks).
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BYTE_ORDER_MARK = "\ufeff"  # no text; matplotlib cannot write it to a PDF
 
 
 def clean_text(text: object) -> str:
     """Return `text` on one line, without anything that XML forbids, a terminal obeys or that reorders its surroundings.
 
-    Control characters become a space, lone surrogates and noncharacters U+FFFD; direction controls are dropped.
-    Markup characters stay: whoever writes HTML escapes them.
+    Control characters become a space, lone surrogates and noncharacters U+FFFD; direction controls and byte
+    order marks are dropped. Markup characters stay: whoever writes HTML escapes them.
     """
     return " ".join(strip_controls(str(text)).split())
 
@@ -27,7 +28,7 @@ def strip_controls(text: str) -> str:
 
 
 def _clean_character(character: str) -> str:
-    if character in _BIDI_CONTROLS:
+    if character in _BIDI_CONTROLS or character == _BYTE_ORDER_MARK:
         return ""
     category = unicodedata.category(character)
     if category in ("Cc", "Zl", "Zp"):

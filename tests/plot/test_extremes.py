@@ -141,6 +141,13 @@ def test_every_size_is_drawn_within_the_page(name, size, tmp_path):
     assert plot.save_figure(figure, tmp_path / "figure.pdf").stat().st_size < 3e6
 
 
+@pytest.mark.parametrize("name", ["expert_label_heatmap", "expert_tokens", "training_curves"])
+def test_every_character_can_be_drawn(name, monkeypatch, tmp_path):
+    unseen = "\ufeff=1\u200b\u2060\u00ad\u200d\ufe0f$\\frac{\x1b\x00\uffff\u202e\U000e0001\u0301"
+    monkeypatch.setitem(globals(), "LONG", unseen)
+    assert plot.save_figure(draw(name, CASES[name].frame(2, 2)).figure, tmp_path / "figure.pdf").stat().st_size > 0
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_missing_numbers_are_left_out(name, tmp_path):
     case = CASES[name]
