@@ -11,7 +11,7 @@ import specialize
 from planted.manifests import edit_manifest
 from specialize.errors import TraceError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard, TraceWriter, validate_trace, verified
-from specialize.trace.files import sha256_of, write_arrow
+from specialize.trace.files import write_arrow, xxh3_of
 from specialize.trace.schema import TOKEN_SCHEMA
 
 ROUTERS = (RouterSpec(0, "layers.0", 6, 2), RouterSpec(1, "layers.1", 300, 1))
@@ -90,7 +90,7 @@ def test_a_file_that_is_missing_or_none(tmp_path, run):
 
 def test_a_file_is_compared_once_and_again_when_it_changed(run, monkeypatch):
     compared = []
-    monkeypatch.setattr(verified, "sha256_of", lambda path: compared.append(path.name) or sha256_of(path))
+    monkeypatch.setattr(verified, "xxh3_of", lambda path: compared.append(path.name) or xxh3_of(path))
     read_all(run)
     assert sorted(compared) == sorted(path.name for path in (run / "trace").glob("*.arrow"))
     compared.clear()
@@ -144,12 +144,14 @@ def test_empty_slots_are_none(tmp_path):
 
 def replace(run, name, table):
     checksum = write_arrow(run / "trace" / name, table.schema, table.to_batches())
+    quick = xxh3_of(run / "trace" / name)
 
     def edit(manifest):
         if name == "documents.arrow":
-            return manifest | {"documents": manifest["documents"] | {"sha256": checksum}}
+            return manifest | {"documents": manifest["documents"] | {"sha256": checksum, "xxh3": quick}}
         first, *others = manifest["shards"]
-        return manifest | {"shards": [first | {"files": first["files"] | {name: checksum}}, *others]}
+        changed = {"files": first["files"] | {name: checksum}, "xxh3": first["xxh3"] | {name: quick}}
+        return manifest | {"shards": [first | changed, *others]}
 
     edit_manifest(run, edit)
 

@@ -23,6 +23,7 @@ DEEPEST = 50  # levels of nested values; what a configuration of a model needs s
 _UPGRADED = {"shadow": "random"}  # version 1 called a random router a shadow
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Xxh3 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 Count = Annotated[int, Field(ge=0, le=2**48)]
 
@@ -57,18 +58,20 @@ class RouterEntry(_Entry):
 
 
 class ShardEntry(_Entry):
-    """Consecutive tokens: their number and the SHA-256 of their files."""
+    """Consecutive tokens: their number, and the SHA-256 and the XXH3-128 of their files, by name."""
 
     tokens: Count
     batch_tokens: int | None = Field(None, ge=1)
     files: dict[str, Sha256]
+    xxh3: dict[str, Xxh3] = {}
 
 
 class DocumentsEntry(_Entry):
-    """The number of documents, and the SHA-256 of their file."""
+    """The number of documents, and the SHA-256 and the XXH3-128 of their file."""
 
     count: int = Field(ge=0, lt=2**31)
     sha256: Sha256
+    xxh3: Xxh3 | None = None
 
 
 class CorpusEntry(_Entry):

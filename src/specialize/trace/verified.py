@@ -7,23 +7,41 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from specialize.errors import TraceError
-from specialize.trace.files import sha256_of
+from specialize.trace.files import sha256_of, xxh3_of
 
 _Stamp = tuple[int, int, int, int, int]
-_verified: dict[str, tuple[_Stamp, str]] = {}
+_verified: dict[str, tuple[_Stamp, "Checksums"]] = {}
 _locks: defaultdict[str, Lock] = defaultdict(Lock)  # layers are read in parallel, each file is compared once
 
 
-def verify(path: Path, checksum: str) -> Path:
+@dataclass(frozen=True)
+class Checksums:
+    """What the manifest says of a file.
+
+    Attributes:
+        sha256: SHA-256 (hexadecimal).
+        xxh3: XXH3-128 (hexadecimal), which is compared where there is one; earlier versions wrote none.
+    """
+
+    sha256: str
+    xxh3: str | None = None
+
+    def fit(self, path: Path) -> bool:
+        """Return whether they are those of a file."""
+        return sha256_of(path) == self.sha256 if self.xxh3 is None else xxh3_of(path) == self.xxh3
+
+
+def verify(path: Path, checksums: Checksums) -> Path:
     """Return the path of a file whose checksum is right.
 
     Args:
         path: the file.
-        checksum: SHA-256 (hexadecimal) in the manifest.
+        checksums: those in the manifest.
 
     Raises:
         TraceError: the file is missing, cannot be read, or has another checksum.
@@ -32,12 +50,12 @@ def verify(path: Path, checksum: str) -> Path:
     try:
         with _locks[key]:
             before = _stamp(path)
-            if _verified.get(key) != (before, checksum):
+            if _verified.get(key) != (before, checksums):
                 if not path.is_file():
                     raise TraceError(f"{path}: expected a file of the trace, got something else; {REPAIR}")
-                if sha256_of(path) != checksum:
+                if not checksums.fit(path):
                     raise TraceError(f"{path}: damaged: its checksum differs from the manifest's; {REPAIR}")
-                _verified[key] = before, checksum
+                _verified[key] = before, checksums
     except FileNotFoundError as error:
         raise TraceError(f"{path}: expected a file of the trace, found none; {REPAIR}") from error
     except OSError as error:
@@ -45,7 +63,7 @@ def verify(path: Path, checksum: str) -> Path:
     return path
 
 
-def verify_ahead(files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+def verify_ahead(files: Iterable[tuple[Path, Checksums]]) -> Iterator[Path]:
     """Yield the paths of files in order; while one is used, the next ones are compared with their checksums.
 
     Args:
@@ -57,8 +75,8 @@ def verify_ahead(files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
     ahead = min(4, os.cpu_count() or 1)
     waiting: deque[Future[Path]] = deque()
     with ThreadPoolExecutor(ahead, thread_name_prefix="verify") as threads:
-        for path, checksum in files:
-            waiting.append(threads.submit(verify, path, checksum))
+        for path, checksums in files:
+            waiting.append(threads.submit(verify, path, checksums))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -71,3 +89,8 @@ REPAIR = "repeat the same trace with --repair, or restore the file from a copy"
 def _stamp(path: Path) -> _Stamp:
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def forget() -> None:
+    """Compare every file again when it is next read, as a new process would."""
+    _verified.clear()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from specialize.errors import OutputError, TraceError
 from specialize.manifest import digest_of
-from specialize.trace.files import write_arrow
+from specialize.trace.files import write_arrow, xxh3_of
 from specialize.trace.manifest import shard_files, write_manifest
 from specialize.trace.schema import (
     CONTENTS,
@@ -153,7 +153,8 @@ class TraceWriter:
                 self.describe(complete=False, documents=None)
 
         checksum = write_arrow(self.folder / "documents.arrow", schema, counted())
-        self.manifest["documents"] = {"count": count, "sha256": checksum}
+        xxh3 = xxh3_of(self.folder / "documents.arrow")
+        self.manifest["documents"] = {"count": count, "sha256": checksum, "xxh3": xxh3}
 
     def describe(self, **facts: Any) -> None:
         """Add entries (routers, corpus; contents, a list of keys of CONTENTS) to the manifest and write it."""
@@ -178,7 +179,8 @@ class TraceWriter:
         batches = pa.record_batch(tokens, schema=schema), _routing_batch(routers, contents, shard)
         files = zip(shard_files(number), batches, strict=True)
         checksums = {name: write_arrow(self.folder / name, batch.schema, [batch]) for name, batch in files}
-        entry = {"tokens": len(shard.tokens["document"]), **shard.facts, "files": checksums}
+        xxh3 = {name: xxh3_of(self.folder / name) for name in checksums}
+        entry = {"tokens": len(shard.tokens["document"]), **shard.facts, "files": checksums, "xxh3": xxh3}
         self.describe(shards=[*self.manifest["shards"][:number], entry, *self.manifest["shards"][number + 1 :]])
 
     def finish(self) -> None:

@@ -4,14 +4,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from specialize.corpus import Document
 from specialize.corpus.source import open_documents
 from specialize.errors import CorpusError, TraceError
-from specialize.trace.imports.source import Key
+from specialize.trace.imports.source import Block, Key
+from specialize.trace.schema import UNKNOWN
 
 _AT_ONCE = 512
+_UNKNOWN_LENGTH = 2**62
 
 
 class ImportedDocuments:
@@ -76,6 +79,32 @@ class ImportedDocuments:
                     f"{where}: document {key!r:.60} is not among the {len(self._rows)} rows of {self.table}"
                 )
             self._taken.append(row)
+
+    def check_places(self, block: Block) -> None:
+        """Raise TraceError unless the characters of tokens, if the input states them, lie in their texts.
+
+        Args:
+            block: one whose documents were taken.
+        """
+        names = [name for name in ("char_start", "char_end") if name in block.tokens]
+        if not names:
+            return
+        if len(names) == 1:
+            raise TraceError(f"{block.where(0)}: expected char_start and char_end, got {names[0]} alone")
+        start, end = (np.asarray(block.tokens[name]) for name in names)
+        first, last = int(block.document[0]), int(block.document[-1])
+        rows = self._taken[first : last + 1] if self._has_texts else []
+        lengths = [len(self._rows[row].text) for row in rows] or [_UNKNOWN_LENGTH] * (last + 1 - first)
+        most = np.array(lengths)[block.document - first]
+        known = (start != UNKNOWN) | (end != UNKNOWN)
+        wrong = np.flatnonzero(known & ~((start >= 0) & (start <= end) & (end <= most)))
+        if len(wrong):
+            row = int(wrong[0])
+            length = "" if most[row] == _UNKNOWN_LENGTH else f" of {most[row]:,} characters"
+            raise TraceError(
+                f"{block.where(row)}: expected char_start and char_end in the text{length}, or {UNKNOWN} for both, got "
+                f"{start[row]} to {end[row]}"
+            )
 
     @property
     def count(self) -> int:

@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.corpus.limits import expands_beyond_reason
 from specialize.trace.imports.source import guard_parser
 
 _HEADERS = {
@@ -35,15 +36,21 @@ def load_archive(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         TraceError: the file is no .npz, is damaged, or has a member that is no array of numbers.
     """
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     with guard_parser(path, "an .npz of arrays of numbers"), zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
+        members = archive.infolist()
+        if expands_beyond_reason(sum(member.file_size for member in members), path.stat().st_size):
+            raise ValueError("zeros, or a file made to fill the memory: it expands more than 400-fold")
+        for member in members:
             if not member.filename.endswith(".npy"):
                 raise ValueError(f"a member {member.filename!r:.60}")
             with archive.open(member) as file:
                 _check_size(file, member.file_size)
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"two members {member.filename!r:.60}")
             with archive.open(member) as file:
-                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
 
 

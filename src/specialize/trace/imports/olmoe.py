@@ -77,6 +77,8 @@ def _block(lines: list[_Line], document: int, done: int) -> Block:
 def _parse(lines: list[_Line]) -> dict[str, pa.ListArray]:
     text = b"\n".join(line.strip() for _, _, line in lines) + b"\n"
     try:
+        if not all(line.lstrip().startswith(b"{") for _, _, line in lines):
+            raise ValueError("a line that is no object")  # Arrow's parser would end the process on a null
         table = pa.json.read_json(
             pa.BufferReader(text),
             read_options=pa.json.ReadOptions(use_threads=False, block_size=len(text)),

@@ -186,6 +186,7 @@ def _shards(checker: Checker, documents: ImportedDocuments, blocks: Iterator[Blo
         if not len(block.experts):
             continue
         held.append(checker.check(block))
+        documents.check_places(block)
         count += len(block.experts)
         while count >= BLOCK_TOKENS:
             joined = {name: np.concatenate([part[name] for part in held]) for name in held[0]}

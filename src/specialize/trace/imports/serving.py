@@ -6,7 +6,6 @@ are named. A slot without a record is -1. Servers return neither token ids nor g
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.corpus.json_lines import parse_json
 from specialize.errors import TraceError
 from specialize.trace.imports.npy import load_array
 from specialize.trace.imports.source import (
@@ -120,7 +120,7 @@ def _read_sglang(files: list[Path], shape: tuple[int, int]) -> Iterator[Block]:
     for path, number, line, done in read_lines(files):
         place = f"{path}, line {number}"
         with guard_parser(place, "one JSON response"):
-            value = json.loads(line)
+            value = parse_json(line)
         for response in value if isinstance(value, list) else [value]:
             for key, holder in _holders(response, place):
                 experts = _decode(holder["routed_experts"], shape, place)

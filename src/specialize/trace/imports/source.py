@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError, first_line
+from specialize.text import format_bytes
 
 BLOCK_TOKENS = 2**17
 _LAST_LAYER = 2**15 - 1
+_LONGEST_LINE = 2**30
 
 Key = int | str
 
@@ -169,11 +171,21 @@ def check_file(path: Path) -> None:
 
 
 def read_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, bytes, int]]:
-    """Yield file, line number from 1, line, and bytes read so far; blank lines are skipped."""
+    """Yield file, line number from 1, line, and bytes read so far; blank lines are skipped.
+
+    Raises:
+        TraceError: a line has more than 1 GiB.
+    """
     done = 0
     for path in paths:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            number = 0
+            while line := file.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    raise TraceError(
+                        f"{path}, line {number}: expected at most {format_bytes(_LONGEST_LINE)}, got a longer line"
+                    )
                 done += len(line)
                 if line.strip():
                     yield path, number, line, done
