@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from measure import EXPERTS, LAYERS, LENGTH, TOP_K, draw_shard
 
+from measure import EXPERTS, LAYERS, LENGTH, TOP_K, draw_shard
 from specialize.annotation import Annotation
 from specialize.manifest import versions, write_json
 from specialize.measure import count_contingency_tables

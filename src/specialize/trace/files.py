@@ -87,6 +87,6 @@ def sha256_of(path: Path) -> str:
 
 
 def xxh3_of(path: Path) -> str:
-    """Return the XXH3-128 (hexadecimal) of a file, which notices damage as SHA-256 does and is several times as fast."""
+    """Return the XXH3-128 (hexadecimal) of a file, which notices damage as SHA-256 does, several times as fast."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
