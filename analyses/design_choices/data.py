@@ -21,7 +21,7 @@ from specialize.events import Reporter
 from specialize.manifest import write_json
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.data import is_held_out
-from specialize.models.training import prepare_data
+from specialize.models.preparation import prepare_data
 from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
 from specialize.pipeline.topic_fits import TopicOptions, find_topics
 from specialize.pipeline.topics import read_columns
@@ -66,7 +66,7 @@ def prepare(preset: Preset, name: str, data: Path, output: Path, reporter: Repor
     if "://" not in corpus.file and not Path(config.data.corpus).is_file():
         raise ConfigError(f"--data: expected {corpus.file} in {data}, found none; see the README of the study")
     reporter.say(f"{name}: tokens …")
-    tokenizer, _ = prepare_data(config, shared.tokens)
+    tokenizer = prepare_data(config, shared.tokens).tokenizer
     if not shared.passages.exists():
         reporter.say(f"{name}: held-out passages …")
         passages = choose_passages(config.data.corpus, corpus, tokenizer, length=preset.training.context_length)

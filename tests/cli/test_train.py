@@ -21,6 +21,7 @@ text_column = "body"
 validation_share = 0.2
 [training]
 steps = 3
+warmup_steps = 1
 batch_size = 4
 context_length = 16
 dtype = "float32"

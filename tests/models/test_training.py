@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from listening import Listener
 from specialize.errors import ConfigError, SpecializeError
-from specialize.models import training
+from specialize.models import GPTMoEForCausalLM, preparation
 from specialize.models.data import TokenStore, batches, is_held_out
 from specialize.models.settings import read_train_config
 from specialize.models.training import learning_rate, train
@@ -124,7 +124,7 @@ def test_a_frozen_router_stays_as_it_was_drawn(config_path, tmp_path):
     train(config, tmp_path / "run")
     torch.manual_seed(config.seed)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/data")
-    drawn = training.GPTMoEForCausalLM(training._model_config(config, tokenizer)).state_dict()
+    drawn = GPTMoEForCausalLM(config.configure_model(vocab_size=len(tokenizer))).state_dict()
     trained = load_file(tmp_path / "run/model/model.safetensors")
     routers = [key for key in drawn if "router" in key]
     assert len(routers) == 2
@@ -179,7 +179,7 @@ def test_learning_rate_warms_up_and_falls(config_path):
         (
             "steps = 30",
             "step = 30",
-            r"training.steps: Field required|unknown setting 'training.step'. Did you mean 'steps'?",
+            r"training.steps: expected this setting, found none|unknown setting 'training.step'. Did you mean 'steps'?",
         ),
         ("batch_size = 8", "batch_size = 0", r"training.batch_size: .*greater than or equal to 1, got 0"),
         ("[model]", "[model", "expected TOML"),
@@ -218,7 +218,7 @@ def test_runs_share_their_data_and_their_split(config_path, tmp_path, monkeypatc
     text = config_path.read_text().replace('group_separator = "#"', 'group_separator = "#"\nsplit_seed = 5')
     config_path.write_text(text)
     train(read_train_config(config_path), tmp_path / "one", data=tmp_path / "data")
-    monkeypatch.setattr(training, "open_corpus", lambda *args, **kwargs: pytest.fail("read again"))
+    monkeypatch.setattr(preparation, "open_corpus", lambda *args, **kwargs: pytest.fail("read again"))
     config_path.write_text(text.replace("seed = 3", "seed = 4", 1))
     train(read_train_config(config_path), tmp_path / "two", data=tmp_path / "data")
     assert not (tmp_path / "one" / "data").exists()
@@ -262,5 +262,5 @@ def test_a_guide_that_documents_lack_is_an_error(tmp_path):
     path.write_text(text.replace('"guided"', '"learned"'))
     train(read_train_config(path), tmp_path / "learned", data=tmp_path / "data")
     path.write_text(text.replace("[data]", '[data]\nguide_column = "lang"'))
-    with pytest.raises(ConfigError, match=r"expected tokens prepared with data\.guide_column = 'lang'"):
+    with pytest.raises(ConfigError, match=r"other settings \(data\.guide_column: None there, 'lang' now\)"):
         train(read_train_config(path), tmp_path / "guided", data=tmp_path / "data")

@@ -178,14 +178,21 @@ def _read_file(path: Path, name: str, request: ColumnRequest) -> Iterator[Record
         raise CorpusError(f"{name}: expected a readable file, got: {reason:.300}") from None
 
 
-def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if extension_of(path) is not None
-        and not path.is_dir()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+def list_files(path: Path) -> list[Path]:
+    """Return the files that a corpus is read from: the file itself, or those of a folder, in order."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        each
+        for each in path.rglob("*")
+        if extension_of(each) is not None
+        and not each.is_dir()
+        and not any(part.startswith(".") for part in each.relative_to(path).parts)
     )
+
+
+def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
+    files = list_files(folder)
     if not files:
         raise CorpusError(f"{folder}: expected files ending in {', '.join(KNOWN_EXTENSIONS)}, found none")
     for path in files:

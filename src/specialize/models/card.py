@@ -74,7 +74,12 @@ def write_card(folder: Path, config: TrainConfig, result: Evaluation, history: l
         )
     )
     write_text(folder / "README.md", text)
-    settings = config.model_dump(mode="json")
-    settings["data"]["corpus"] = Path(config.data.corpus).name  # checkpoints are published, so no private paths
+    settings = published_settings(config).model_dump(mode="json")
     record = {"evaluation": result.as_dict(), "history": history, "settings": settings}
     write_json(folder / "evaluation.json", record)
+
+
+def published_settings(config: TrainConfig) -> TrainConfig:
+    """Return the settings with the name of the corpus in place of its path, which is private."""
+    data = config.data.model_copy(update={"corpus": Path(config.data.corpus).name})
+    return config.model_copy(update={"data": data})

@@ -1,16 +1,36 @@
 """Configuration of the GPT-2-style Mixture-of-Experts language model."""
 
+import math
+from numbers import Real
 from typing import Any
 
 from transformers import PretrainedConfig
 
-from specialize.errors import ConfigError, did_you_mean
+from specialize.choices import check_whole
+from specialize.errors import ConfigError, did_you_mean, shorten
 
 CHOICES = {
     "routing_unit": ("token", "sequence"),
     "router_scope": ("layer", "global"),
     "router_type": ("learned", "frozen", "rerandomized", "guided"),
     "sequence_summary": ("prefix", "full"),
+}
+_LARGEST = {  # far above any model of this kind; more is a slip, or a damaged file
+    "vocab_size": 2**24,
+    "hidden_size": 2**20,
+    "intermediate_size": 2**24,
+    "num_hidden_layers": 2**12,
+    "num_attention_heads": 2**20,
+    "max_position_embeddings": 2**24,
+    "num_experts": 2**15 - 1,
+}
+_WHOLE = (*_LARGEST, "num_experts_per_tok", "routing_prefix")
+_SWITCHES = ("norm_topk_prob", "tie_word_embeddings")
+_NUMBERS = {  # what is expected, and whether a finite number is that
+    "router_aux_loss_coef": ("a number of at least 0", lambda number: number >= 0),
+    "dropout": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
+    "layer_norm_epsilon": ("a number above 0", lambda number: number > 0),
+    "initializer_range": ("a number above 0", lambda number: number > 0),
 }
 
 
@@ -42,6 +62,9 @@ class GPTMoEConfig(PretrainedConfig):
             top-1 a learned router would have no gradient.
         router_aux_loss_coef: weight of the load-balancing loss (Fedus et al. 2022, eq. 4), or of the guide's.
         dropout: dropout probability of attention and residual paths.
+
+    Raises:
+        ConfigError: a value is of another type or out of range, or values contradict each other.
     """
 
     model_type = "specialize_gpt_moe"
@@ -89,22 +112,23 @@ class GPTMoEConfig(PretrainedConfig):
         self.dropout = dropout
         self.layer_norm_epsilon = layer_norm_epsilon
         self.initializer_range = initializer_range
-        self._check()
         self.tie_word_embeddings = tie_word_embeddings
+        self._check()
         super().__init__(**kwargs)
 
     def _check(self) -> None:
-        for name, allowed in CHOICES.items():
+        self._check_types()
+        for name, largest in _LARGEST.items():
+            least, meaning = (0, "0 (dense) or more") if name == "num_experts" else (1, "1 or more")
             value = getattr(self, name)
-            if value not in allowed:
-                raise ConfigError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {value!r}." + did_you_mean(str(value), allowed)
-                )
-        if self.num_experts < 0:
-            raise ConfigError(f"num_experts: expected 0 (dense) or more, got {self.num_experts}")
+            if value < least:
+                raise ConfigError(f"{name}: expected {meaning}, got {shorten(value)}")
+            if value > largest:
+                raise ConfigError(f"{name}: expected at most {largest}, got {shorten(value)}")
         if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ConfigError(
-                f"num_experts_per_tok: expected 1 to num_experts = {self.num_experts}, got {self.num_experts_per_tok}"
+                f"num_experts_per_tok: expected 1 to num_experts = {self.num_experts}, "
+                f"got {shorten(self.num_experts_per_tok)}"
             )
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
@@ -114,8 +138,40 @@ class GPTMoEConfig(PretrainedConfig):
         if not 1 <= self.routing_prefix <= self.max_position_embeddings:
             raise ConfigError(
                 f"routing_prefix: expected 1 to max_position_embeddings = {self.max_position_embeddings}, "
-                f"got {self.routing_prefix}"
+                f"got {shorten(self.routing_prefix)}"
             )
+
+    def _check_types(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(
+                    f"{name}: expected one of {', '.join(allowed)}, got {shorten(value)}."
+                    + (did_you_mean(value, allowed) if isinstance(value, str) else "")
+                )
+        for name in _WHOLE:
+            check_whole(name, getattr(self, name), error=ConfigError)
+        for name in _SWITCHES:
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigError(f"{name}: expected true or false, got {shorten(value)}")
+        for name, (expected, fits) in _NUMBERS.items():
+            value = getattr(self, name)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if not is_number or not abs(value) < math.inf or not fits(value):
+                raise ConfigError(f"{name}: expected {expected}, got {shorten(value)}")
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of the model with its language-model head."""
+        width = self.hidden_size
+        experts = max(self.num_experts, 1) * 2 * width * self.intermediate_size
+        routers = 1 if self.router_scope == "global" else self.num_hidden_layers
+        heads = 1 if self.tie_word_embeddings else 2
+        return (
+            (heads * self.vocab_size + self.max_position_embeddings + 1) * width
+            + self.num_hidden_layers * (4 * width**2 + 2 * width + experts)
+            + routers * self.num_experts * width
+        )
 
     @property
     def is_causal(self) -> bool:

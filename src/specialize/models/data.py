@@ -4,13 +4,15 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from specialize.errors import ConfigError
+from specialize.errors import ConfigError, SpecializeError, TrainingError, first_line
+from specialize.quiet import quiet_loading
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -35,6 +37,30 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int) -> PreT
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
     )
+
+
+def load_tokenizer(name: str | Path, *, error: type[SpecializeError] = ConfigError) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that marks the end of a text and whose ids are below its length.
+
+    Args:
+        name: folder or id on the hub.
+        error: the class of the error.
+    """
+    try:
+        with quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        for how in ("is_local", "local_files_only"):  # it was loaded, which save_pretrained would write down
+            tokenizer.init_kwargs.pop(how, None)
+        ids = tokenizer.get_vocab().values()
+        is_complete = isinstance(tokenizer.eos_token_id, int) and max(ids) < len(tokenizer)
+    except Exception as reason:  # whatever the files of a tokenizer cause, the user sees one line
+        raise error(f"{name}: could not be loaded as a tokenizer: {first_line(reason)}") from reason
+    if not is_complete:
+        raise error(
+            f"{name}: expected a tokenizer with an end-of-text token (eos_token) and ids from 0 to its length - 1 = "
+            f"{len(tokenizer) - 1}, got {tokenizer.eos_token!r} and ids up to {max(ids)}"
+        )
+    return tokenizer
 
 
 def is_held_out(document_id: str, *, share: float, separator: str, seed: int) -> bool:
@@ -82,9 +108,42 @@ class TokenStore:
 
     @classmethod
     def load(cls, path: Path) -> "TokenStore":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(stored["tokens"], stored["offsets"], stored.get("guides"))
+        """Read what `save` wrote.
+
+        Raises:
+            TrainingError: the file is missing, or holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                store = cls(stored["tokens"], stored["offsets"], stored.get("guides"))
+        except Exception as error:  # whatever the file causes, the user sees one line
+            raise TrainingError(f"{path}: expected stored tokens, got: {first_line(error)}") from error
+        if not store._is_valid():
+            raise TrainingError(f"{path}: expected token ids and the offsets of their documents, got other arrays")
+        return store
+
+    def _is_valid(self) -> bool:
+        """Return whether types and shapes are those of the attributes, and the documents cover the tokens."""
+        arrays: tuple[Any, ...] = (self.tokens, self.offsets, *([] if self.guides is None else [self.guides]))
+        return (
+            all(isinstance(array, np.ndarray) and array.ndim == 1 for array in arrays)
+            and self.tokens.dtype in (np.uint16, np.uint32)
+            and self.offsets.dtype == np.int64
+            and len(self.offsets) > 1
+            and self.offsets[0] == 0
+            and self.offsets[-1] == len(self.tokens)
+            and bool((np.diff(self.offsets) > 0).all())
+            and (self.guides is None or (self.guides.dtype.kind == "U" and len(self.guides) == len(self.offsets) - 1))
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of the tokens, their documents and guides."""
+        digest = hashlib.sha256()
+        for array in (self.tokens, self.offsets, *([] if self.guides is None else [self.guides])):
+            digest.update(f"{array.dtype.str} {len(array)}\n".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
 
     def windows(self, length: int, *, shuffle_seed: tuple[int, int] | None = None) -> NDArray[np.int64]:
         """Return the starts of windows of `length` tokens that lie within a document, int64 [windows].
@@ -112,16 +171,11 @@ class TokenStore:
 def batches(
     store: TokenStore, *, length: int, size: int, seed: int, first_step: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the starts of training batches, int64 [size], without end.
+    """Yield the starts of training batches, int64 [size], without end; the store has windows for at least one.
 
     The batch of a step depends only on the seed and the step, so that runs can be resumed.
     """
     per_epoch = len(store.windows(length)) // size
-    if per_epoch == 0:
-        raise ConfigError(
-            f"expected at least one batch of {size} windows of {length} tokens in the training documents, got "
-            f"{len(store.windows(length))} windows; lower batch_size or context_length, or add text"
-        )
     epoch, within = divmod(first_step, per_epoch)
     while True:
         starts = store.windows(length, shuffle_seed=(seed, epoch))

@@ -20,7 +20,7 @@ class Evaluation:
     """Quality of a model on held-out windows.
 
     Attributes:
-        perplexity: exp of the mean loss over the compared positions.
+        perplexity: exp of the mean loss over the compared positions; not finite if the model diverged.
         unigram_perplexity: the same for the training set's unigram frequencies (add-one smoothed), on the
             same target tokens.
         load: for each layer, the share of slots of each expert.
@@ -64,6 +64,14 @@ def unigram_log_probabilities(store: TokenStore, vocab_size: int) -> Tensor:
     """Return the add-one smoothed log probability of each token id in the training documents, float64 [V]."""
     counts = np.bincount(store.tokens, minlength=vocab_size).astype(np.float64) + 1
     return torch.from_numpy(np.log(counts / counts.sum()))
+
+
+def _exp(loss: float) -> float:
+    """Return the perplexity of a mean loss in nats; infinite where that is too large for a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 @torch.no_grad()
@@ -112,8 +120,8 @@ def evaluate(
     model.train(was_training)
     load = [(count / count.sum()).tolist() for count in counts]
     return Evaluation(
-        perplexity=math.exp(total / tokens),
-        unigram_perplexity=math.exp(unigram_total / tokens),
+        perplexity=_exp(total / tokens),
+        unigram_perplexity=_exp(unigram_total / tokens),
         load=load,
         load_entropy=[-sum(p * math.log2(p) for p in layer if p > 0) for layer in load],
         tokens=tokens,

@@ -5,6 +5,7 @@ Mixture of Experts. Shapes: B batch, T positions, C hidden size, E experts, k ex
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from specialize.models.configuration import GPTMoEConfig
+from specialize.models.folders import CHECKSUMS, check_checksums
 from specialize.models.moe import Decision, DenseLayer, Experts, MoELayer, Router, in_full_precision
 
 
@@ -101,6 +103,14 @@ class GPTMoEPreTrainedModel(PreTrainedModel):
     config_class = GPTMoEConfig
     base_model_prefix = "model"
     _no_split_modules = ["Block"]  # noqa: RUF012 (the name and its type are those of transformers)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint, as in transformers; the files of a folder are compared with their checksums before."""
+        folder = Path(pretrained_model_name_or_path or "")
+        if pretrained_model_name_or_path and folder.is_dir():
+            check_checksums(folder, remedy=f"restore it, or delete {CHECKSUMS} if it was changed on purpose")
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

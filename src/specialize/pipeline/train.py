@@ -17,6 +17,8 @@ def train(
 ) -> "Evaluation":
     """Train a Mixture-of-Experts language model; the same call again resumes from the last checkpoint.
 
+    A training that is complete is left as it is.
+
     Args:
         config: a TOML file with the settings of model, data and optimiser, or the settings.
         folder: where data, checkpoint and model go.
@@ -28,13 +30,14 @@ def train(
     Raises:
         ConfigError: the settings contradict themselves or those of the run in the folder.
         CorpusError: the corpus cannot be read.
+        TrainingError: another process is training in the folder, a file in it is damaged, the training diverged, or
+            memory ran out.
+        OutputError: a file cannot be written.
     """
     require_extra("capture")
-    from specialize.models.settings import TrainConfig, read_train_config
-
-    # before torch is loaded: a mistake in it shows at once
-    settings = config if isinstance(config, TrainConfig) else read_train_config(Path(config))
     reporter.say("loading torch …")
+    from specialize.models.settings import TrainConfig, read_train_config
     from specialize.models.training import train as train_model
 
+    settings = config if isinstance(config, TrainConfig) else read_train_config(Path(config))
     return train_model(settings, Path(folder), reporter=reporter)
