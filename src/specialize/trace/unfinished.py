@@ -1,0 +1,71 @@
+"""The trace that is in a run folder already, and whether another command may go on writing it."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from specialize.errors import TraceError
+from specialize.trace.manifest import read_manifest
+
+# How much of which corpus is read is compared by its digest; batches of another size are recorded shard by shard.
+_MAY_CHANGE = {"corpus", "limit", "batch_tokens"}
+# Earlier versions identified a model by its name instead.
+_NAMES, _DIGESTS = {"model", "revision"}, {"weights_digest", "tokenizer_digest"}
+
+
+def read_unfinished(run: Path, settings: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any] | None:
+    """Return the manifest of the trace in a run folder, complete or not; None if there is no trace yet.
+
+    Args:
+        run: the run folder.
+        settings: those that a trace in the folder must have, apart from names of what has a digest.
+        partial: whether `settings` holds only some of them.
+
+    Raises:
+        TraceError: the folder holds something else, or a trace with other settings.
+    """
+    if run.is_file():
+        raise TraceError(f"{run}: expected a folder to write the run to, got a file; choose another folder")
+    if (run / "manifest.json").exists():
+        manifest = read_manifest(run, complete=False)
+        before, now = manifest["settings"], json.loads(json.dumps(dict(settings)))  # lists for tuples, as stored
+        changed = _list_changes(before, now, partial=partial)
+        if changed:
+            details = "; ".join(f"{key}: {_show(before.get(key))} there, {_show(now.get(key))} now" for key in changed)
+            raise TraceError(f"{run} holds a trace with other settings ({details}); choose another folder")
+        return manifest
+    ours = {"trace", ".lock", *(path.name for path in partial_files(run))}
+    folders = [folder for folder in (run, run / "trace") if folder.exists()]
+    if any(path.name not in ours for folder in folders for path in folder.iterdir()):
+        raise TraceError(
+            f"{run}: expected an empty folder or one with a trace, got one that is not empty and holds no trace; "
+            "choose another folder"
+        )
+    return None
+
+
+def partial_files(run: Path) -> list[Path]:
+    """Return the files of a trace that a killed process left half-written."""
+    return [*run.glob(".manifest.json*.partial"), *(run / "trace").glob(".*.partial")]
+
+
+def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any], *, partial: bool) -> list[str]:
+    compared = {*now} if partial else {*before, *now}
+    compared -= _MAY_CHANGE | (_NAMES if "weights_digest" in before else _DIGESTS)
+    changed = {key for key in compared if not _is_same(key, before.get(key), now.get(key))}
+    if changed & {"config_digest", "weights_digest"} and before.get("model") != now.get("model"):
+        changed.add("model")
+    return sorted(changed)
+
+
+def _is_same(key: str, before: Any, now: Any) -> bool:
+    if key == "model" and isinstance(before, str) and isinstance(now, str):
+        return os.path.realpath(before) == os.path.realpath(now)
+    return bool(before == now)
+
+
+def _show(value: Any) -> str:
+    is_digest = isinstance(value, str) and len(value) == 64
+    return repr(value[:12] + "…" if is_digest else value)
