@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from mmap import PROT_READ, mmap
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,5 +89,9 @@ def sha256_of(path: Path) -> str:
 
 def xxh3_of(path: Path) -> str:
     """Return the XXH3-128 (hexadecimal) of a file, which notices damage as SHA-256 does, several times as fast."""
+    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+        if path.stat().st_size:  # an empty file cannot be mapped
+            with mmap(file.fileno(), 0, prot=PROT_READ) as contents:
+                digest.update(contents)
+    return digest.hexdigest()
