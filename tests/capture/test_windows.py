@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,9 +66,27 @@ def test_batches_hold_every_window_once_within_the_budget(lengths, budget):
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 200))
-def test_groups_keep_the_order_and_the_limit(lengths, limit):
-    groups = list(group_windows(map(make_window, lengths), tokens=limit))
+def sizes_of(groups: Iterable[list[Window]]) -> list[int]:
+    return [sum(window.num_recorded for window in group) for group in groups]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 100), st.integers(1, 200))
+def test_shards_keep_the_order_and_grow_with_what_is_kept(lengths, first, largest):
+    groups = list(group_windows(map(make_window, lengths), first=first, largest=largest))
     assert [window.num_recorded for group in groups for window in group] == lengths
-    for group in groups:
-        assert len(group) == 1 or sum(window.num_recorded for window in group) <= limit
+    before = 0
+    for group, size in zip(groups, sizes_of(groups), strict=True):
+        assert len(group) == 1 or size <= min(largest, max(first, before))
+        before += size
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(0, 60), st.integers(0, 60))
+def test_shards_that_are_written_are_cut_as_they_were_and_the_others_as_ever(lengths, written, held):
+    limits = {"first": 40, "largest": 200}
+    whole = sizes_of(group_windows(map(make_window, lengths), **limits))
+    assert sizes_of(group_windows(map(make_window, lengths), **limits, written=whole[:written])) == whole
+    # of fewer documents, or by a version that cut in another way
+    part = sizes_of(group_windows(map(make_window, lengths[:held]), first=70, largest=70))
+    more = sizes_of(group_windows(map(make_window, lengths), **limits, written=part))
+    assert more[: len(part)] == part
+    assert sum(more) == sum(lengths)

@@ -88,7 +88,6 @@ def test_a_loaded_model_and_a_checkpoint_give_the_same_trace(folder, loaded, cor
     facts, stored = trace.manifest["model"], reference.manifest["model"]
     assert facts["class"] == stored["class"] == "OlmoeForCausalLM"
     assert (facts["parameters"], facts["dtype"]) == (stored["parameters"], stored["dtype"])
-    assert facts.keys() - stored.keys() == {"weights_digest", "tokenizer_digest"}
 
 
 def test_a_loaded_model_with_other_weights_is_another_model(loaded, corpus, tmp_path):
@@ -162,7 +161,7 @@ class NeverLoaded(Exception):
         ({"run": "file"}, "expected a folder to write the run to, got a file"),
         ({"run": "traced", "context": 8}, "context_length: 16 there, 8 now"),
         ({"run": "traced", "logits": True}, "contents: "),
-        ({"run": "traced", "limit": 2}, "limit: None there, 2 now"),
+        ({"run": "traced", "limit": 2}, "expected at least the 5 documents that the trace in .* was begun with, got 2"),
         ({"run": "traced", "corpus": "changed"}, "expected the documents that the trace in .* was begun with"),
     ],
 )
@@ -177,7 +176,7 @@ def test_all_of_this_is_checked_before_a_model_is_loaded(arguments, message, fol
         copy.write_text(corpus.read_text(encoding="utf-8"), encoding="utf-8")
         trace_corpus(folder, copy, tmp_path / "traced", **HOW)
         if given["corpus"] == "changed":
-            copy.write_text('{"text": "Another text."}')
+            copy.write_text(corpus.read_text(encoding="utf-8").replace("quick", "slow"), encoding="utf-8")
         given["corpus"] = copy
 
     def never(*_, **__):

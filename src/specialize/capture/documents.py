@@ -1,8 +1,8 @@
 """The documents of a trace: written to the run folder, and read back from it as windows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -18,8 +18,18 @@ _DOCUMENTS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 2**22
 
 
-def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str]) -> None:
-    """Write the ids, texts and labels of a corpus to a trace, one batch in memory at a time."""
+def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str], *, expected: str | None = None) -> None:
+    """Write the ids, texts and labels of a corpus to a trace, one batch in memory at a time.
+
+    Args:
+        writer: of the trace.
+        corpus: the documents.
+        labels: names of the label columns.
+        expected: digest of the corpus; default: any.
+
+    Raises:
+        CorpusError: the corpus has another digest, and no file is written.
+    """
     schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *labels)])
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -33,6 +43,11 @@ def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str]) 
                 rows, characters = [], 0
         if rows:
             yield pa.RecordBatch.from_pylist(rows, schema=schema)
+        if expected is not None and corpus.digest != expected:
+            raise CorpusError(
+                f"{corpus.source}: expected the same documents whenever they are read, got others the second time; run "
+                "the same command again"
+            )
 
     writer.write_documents(schema, batches())
 
@@ -46,22 +61,6 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
         "skipped_empty": corpus.skipped,
         "labels": list(labels),
     }
-
-
-def check_unchanged(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise CorpusError if the trace in a run folder was begun with other documents.
-
-    Args:
-        corpus: read once to the end.
-        run: the run folder.
-        manifest: of the trace; empty if there is none yet.
-    """
-    before = manifest.get("corpus")
-    if before is not None and before["digest"] != corpus.digest:
-        raise CorpusError(
-            f"{corpus.source}: expected the documents that the trace in {run} was begun with, got others; choose "
-            "another folder"
-        )
 
 
 def read_windows(

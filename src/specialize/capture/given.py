@@ -1,7 +1,8 @@
-"""Models that the user loaded: what a manifest says of them, and digests by which a resumed trace recognises them."""
+"""Models that the user loaded, and digests by which a resumed trace recognises any model."""
 
 import hashlib
 import json
+from contextlib import suppress
 from os import PathLike
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from specialize.capture.loading import Checkpoint, check_tokenizer, describe_model, load_tokenizer
 from specialize.errors import CaptureError
 
-_AS_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}  # by their width in bytes
 
 
 def check_given(model: Any, tokenizer: Any) -> None:
@@ -34,14 +35,12 @@ def check_given(model: Any, tokenizer: Any) -> None:
         check_tokenizer(tokenizer)
 
 
-def make_checkpoint(model: Any, tokenizer: Any, *, with_digests: bool = True) -> Checkpoint:
+def make_checkpoint(model: Any, tokenizer: Any) -> Checkpoint:
     """Describe a loaded model with its tokenizer as a checkpoint.
 
     Args:
         model: a transformers model.
         tokenizer: its fast tokenizer, or the folder or hub id of one.
-        with_digests: add digests of weights and tokenizer to the facts, by which a resumed trace recognises them: the
-            name of a model does not determine them, because they may have been changed since it was loaded.
 
     Raises:
         CaptureError: as `check_given`.
@@ -50,33 +49,49 @@ def make_checkpoint(model: Any, tokenizer: Any, *, with_digests: bool = True) ->
     if isinstance(tokenizer, str | PathLike):
         tokenizer = load_tokenizer(tokenizer)
     name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
-    facts = describe_model(model, name=name)
-    if with_digests:
-        facts |= {"weights_digest": digest_weights(model), "tokenizer_digest": digest_tokenizer(tokenizer)}
-    return Checkpoint(name, model, tokenizer, facts)
+    return Checkpoint(name, model, tokenizer, describe_model(model, name=name))
+
+
+def identify_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what determines the routing of a model and its tokens, as entries of the manifest's settings.
+
+    Its name is not among them: a path can be written in several ways, and what it names may change.
+    """
+    facts = checkpoint.facts
+    return {
+        "config_digest": facts["config_digest"],
+        "weights_digest": digest_weights(checkpoint.model),
+        "tokenizer_digest": digest_tokenizer(checkpoint.tokenizer),
+        "dtype": facts["dtype"],
+        "device": checkpoint.model.device.type,
+        # a trace with random weights is not resumed with the right ones
+        **{name: facts[name]["number"] for name in ("missing_weights", "unused_weights") if name in facts},
+    }
 
 
 def digest_weights(model: nn.Module) -> str:
     """Return a digest (SHA-256, hexadecimal) of a model's weights that is the same on any device.
 
-    Hashed are the names, types and shapes of parameters and buffers, and for each row along the first axis the exact
-    sum of its values read as integers: one pass over the weights, with little copied from the device. Offloaded
-    weights count by name, type and shape alone.
+    Hashed are the names, types and shapes of parameters and buffers, and for each row along the last axis the sum of
+    its bytes, read as integers of 64 bits, modulo 2^64: one pass over the weights, with little copied from the device.
+    Weights whose bytes are not at hand (offloaded ones, some quantized ones) count by name, type and shape alone.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         if not tensor.is_meta and tensor.numel():
-            digest.update(_sums(tensor.detach()).numpy().tobytes())
+            with suppress(RuntimeError, NotImplementedError, TypeError):  # tensors of a class of their own
+                digest.update(_sums(tensor.detach()).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _sums(tensor: Tensor) -> Tensor:
-    rows = tensor.contiguous().reshape(len(tensor) if tensor.dim() > 1 else 1, -1)
-    if rows.is_complex():
-        rows = torch.view_as_real(rows).flatten(1)
-    integers = rows.view(torch.uint8) if rows.dtype == torch.bool else rows.view(_AS_INTEGERS[rows.element_size()])
-    return integers.sum(dim=1, dtype=torch.int64).cpu()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    rows = tensor.contiguous().reshape(-1, tensor.shape[-1] if tensor.dim() else 1)
+    size, offset = rows.shape[1] * rows.element_size(), rows.storage_offset() * rows.element_size()
+    widest = next(dtype for width, dtype in _INTEGERS.items() if size % width == offset % width == 0)
+    return rows.view(widest).sum(dim=1, dtype=torch.int64).cpu()
 
 
 def digest_tokenizer(tokenizer: Any) -> str:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from specialize.capture.batches import ShardTracer
-from specialize.capture.documents import check_unchanged, describe_corpus, read_windows, write_documents
+from specialize.capture.documents import describe_corpus, read_windows, write_documents
+from specialize.capture.given import identify_checkpoint
 from specialize.capture.loading import Checkpoint
 from specialize.capture.options import TraceOptions
 from specialize.capture.plan import CorpusSurvey, plan_trace, survey_corpus, tokens_of_a_shard
 from specialize.capture.recorder import EXTRAS, Recorder
+from specialize.capture.resuming import check_corpus, check_files, check_routers, describe_extension, list_parts
 from specialize.capture.routers import find_routers
 from specialize.capture.shards import TraceClock, trace_shards
 from specialize.capture.verification import evaluating
@@ -17,7 +19,7 @@ from specialize.capture.windows import group_windows
 from specialize.corpus import Corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.events import SILENT, Reporter
-from specialize.manifest import versions
+from specialize.manifest import digest_of, versions
 from specialize.trace import RoutingTrace, TraceWriter, open_trace, validate_trace
 
 LONGEST_DEFAULT_CONTEXT = 2048
@@ -36,14 +38,15 @@ def trace_documents(
 ) -> RoutingTrace:
     """Run a corpus through a model and write its routing trace.
 
-    An interrupted trace with the same settings is resumed; a complete one is opened as it is.
+    An interrupted trace with the same settings is resumed; a complete one is opened as it is. A trace of the first
+    documents of the corpus is extended: its shards stay as they are.
 
     Args:
         checkpoint: the model and its tokenizer.
         corpus: the documents.
         run: the run folder, created if missing.
         options: how the corpus is run, and what is recorded.
-        repair: validate the files of an existing trace, and trace the missing and damaged shards again.
+        repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
         reporter: receives an estimate of what the trace will take before anything is written, and the progress.
         survey: of this corpus, if it was read before.
@@ -54,8 +57,8 @@ def trace_documents(
     Raises:
         CaptureError: the routing of the model cannot be captured or is not finite, the head that predictions need is
             missing, or memory does not suffice for one window.
-        CorpusError: the corpus cannot be read, is empty, or has changed since the trace was begun.
-        TraceError: the folder holds something else, or another process is writing to it.
+        CorpusError: the corpus cannot be read, is empty, or does not begin with the documents of the trace.
+        TraceError: the folder holds something else or a damaged trace, or another process is writing to it.
         OutputError: the disk is full, or the folder cannot be written.
     """
     options, run = options or TraceOptions(), Path(run)
@@ -64,8 +67,7 @@ def trace_documents(
             f"predictions: expected the weights of the language-model head, the checkpoint lacks "
             f"{checkpoint.missing_head[0]}; leave out predictions"
         )
-    context = _context_of(checkpoint, options)
-    settings = _settings(checkpoint, corpus) | options.as_settings(context)
+    settings = _settings(checkpoint, corpus, options)
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}
     writer = TraceWriter(run, settings=settings, provenance=provenance)
     # before anything is written: a dense model or a broken corpus leaves no folder behind
@@ -73,52 +75,80 @@ def trace_documents(
     extras = [name for name in EXTRAS if name in options.contents]
     recorder = Recorder(checkpoint.model, points, control=options.control, seed=options.seed, extras=extras)
     survey = survey or survey_corpus(corpus)
-    check_unchanged(corpus, run, writer.manifest)
+    check_corpus(corpus, run, writer.manifest)
+    check_routers(recorder.specs, run, writer.manifest)
     for warning in dict.fromkeys(point.adapter.warning for point in points if point.adapter.warning):
         reporter.say(f"note: {warning}")
     plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, options.contents, run).report(run, reporter)
     with writer:
-        check_unchanged(corpus, run, writer.manifest)
-        damaged = [check for check in validate_trace(run) if check.problem] if repair and writer.num_shards else []
-        if writer.is_complete and not damaged:
+        extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
+        damaged = _find_damage(writer, reporter, repair=repair)
+        unfinished = extends or not writer.is_complete
+        if not (unfinished or damaged):
             reporter.say(f"{run}: the trace is complete already")
             return open_trace(run)
-        if not writer.has_documents() or any(check.file == "trace/documents.arrow" for check in damaged):
-            write_documents(writer, corpus, survey.labels)
-        writer.describe(
-            routers=[spec.as_dict() for spec in recorder.specs],
-            contents=list(options.contents),
-            corpus=describe_corpus(corpus, survey.labels),
-        )
-        shard_tokens = options.shard_tokens or tokens_of_a_shard(recorder.specs, options.contents, options.batch_tokens)
-        windows = read_windows(run, checkpoint.tokenizer, length=context, stride=options.stride)
-        tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
-        with reporter.progress("tracing", "documents") as update, evaluating(checkpoint.model), recorder:
-            clock = TraceClock(corpus.num_documents, options.batch_tokens, update, reporter)
-            again = frozenset(check.shard for check in damaged if check.shard is not None)
-            trace_shards(tracer, group_windows(windows, tokens=shard_tokens), writer, clock, damaged=again)
+        facts: dict[str, Any] = {
+            "settings": settings,
+            "settings_digest": digest_of(settings),
+            "routers": [spec.as_dict() for spec in recorder.specs],
+            "contents": list(options.contents),
+        }
+        if extends:
+            for note in describe_extension(run, writer.manifest, corpus.num_documents):
+                reporter.say(note)
+            facts |= {**provenance, "extended_from": list_parts(writer.manifest)}
+        if extends or None in damaged or not writer.has_documents():
+            write_documents(writer, corpus, survey.labels, expected=corpus.digest)
+        if unfinished:
+            writer.describe(**facts, corpus=describe_corpus(corpus, survey.labels))
+        _trace_shards(checkpoint, corpus, writer, recorder, options, reporter, damaged=damaged)
         if not writer.num_tokens:
             raise CorpusError(f"{corpus.source}: expected text that the tokenizer turns into tokens, got none")
         writer.finish()
     return open_trace(run)
 
 
-def _settings(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, Any]:
-    """What determines a trace, besides the options."""
-    facts = checkpoint.facts
-    digests = ("weights_digest", "tokenizer_digest")  # of a model that was not loaded by its name
+def _settings(checkpoint: Checkpoint, corpus: Corpus, options: TraceOptions) -> dict[str, Any]:
+    """What determines a trace, with the names of what it is of."""
     return {
         "model": checkpoint.name,
-        "revision": facts["revision"],
-        "config_digest": facts["config_digest"],
-        "dtype": facts["dtype"],
-        "device": checkpoint.model.device.type,
+        "revision": checkpoint.facts["revision"],
+        **identify_checkpoint(checkpoint),
         "corpus": corpus.source,
         "limit": corpus.limit,
-        **{name: facts[name] for name in digests if name in facts},
-        # a trace with random weights is not resumed with the right ones
-        **{name: facts[name]["number"] for name in ("missing_weights", "unused_weights") if name in facts},
+        **options.as_settings(_context_of(checkpoint, options)),
     }
+
+
+def _find_damage(writer: TraceWriter, reporter: Reporter, *, repair: bool) -> frozenset[int | None]:
+    """Return the numbers of the shards to trace again, None for the documents; raise TraceError unless `repair`."""
+    if not repair:
+        check_files(writer.run, writer.manifest, reporter)
+        return frozenset()
+    problems = [check for check in validate_trace(writer.run) if check.problem]
+    return frozenset(check.shard for check in problems if check.file.startswith("trace/"))
+
+
+def _trace_shards(
+    checkpoint: Checkpoint,
+    corpus: Corpus,
+    writer: TraceWriter,
+    recorder: Recorder,
+    options: TraceOptions,
+    reporter: Reporter,
+    *,
+    damaged: frozenset[int | None],
+) -> None:
+    """Trace the shards that are missing or damaged."""
+    length = _context_of(checkpoint, options)
+    windows = read_windows(writer.run, checkpoint.tokenizer, length=length, stride=options.stride)
+    largest = options.shard_tokens or tokens_of_a_shard(recorder.specs, options.contents, options.batch_tokens)
+    written = [shard["tokens"] for shard in writer.manifest["shards"]]
+    groups = group_windows(windows, first=min(options.batch_tokens, largest), largest=largest, written=written)
+    tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
+    with reporter.progress("tracing", "documents") as update, evaluating(checkpoint.model), recorder:
+        clock = TraceClock(corpus.num_documents, options.batch_tokens, update, reporter)
+        trace_shards(tracer, groups, writer, clock, damaged=damaged)
 
 
 def _context_of(checkpoint: Checkpoint, options: TraceOptions) -> int:

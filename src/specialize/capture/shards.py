@@ -1,16 +1,21 @@
 """The shards of a trace, one after the other: traced, written in the background, and counted."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from specialize.capture.batches import ShardTracer, is_out_of_memory
 from specialize.capture.windows import Window, plan_batches
-from specialize.errors import CaptureError
+from specialize.errors import CaptureError, TraceError
 from specialize.events import Reporter, Update
 from specialize.trace import Shard, TraceWriter
+
+REDUCED_FROM = "reduced_from"  # in the manifest, of a shard: the batch size for which memory did not suffice
 
 
 def trace_shards(
@@ -19,9 +24,12 @@ def trace_shards(
     writer: TraceWriter,
     clock: "TraceClock",
     *,
-    damaged: frozenset[int] = frozenset(),
+    damaged: Collection[int | None] = (),
 ) -> None:
     """Trace the shards that are missing or damaged.
+
+    Missing ones are traced in batches of the size that is asked for now, or in smaller ones if memory ran out with that
+    size before; damaged ones in batches of the size that they were traced in.
 
     Args:
         tracer: runs the windows of a shard.
@@ -32,20 +40,48 @@ def trace_shards(
 
     Raises:
         CaptureError: memory does not suffice for one window, or the model's code raises an exception.
+        TraceError: the tokens of a written shard are others now.
         OutputError: the disk is full, or the folder cannot be written.
     """
     written = list(writer.manifest["shards"])
-    sequence = 0
+    asked = clock.batch_tokens
+    last = written[-1] if written else {}
+    size = last["batch_tokens"] if last.get(REDUCED_FROM) == asked else asked
+    sequence = found = 0
     with _BackgroundWriter(writer) as background:
         for number, windows in enumerate(groups):
-            if number < len(written):
-                clock.batch_tokens = written[number].get("batch_tokens", clock.batch_tokens)
-            if number >= len(written) or number in damaged:
+            found = number + 1
+            before = written[number] if number < len(written) else None
+            if before is not None:
+                _check_tokens(writer.run, number, windows, before["tokens"])
+            if before is None:
+                clock.batch_tokens = size
                 shard = _trace_shard(tracer, windows, sequence, clock)
-                background.write(shard, number if number < len(written) else None)
+                size = clock.batch_tokens
+                background.write(_with_facts(shard, {REDUCED_FROM: asked} if size < asked else {}), None)
+            elif number in damaged:
+                clock.batch_tokens = before.get("batch_tokens", asked)
+                shard = _trace_shard(tracer, windows, sequence, clock)
+                kept = {key: value for key, value in before.items() if key == REDUCED_FROM}
+                background.write(_with_facts(shard, kept), number)
             else:
                 clock.count(0, windows[-1].document + 1)
             sequence += len(windows)
+    if found < len(written):
+        _check_tokens(writer.run, found, [], written[found]["tokens"])
+
+
+def _with_facts(shard: Shard, facts: Mapping[str, Any]) -> Shard:
+    return replace(shard, facts={**shard.facts, **facts})
+
+
+def _check_tokens(run: Path, number: int, windows: Sequence[Window], expected: int) -> None:
+    found = sum(window.num_recorded for window in windows)
+    if found != expected:
+        raise TraceError(
+            f"{run}: expected {expected:,} tokens in shard {number}, as when it was traced, got {found:,}: the text is "
+            "tokenized in another way now; use the earlier version of the tokenizer, or choose another folder"
+        )
 
 
 def _trace_shard(tracer: ShardTracer, windows: list[Window], sequence: int, clock: "TraceClock") -> Shard:

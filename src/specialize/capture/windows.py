@@ -91,13 +91,28 @@ def cut_windows(
                 break
 
 
-def group_windows(windows: Iterable[Window], *, tokens: int) -> Iterator[list[Window]]:
-    """Group a stream of windows into shards: consecutive windows with about `tokens` recorded tokens."""
+def group_windows(
+    windows: Iterable[Window], *, first: int, largest: int, written: Sequence[int] = ()
+) -> Iterator[list[Window]]:
+    """Group a stream of windows into shards: consecutive windows with so many recorded tokens at most.
+
+    A shard holds as many tokens as all shards before it, from `first` to `largest`, so that a trace that is killed
+    early has lost no more than it kept. This depends on the shards before alone: a resumed trace is cut as one that was
+    not interrupted, and one that gets more documents keeps its shards.
+
+    Args:
+        windows: in reading order.
+        first: tokens of the first shard.
+        largest: tokens of the largest shard.
+        written: numbers of tokens of the shards that are written, which are cut as they were.
+    """
     group: list[Window] = []
-    count = 0
+    number = count = before = 0
     for window in windows:
-        if group and count + window.num_recorded > tokens:
+        limit = written[number] if number < len(written) else min(largest, max(first, before))
+        if group and count + window.num_recorded > limit:
             yield group
+            number, before = number + 1, before + count
             group, count = [], 0
         group.append(window)
         count += window.num_recorded

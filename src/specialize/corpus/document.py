@@ -89,6 +89,7 @@ class Corpus:
         self._found_text: dict[str, None] = {}
         self._messages: dict[str, None] = {}
         self._complete: tuple[str, int] | None = None
+        self._first: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"Corpus({self.source!r}, limit={self.limit})"
@@ -202,6 +203,19 @@ class Corpus:
             CorpusError: no pass has reached the end yet.
         """
         return self._require_complete("number of documents")[1]
+
+    def digest_of_first(self, documents: int) -> str:
+        """Return the digest of the first so many documents, as if there were no others; reads them again.
+
+        Raises:
+            CorpusError: as in reading.
+        """
+        if documents not in self._first:
+            part = Corpus(self.source, self._records, limit=documents, keeps_empty=self._keeps_empty)
+            for _ in part:
+                pass
+            self._first[documents] = part.digest
+        return self._first[documents]
 
     def _require_complete(self, quantity: str) -> tuple[str, int]:
         if self._complete is None:

@@ -73,7 +73,7 @@ def record(
         from specialize.manifest import versions
         from specialize.trace import TraceWriter
 
-        checkpoint = make_checkpoint(model, tokenizer, with_digests=False)
+        checkpoint = make_checkpoint(model, tokenizer)
         recorder = Recorder(model, find_routers(model), control=control, seed=seed, extras=extras)
         settings = {
             "model": checkpoint.name,

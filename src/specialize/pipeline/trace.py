@@ -50,8 +50,10 @@ def trace_corpus(
 ) -> "RoutingTrace":
     """Run a corpus through a model and write its routing trace to a run folder.
 
-    The same call resumes an interrupted trace, and opens a complete one. Options, run folder and corpus are checked
-    before a model is loaded.
+    The same call resumes an interrupted trace, and opens a complete one. With more documents after those that are
+    traced (a larger limit, a corpus that grew at its end) it extends the trace, whose shards stay as they are. A model
+    and a corpus are recognised by what they hold, not by their paths, and shards that are missing may be traced with
+    another `batch_tokens`. Options, run folder and corpus are checked before a model is loaded.
 
     Args:
         model: a checkpoint folder or the id of a model on the Hugging Face hub; or a loaded transformers model, which
@@ -80,7 +82,7 @@ def trace_corpus(
         predictions: record the most likely next token of each token, and the loss of the actual one.
         control: ``random-router`` records a random router beside each of the model's.
         seed: of the control.
-        repair: validate the files of an existing trace, and trace the missing and damaged shards again.
+        repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
         reporter: receives an estimate of what the trace will take, and the progress.
 
@@ -90,16 +92,17 @@ def trace_corpus(
     Raises:
         CaptureError: an option is invalid, the model cannot be loaded or lacks weights, its routing cannot be captured
             or is not finite, or memory does not suffice for one window.
-        CorpusError: the corpus cannot be read, is empty, or has changed since the trace was begun.
-        TraceError: an option is out of range, or the folder holds something else or is written by another process.
+        CorpusError: the corpus cannot be read, is empty, or does not begin with the documents of the trace.
+        TraceError: an option is out of range, or the folder holds something else or a damaged trace, or is written by
+            another process.
         OutputError: the disk is full, or the folder cannot be written.
     """
     require_extra("capture")
-    from specialize.capture.documents import check_unchanged
     from specialize.capture.options import TraceOptions
     from specialize.capture.plan import survey_corpus
+    from specialize.capture.resuming import check_corpus, check_files
     from specialize.corpus import open_corpus
-    from specialize.trace.writer import read_unfinished
+    from specialize.trace.unfinished import read_unfinished
 
     folder = Path(run)
     loading = {
@@ -123,12 +126,15 @@ def trace_corpus(
         predictions=predictions,
     )
     documents = open_corpus(corpus, text_column=text_column, id_column=id_column, labels=labels, limit=limit)
-    settings = {"corpus": documents.source, "limit": documents.limit, **options.as_settings()}
-    manifest = read_unfinished(folder, settings | ({} if name is None else {"model": name}), partial=True)
+    settings = options.as_settings() | ({} if name is None else {"model": name})
+    manifest = read_unfinished(folder, settings, partial=True)
     survey = survey_corpus(documents)
     for note in documents.notes:
         reporter.say(note)
-    check_unchanged(documents, folder, manifest or {})
+    if manifest is not None:
+        check_corpus(documents, folder, manifest)
+        if not repair:
+            check_files(folder, manifest, reporter)
     checkpoint = _open_model(model, tokenizer, loading, reporter)
     from specialize.capture import trace_documents  # and with it torch, if no model was loaded
 
