@@ -58,6 +58,11 @@ WORD = b"1\tOne\t_\tNUM\t_\t_\t0\troot\t_\t_\n"
             b'{"a": "x", "b": "y"}\n',
             r"c\.jsonl: expected a column 'text' or a single string column, got a, b",
         ),
+        (
+            "c.jsonl",
+            b'{"messages": [{"role": "user", "content": "Hello."}]}\n',
+            r"c\.jsonl: expected a column 'text' or a single string column, got messages; set text_column",
+        ),
         ("c.jsonl.gz", GOOD, r"c\.jsonl\.gz: expected an intact gzip file, got a damaged one"),
         (
             "c.jsonl.gz",
