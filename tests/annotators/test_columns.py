@@ -91,7 +91,7 @@ def test_columns_that_cannot_be_measured_are_explained():
         "language": "a single value",
         "blank": "no value",
         "upos": "labels of this name are made by specialize",
-        "a/b": "no file can have this name",
+        "a/b": "results of this name cannot be stored",
     }
     named = ("person", "title", "many", "enough", "blank", "unknown")
     assert list(explain_unusable(documents, named)) == ["person"]  # the others are measured, or errors

@@ -44,6 +44,13 @@ def stub(monkeypatch):
     monkeypatch.setattr("specialize.annotators.topic_store.embed_texts", embed)
 
 
+def write_as_earlier_versions(folder, **changes):
+    """Rewrite topics.json without checksums."""
+    about = json.loads((folder / "topics.json").read_text()) | changes
+    kept = {key: value for key, value in about.items() if key not in ("files", "sha256")}
+    (folder / "topics.json").write_text(json.dumps(kept))
+
+
 def test_fitted_documents_keep_their_topic_and_new_ones_get_the_nearest(saved, stub, themed_documents):
     folder, codes = saved
     seen = []
@@ -65,9 +72,7 @@ def test_known_documents_need_no_embedding(saved, themed_documents, monkeypatch)
 
 def test_topics_of_word_counts_label_no_new_documents(saved, themed_documents):
     folder, _ = saved
-    about = json.loads((folder / "topics.json").read_text())
-    about["provenance"]["embedding"] = TFIDF
-    (folder / "topics.json").write_text(json.dumps(about))
+    write_as_earlier_versions(folder, provenance={"embedding": TFIDF})
     with pytest.raises(
         AnnotationError, match=r"expected topics fitted with an embedding model, got .* the 20 new ones of 90 documents"
     ):
@@ -103,23 +108,42 @@ def test_damage_is_named(saved, themed_documents, name, content):
     ],
 )
 def test_other_contents_are_named(saved, themed_documents, change):
-    path = saved[0] / "topics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write_as_earlier_versions(saved[0], **change)
     with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them again"):
         apply_topics(themed_documents, saved[0])
 
 
 @pytest.mark.parametrize("centroids", [np.full((3, 3), np.nan), np.ones((2, 3)), np.ones(3), np.array(["a"] * 3)])
 def test_centroids_of_other_contents_are_named(saved, themed_documents, centroids):
+    write_as_earlier_versions(saved[0])
     np.save(saved[0] / "centroids.npy", centroids)
     with pytest.raises(AnnotationError, match=r"expected fitted topics, got damaged ones \(.*\); fit them again"):
         apply_topics(themed_documents, saved[0])
 
 
 def test_centroids_of_another_embedding_are_named(saved, stub, themed_documents):
+    write_as_earlier_versions(saved[0])
     np.save(saved[0] / "centroids.npy", np.ones((3, 5), dtype=np.float32))
     with pytest.raises(AnnotationError, match="expected topics of the embedding 'stub' with 3 dimensions, got 5"):
         apply_topics(themed_documents, saved[0], progress=lambda *_: None)
+
+
+@pytest.mark.parametrize("name", ["topics.json", "centroids.npy", "documents.arrow"])
+def test_a_flipped_bit_is_noticed(saved, themed_documents, name):
+    path = saved[0] / name
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(whole), 60, replace=False):
+        data = bytearray(whole)
+        data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        try:
+            annotation = apply_topics(themed_documents[:70], saved[0])
+        except AnnotationError:
+            continue
+        assert (name, annotation.labels, annotation.codes.tolist()) == ("topics.json", LABELS, saved[1].tolist())
+        # white space, or the name of the entry that holds a checksum
+        assert {key: annotation.provenance[key] for key in ("embedding", "seed")} == {"embedding": "stub", "seed": 3}
 
 
 @pytest.mark.slow

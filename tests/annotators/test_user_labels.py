@@ -67,7 +67,7 @@ PROBLEMS = pytest.mark.parametrize(
         ({"id": ["d0"], "x": [""]}, "expected labels in the column 'x', all are missing"),
         (
             {"id": ["d0"], "a/b": ["c"]},
-            "expected names of label columns to consist of letters, .*, got 'a/b'; rename the column",
+            "expected names of label columns of letters, .*, got 'a/b'; rename the column",
         ),
     ],
 )

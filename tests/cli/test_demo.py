@@ -23,7 +23,7 @@ def test_the_demo_leads_to_a_report(demo):
     assert [run.name for run in runs] == ["token", "sequence"]
     assert page.stat().st_size < 5e6
     frames = {(run.name, path.stem): pd.read_parquet(path) for run in runs for path in sorted(run.glob("*/*.parquet"))}
-    measured = {"upos", "bertopic", "gold_topic", "routing", "vocabulary"}
+    measured = {"upos", "bertopic", "gold_topic", "routing", "vocabulary", "topic_info", "topic_quality", "top_tokens"}
     assert set(frames) == {(run.name, name) for run in runs for name in measured} | {("token", "against-sequence")}
     labelled = {key: frame for key, frame in frames.items() if key[1] in ("upos", "bertopic", "gold_topic")}
     for frame in labelled.values():

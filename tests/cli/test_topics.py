@@ -44,7 +44,7 @@ def test_a_csv_with_a_label_column(call, run):
     code, _, err = call("topics", run, "--embedding", "tfidf", "--permutations", 9, "--min-topic-size", 8)
     assert code == 0, err
     assert "note: words are split into" in err
-    assert {path.stem for path in (run / "topics").glob("*.parquet")} == {"bertopic", "theme"}
+    assert {path.stem for path in (run / "topics").glob("*.parquet")} == {"bertopic", "theme", "topic_info", "topic_quality"}
     assert set(read_results(run / "topics", "theme")["label_set"]) == {"theme"}
     assert (load_annotation(open_trace(run), "bertopic").codes >= 0).all()
 

@@ -50,7 +50,7 @@ def test_an_empty_frame_comes_back(tmp_path):
     [
         *("=", "+", "-", "@", "\t=", "\r@", " \0="),
         *("\uff1d", "\uff0b", "\uff0d", "\uff20", "\ufe66"),  # of full width, and small
-        *("\ufeff", "\u200b", " \u2060=", "\u00ad@"),  # after what is not visible
+        *("\ufeff=", "\u200b", " \u2060=", "\u00ad@"),  # after what is not visible
     ],
 )
 def test_labels_cannot_be_formulas_in_the_csv(tmp_path, frame, start):
@@ -58,7 +58,7 @@ def test_labels_cannot_be_formulas_in_the_csv(tmp_path, frame, start):
     csv_path, _ = write_results(frame, tmp_path, "x")
     with csv_path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert rows[0]["label"] == "'" + re.sub("[\t\r\0]", " ", start) + "1+1"
+    assert rows[0]["label"] == "'" + re.sub("[\t\r\0]", " ", start.removeprefix("\ufeff")) + "1+1"
     assert rows[0]["value"] == "-0.25"  # numbers stay numbers
     assert rows[1]["label"] == 'news, "daily" line'
     assert rows[2]["label"] == ""

@@ -1,5 +1,7 @@
 """The stage that fits topics: what is checked first, and what a stored fit is known by."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,9 @@ from specialize.annotation import Annotation
 from specialize.annotators import topics as topics_module
 from specialize.annotators.store import load_annotation, save_annotation
 from specialize.annotators.topics import TopicModel
-from specialize.errors import AnnotationError
-from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.errors import AnnotationError, MeasurementError
+from specialize.measure.results.files import read_with_origin
+from specialize.pipeline.topic_fits import TopicOptions, copy_tables, find_topics
 from specialize.pipeline.topics import topics
 from specialize.trace import open_trace
 
@@ -89,7 +92,8 @@ def test_what_is_wrong_is_found_before_anything_is_fitted_or_written(run, fits, 
 def test_known_labels_come_first_and_topics_last_as_ever(run, fits):
     frame = topics(run, permutations=9)
     assert list(frame["label_set"].unique()) == ["genre", "bertopic"]
-    assert [path.stem for path in files(run / "topics") if path.suffix == ".parquet"] == ["bertopic", "genre"]
+    tables = [path.stem for path in files(run / "topics") if path.suffix == ".parquet"]
+    assert tables == ["bertopic", "genre", "topic_info", "topic_quality"]
 
 
 def test_a_fit_is_known_by_what_it_used_and_not_by_what_was_left_out(run, fits, monkeypatch):
@@ -106,13 +110,54 @@ def test_a_fit_is_known_by_what_it_used_and_not_by_what_was_left_out(run, fits, 
     assert len(fits) == 2
 
 
-def test_a_damaged_fit_is_made_anew(run, fits):
+@pytest.mark.parametrize(
+    "path",
+    [
+        "annotations/bertopic.arrow",
+        "topics/topic_info.parquet",
+        "topics/topic_quality.parquet",
+        "topics/model/topics.json",
+        "topics/model/centroids.npy",
+        "topics/model/documents.arrow",
+    ],
+)
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
+def test_a_damaged_fit_is_made_anew(run, fits, path, damage):
     trace = open_trace(run)
     find_topics(trace, TopicOptions())
-    (run / "annotations" / "bertopic.arrow").write_bytes(b"")
+    find_topics(trace, TopicOptions())
+    assert len(fits) == 1
+    damage(run / path)
     find_topics(trace, TopicOptions())
     assert len(fits) == 2
     assert load_annotation(trace, "bertopic").labels == ("0: a", "1: b")
+    find_topics(trace, TopicOptions())
+    assert len(fits) == 2
+
+
+def test_topics_without_a_document_are_an_error_before_anything_is_written(run, monkeypatch):
+    codes = np.full(NUM_DOCUMENTS, -1, dtype=np.int32)
+    model = TopicModel(
+        Annotation("bertopic", "document", (), codes), codes < 0, None, None, np.ones((0, 2), np.float32)
+    )
+    monkeypatch.setattr(topics_module, "annotate_topics", lambda *_, **__: model)
+    before = files(run)
+    with pytest.raises(MeasurementError, match="'bertopic': expected labelled documents, got none"):
+        topics(run, permutations=9)
+    assert files(run) == before
+
+
+def test_tables_of_topics_go_with_the_topics_that_they_describe(run, fits, tmp_path):
+    topics(run, permutations=9)
+    shutil.copytree(run, tmp_path / "other")
+    topics(run, topics_from=tmp_path / "other", permutations=9)
+    assert {path.stem for path in files(run / "topics")} & {"topic_info", "topic_quality"} == set()
+    assert (run / "topics" / "bertopic.parquet").is_file()
+    copy_tables(open_trace(tmp_path / "other"), open_trace(run))
+    for name in ("topic_info", "topic_quality"):
+        frames = [read_with_origin(folder / "topics" / f"{name}.parquet") for folder in (run, tmp_path / "other")]
+        pd.testing.assert_frame_equal(frames[0][0], frames[1][0])
+        assert frames[0][1].trace == open_trace(run).digest
 
 
 @pytest.mark.parametrize("command", ["probe", "routing", "compare"])

@@ -1,4 +1,4 @@
-"""A planted routing as a run folder: token ids, places in the text and weights are not known."""
+"""A planted routing as a run folder, without gate weights."""
 
 from pathlib import Path
 
@@ -18,8 +18,12 @@ def store_trace(
     num_experts: int,
     labels: dict[str, list[str | None]] | None = None,
     texts: list[str] | None = None,
+    known: dict[str, NDArray[np.integer]] | None = None,
 ) -> None:
-    """Write experts [tokens, k] by layer, a label of each document by column, and the text of each where given."""
+    """Write experts [tokens, k] by layer, a label of each document by column, and the text of each where given.
+
+    Token ids and places in the text are unknown unless `known` has these columns.
+    """
     count = int(documents[-1]) + 1
     columns = {"id": [str(number) for number in range(count)], "text": texts or [None] * count, **(labels or {})}
     schema = pa.schema([(name, pa.large_string()) for name in columns])
@@ -34,6 +38,7 @@ def store_trace(
         "position": position,
         "phase": np.zeros(len(documents), dtype=np.uint8),
         **dict.fromkeys(("token_id", "char_start", "char_end"), unknown),
+        **(known or {}),
     }
     with TraceWriter(run, settings={}, provenance={}) as writer:
         writer.write_documents(schema, [pa.record_batch(list(columns.values()), schema=schema)])

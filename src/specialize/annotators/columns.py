@@ -7,13 +7,14 @@ import pandas as pd
 
 from specialize.annotation import Annotation
 from specialize.annotators.store import is_storable
+from specialize.choices import Level
 from specialize.errors import AnnotationError, did_you_mean
 
 _NOT_LABELS = ("id", "text")
 _TAKEN_NAMES = ("upos", "bertopic", "bertopic_window")  # made by specialize, and overwritten by such a column
 _MOST_VALUES = 100
-_FEWEST_DOCUMENTS_PER_VALUE = 5
-_FEWEST_OF_OTHER_VALUES = 5  # documents; with fewer, what is measured is these documents, not the label
+_FEWEST_PER_VALUE = 5  # documents or tokens, on average
+_FEWEST_OF_OTHER_VALUES = 5  # with fewer, what is measured is these documents or tokens, not the label
 
 
 def annotate_column(documents: pd.DataFrame, column: str) -> Annotation:
@@ -101,32 +102,40 @@ def explain_unusable(documents: pd.DataFrame, columns: Sequence[str] | None = No
     return unusable
 
 
+def explain_labels(annotation: Annotation) -> str | None:
+    """Return why labels of the user's own are not measured, by the rules for columns of the corpus; None if they are.
+
+    The limit of 100 values is that of labels of documents.
+    """
+    counts = pd.Series(np.bincount(annotation.codes[annotation.codes >= 0], minlength=len(annotation.labels)))
+    counts = counts[counts > 0]
+    return _explain_counts(counts, annotation.level) or _explain_rare(counts, annotation.level)
+
+
 def _explain_name(name: str) -> str | None:
     if name in _TAKEN_NAMES:
         return "labels of this name are made by specialize"
-    return None if is_storable(name) else "no file can have this name"
+    return None if is_storable(name) else "results of this name cannot be stored"
 
 
-def _explain_counts(counts: pd.Series) -> str | None:
-    """Return why a column whose values have these numbers of documents is probably no label set."""
-    documents, distinct = int(counts.sum()), len(counts)
-    if distinct > _MOST_VALUES:
+def _explain_counts(counts: pd.Series, level: Level = "document") -> str | None:
+    """Return why a column whose values have these numbers of documents or tokens is probably no label set."""
+    units, distinct = int(counts.sum()), len(counts)
+    if distinct > _MOST_VALUES and level == "document":
         return f"{distinct:,} values, more than {_MOST_VALUES}"
-    if distinct > 1 and documents < _FEWEST_DOCUMENTS_PER_VALUE * distinct:
-        return f"{documents:,} documents for {distinct} values, fewer than {_FEWEST_DOCUMENTS_PER_VALUE} each"
+    if distinct > 1 and units < _FEWEST_PER_VALUE * distinct:
+        return f"{units:,} {level}s for {distinct:,} values, fewer than {_FEWEST_PER_VALUE} each"
     return None
 
 
-def _explain_rare(counts: pd.Series) -> str | None:
-    """Return why labels with these numbers of documents cannot be measured."""
+def _explain_rare(counts: pd.Series, level: Level = "document") -> str | None:
+    """Return why labels with these numbers of documents or tokens cannot be measured."""
     if len(counts) < 2:
         return "a single value" if len(counts) else "no value"
     others = int(counts.sum() - counts.max())
     if others < _FEWEST_OF_OTHER_VALUES:
-        documents = int(counts.sum())
-        return (
-            f"all but {others} of {documents:,} documents have one value; {_FEWEST_OF_OTHER_VALUES} others are needed"
-        )
+        units = int(counts.sum())
+        return f"all but {others} of {units:,} {level}s have one value; {_FEWEST_OF_OTHER_VALUES} others are needed"
     return None
 
 

@@ -21,6 +21,7 @@ from specialize.errors import AnnotationError, did_you_mean, first_line
 
 FORMAT_NAME = "specialize.annotation"
 FORMAT_VERSION = 1
+TABLES = ("topic_info", "topic_quality")  # in the folders of results
 
 
 class AnnotatedRun(Protocol):
@@ -176,8 +177,11 @@ def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:
 
 
 def is_storable(name: str) -> bool:
-    """Return whether an annotation of this name can be stored: the name must be valid as a file name."""
-    return re.fullmatch(r"\w[\w .+-]*", name) is not None
+    """Return whether an annotation of this name can be stored.
+
+    The name must be valid as a file name, and not that of a table beside the results.
+    """
+    return re.fullmatch(r"\w[\w .+-]*", name) is not None and name not in TABLES
 
 
 def _folder_of(trace: AnnotatedRun) -> Path:
@@ -187,7 +191,8 @@ def _folder_of(trace: AnnotatedRun) -> Path:
 def _path_of(trace: AnnotatedRun, name: str) -> Path:
     if not is_storable(name):
         raise AnnotationError(
-            f"expected an annotation name of letters, digits, spaces and . _ + -, got {name!r}; rename the label column"
+            f"expected an annotation name of letters, digits, spaces and . _ + -, other than {' or '.join(TABLES)}, "
+            f"got {name!r}; rename the label column"
         )
     return _folder_of(trace) / f"{name}.arrow"
 

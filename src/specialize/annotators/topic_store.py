@@ -1,10 +1,11 @@
 """Fitted topics on disk, with which other runs can be labelled.
 
-A folder with topics.json (labels and how they were fitted), centroids.npy (float32 [topics, d], rows of length 1) and
-documents.arrow (SHA-256 of each text the topics were fitted on, and its topic).
+A folder with centroids.npy (float32 [topics, d], rows of length 1), documents.arrow (SHA-256 of each text the topics
+were fitted on, and its topic) and topics.json (labels, how they were fitted, and checksums of all three).
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +23,12 @@ from specialize.annotators.topics import TopicModel
 from specialize.atomic import replacing
 from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
+from specialize.manifest import digest_of, write_json
 from specialize.quiet import quiet_topic_libraries
 
 FORMAT_NAME = "specialize.topics"
 FORMAT_VERSION = 1
+_ARRAYS = ("centroids.npy", "documents.arrow")
 
 
 def save_topics(model: TopicModel, documents: pd.DataFrame, folder: str | Path) -> Path:
@@ -59,9 +62,10 @@ def save_topics(model: TopicModel, documents: pd.DataFrame, folder: str | Path) 
         "version": FORMAT_VERSION,
         "labels": list(model.annotation.labels),
         "provenance": model.annotation.provenance,
+        "files": {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in _ARRAYS},
     }
-    with replacing(place / "topics.json") as partial:
-        partial.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    stored = json.loads(json.dumps(about))  # as it will be read
+    write_json(place / "topics.json", stored | {"sha256": digest_of(stored)})
     return place
 
 
@@ -91,7 +95,7 @@ def apply_topics(
         AnnotationError: the folder has no topics or damaged ones, documents have no text, or there are new documents
             and the topics were fitted without an embedding model.
     """
-    labels, provenance, centroids, known = _load(Path(folder))
+    labels, provenance, centroids, known = load_topics(Path(folder))
     texts = read_texts(documents)
     codes = np.array([known.get(key, -2) for key in _digest(texts)], dtype=np.int32)
     new = np.flatnonzero(codes == -2)
@@ -115,15 +119,25 @@ def apply_topics(
     return Annotation("bertopic", "document", labels, codes, facts)
 
 
-def _load(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[np.float32], dict[str, int]]:
+def load_topics(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[np.float32], dict[str, int]]:
+    """Read the topics that `save_topics` wrote, and verify them.
+
+    Returns:
+        The labels, the provenance, the centroids, and the topic of each text by its SHA-256.
+
+    Raises:
+        AnnotationError: the folder has no topics, or damaged ones.
+    """
     if not (folder / "topics.json").is_file():
         raise AnnotationError(
             f"{folder}: expected fitted topics, found none; give a run for which `specialize topics RUN` was run"
         )
     try:
         about = json.loads((folder / "topics.json").read_text(encoding="utf-8"))
-        centroids = np.load(folder / "centroids.npy", allow_pickle=False)
-        table = pa.ipc.open_file((folder / "documents.arrow").read_bytes()).read_all()
+        files = {name: (folder / name).read_bytes() for name in _ARRAYS}
+        _check_sums(about, files)
+        centroids = np.load(io.BytesIO(files["centroids.npy"]), allow_pickle=False)
+        table = pa.ipc.open_file(files["documents.arrow"]).read_all()
         if (about["format"], about["version"]) != (FORMAT_NAME, FORMAT_VERSION):
             raise ValueError(f"{about['format']} version {about['version']}")
         labels = tuple(map(str, about["labels"]))
@@ -141,6 +155,17 @@ def _load(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[np.flo
         raise AnnotationError(
             f"{folder}: expected fitted topics, got damaged ones ({reason}); fit them again"
         ) from None
+
+
+def _check_sums(about: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Raise ValueError if files, or what topics.json says, differ from their checksums; earlier versions wrote none."""
+    if "sha256" not in about and "files" not in about:
+        return
+    if about["sha256"] != digest_of({key: value for key, value in about.items() if key != "sha256"}):
+        raise ValueError("topics.json does not match its checksum")
+    for name, data in files.items():
+        if about["files"][name] != hashlib.sha256(data).hexdigest():
+            raise ValueError(f"{name} does not match its checksum")
 
 
 def _digest(texts: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from specialize.annotation import Annotation
 from specialize.annotators.label_tables import read_table, write_labels
 from specialize.annotators.labels import LabelEncoder
-from specialize.annotators.store import is_storable
+from specialize.annotators.store import TABLES, is_storable
 from specialize.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFram
     for name in names:
         if not is_storable(str(name)):
             raise AnnotationError(
-                f"{table.name}: expected names of label columns to consist of letters, digits, spaces and . _ + -, "
-                f"got {str(name)!r}; rename the column"
+                f"{table.name}: expected names of label columns of letters, digits, spaces and . _ + -, other than "
+                f"{' or '.join(TABLES)}, got {str(name)!r}; rename the column"
             )
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]

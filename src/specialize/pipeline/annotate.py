@@ -4,13 +4,24 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from specialize.choices import SlotRule
+from specialize.errors import AnnotationError
 from specialize.events import SILENT, Reporter
-from specialize.pipeline.stage import MeasureSettings, measure_annotation, open_run
+from specialize.pipeline.stage import (
+    MeasureSettings,
+    check_measurable,
+    measure_annotation,
+    note_unusable,
+    open_run,
+    write_frames,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from specialize.trace import RoutingTrace
+
+
+_FOLDERS = {"token": "syntax", "document": "topics"}  # of the results
 
 
 def annotate(
@@ -26,7 +37,8 @@ def annotate(
     """Take labels of your own, for documents or for tokens, and measure how far routing is associated with them.
 
     Writes RUN/annotations/NAME.arrow for each label set, and RUN/syntax/NAME.{csv,parquet} for labels of tokens,
-    RUN/topics/NAME.{csv,parquet} for those of documents.
+    RUN/topics/NAME.{csv,parquet} for those of documents. Columns that cannot be measured, by the rules for columns of
+    a corpus (see `specialize.annotators.label_columns`), are left out; the reporter receives the reasons.
 
     Args:
         run: a run folder, or its open trace.
@@ -43,22 +55,33 @@ def annotate(
 
     Raises:
         TraceError: there is no trace.
-        AnnotationError: the table cannot be read, or does not fit the trace.
+        AnnotationError: the table cannot be read, does not fit the trace, or none of its columns can be measured.
         MeasurementError: a value is out of range, or nothing that is labelled was routed.
     """
     import pandas as pd
 
+    from specialize.annotators.columns import explain_labels
     from specialize.annotators.store import save_annotation
     from specialize.annotators.user_labels import read_labels
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
-    trace = open_run(run)
+    trace = open_run(run, rule=rule)
     annotations = read_labels(trace, labels)
-    for annotation in annotations:
-        save_annotation(trace, annotation)
+    unusable = {each.name: reason for each in annotations if (reason := explain_labels(each)) is not None}
+    if len(unusable) == len(annotations):
+        listed = "; ".join(f"{name} ({reason})" for name, reason in unusable.items())
+        source = "the data frame" if isinstance(labels, pd.DataFrame) else labels
+        raise AnnotationError(f"{source}: expected a column of labels that can be measured, got none: {listed}")
+    note_unusable(unusable, reporter)
+    usable = [each for each in annotations if each.name not in unusable]
+    for annotation in usable:
+        check_measurable(trace, annotation, settings)
         reporter.say(f"{annotation.name}: {annotation.share_labelled:.1%} of the {annotation.level}s have a label")
-    frames = []
-    for annotation in annotations:
-        folder = "syntax" if annotation.level == "token" else "topics"
-        frames.append(measure_annotation(trace, annotation, folder=folder, settings=settings, reporter=reporter))
-    return pd.concat(frames, ignore_index=True)
+    frames = {
+        f"{_FOLDERS[each.level]}/{each.name}": measure_annotation(trace, each, settings=settings, reporter=reporter)
+        for each in usable
+    }
+    for annotation in usable:
+        save_annotation(trace, annotation)
+    write_frames(trace, frames)
+    return pd.concat(list(frames.values()), ignore_index=True)

@@ -53,10 +53,10 @@ def compare(
     MeasureSettings(rule)
     if margin is not None and not 0 < margin < float("inf"):
         raise MeasurementError(f"margin: expected a number above 0, got {margin:g}")
-    first = open_run(run)
-    second = None if other is None else open_run(other)
+    first = open_run(run, rule=rule)
+    second = None if other is None else open_run(other, rule=rule)
     if second is None:
-        annotations = list(known_annotations(first).values())
+        annotations = list(known_annotations(first, reporter=reporter).values())
     else:
         check_same_corpus(first, second)
         annotations = _find_common(first, second, reporter)
@@ -64,7 +64,7 @@ def compare(
         frame = compare_traces(first, second, annotations, rule=rule, margin=margin, progress=update)
     name = "against-random" if second is None else f"against-{second.path.resolve().name}"
     folder = first.path / "compare" if output is None else Path(output)
-    csv, _ = write_results(frame, folder, name)
+    csv, _ = write_results(frame, folder, name, trace=first)
     reporter.say(f"results: {csv}")
     return frame
 
@@ -75,7 +75,7 @@ def _find_common(first: "RoutingTrace", second: "RoutingTrace", reporter: Report
 
     from specialize.measure.runs.matching import same_tokens
 
-    one, two = known_annotations(first), known_annotations(second)
+    one, two = known_annotations(first, reporter=reporter), known_annotations(second)
     alike = same_tokens(first, second)
     common = []
     for name in sorted(one.keys() & two.keys()):

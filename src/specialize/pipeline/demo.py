@@ -1,6 +1,5 @@
 """The demo: two checkpoints over one corpus, annotated once, side by side in one report."""
 
-import shutil
 from os import PathLike
 from pathlib import Path
 
@@ -8,9 +7,9 @@ from specialize.events import SILENT, Reporter
 from specialize.pipeline.compare import compare
 from specialize.pipeline.report import report
 from specialize.pipeline.routing import routing
-from specialize.pipeline.stage import MeasureSettings, measure_annotation
+from specialize.pipeline.stage import MeasureSettings, measure_annotation, write_frames
 from specialize.pipeline.syntax import SyntaxOptions, tag_tokens
-from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.pipeline.topic_fits import TopicOptions, copy_tables, find_topics
 from specialize.pipeline.topics import read_columns
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
@@ -55,14 +54,13 @@ def demo(
     annotations = [("syntax", each) for each in tag_tokens(traces[0], SyntaxOptions(), reporter=reporter)]
     annotations.append(("topics", find_topics(traces[0], TopicOptions(), reporter=reporter)))
     annotations += [("topics", column) for column in read_columns(traces[0])]
-    for table in ("topic_info.csv", "topic_quality.csv"):
-        (traces[1].path / "topics").mkdir(exist_ok=True)
-        shutil.copyfile(traces[0].path / "topics" / table, traces[1].path / "topics" / table)
+    copy_tables(*traces)
     for trace in traces:
         reporter.say(f"{trace.path.name}-routed checkpoint:")
         for name, annotation in annotations:
             save_annotation(trace, annotation)
-            measure_annotation(trace, annotation, folder=name, settings=MeasureSettings(), reporter=reporter)
+            frame = measure_annotation(trace, annotation, settings=MeasureSettings(), reporter=reporter)
+            write_frames(trace, {f"{name}/{annotation.name}": frame})
         routing(trace, reporter=reporter)
         vocabulary(trace, reporter=reporter)
     compare(*traces, reporter=reporter)

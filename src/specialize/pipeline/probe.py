@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from specialize.choices import SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
-from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run
+from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run, write_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +53,12 @@ def probe(
     import pandas as pd
 
     from specialize.annotators.store import list_annotations, load_annotation
-    from specialize.measure.results.files import write_results
     from specialize.measure.runs.probes import probe_trace
 
     MeasureSettings(rule, permutations, seed)
     check_at_least("folds", folds, 2)
     check_at_least("max_tokens", max_tokens, 2)
-    trace = open_run(run)
+    trace = open_run(run, rule=rule)
     names = label_sets or list_annotations(trace)
     if not names:
         raise AnnotationError(
@@ -67,22 +66,22 @@ def probe(
             "run `specialize syntax` or `specialize topics` first"
         )
     how: dict[str, Any] = {"rule": rule, "folds": folds, "max_tokens": max_tokens, "mlp": mlp}
-    frames = []
+    frames: dict[str, pd.DataFrame] = {}
     left_out: dict[str, MeasurementError] = {}
     for annotation in [load_annotation(trace, name) for name in names]:
         try:
             with reporter.progress(f"probing {annotation.name}", "fits") as update:
-                frame = probe_trace(trace, annotation, **how, permutations=permutations, seed=seed, progress=update)
+                frames[f"probe/{annotation.name}"] = probe_trace(
+                    trace, annotation, **how, permutations=permutations, seed=seed, progress=update
+                )
         except MeasurementError as error:
             if label_sets:
                 raise
             left_out[annotation.name] = error
-            continue
-        write_results(frame, trace.path / "probe", annotation.name)
-        frames.append(frame)
     if not frames:
         raise next(iter(left_out.values()))
+    write_frames(trace, frames)
     for name, reason in left_out.items():
         reporter.say(f"{name} is left out: {reason}")
     reporter.say(f"results: {trace.path / 'probe'}")
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(list(frames.values()), ignore_index=True)

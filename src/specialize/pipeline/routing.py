@@ -44,10 +44,11 @@ def routing(
     from specialize.measure.runs.routing import measure_routing
 
     MeasureSettings(rule, permutations, seed)
-    trace = open_run(run)
-    labels = [each for each in known_annotations(trace).values() if each.level == "document"]
+    trace = open_run(run, rule=rule)
+    known = known_annotations(trace, reporter=reporter)
+    labels = [each for each in known.values() if each.level == "document"]
     with reporter.progress("routing", "routers") as update:
         frame = measure_routing(trace, labels, rule=rule, permutations=permutations, seed=seed, progress=update)
-    csv, _ = write_results(frame, trace.path / "routing", "routing")
+    csv, _ = write_results(frame, trace.path / "routing", "routing", trace=trace)
     reporter.say(f"results: {csv}")
     return frame

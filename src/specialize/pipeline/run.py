@@ -110,6 +110,8 @@ def run(
     from specialize.annotators.embedding import check_embedding
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
+    if rule == "gate" and not weights:
+        raise MeasurementError("rule gate: expected a trace with gate weights, got weights=False; record them")
     SyntaxOptions(split_names(tags), pipeline, language, None, pieces, processes)  # checked before anything long
     topics = TopicOptions(embedding=embedding, num_topics=num_topics, language=language, seed=seed)
     check_embedding(embedding)

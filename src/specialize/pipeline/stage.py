@@ -1,12 +1,16 @@
-"""What the stages share: opening a run, the labels it knows, and measuring one annotation."""
+"""What the stages share: opening a run, the labels it knows, measuring one annotation, and writing results.
 
+A stage measures everything before it writes anything, so that a stage that fails leaves the results as they were.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
 from specialize.choices import SlotRule, check_choice, check_whole
-from specialize.errors import MeasurementError
-from specialize.events import Reporter
+from specialize.errors import MeasurementError, TraceError
+from specialize.events import SILENT, Reporter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,62 +66,121 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise MeasurementError(f"{name}: expected a number of at least {least}, got {value}")
 
 
-def open_run(run: "str | PathLike[str] | RoutingTrace") -> "RoutingTrace":
+def open_run(run: "str | PathLike[str] | RoutingTrace", *, rule: SlotRule = "selection") -> "RoutingTrace":
     """Open the trace of a run folder; an open trace is returned as it is.
 
+    Args:
+        run: a run folder, or its open trace.
+        rule: how a token's mass will be spread over its slots.
+
     Raises:
-        TraceError: there is no trace in the folder, or it is not complete.
+        TraceError: there is no trace in the folder, it is not complete, or it lacks the gate weights of the rule.
     """
     from specialize.trace import RoutingTrace, open_trace
 
-    return run if isinstance(run, RoutingTrace) else open_trace(run)
+    trace = run if isinstance(run, RoutingTrace) else open_trace(run)
+    if rule == "gate" and "weights" not in trace.contents:
+        raise TraceError(
+            f"{trace.path}: rule gate: expected a trace with gate weights, got one without; use another rule, or trace "
+            "with weights"
+        )
+    return trace
 
 
-def known_annotations(trace: "RoutingTrace") -> "dict[str, Annotation]":
-    """Return the annotations stored in a run, and the usable label columns of its corpus, by name."""
-    from specialize.annotators.columns import annotate_column, label_columns
+def known_annotations(trace: "RoutingTrace", *, reporter: Reporter = SILENT) -> "dict[str, Annotation]":
+    """Return the annotations stored in a run, and the usable label columns of its corpus, by name.
+
+    Args:
+        trace: an open trace.
+        reporter: receives the columns that are neither, with the reason.
+
+    Raises:
+        AnnotationError: a stored annotation is damaged, or of another text.
+    """
+    from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
     from specialize.annotators.store import list_annotations, load_annotation
 
     documents = trace.documents()
     known = {name: annotate_column(documents, name) for name in label_columns(documents)}
-    return known | {name: load_annotation(trace, name) for name in list_annotations(trace)}
+    known |= {name: load_annotation(trace, name) for name in list_annotations(trace)}
+    note_unusable({name: why for name, why in explain_unusable(documents).items() if name not in known}, reporter)
+    return known
 
 
-def measure_annotation(
-    trace: "RoutingTrace", annotation: "Annotation", *, folder: str, settings: MeasureSettings, reporter: Reporter
-) -> "pd.DataFrame":
-    """Measure the association of routing with an annotation, and what lies behind it.
+def note_unusable(reasons: Mapping[str, str], reporter: Reporter) -> None:
+    """Name the columns that are not measured as labels, with the reasons, in one line."""
+    if reasons:
+        listed = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+        reporter.say(f"columns that are not measured as labels: {listed}")
 
-    Writes RUN/folder/NAME.csv and NAME.parquet.
+
+def check_measurable(trace: "RoutingTrace", annotation: "Annotation", settings: MeasureSettings) -> None:
+    """Check of an annotation what can be checked before routing is read.
 
     Args:
         trace: an open trace.
         annotation: labels of its tokens or documents.
-        folder: of the results, in the run folder.
+        settings: how it will be measured.
+
+    Raises:
+        MeasurementError: the trace has no tokens, the annotation is not of this trace, or nothing is labelled.
+    """
+    from specialize.measure.runs.routers import check_annotation, check_labelled, check_layers
+
+    check_layers(trace)
+    check_annotation(trace, annotation)
+    check_labelled(_drop_first(trace, annotation, settings))
+
+
+def measure_annotation(
+    trace: "RoutingTrace", annotation: "Annotation", *, settings: MeasureSettings, reporter: Reporter
+) -> "pd.DataFrame":
+    """Measure the association of routing with an annotation, and what lies behind it.
+
+    Args:
+        trace: an open trace.
+        annotation: labels of its tokens or documents.
         settings: how to measure.
         reporter: receives progress.
 
     Returns:
-        The rows that were written, columns of `specialize.measure.RESULT_COLUMNS`.
+        The result rows, columns of `specialize.measure.RESULT_COLUMNS`.
     """
     import pandas as pd
 
-    from specialize.measure.results.files import write_results
-    from specialize.measure.runs.context import drop_positions
     from specialize.measure.runs.details import measure_details
     from specialize.measure.runs.specialization import measure_specialization
 
-    if annotation.level == "token":
-        annotation = drop_positions(annotation, trace.tokens(), settings.skip_positions)
+    annotation = _drop_first(trace, annotation, settings)
     permutations = settings.permutations or DEFAULT_PERMUTATIONS[annotation.level]
     how = {"rule": settings.rule, "permutations": permutations, "seed": settings.seed}
     with reporter.progress(f"measuring {annotation.name}", "layers") as update:
         frame = measure_specialization(trace, annotation, **how, progress=update)  # type: ignore[arg-type]
     with reporter.progress(f"{annotation.name}: words and context", "routers") as update:
         details = measure_details(trace, annotation, **how, progress=update)  # type: ignore[arg-type]
-    frame = pd.concat([frame, details], ignore_index=True)
-    write_results(frame, trace.path / folder, annotation.name)
-    return frame
+    return pd.concat([frame, details], ignore_index=True)
+
+
+def _drop_first(trace: "RoutingTrace", annotation: "Annotation", settings: MeasureSettings) -> "Annotation":
+    from specialize.measure.runs.context import drop_positions
+
+    if annotation.level == "document" or not settings.skip_positions:
+        return annotation
+    return drop_positions(annotation, trace.tokens(), settings.skip_positions)
+
+
+def write_frames(trace: "RoutingTrace", frames: "Mapping[str, pd.DataFrame]") -> None:
+    """Write result frames into the run folder of a trace, each as CSV and Parquet.
+
+    Args:
+        trace: the trace that was measured.
+        frames: the frames by their place in the run folder without suffix, such as ``syntax/upos``.
+    """
+    from specialize.measure.results.files import write_results
+
+    for place, frame in frames.items():
+        folder, _, name = place.rpartition("/")
+        write_results(frame, trace.path / folder, name, trace=trace)
 
 
 def note_domain_shift(tokens_per_word: float, reporter: Reporter) -> None:

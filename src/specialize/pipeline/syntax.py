@@ -1,7 +1,8 @@
 """Parts of speech: tag the traced text and measure how far routing is associated with the tags."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING
 from specialize.choices import Pieces, SlotRule
 from specialize.errors import AnnotationError, did_you_mean
 from specialize.events import SILENT, Reporter
-from specialize.pipeline.stage import MeasureSettings, check_at_least, measure_annotation, note_domain_shift, open_run
+from specialize.pipeline.stage import (
+    MeasureSettings,
+    check_at_least,
+    check_measurable,
+    measure_annotation,
+    note_domain_shift,
+    open_run,
+    write_frames,
+)
 from specialize.text import split_names
 
 if TYPE_CHECKING:
@@ -67,16 +76,20 @@ def syntax(
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     options = SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes)
-    trace = open_run(run)
-    annotations = {each.name: each for each in tag_tokens(trace, options, reporter=reporter)}
-    frames = [
-        measure_annotation(trace, annotation, folder="syntax", settings=settings, reporter=reporter)
-        for annotation in annotations.values()
-    ]
-    for name, predicted in annotations.items():
-        if f"gold_{name}" in annotations:
-            _measure_tagger(trace, predicted, annotations[f"gold_{name}"], rule, reporter)
-    return pd.concat(frames, ignore_index=True)
+    trace = open_run(run, rule=rule)
+    check = partial(check_measurable, trace, settings=settings)
+    annotations = {each.name: each for each in tag_tokens(trace, options, check=check, reporter=reporter)}
+    frames = {
+        f"syntax/{name}": measure_annotation(trace, annotation, settings=settings, reporter=reporter)
+        for name, annotation in annotations.items()
+    }
+    taggers = {
+        f"syntax/tagger/{name}": _measure_tagger(trace, predicted, annotations[f"gold_{name}"], rule, reporter)
+        for name, predicted in annotations.items()
+        if f"gold_{name}" in annotations
+    }
+    write_frames(trace, frames | {place: frame for place, frame in taggers.items() if frame is not None})
+    return pd.concat(list(frames.values()), ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -112,12 +125,21 @@ class SyntaxOptions:
         check_at_least("processes", self.processes, 1)
 
 
-def tag_tokens(trace: "RoutingTrace", options: SyntaxOptions, *, reporter: Reporter = SILENT) -> "list[Annotation]":
+def tag_tokens(
+    trace: "RoutingTrace",
+    options: SyntaxOptions,
+    *,
+    check: "Callable[[Annotation], None] | None" = None,
+    reporter: Reporter = SILENT,
+) -> "list[Annotation]":
     """Annotate tokens with tags, gold tags where they are given, and classes, and store the annotations.
+
+    They are stored before they are measured, because tagging takes long: if measuring is interrupted, they are reused.
 
     Args:
         trace: an open trace, with its texts.
         options: which tags, and what makes them.
+        check: called with each annotation before any is stored.
         reporter: receives messages and progress.
 
     Returns:
@@ -157,6 +179,9 @@ def tag_tokens(trace: "RoutingTrace", options: SyntaxOptions, *, reporter: Repor
             reporter.say(f"gold tags alone: {error}")
     note_domain_shift(max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0), reporter)
     annotations += annotate_classes(trace, [name for name in options.tags if name in CLASSES])
+    if check is not None:
+        for annotation in annotations:
+            check(annotation)
     for annotation in annotations:
         save_annotation(trace, annotation)
     return annotations
@@ -196,20 +221,20 @@ def _tag_words(
 
 def _measure_tagger(
     trace: "RoutingTrace", predicted: "Annotation", gold: "Annotation", rule: SlotRule, reporter: Reporter
-) -> None:
-    """Measure the tagger against gold tags, and what its errors change, into RUN/syntax/tagger."""
-    from specialize.measure.results.files import write_results
+) -> "pd.DataFrame | None":
+    """Measure the tagger against gold tags, and what its errors change; None if they are of another label set."""
     from specialize.measure.runs.tagger import measure_tagger_error, share_labels
 
     name = predicted.name
     if not share_labels(predicted, gold):
         reporter.say(f"{name}: not compared with the gold tags, which are of another label set")
-        return
+        return None
     with reporter.progress(f"{name} against gold", "routers") as update:
         frame = measure_tagger_error(trace, predicted, gold, rule=rule, progress=update)
-    csv, _ = write_results(frame, trace.path / "syntax" / "tagger", name)
     accuracy = frame.loc[frame["metric"] == "tagger_accuracy"].iloc[0]
     reporter.say(
         f"{name}: the tagger is right for {accuracy['value']:.1%} "
-        f"[{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}] of {accuracy['n_tokens']:,} tokens; {csv}"
+        f"[{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}] of {accuracy['n_tokens']:,} tokens; "
+        f"{trace.path / 'syntax' / 'tagger' / name}.csv"
     )
+    return frame

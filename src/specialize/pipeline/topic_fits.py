@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.choices import Clustering, Outliers, Reduction, check_whole
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, SpecializeError
 from specialize.events import SILENT, Reporter
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from specialize.annotation import Annotation
+    from specialize.annotators.topics import TopicModel
     from specialize.trace import RoutingTrace
+
+TABLES = {"topic_info": ("top_words", "example"), "topic_quality": ("quantity",)}  # and their columns of text
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
 
     Raises:
         AnnotationError: the trace has no texts, a package is missing, or there are too few documents.
+        MeasurementError: every document is an outlier.
     """
     from specialize.annotators.store import find_annotation, save_annotation
     from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
+    from specialize.measure.runs.routers import check_labelled
 
     name = "bertopic" if options.window is None else WINDOW_TOPICS
     if options.window is None:
@@ -82,18 +87,58 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
         reporter.say(f"{len(units):,} windows of {trace.num_documents:,} documents")
     made_by = _describe_fit(units, options) if options.saved is None else {}
     stored = find_annotation(trace, name, made_by) if made_by else None
-    if stored is not None and (options.folder(trace.path) / "model" / "topics.json").is_file():
+    if stored is not None and _is_whole(trace, options.folder(trace.path)):
         reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
         return stored
     if options.saved is None:
-        annotation = _fit_topics(trace, units, options, reporter)
-        annotation = replace(annotation, provenance=annotation.provenance | {"made_by": made_by})
+        model = _fit_topics(trace, units, options, reporter)
+        facts = model.annotation.provenance | {"window": options.window, "made_by": made_by}
+        annotation = replace(model.annotation, provenance=facts)
     else:
+        model = None
         annotation = _take_topics(trace, units, options, options.saved, reporter)
     if window_of is not None:
         annotation = spread_windows(annotation, window_of)
+    check_labelled(annotation)
+    _store_fit(trace, units, model, options.folder(trace.path))
     save_annotation(trace, annotation)
     return annotation
+
+
+def copy_tables(source: "RoutingTrace", target: "RoutingTrace") -> None:
+    """Write the tables of topics that were fitted for one trace beside another one, of the same text."""
+    from specialize.measure.results.files import read_with_origin, write_both
+
+    for name, columns in TABLES.items():
+        frame, _ = read_with_origin(source.path / "topics" / f"{name}.parquet")
+        write_both(frame, target.path / "topics", name, text_columns=columns, trace=target)
+
+
+def _is_whole(trace: "RoutingTrace", folder: Path) -> bool:
+    """Return whether a folder holds a fit and its tables, undamaged and of this trace."""
+    from specialize.annotators.topic_store import load_topics
+    from specialize.measure.results.files import read_with_origin
+
+    try:
+        load_topics(folder / "model")
+        origins = [read_with_origin(folder / f"{name}.parquet")[1] for name in TABLES]
+    except SpecializeError:
+        return False
+    return all(origin is not None and origin.trace == trace.digest for origin in origins)
+
+
+def _store_fit(trace: "RoutingTrace", units: "pd.DataFrame", model: "TopicModel | None", folder: Path) -> None:
+    """Write a fit and its tables; where topics were taken, remove the tables of those that they replace."""
+    from specialize.annotators.topic_store import save_topics
+    from specialize.measure.results.files import write_both
+
+    if model is None:
+        for path in (folder / f"{name}.{suffix}" for name in TABLES for suffix in ("parquet", "csv")):
+            path.unlink(missing_ok=True)
+        return
+    save_topics(model, units, folder / "model")
+    for name, frame in (("topic_info", model.info), ("topic_quality", model.quality)):
+        write_both(frame, folder, name, text_columns=TABLES[name], trace=trace)
 
 
 def _describe_fit(units: "pd.DataFrame", options: TopicOptions) -> dict[str, Any]:
@@ -111,27 +156,20 @@ def _describe_fit(units: "pd.DataFrame", options: TopicOptions) -> dict[str, Any
 
 def _fit_topics(
     trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, reporter: Reporter
-) -> "Annotation":
+) -> "TopicModel":
     reporter.say("loading BERTopic …")
-    from specialize.annotators.topic_store import save_topics
     from specialize.annotators.topics import annotate_topics
-    from specialize.measure.results.files import write_table
 
     fitting: dict[str, Any] = {key: value for key, value in asdict(options).items() if key not in ("window", "saved")}
     kind = "documents" if options.window is None else "windows"
     with reporter.progress("topics", f"passes over {kind}") as update:
-        model = annotate_topics(
+        return annotate_topics(
             units,
             stability_seeds=(options.seed + 1,),
             cache=trace.path / "annotations" / "embeddings",
             progress=update,
             **fitting,
         )
-    folder = options.folder(trace.path)
-    save_topics(model, units, folder / "model")
-    write_table(model.info, folder / "topic_info.csv", text_columns=("top_words", "example"))
-    write_table(model.quality, folder / "topic_quality.csv", text_columns=("quantity",))
-    return replace(model.annotation, provenance=model.annotation.provenance | {"window": options.window})
 
 
 def _take_topics(

@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specialize.choices import Clustering, Outliers, Reduction, SlotRule
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
-from specialize.pipeline.stage import MeasureSettings, measure_annotation, note_domain_shift, open_run
+from specialize.pipeline.stage import (
+    MeasureSettings,
+    check_measurable,
+    measure_annotation,
+    note_domain_shift,
+    note_unusable,
+    open_run,
+    write_frames,
+)
 from specialize.pipeline.topic_fits import TopicOptions, find_topics
 
 if TYPE_CHECKING:
@@ -78,7 +86,7 @@ def topics(
         embedding, num_topics, min_topic_size, reduction, clustering, outliers, window, language, seed, saved
     )
     chosen = options if fit else None
-    frames = measure_topics(open_run(run), labels, options=chosen, settings=settings, reporter=reporter)
+    frames = measure_topics(open_run(run, rule=rule), labels, options=chosen, settings=settings, reporter=reporter)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -111,22 +119,25 @@ def measure_topics(
     words = trace.documents()["text"].dropna().str.split().str.len().sum()
     note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
     known = read_columns(trace, labels, reporter=reporter)
+    for annotation in known:
+        check_measurable(trace, annotation, settings)
     fitted = None if options is None else _try_topics(trace, options, reporter, must_fit=must_fit)
     if not (options or known):
         raise AnnotationError(
             f"{trace.path}: expected a label column with 2 to 100 values and five documents for each, found none; "
             "leave out --labels-only (fit=False) to fit topics"
         )
+    measured = [*known, *([] if fitted is None else [fitted])]
+    frames = {
+        f"{'topics' if each.level == 'document' else 'syntax'}/{each.name}": measure_annotation(
+            trace, each, settings=settings, reporter=reporter
+        )
+        for each in measured
+    }
     for annotation in known:
         save_annotation(trace, annotation)
-    frames = [
-        measure_annotation(trace, annotation, folder="topics", settings=settings, reporter=reporter)
-        for annotation in known
-    ]
-    if fitted is None:
-        return frames
-    folder = "topics" if fitted.level == "document" else "syntax"
-    return [*frames, measure_annotation(trace, fitted, folder=folder, settings=settings, reporter=reporter)]
+    write_frames(trace, frames)
+    return list(frames.values())
 
 
 def _try_topics(
@@ -134,7 +145,7 @@ def _try_topics(
 ) -> "Annotation | None":
     try:
         return find_topics(trace, options, reporter=reporter)
-    except AnnotationError as error:
+    except (AnnotationError, MeasurementError) as error:
         if must_fit:
             raise
         reporter.say(f"topics are left out: {error}")
@@ -162,6 +173,5 @@ def read_columns(
     documents = trace.documents()
     known = {name: annotate_column(documents, name) for name in columns or label_columns(documents)}
     unusable = explain_unusable(documents, columns)
-    if unusable:
-        reporter.say("columns that are not measured as labels: " + "; ".join(f"{n} ({r})" for n, r in unusable.items()))
+    note_unusable(unusable, reporter)
     return [annotation for name, annotation in known.items() if name not in unusable]

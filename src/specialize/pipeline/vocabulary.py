@@ -23,7 +23,8 @@ def vocabulary(
 ) -> "pd.DataFrame":
     """Measure how far experts divide the vocabulary: input, next and, where recorded, predicted tokens.
 
-    Writes RUN/vocabulary/vocabulary.{csv,parquet} and top_tokens.csv, each expert's most characteristic tokens.
+    Writes RUN/vocabulary/vocabulary.{csv,parquet} and top_tokens.{csv,parquet}, each expert's most characteristic
+    tokens.
 
     Args:
         run: a run folder, or its open trace.
@@ -40,7 +41,7 @@ def vocabulary(
         TraceError: there is no trace.
         MeasurementError: a value is out of range, the trace holds no token ids, or none occurs often enough.
     """
-    from specialize.measure.results.files import write_results, write_table
+    from specialize.measure.results.files import write_both, write_results
     from specialize.measure.runs.vocabulary import measure_vocabulary_specialization
 
     check_at_least("min_count", min_count, 2)
@@ -53,7 +54,7 @@ def vocabulary(
             trace, min_count=min_count, most=top, permutations=permutations, seed=seed, progress=update
         )
     folder = trace.path / "vocabulary"
-    write_results(frame, folder, "vocabulary")
-    write_table(table, folder / "top_tokens.csv", text_columns=("run", "router", "text"))
+    write_results(frame, folder, "vocabulary", trace=trace)
+    write_both(table, folder, "top_tokens", text_columns=("run", "router", "text"), trace=trace)
     reporter.say(f"results: {folder}")
     return frame
