@@ -25,8 +25,10 @@ study: $(VENV)/.demo
 		--results analyses/design_choices/results/cpu
 	$(BIN)/python -m analyses.figures -o figures
 
+# Each worker takes whole files, so that what a file's tests share is made once. A worker holds up to 2 GB.
+WORKERS ?= logical
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # The documentation, into site/; needs no network. The tests build it, too.
 docs: $(VENV)/.test

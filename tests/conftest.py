@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+import os
 import signal
 import sys
 
@@ -7,9 +8,21 @@ import pytest
 
 from specialize.cli import main
 
+WORKER = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes that share the tests
+if WORKER:
+    # they share the processors, too: one thread for each of them and for what it starts, set before a library reads it
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell's background job ignores interrupts, and so would every process that a test starts and interrupts
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the workers the files with slow tests first, so that all of them end at about the same time."""
+    if WORKER:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

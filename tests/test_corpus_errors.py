@@ -66,7 +66,7 @@ WORD = b"1\tOne\t_\tNUM\t_\t_\t0\troot\t_\t_\n"
         ("c.jsonl.gz", GOOD, r"c\.jsonl\.gz: expected an intact gzip file, got a damaged one"),
         (
             "c.jsonl.gz",
-            gzip.compress(GOOD * 99)[:-12],
+            gzip.compress(GOOD * 99, mtime=0)[:-12],
             r"c\.jsonl\.gz: expected an intact gzip file, got a damaged one",
         ),
         (
