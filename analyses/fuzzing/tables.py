@@ -3,11 +3,14 @@
 import datetime
 import decimal
 import io
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+Likely = tuple[pa.DataType, Callable[[Random], Any]]
 
 _PLAIN = (
     *(pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32()),
@@ -18,18 +21,21 @@ _PLAIN = (
 _TEXTS = ("", " ", "a", "b", "One.", "x" * 500, "\0", "\u2028", "é", "🙂", "-1", "nan", "\ufeff", "=1+1", "a\nb")
 
 
-def write_random(seed: bytes, suffix: str, names: tuple[str, ...]) -> bytes:
+def write_random(seed: bytes, suffix: str, names: tuple[str, ...], likely: Mapping[str, Likely] | None = None) -> bytes:
     """Return a Parquet, Arrow or Feather file of random columns, most of them with these names.
 
     Args:
         seed: determines the table.
         suffix: .parquet, or anything else for Arrow.
         names: of columns.
+        likely: types and values that columns of these names mostly have.
     """
     rng = Random(seed)
     rows = rng.choice((0, 1, 2, 3, 7, 7, 300))
     chosen = [rng.choice(names) if rng.random() < 0.9 else rng.choice(_TEXTS) for _ in range(rng.randint(0, 6))]
-    table = pa.table([_column(rng, rows) for _ in chosen], names=chosen)
+    if likely and rng.random() < 0.7:
+        chosen = list(dict.fromkeys(chosen))
+    table = pa.table([_column(rng, rows, (likely or {}).get(name)) for name in chosen], names=chosen)
     buffer = io.BytesIO()
     if suffix == ".parquet":
         try:
@@ -43,7 +49,9 @@ def write_random(seed: bytes, suffix: str, names: tuple[str, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _column(rng: Random, rows: int) -> pa.Array:
+def _column(rng: Random, rows: int, likely: Likely | None) -> pa.Array:
+    if likely is not None and rng.random() < 0.9:
+        return pa.array([likely[1](rng) for _ in range(rows)], likely[0])
     kind = _kind(rng, 3) if rng.random() < 0.6 else pa.string()
     if rng.random() < 0.04 and rows:  # text that is not UTF-8
         return pa.array([b"\xff\xfe", *[b"a"] * (rows - 1)], pa.binary()).view(pa.string())

@@ -72,8 +72,8 @@ def _corpus_seeds() -> Mapping[str, bytes]:
         "packed a.csv.gz": cells.replace(b",", b";"),
         "a.jsonl.gz": gzip.compress(lines, mtime=0),
         "a.txt.gz": gzip.compress(b"One.\n", mtime=0) + gzip.compress(b"Two.\n", mtime=0),
-        "random a.parquet": b"1",
-        "random a.arrow": b"2",
+        "random a.parquet": b"5",
+        "random a.arrow": b"5",
     }
     table = pa.Table.from_pylist(list(_ROWS))
     buffers = {kind: io.BytesIO() for kind in ("a.parquet", "a.arrow", "a.feather")}

@@ -46,6 +46,11 @@ _COLUMNS = (
     *("experts_0", "experts_1", "weights_0", "weights_1", "document", "token_id", "position", "char_start", "char_end"),
     "experts_00",
 )
+_LIKELY = {
+    **{name: (pa.list_(pa.int16()), lambda rng: rng.sample(range(8), 2)) for name in ("experts_0", "experts_1")},
+    **{name: (pa.list_(pa.float32()), lambda rng: [rng.random(), 0.5]) for name in ("weights_0", "weights_1")},
+    **{name: (pa.int32(), lambda rng: 0) for name in ("document", "token_id", "position", "char_start", "char_end")},
+}
 _DOCUMENTS = b'{"id": "a", "text": "One two three.", "topic": "x"}\n{"id": "b", "text": "Four five."}\n'
 
 
@@ -224,7 +229,7 @@ def _read_arrays(data: bytes, folder: Path) -> None:
         source = source / "a.npz"
         source.write_bytes(members[0])
     else:
-        content = members[0] if kind % 5 == 3 else write_random(members[0], ".parquet", _COLUMNS)
+        content = members[0] if kind % 5 == 3 else write_random(members[0], ".parquet", _COLUMNS, _LIKELY)
         source = source / "a.parquet"
         source.write_bytes(content)
     if last is not None and option & 8:
@@ -256,7 +261,8 @@ def _mutate_array(data: bytes, rng: Random) -> bytes:
                 changed.reshape(-1)[rng.randrange(changed.size)] = rng.choice(values)
         else:
             kinds = ("u1", "i1", "<u2", ">i2", "<u8", "<f2", "f8", "U1", "S2", "?", "c8", "M8[s]", "<i4")
-            changed = changed.astype(rng.choice(kinds))
+            with np.errstate(all="ignore"):
+                changed = changed.astype(rng.choice(kinds))
             changed = changed[rng.randrange(2) :] if changed.ndim and rng.random() < 0.3 else changed
         return _npy(changed)
     except Exception:  # whatever cannot be read or converted

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import Any, Literal
 
 from specialize.corpus.document import Document, ReadingNotes, Record
+from specialize.corpus.limits import LONGEST_TEXT
 from specialize.errors import CorpusError, did_you_mean
 from specialize.text import list_names
 
@@ -201,6 +202,7 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
         text = ""
     if not isinstance(text, str):
         raise CorpusError(f"{where}: expected a string in text column {choice.text!r:.60}, got {type(text).__name__}")
+    _check_length(len(text), where)
     identifier = str(number)
     if choice.id is not None:
         value = row.get(choice.id)
@@ -221,6 +223,15 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
             value = int(value)
         labels[column] = str(value).lower() if isinstance(value, bool) else _write(value, where, column)
     return Record(where, Document(identifier, text, labels), choice.notes)
+
+
+def _check_length(characters: int, where: str) -> None:
+    """Raise CorpusError for a text that is too long to be one document."""
+    if characters > LONGEST_TEXT:
+        raise CorpusError(
+            f"{where}: expected a text of at most {LONGEST_TEXT:,} characters, got {characters:,}; divide it into "
+            "documents"
+        )
 
 
 def _write(value: object, where: str, column: str) -> str:

@@ -36,27 +36,21 @@ class Sentence:
     words: list[Word] = field(default_factory=list)
 
     @property
-    def text(self) -> str:
-        """The `# text` comment if it contains the words, else the forms joined according to `SpaceAfter`."""
-        text = self.comments.get("text", "")
-        if text and self._find_words(text) is not None:
-            return text
-        return "".join(word.form + " " * word.space_after for word in self.words).rstrip(" ")
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """Start and end (exclusive) of each word in the text."""
-        found = self._find_words(self.text)
-        assert found is not None  # text that is joined from the forms contains them
-        return found
-
-    @property
     def gap(self) -> str:
         """The text between this sentence and the next one in the same paragraph."""
         return " " if self.words[-1].space_after else ""
 
+    def locate(self) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text, and start and end (exclusive) of each word in it.
+
+        The text is the `# text` comment if it contains the words in order, with only white space between them; else it
+        is joined from the forms according to `SpaceAfter`.
+        """
+        text = self.comments.get("text", "")
+        spans = self._find_words(text) if text else None
+        return (text, spans) if spans is not None else self._join_words()
+
     def _find_words(self, text: str) -> list[tuple[int, int]] | None:
-        """Find the words in order, with only white space between them; None if that fails."""
         spans, end = [], 0
         for word in self.words:
             start = text.find(word.form, end)
@@ -65,6 +59,14 @@ class Sentence:
             end = start + len(word.form)
             spans.append((start, end))
         return None if text[end:].strip() else spans
+
+    def _join_words(self) -> tuple[str, list[tuple[int, int]]]:
+        parts, spans, end = [], [], 0
+        for word in self.words:
+            spans.append((end, end + len(word.form)))
+            parts += [word.form, " " * word.space_after]
+            end += len(word.form) + word.space_after
+        return "".join(parts[:-1]), spans
 
 
 @dataclass
@@ -93,7 +95,8 @@ def read_conllu(path: Path, name: str) -> Iterator[Record]:
     document in the file, from 0.
 
     Raises:
-        CorpusError: a word line without ten columns, naming the file and line.
+        CorpusError: a word line without ten columns, or without the number or the form of the word, naming the file and
+            line.
     """
     for number, document in enumerate(read_treebank(path, name)):
         yield Record(document.where, Document(document.id or str(number), document.text))
@@ -105,24 +108,25 @@ def read_treebank(path: Path, name: str) -> Iterator[TreebankDocument]:
     Raises:
         CorpusError: as `read_conllu`.
     """
-    document, gap = TreebankDocument(name, None), ""
+    document, parts, end, gap = TreebankDocument(name, None), list[str](), 0, ""
     for sentence in read_sentences(path, name):
         if "newdoc" in sentence.comments:
-            if document.text:
+            if parts:
+                document.text = "".join(parts)
                 yield document
-            document = TreebankDocument(name, sentence.comments["newdoc"] or None)
-        if not document.text:
-            document.where = f"{name}, line {sentence.line_number}"
-        elif "newpar" in sentence.comments:
-            document.text += "\n\n"
+            document, parts, end = TreebankDocument(name, sentence.comments["newdoc"] or None), [], 0
+        if parts:
+            parts.append("\n\n" if "newpar" in sentence.comments else gap)
+            end += len(parts[-1])
         else:
-            document.text += gap
-        start = len(document.text)
-        document.text += sentence.text
+            document.where = f"{name}, line {sentence.line_number}"
+        text, spans = sentence.locate()
         document.words += sentence.words
-        document.spans += [(start + first, start + end) for first, end in sentence.spans]
-        gap = sentence.gap
-    if document.text:
+        document.spans += [(end + first, end + last) for first, last in spans]
+        parts.append(text)
+        end, gap = end + len(text), sentence.gap
+    if parts:
+        document.text = "".join(parts)
         yield document
 
 
@@ -163,6 +167,8 @@ def read_sentences(path: Path, name: str) -> Iterator[Sentence]:
             if sentence.words[-1].upos == "_":
                 _annotate(sentence.words[-1], columns)
             continue
+        if not columns[1].strip():
+            raise CorpusError(f"{name}, line {number}: expected the form of a word in the second column, got a blank")
         sentence.words.append(Word(columns[1], "SpaceAfter=No" not in columns[9].split("|")))
         _annotate(sentence.words[-1], columns)
     if sentence is not None and sentence.words:

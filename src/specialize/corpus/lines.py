@@ -3,18 +3,20 @@
 import codecs
 import csv
 import gzip
-import json
 import stat
-import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from specialize.corpus.columns import ColumnRequest, choose_columns, make_record, peek_columns
 from specialize.corpus.delimiters import describe, find_delimiter
 from specialize.corpus.document import Document, Record
+from specialize.corpus.json_lines import parse_json
+from specialize.corpus.limits import LONGEST_LINE, LONGEST_TEXT, expands_beyond_reason
 from specialize.errors import CorpusError
+from specialize.text import format_bytes
 
 
 def check_regular(path: Path, name: str) -> None:
@@ -47,23 +49,56 @@ def read_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line with its end) of a UTF-8 file; a byte order mark is removed.
 
     Raises:
-        CorpusError: it is no regular file, not UTF-8 or not gzip; the message names the file and line.
+        CorpusError: it is no regular file, not UTF-8 or not gzip, has a line of more than 64 MiB, or is compressed and
+            expands beyond any reason; the message names the file and line.
     """
     check_regular(path, name)
     number = 0
     try:
-        with open_bytes(path) as file:
-            for number, line in enumerate(file, start=1):
+        with _open_intact(path, name) as file:
+            for number, line in enumerate(_cut_lines(file, path, name), start=1):
                 if number == 1:
                     _reject_wide(line, name)
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{name}, line {number}: expected UTF-8, got the byte 0x{error.object[error.start]:02x} "
-            f"at byte {error.start + 1} of the line; convert the file to UTF-8"
-        ) from None
+        raise _not_utf8(error.object, error.start, f"{name}, line {number}") from None
+
+
+@contextmanager
+def _open_intact(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open a file as `open_bytes`; in the block, damage to a gzip file raises CorpusError."""
+    try:
+        with open_bytes(path) as file:
+            yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{name}: expected an intact gzip file, got a damaged one ({error})") from None
+
+
+def _not_utf8(line: bytes, place: int, where: str) -> CorpusError:
+    return CorpusError(
+        f"{where}: expected UTF-8, got the byte 0x{line[place]:02x} at byte {place + 1} of the line; convert the file "
+        "to UTF-8"
+    )
+
+
+def _cut_lines(file: IO[bytes], path: Path, name: str) -> Iterator[bytes]:
+    """Yield the lines of a file; raise CorpusError before a line or a compressed file fills the memory."""
+    packed = path.stat().st_size if path.suffix.lower() == ".gz" else 0
+    expanded = number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise CorpusError(
+                f"{name}, line {number}: expected at most {format_bytes(LONGEST_LINE)}, got a longer line; divide it "
+                "into documents, one a line"
+            )
+        expanded += len(line)
+        if packed and expands_beyond_reason(expanded, packed):
+            raise CorpusError(
+                f"{name}: expected compressed text, got {format_bytes(packed)} that expand to more than "
+                f"{format_bytes(expanded)}; decompress the file and look at what it holds"
+            )
+        yield line
 
 
 def _reject_wide(line: bytes, name: str) -> None:
@@ -82,7 +117,23 @@ def _reject_wide(line: bytes, name: str) -> None:
 
 def read_text(path: Path, name: str) -> Iterator[Record]:
     """Yield the file as one document, with its line ends unchanged."""
-    yield Record(name, Document(name, "".join(line for _, line in read_lines(path, name))))
+    check_regular(path, name)
+    with _open_intact(path, name) as file:
+        data = file.read(LONGEST_TEXT + 1)
+    if len(data) > LONGEST_TEXT:
+        raise CorpusError(
+            f"{name}: expected a text of at most {format_bytes(LONGEST_TEXT)}, got a longer one; divide it into "
+            "documents"
+        )
+    _reject_wide(data, name)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        data = error.object
+        begin = data.rfind(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, begin) + 1
+        raise _not_utf8(data[begin:], error.start - begin, f"{name}, line {line}") from None
+    yield Record(name, Document(name, text))
 
 
 def read_jsonl(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
@@ -107,18 +158,9 @@ def read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise CorpusError(
-                f"{name}, line {number}: expected a JSON object, got broken JSON ({error.msg}, column {error.colno})"
-            ) from None
-        except ValueError:  # Python reads no integer of more than 4,300 digits
-            raise CorpusError(
-                f"{name}, line {number}: expected a JSON object, got an integer of thousands of digits; write it as a "
-                "string"
-            ) from None
-        except RecursionError:
-            raise CorpusError(f"{name}, line {number}: expected a JSON object, got one nested too deeply") from None
+            row = parse_json(line)
+        except ValueError as error:
+            raise CorpusError(f"{name}, line {number}: expected a JSON object, got {error}") from None
         if not isinstance(row, dict):
             raise CorpusError(f"{name}, line {number}: expected a JSON object, got {type(row).__name__}")
         yield number, row
@@ -131,7 +173,7 @@ def read_csv(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
     column that way, another delimiter is looked for, see `find_delimiter`.
     """
     # The limit applies to the whole process; the default of 128 KiB is shorter than many documents.
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    csv.field_size_limit(LONGEST_LINE)
     expected = "\t" if ".tsv" in path.suffixes[-2:] else ","
     delimiter, lines = find_delimiter((line for _, line in read_lines(path, name)), expected, name)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
