@@ -1,4 +1,4 @@
-"""No file fills the memory: lines, texts and what a compressed file expands to are limited, and named when too large."""
+"""No file fills the memory: lines, texts and what a compressed file expands to are limited."""
 
 import gzip
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from analyses.fuzzing.harness import Target
 from analyses.fuzzing.targets.corpora import CONLLU, CORPUS
 from analyses.fuzzing.targets.imports import ARRAYS, ESFT, OLMOE, SGLANG, VLLM
+from analyses.fuzzing.targets.stored import ANNOTATIONS, MANIFEST, RESULTS
 
-_ALL = (CORPUS, CONLLU, ESFT, OLMOE, VLLM, SGLANG, ARRAYS)
+_ALL = (CORPUS, CONLLU, ESFT, OLMOE, VLLM, SGLANG, ARRAYS, MANIFEST, ANNOTATIONS, RESULTS)
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})

@@ -45,7 +45,7 @@ def read_table(path: Path) -> pd.DataFrame:
         return readers.get(path.suffix, _read_csv)(path)
     except CorpusError as error:
         raise AnnotationError(str(error)) from None
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise AnnotationError(f"{path}: expected {_FORMATS[path.suffix]}, got: {first_line(error):.300}") from None
 
 

@@ -127,6 +127,8 @@ def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
         raise ValueError(f"labels of a {metadata['level']}")
     if not all(isinstance(label, str) for label in labels):
         raise ValueError("a label that is no text")
+    if len(set(labels)) < len(labels):
+        raise ValueError("a label that occurs twice")
     if not isinstance(provenance, dict):
         raise ValueError("a provenance that is no JSON object")
     return Annotation(

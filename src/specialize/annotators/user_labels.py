@@ -87,14 +87,14 @@ def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     missing = int(table.frame["id"].isna().sum())
     if missing:
         raise AnnotationError(f"{table.name}: expected an id in every row, {missing} of {len(table.frame)} have none")
-    ids = table.frame["id"].astype(str)
-    unknown = ids[~ids.isin(places)]
-    if len(unknown):
+    ids = [str(value) for value in table.frame["id"]]  # no column of pandas: it takes no lone surrogates
+    unknown = [identifier for identifier in ids if identifier not in places]
+    if unknown:
         raise AnnotationError(
             f"{table.name}: expected ids of documents in {trace.path}, {len(unknown)} of {len(ids)} ids are unknown, "
-            f"the first is {unknown.iloc[0]!r}"
+            f"the first is {unknown[0]!r:.60}"
         )
-    return ids.map(places).to_numpy(dtype=np.int64)
+    return np.array([places[identifier] for identifier in ids], dtype=np.int64)
 
 
 def _find_tokens(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
