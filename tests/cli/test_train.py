@@ -34,7 +34,9 @@ def test_the_model_and_how_good_it_is(call, corpus, tmp_path):
     config.write_text(CONFIG.replace("own.jsonl", str(corpus)))
     code, out, err = call("train", config, "-o", tmp_path / "out")
     assert code == 0, err
-    told = json.loads(call("train", config, "-o", tmp_path / "out", "--json")[1])  # trained before: only evaluated
+    _, told, err = call("train", config, "-o", tmp_path / "out", "--json")  # trained before
+    told = json.loads(told)
+    assert err.splitlines()[-1] == f"{tmp_path / 'out'}: this training is complete; nothing was changed"
     facts, table = out.split("\n\n")
     assert f"held-out perplexity  {told['perplexity']:.1f}" in facts
     assert f"unigram perplexity   {told['unigram_perplexity']:.1f}" in facts
@@ -49,3 +51,21 @@ def test_the_model_and_how_good_it_is(call, corpus, tmp_path):
     code, out, _ = call("trace", path, corpus, "-o", tmp_path / "run", "--text-column", "body")
     assert (code, out.splitlines()[-1]) == (0, str(tmp_path / "run"))
     assert len(open_trace(tmp_path / "run").layers) == 2
+
+
+def test_a_mistake_is_one_line_and_leaves_nothing(call, corpus, tmp_path):
+    config = tmp_path / "own.toml"
+    config.write_text(CONFIG.replace("own.jsonl", f"{corpus}.gone"))
+    code, out, err = call("train", config, "-o", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[1:] == [
+        f"specialize: {corpus}.gone: expected a file or folder, found none. Did you mean 'own.jsonl'?"
+    ]
+    assert not (tmp_path / "out").exists()
+    config.write_text(CONFIG.replace("own.jsonl", str(corpus)))
+    assert call("train", config, "-o", tmp_path / "out")[0] == 0
+    (tmp_path / "out" / "model" / "model.safetensors").write_bytes(b"")
+    for command in (("train", config, "-o", tmp_path / "out"), ("inspect", tmp_path / "out" / "model")):
+        code, out, err = call(*command)
+        assert (code, out) == (2, "")
+        assert "model.safetensors: the file is damaged" in err.splitlines()[-1]

@@ -176,12 +176,43 @@ def test_generation_goes_on_from_the_prompt():
         ({"num_experts": -1}, "num_experts: expected 0 (dense) or more, got -1"),
         ({"num_attention_heads": 5}, "hidden_size: expected a multiple of num_attention_heads = 5, got 32"),
         ({"routing_prefix": 99}, "routing_prefix: expected 1 to max_position_embeddings = 40, got 99"),
+        ({"routing_prefix": True}, "routing_prefix: expected a whole number, got True"),
+        ({"hidden_size": "x"}, "hidden_size: expected a whole number, got 'x'"),
+        ({"hidden_size": 32.0}, "hidden_size: expected a whole number, got 32.0"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: expected at most 512, got 1000000000"),
+        ({"vocab_size": -(10**5000)}, "vocab_size: expected 1 or more, got a value of type int"),
+        ({"dropout": float("nan")}, "dropout: expected a number from 0 to below 1, got nan"),
+        ({"dropout": 10**400}, f"dropout: expected a number from 0 to below 1, got 1{'0' * 79}…"),
+        ({"layer_norm_epsilon": None}, "layer_norm_epsilon: expected a number above 0, got None"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings: expected true or false, got 'no'"),
+        (
+            {"router_type": ["learned"]},
+            "router_type: expected one of learned, frozen, rerandomized, guided, got ['learned'].",
+        ),
     ],
 )
 def test_impossible_choices(choices, message):
     with pytest.raises(ConfigError) as caught:
         GPTMoEConfig(**(SIZES | choices))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"router_scope": "global"}, {"num_experts": 0}, {"tie_word_embeddings": False}, {"num_experts": 7}],
+    ids=name_of,
+)
+def test_parameters_are_counted_before_the_model_is_built(choices):
+    model = build(**choices)
+    assert model.config.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_damaged_configuration_is_one_line_where_it_is_loaded(tmp_path):
+    build().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"hidden_size": 32', '"hidden_size": "32"'))
+    with pytest.raises(ConfigError, match=r"^hidden_size: expected a whole number, got '32'$"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -19,7 +19,7 @@ _LARGEST = {  # far above any model of this kind; more is a slip, or a damaged f
     "vocab_size": 2**24,
     "hidden_size": 2**20,
     "intermediate_size": 2**24,
-    "num_hidden_layers": 2**12,
+    "num_hidden_layers": 2**9,
     "num_attention_heads": 2**20,
     "max_position_embeddings": 2**24,
     "num_experts": 2**15 - 1,

@@ -54,7 +54,10 @@ def load_tokenizer(name: str | Path, *, error: type[SpecializeError] = ConfigErr
         ids = tokenizer.get_vocab().values()
         is_complete = isinstance(tokenizer.eos_token_id, int) and max(ids) < len(tokenizer)
     except Exception as reason:  # whatever the files of a tokenizer cause, the user sees one line
-        raise error(f"{name}: could not be loaded as a tokenizer: {first_line(reason)}") from reason
+        raise error(
+            f"{name}: expected a tokenizer (a folder with tokenizer.json, or a name on the hub), got: "
+            f"{first_line(reason).rstrip(':')}"
+        ) from reason
     if not is_complete:
         raise error(
             f"{name}: expected a tokenizer with an end-of-text token (eos_token) and ids from 0 to its length - 1 = "

@@ -240,10 +240,9 @@ def _check_about(about: dict[str, Any], config: TrainConfig, folder: Path) -> No
         open_corpus(config.data.corpus, text_column=config.data.text_column)  # raises an error if there is none
     known = about["corpus"] if checksum is None else about["sha256"]
     if known != (config.data.corpus if checksum is None else checksum):
-        raise ConfigError(
-            f"{folder} holds tokens of another text than that of {config.data.corpus}: they were made from "
-            f"{shorten(about['corpus'])}, as it was then; {advice}"
-        )
+        if about["corpus"] == config.data.corpus:
+            raise ConfigError(f"{config.data.corpus} has changed since its tokens in {folder} were made; {advice}")
+        raise ConfigError(f"{folder} holds tokens of {shorten(about['corpus'])}, not of {config.data.corpus}; {advice}")
 
 
 def _digest_of_corpus(config: TrainConfig) -> str | None:

@@ -182,10 +182,8 @@ class TrainingFolder:
 
     def describe_divergence(self, step: int, found: str) -> str:
         """Return the message of a run that diverged."""
-        return (
-            f"{self.path}: training diverged at step {step} ({found}); {self.describe_kept()}; lower "
-            "training.learning_rate, and choose another folder"
-        )
+        advice = "lower training.learning_rate" + (", and choose another folder" if self._saved else "")
+        return f"{self.path}: training diverged at step {step} ({found}); {self.describe_kept()}; {advice}"
 
     def _write_settings(self) -> None:
         path, text = self.path / "config.json", self.config.model_dump_json(indent=2)
@@ -203,7 +201,13 @@ class TrainingFolder:
         add: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         """Write a checkpoint that transformers loads, in the precision of the settings, without changing the model."""
-        shipped = copy.deepcopy(model).to(getattr(torch, self.config.training.saved_dtype))
+        dtype = self.config.training.saved_dtype
+        shipped = copy.deepcopy(model).to(getattr(torch, dtype))
+        if not is_finite(shipped):
+            raise TrainingError(
+                f"{folder}: expected finite weights, got some beyond the range of training.saved_dtype = {dtype}; "
+                f"{self.describe_kept()}"
+            )
         with replacing_folder(folder) as partial, without_transformers_bars():
             shipped.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
