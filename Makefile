@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo-report
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo study test check format figures docs clean
+.PHONY: demo study test fuzz check format figures docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
@@ -29,6 +29,12 @@ study: $(VENV)/.demo
 WORKERS ?= logical
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+# Fuzzing of every reader of foreign bytes, each target for MINUTES; what it made so far is kept in fuzz-work.
+MINUTES ?= 10
+TARGETS ?=
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m analyses.fuzzing --minutes $(MINUTES) --targets "$(TARGETS)" --work fuzz-work
 
 # The documentation, into site/; needs no network. The tests build it, too.
 docs: $(VENV)/.test
@@ -64,5 +70,10 @@ $(VENV)/.test: $(VENV)/.base pyproject.toml
 	$(PIP) --constraint constraints/tested.txt --editable '.[test]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.fuzz: $(VENV)/.test
+	$(PIP) --constraint constraints/tested.txt --only-binary atheris --editable '.[fuzz]' || \
+		{ echo "fuzzing needs a wheel of atheris, which there is for CPython on Linux: use such a machine"; exit 2; }
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO) site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) site fuzz-work .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -104,12 +104,12 @@ def main() -> int:
     """Fuzz the targets in parallel, write results.csv, and print what was found."""
     parser = argparse.ArgumentParser(prog="python -m analyses.fuzzing", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="for each target")
-    parser.add_argument("--targets", default=" ".join(TARGETS), help="names, separated by spaces")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="targets at the same time")
+    parser.add_argument("--targets", default="", help="names, separated by spaces; default: all")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="targets at the same time")
     parser.add_argument("--work", type=Path, default=Path("fuzz-work"), help="inputs that are kept from run to run")
     parser.add_argument("--results", type=Path, default=_RESULTS)
     given = parser.parse_args()
-    names = given.targets.split()
+    names = given.targets.split() or list(TARGETS)
     unknown = [name for name in names if name not in TARGETS]
     if unknown:
         parser.error(f"expected targets among {', '.join(TARGETS)}, got {unknown[0]}")

@@ -36,7 +36,7 @@ def test_what_fuzzing_found_is_read_or_refused(path, tmp_path):
 
 @pytest.mark.parametrize("name", TARGETS)
 @settings(
-    max_examples=60,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,
