@@ -96,5 +96,5 @@ def test_a_run_without_results(tmp_path, capsys):
 
 
 def test_not_a_run(tmp_path):
-    with pytest.raises(TraceError, match=r"expected a run folder with manifest\.json"):
+    with pytest.raises(TraceError, match=r"expected a run folder with a manifest\.json"):
         summarise([tmp_path])

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from plot.planted_frames import planted_frame
-from specialize.measure.results.files import write_results
+from specialize.measure.results.files import write_both, write_results
+from specialize.trace import open_trace
 from specialize.trace.manifest import shard_files, write_manifest
 from specialize.trace.schema import FORMAT, FORMAT_VERSION
 
@@ -50,10 +51,11 @@ def make_run(
         "command": "specialize trace toy corpus.jsonl",
     }  # fmt: skip
     write_manifest(path, manifest)
+    trace = open_trace(path)
     if syntax is not None:
-        write_results(syntax, path / "syntax", "upos")
+        write_results(syntax, path / "syntax", "upos", trace=trace)
     for name, frame in (topics or {}).items():
-        write_results(frame, path / "topics", name)
+        write_results(frame, path / "topics", name, trace=trace)
     if topic_labels:
         info = pd.DataFrame({
             "topic": range(len(topic_labels)),
@@ -61,14 +63,13 @@ def make_run(
             "top_words": [str(label).partition(": ")[2] for label in topic_labels],
             "example": "The Rhine is one of the major European rivers; it begins in the Swiss canton of Graubünden.",
         })  # fmt: skip
-        info.to_csv(path / "topics" / "topic_info.csv", index=False)
+        write_both(info, path / "topics", "topic_info", text_columns=("top_words", "example"), trace=trace)
         quality = {
             "num_topics": 12, "outlier_share": 0.312, "ari_over_seeds": 0.613, "nmi_topic": 0.541,
             "nmi_topic_without_outliers": 0.622,
         }  # fmt: skip
-        pd.DataFrame({"quantity": quality.keys(), "value": quality.values()}).to_csv(
-            path / "topics" / "topic_quality.csv", index=False
-        )
+        table = pd.DataFrame({"quantity": quality.keys(), "value": quality.values()})
+        write_both(table, path / "topics", "topic_quality", text_columns=("quantity",), trace=trace)
     return path
 
 

@@ -1,12 +1,18 @@
 """Results that are damaged or of other types are one line, whichever command reads them; nothing is written."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
+from planted.manifests import edit_manifest
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import make_run
-from specialize.measure.results.files import write_results
-from specialize.reporting import write_report
+from specialize.measure.results.files import write_both, write_results
+from specialize.reporting import summarise, write_report
+from specialize.reporting.reading import read_runs
+from specialize.trace import open_trace
+from specialize.trace.manifest import shard_files
 
 
 @pytest.fixture
@@ -70,6 +76,69 @@ def test_damaged_tables_are_one_line(call, run, path, content):
     assert err.count("\n") == 1
     assert f"{path}: expected" in err
     assert not (run.parent / "out").exists()
+
+
+OTHER = r"expected results of its trace, got those of another trace, or of this one before it was extended, in "
+
+
+def test_results_of_another_trace_are_not_shown(call, run, tmp_path):
+    frames = {name: planted_frame("other", label_set=name, strengths=(0.1,)) for name in "abcd"}
+    other = make_run(tmp_path / "other", num_layers=3, syntax=planted_frame("other", strengths=(0.9,)), topics=frames)
+    shutil.copy(other / "syntax" / "upos.parquet", run / "syntax" / "upos.parquet")
+    shutil.copytree(other / "topics", run / "topics")
+    for command in ("report", "figures"):
+        code, out, err = call(command, run, "-o", tmp_path / "out")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"{run}: {OTHER}syntax/upos.parquet, topics/a.parquet, topics/b.parquet and 2 more; measure again" in err
+        assert not (tmp_path / "out").exists()
+    said = []
+    assert summarise([run], leave_out=said.append).label_sets == []
+    assert len(said) == 5
+    assert said[0] == f"left out: {run}: {OTHER}syntax/upos.parquet; measure again, or remove them"
+
+
+def test_results_of_an_earlier_state_of_the_trace_are_not_shown(call, run):
+    digests = [{"tokens": 1, "files": dict.fromkeys(shard_files(number), "1" * 64)} for number in (0, 1)]
+    edit_manifest(run, lambda manifest: manifest | {"shards": digests})
+    code, _, err = call("report", run, "-o", run.parent / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{OTHER}syntax/upos.parquet" in err
+
+
+def test_results_in_another_place_are_not_shown(call, run):
+    (run / "probe").mkdir()
+    (run / "syntax" / "upos.parquet").rename(run / "probe" / "upos.parquet")
+    code, _, err = call("report", run, "-o", run.parent / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "probe/upos.parquet: expected its own results, got those of syntax/upos; measure again" in err
+
+
+def test_two_files_of_one_label_set_are_an_error(call, run):
+    write_results(planted_frame("run", strengths=(0.9,)), run / "syntax", "upos-mine")
+    code, _, err = call("report", run, "-o", run.parent / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "syntax: expected one file for each label set, got two for 'upos'; remove upos-mine or the other one" in err
+
+
+def test_results_that_do_not_name_their_trace_are_shown_and_named(call, run):
+    planted_frame("run", label_set="mine").to_csv(run / "syntax" / "mine.csv")
+    write_results(planted_frame("run", label_set="ours"), run / "syntax", "ours")
+    code, _, err = call("report", run, "-o", run.parent / "out", "--format", "md", "--figure-format", "png")
+    assert code == 0
+    assert f"{run}: results that do not name their trace, and are not checked: syntax/mine.csv, syntax/ours.parq" in err
+    page = (run.parent / "out" / "report.md").read_text()
+    assert (
+        "run: some results do not name the trace that was measured, so that it could not be checked: syntax/" in page
+    )
+
+
+def test_the_tokens_that_read_like_missing_values_are_text(run):
+    table = pd.DataFrame(
+        {"routing": "learned", "layer": 0, "router": "r", "token": "input", "expert": 0, "rank": [1, 2, 3],
+         "text": ["null", "NA", None], "share": 0.5}
+    )  # fmt: skip
+    write_both(table, run / "vocabulary", "top_tokens", text_columns=("text",), trace=open_trace(run))
+    assert read_runs([run])[0].top_tokens["text"].tolist()[:2] == ["null", "NA"]
 
 
 def test_a_comparison_of_labels_that_the_report_does_not_measure_is_shown(run):

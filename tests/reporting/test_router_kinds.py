@@ -70,11 +70,12 @@ def test_the_report_draws_them_apart(run, tmp_path):
 
 
 def test_one_router_a_layer_is_one_run_whatever_random_routers_stand_beside_it(tmp_path):
-    folder = make_run(tmp_path / "run", syntax=planted_frame("run", control=0.5))
+    folder = make_run(tmp_path / "run")
     edit_manifest(
         folder,
         lambda manifest: manifest | {"routers": [router | {"routing": routing} for routing in ("learned", "random")
                                                  for router in manifest["routers"]]},
     )  # fmt: skip
+    write_results(planted_frame("run", control=0.5), folder / "syntax", "upos")
     (only,) = read_runs([folder])
     assert only.name == "run"

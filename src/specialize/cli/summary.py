@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.cli.console import out, print_json, print_line
+from specialize.cli.console import out, print_json, print_line, say
 from specialize.cli.tables import number, print_table, text, word
 
 if TYPE_CHECKING:
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
-    """Print U of each label set at every layer and the verdicts on runs; or the same numbers as JSON."""
+    """Print U of each label set at every layer and the verdicts on runs; or the same numbers as JSON.
+
+    Result files that are damaged or of another trace are left out, with a line each: a command that measured ends well.
+    """
     from specialize.reporting import summarise
 
-    summary = summarise(runs)
+    summary = summarise(runs, leave_out=say)
     if as_json:
         print_json(summary.as_dicts())
         return

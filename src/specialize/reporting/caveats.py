@@ -25,6 +25,11 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         )
     for run in runs:
         caveats += _weights_caveats(run)
+        if run.unverified:
+            caveats.append(
+                f"{run.label}: some results do not name the trace that was measured, so that it could not be checked: "
+                f"{run.unverified}."
+            )
     with_control = {record.run for record in records if record.routing == "random"}
     without = [run.label for run in runs if run.name not in with_control and run.frames]
     if without:

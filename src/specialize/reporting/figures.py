@@ -152,7 +152,7 @@ def draw_figures(
         MeasurementError: a result file is damaged.
     """
     check_formats(formats)
-    results = read_runs(runs)
+    results = read_runs(runs, reporter=reporter)
     specs = plan_figures(results, read_records(results))
     names = [spec.name for spec in specs]
     if not specs:

@@ -89,7 +89,7 @@ def write_report(
         raise SpecializeError(f"report format: expected html or md, got {page_format!r}")
     page = Path(output) / f"report.{page_format}"
     check_destination(page)
-    results = read_runs(runs)
+    results = read_runs(runs, reporter=reporter)
     output = make_folder(Path(output), "to write the report to")
     figures_folder = make_folder(output / "figures", "for the figures")
     command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])

@@ -81,4 +81,5 @@ def _take_kind(run: RunResults, kind: str, routers: list[dict[str, Any]], *, fir
         routing=take(run.routing),
         top_tokens=take(run.top_tokens),
         others=take_all(single) | (compared if first else {}),
+        unverified=run.unverified if first else "",
     )

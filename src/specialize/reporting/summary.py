@@ -1,6 +1,6 @@
 """A report without its figures, for a terminal: verdicts and the numbers of every layer, as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,18 @@ class Summary:
         return [record.as_dict() for record in self.records]
 
 
-def summarise(runs: Sequence[Path]) -> Summary:
+def summarise(runs: Sequence[Path], *, leave_out: Callable[[str], object] | None = None) -> Summary:
     """Read what was measured on `runs`.
 
     Args:
         runs: run folders.
+        leave_out: as for `read_runs`.
 
     Raises:
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
-    results = read_runs(runs)
+    results = read_runs(runs, leave_out=leave_out)
     records = read_records(results)
     return Summary(
         labels={run.name: run.label for run in results},

@@ -126,16 +126,11 @@ def read_results(folder: Path, name: str) -> pd.DataFrame:
         raise MeasurementError(
             f"expected results in {parquet}, got no such file: measure first.{did_you_mean(name, known)}"
         )
-    frame = read_frame(parquet)
+    frame, _ = read_with_origin(parquet)
     missing = [column for column in RESULT_COLUMNS if column not in frame]
     if missing:
         raise MeasurementError(f"expected results in {parquet}, got no column {missing[0]!r}: measure again")
     return as_results(rename_routing(frame))
-
-
-def read_frame(path: Path) -> pd.DataFrame:
-    """Return the frame of `read_with_origin`."""
-    return read_with_origin(path)[0]
 
 
 def read_with_origin(path: Path) -> tuple[pd.DataFrame, Origin | None]:
