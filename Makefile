@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo-report
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo study test fuzz check format figures docs clean
+.PHONY: demo study test faults fuzz check format figures docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
@@ -35,6 +35,10 @@ MINUTES ?= 10
 TARGETS ?=
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m analyses.fuzzing --minutes $(MINUTES) --targets "$(TARGETS)" --work fuzz-work
+
+# Faults in every command, and what came of each; an interrupted matrix is resumed from the folder faults.
+faults: $(VENV)/.test
+	$(BIN)/python -m analyses.reliability -o faults --results analyses/reliability/results
 
 # The documentation, into site/; needs no network. The tests build it, too.
 docs: $(VENV)/.test

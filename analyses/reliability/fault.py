@@ -83,6 +83,7 @@ class Fault:
             or None where that is not possible.
         often: how often it is injected: ``random``, as often as is asked for; ``fixed``, where nothing is random, at
             most once for each target; ``each``, once for each target.
+        times: injections of it for one of another fault.
         of_files: whether at least every file that the command reads is hit.
     """
 
@@ -92,6 +93,7 @@ class Fault:
     fresh: bool = False
     prepare: Callable[[Path], Callable[[], None] | None] | None = None
     often: str = "random"
+    times: int = 1
     of_files: bool = False
 
 

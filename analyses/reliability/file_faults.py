@@ -20,9 +20,8 @@ def files(stage: Stage, baseline: Baseline) -> Sequence[str]:
     """Return the files of the folder that a command works on, those that it reads first."""
     if stage.name in _WITHOUT_RUN:
         return ()
-    folder = baseline.state / stage.folder
-    absent = set(find(baseline.state, [f"{pattern}/**/*" for pattern in stage.without]))
-    found = [path for path in find(folder, (*stage.reads, "**/*")) if path.is_file() and path not in absent]
+    folder, absent = baseline.state / stage.folder, _absent(stage, baseline)
+    found = [path for path in find(folder, ("**/*",)) if path.is_file() and path not in absent]
     read = [path for path in find(folder, stage.reads) if path in found]
     others = [path for path in found if path not in read and path.name != ".lock"]
     return [str(path.relative_to(folder)) for path in (*read, *others)]
@@ -30,8 +29,15 @@ def files(stage: Stage, baseline: Baseline) -> Sequence[str]:
 
 def folders(stage: Stage, baseline: Baseline) -> Sequence[str]:
     """Return the folder that a command works on, and those in it."""
-    folder = baseline.state / stage.folder
-    return [".", *(str(path.relative_to(folder)) for path in find(folder, ("**/",)) if path != folder)]
+    folder, absent = baseline.state / stage.folder, _absent(stage, baseline)
+    inner = [path for path in find(folder, ("**/",)) if path != folder and path not in absent]
+    return [".", *(str(path.relative_to(folder)) for path in inner)]
+
+
+def _absent(stage: Stage, baseline: Baseline) -> set[Path]:
+    """Return what a file fault does not find: what is in folders that are removed before the command."""
+    removed = stage.removed if stage.once else stage.without
+    return set(find(baseline.state, [f"{pattern}/**/*" for pattern in removed]))
 
 
 def read_files(stage: Stage, baseline: Baseline) -> Sequence[str]:
@@ -138,7 +144,7 @@ def _move(case: Case) -> Injected:
 
 
 def _places(stage: Stage, baseline: Baseline) -> Sequence[str]:
-    return () if stage.name in _WITHOUT_RUN else ("moved-1", "elsewhere/moved-2", "a folder/moved ü 3")
+    return () if stage.name in _WITHOUT_RUN else ("moved-1", "elsewhere/moved-2", "a folder ü/moved-3")
 
 
 def _entries(stage: Stage, baseline: Baseline) -> Sequence[str]:
@@ -233,5 +239,5 @@ register(Fault("file linked to a foreign one", _link_foreign, files, often="fixe
 register(Fault("file unreadable", _lock, files_and_inputs, often="fixed", of_files=True))
 register(Fault("folder replaced by a file", _file_for_folder, folders, often="fixed"))
 register(Fault("run moved and renamed", _move, _places, often="each"))
-register(Fault("manifest entry wrong", _edit_manifest(sign=False), _entries, often="random"))
-register(Fault("manifest entry wrong, digest right", _edit_manifest(sign=True), _entries, often="random"))
+register(Fault("manifest entry wrong", _edit_manifest(sign=False), _entries, times=3))
+register(Fault("manifest entry wrong, digest right", _edit_manifest(sign=True), _entries, times=3))

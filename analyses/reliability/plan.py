@@ -37,7 +37,7 @@ def count(stage: Stage, fault: Fault, baseline: Baseline, per_cell: int) -> int:
     targets = len(fault.targets(stage, baseline))
     if targets == 0 or fault.often == "each":
         return targets
-    wanted = per_cell
+    wanted = per_cell * fault.times
     if fault.of_files:
         wanted = max(wanted, len(find(baseline.state / stage.folder, stage.reads)) + _OTHERS)
     return min(wanted, targets) if fault.often == "fixed" else wanted
@@ -51,9 +51,9 @@ def draw_sample(injections: Sequence[Injection], size: int, *, seed: int = 0) ->
         cells.setdefault((injection.stage, injection.fault), []).append(injection)
     order = sorted(cells, key=lambda cell: rng.random() ** (1 / _cost(*cell)))
     chosen: dict[tuple[str, str], None] = {}
-    for place in (1, 0):  # one of every fault, and of every command
+    for place in (1, 0):  # a cheap one of every fault, and of every command
         for name in dict.fromkeys(cell[place] for cell in cells):
-            chosen[next(cell for cell in order if cell[place] == name)] = None
+            chosen[min((cell for cell in order if cell[place] == name), key=lambda cell: _cost(*cell))] = None
     for cell in order:
         chosen[cell] = None
     return sorted(rng.choice(cells[cell]) for cell in list(chosen)[:size])

@@ -4,6 +4,10 @@ from dataclasses import dataclass, replace
 
 _TRACE = ("manifest.json", "trace/*.arrow")
 _ANNOTATIONS = (*_TRACE, "annotations/*.arrow")
+_RESULTS = (
+    *(f"{name}/*.parquet" for name in ("syntax", "topics", "routing", "vocabulary", "probe", "compare")),
+    "topics/topic_*.csv",
+)
 _MEASURED = ("--permutations", "20")
 
 
@@ -109,14 +113,14 @@ STAGES = {
             "report",
             ("report", "run", "-o", "page", "--figure-format", "png"),
             outputs=("page/report.html", "page/figures/*"),
-            reads=(*_ANNOTATIONS, "*/*.parquet", "*/*.csv"),
+            reads=(*_ANNOTATIONS, *_RESULTS),
             fresh=("page",),
         ),
         Stage(
             "figures",
             ("figures", "run", "-o", "drawn", "--only", "heatmap-*", "--format", "png"),
             outputs=("drawn/*",),
-            reads=(*_ANNOTATIONS, "*/*.parquet", "*/*.csv"),
+            reads=(*_ANNOTATIONS, *_RESULTS),
             fresh=("drawn",),
         ),
         Stage("affinity", ("affinity", "run", "--json"), outputs=(), prints=True),

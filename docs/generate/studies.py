@@ -8,6 +8,7 @@ _PAGES = {
     "calibration": "study/calibration.md",
     "tagger": "study/tagger.md",
     "benchmarks": "study/benchmarks.md",
+    "reliability": "study/reliability.md",
     "demo_checkpoints": "study/demo-checkpoints.md",
 }
 
