@@ -109,7 +109,7 @@ def test_a_damaged_file_of_an_unfinished_run_is_named(config, copied, name, reme
     damage(run / name)
     message = refused(config, run)
     assert message.startswith(f"RUN/{name}: ")
-    assert message.endswith(f"; {remedy}")
+    assert message.endswith(remedy)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -317,7 +317,10 @@ def test_a_training_that_diverges_stops_before_it_is_saved(config, copied, monke
             "memory ran out; lower training.batch_size or ",
         ),
         (MemoryError(), "memory ran out; lower training.batch_size or "),
-        (RuntimeError("CUDA error: unspecified\nSee"), "torch failed (CUDA error: unspecified); run the same command "),
+        (
+            RuntimeError("CUDA error: unspecified\nSee"),
+            "training failed (CUDA error: unspecified); run the same command ",
+        ),
     ],
 )
 def test_what_torch_raises_is_one_line(config, copied, monkeypatch, error, said):

@@ -84,6 +84,10 @@ def resume(
             raise ValueError("contents that do not match their checksum")
         step, history = int(metadata["step"]), json.loads(metadata["history"])
         _check_contents(tensors, _expected(model), step, history, steps)
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: could not be read ({first_line(error)}); make it readable, or delete it to train from the start"
+        ) from error
     except Exception as error:  # whatever the file causes, the user sees one line
         reason = f"no {error} in its metadata" if isinstance(error, KeyError) else first_line(error)
         raise TrainingError(

@@ -56,9 +56,12 @@ def train(
         with store.lock():
             result = store.find_result()  # another process may have finished since
             if result is None:
-                prepared = prepare_data(config, store.path / "data" if data is None else Path(data), reporter=reporter)
-                with _one_line_failures(store), reporter.progress("training", "steps") as update:
-                    return _train(store, prepared, update)
+                with _one_line_failures(store):
+                    tokens = prepare_data(
+                        config, store.path / "data" if data is None else Path(data), reporter=reporter
+                    )
+                    with reporter.progress("training", "steps") as update:
+                        return _train(store, tokens, update)
     reporter.say(f"{store.path}: this training is complete; nothing was changed")
     return result
 
@@ -151,14 +154,14 @@ def _train(store: TrainingFolder, data: TrainingData, update: Update) -> Evaluat
 
 @contextmanager
 def _one_line_failures(store: TrainingFolder) -> Iterator[None]:
-    """Raise TrainingError, which says what is kept, for what torch raises."""
+    """Raise TrainingError, which says what is kept, for what torch raises, and where memory runs out."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
             reason = "memory ran out; lower training.batch_size or training.context_length, or train a smaller model"
         else:
-            reason = f"torch failed ({first_line(error)}); run the same command again to resume"
+            reason = f"training failed ({first_line(error)}); run the same command again to resume"
         raise TrainingError(f"{store.path}: {reason}; {store.describe_kept()}") from error
 
 

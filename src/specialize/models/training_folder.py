@@ -37,7 +37,7 @@ class TrainingFolder:
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path = path
         self.config = config
-        self._saved = 0  # steps of the checkpoint
+        self._saved: int | None = None  # steps of the checkpoint, once it was looked for
         self._identity = {"settings": config.digest}
 
     @contextmanager
@@ -83,6 +83,8 @@ class TrainingFolder:
             record = json.loads(path.read_text(encoding="utf-8"))
             settings = TrainConfig.model_validate_json(json.dumps(record["settings"]))
             result = TypeAdapter(Evaluation).validate_python(record["evaluation"])
+            if len(result.load) != len(result.load_entropy) or not all(result.load):
+                raise ValueError("loads of other layers than their entropies")
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             raise TrainingError(
                 f"{path}: expected an evaluation of the model, got: {_reason(error)}; {remedy}"
@@ -171,6 +173,8 @@ class TrainingFolder:
 
     def describe_kept(self) -> str:
         """Return what the folder keeps of a run that stops."""
+        if self._saved is None:
+            return "what was written before is kept"
         return f"the checkpoint of step {self._saved} is kept" if self._saved else "no checkpoint was written"
 
     def _snapshot(self, step: int) -> Path:
