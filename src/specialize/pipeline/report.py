@@ -60,7 +60,8 @@ def figures(
 
     Args:
         runs: run folders, or open traces; several are drawn side by side.
-        folder: where the figures go, made where it is missing.
+        folder: where the figures go, made where it is missing; it may hold earlier figures, a report, or runs, but
+            nothing else.
         only: names of figures, in which ``*`` stands for anything; all by default.
         formats: image formats, of pdf, png and svg.
         command: the command line to record.
@@ -70,7 +71,7 @@ def figures(
         The files that were written.
 
     Raises:
-        SpecializeError: an unknown format, no figure of a name, or `folder` is a file.
+        SpecializeError: an unknown format, no figure of a name, or `folder` is a file or holds other things.
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """

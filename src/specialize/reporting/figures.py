@@ -17,6 +17,7 @@ from specialize.errors import SpecializeError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.measure.results.files import write_table
 from specialize.plot.style import check_formats, save_figure
+from specialize.reporting.destination import check_folder
 from specialize.reporting.downloads import text_columns
 from specialize.reporting.findings import read_records
 from specialize.reporting.plan import plan_figures
@@ -79,11 +80,11 @@ def write_figure(
     Returns:
         The files: the images in the order of `formats`, CSV, JSON.
     """
-    images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
     data, record = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json"))
-    write_table(frame, data, text_columns=text_columns(frame))
     content = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
-    write_text(record, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(record, json.dumps(content, indent=1, ensure_ascii=False) + "\n")  # first: it marks the folder as ours
+    write_table(frame, data, text_columns=text_columns(frame))
+    images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
     return [*images, data, record]
 
 
@@ -147,11 +148,13 @@ def draw_figures(
         The image files.
 
     Raises:
-        SpecializeError: an unknown format, a name that no figure has, nothing to draw, or `output` is a file.
+        SpecializeError: an unknown format, a name that no figure has, nothing to draw, or `output` is a file or holds
+            other things than figures, a report or runs.
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
     check_formats(formats)
+    check_folder(Path(output), "the figures")
     results = read_runs(runs, reporter=reporter)
     specs = plan_figures(results, read_records(results))
     names = [spec.name for spec in specs]
