@@ -85,12 +85,14 @@ def attempt(target: Target, data: bytes, folder: Path) -> Outcome:
     folder.mkdir(parents=True)
     memory, began = _peak_memory(), time.process_time()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a warning on the terminal is not one clear line
-            target.read(data, folder)
-        outcome = Outcome()
-    except SpecializeError as error:
-        outcome = Outcome(str(error), _check_message(error, folder))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            message, finding = None, None
+            try:
+                target.read(data, folder)
+            except SpecializeError as error:
+                message, finding = str(error), _check_message(error, folder)
+        outcome = Outcome(message, finding or _check_warnings(warned))
     except Exception as error:
         outcome = Outcome(finding=Finding(_key_of(error), traceback.format_exc()))
     finally:
@@ -101,6 +103,15 @@ def attempt(target: Target, data: bytes, folder: Path) -> Outcome:
     if outcome.finding is None and grown > MOST_MEMORY:
         return Outcome(finding=Finding("memory", f"{grown / 2**20:.0f} MiB more; {outcome.message}"))
     return outcome
+
+
+def _check_warnings(warned: list[warnings.WarningMessage]) -> Finding | None:
+    """Return the first warning as a finding: it would be shown on the terminal, in the words of a library."""
+    if not warned:
+        return None
+    first = warned[0]
+    place = f"{Path(first.filename).name}:{first.lineno}"
+    return Finding(f"{first.category.__name__} at {place}", str(first.message))
 
 
 def _check_message(error: SpecializeError, folder: Path) -> Finding | None:

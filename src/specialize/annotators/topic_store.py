@@ -141,6 +141,8 @@ def load_topics(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[
         if (about["format"], about["version"]) != (FORMAT_NAME, FORMAT_VERSION):
             raise ValueError(f"{about['format']} version {about['version']}")
         labels = tuple(map(str, about["labels"]))
+        if len(set(labels)) < len(labels):
+            raise ValueError("a label that occurs twice")
         if centroids.ndim != 2 or len(centroids) != len(labels) or not np.isfinite(centroids).all():
             raise ValueError(f"{len(labels)} labels and centroids {list(centroids.shape)}")
         known = dict(zip(table["sha256"].to_pylist(), table["topic"].to_pylist(), strict=True))

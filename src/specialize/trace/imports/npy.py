@@ -1,7 +1,10 @@
 """NumPy's files, with their declared sizes checked before memory is allocated."""
 
 import math
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +26,7 @@ def load_array(file: Path) -> NDArray[Any]:
     Raises:
         TraceError: the file is not an .npy file, is truncated, or holds Python objects.
     """
-    with guard_parser(file, "an intact .npy file of numbers"):
+    with guard_parser(file, "an intact .npy file of numbers"), _quiet_headers():
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("a file of another kind")
@@ -37,7 +40,7 @@ def load_archive(path: Path) -> dict[str, NDArray[Any]]:
         TraceError: the file is no .npz, is damaged, or has a member that is no array of numbers.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    with guard_parser(path, "an .npz of arrays of numbers"), zipfile.ZipFile(path) as archive:
+    with guard_parser(path, "an .npz of arrays of numbers"), _quiet_headers(), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if expands_beyond_reason(sum(member.file_size for member in members), path.stat().st_size):
             raise ValueError("zeros, or a file made to fill the memory: it expands more than 400-fold")
@@ -52,6 +55,14 @@ def load_archive(path: Path) -> dict[str, NDArray[Any]]:
             with archive.open(member) as file:
                 arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
+
+
+@contextmanager
+def _quiet_headers() -> Iterator[None]:
+    """Leave out NumPy's warning that a header was written by Python 2: what it says is read all the same."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Reading `.npy` or `.npz` file required additional header parsing")
+        yield
 
 
 def _check_size(file: IO[bytes], size: int) -> None:
