@@ -1,4 +1,4 @@
-"""Kill a trace at random points of its work and resume it; prints a JSON line for each trial.
+"""Kill a trace, new or extended, at random points of its work and resume it; prints a JSON line for each trial.
 
 The points are numbers of file operations, not of seconds, so that they do not depend on the speed of the machine: the
 process kills itself in the middle of a file, before a file gets its name, or just after. Run as a script: a process of
@@ -8,6 +8,7 @@ its own, single-threaded so that it can fork, with everything loaded once.
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -75,29 +76,36 @@ def main(folder: Path, trials: int) -> None:
     facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}
     checkpoint = Checkpoint("tiny", model.eval(), train_bpe(texts, vocab_size=400, max_length=64), facts)
 
-    def trace(run: Path, *, kill_at: int | None = None, count_in: Path | None = None) -> int:
+    def trace(run: Path, *, limit: int | None = None, kill_at: int | None = None, count_in: Path | None = None) -> int:
         """Trace in a child process; return its exit status."""
         child = os.fork()
         if child == 0:
             operations = Operations(kill_at)
-            trace_documents(checkpoint, open_corpus(corpus), run, options=OPTIONS)
+            trace_documents(checkpoint, open_corpus(corpus, limit=limit), run, options=OPTIONS)
             if count_in is not None:
                 count_in.write_text(str(operations.count))
             os._exit(0)
         return os.waitpid(child, 0)[1]
 
-    trace(folder / "whole", count_in=folder / "count")
-    operations, whole = int((folder / "count").read_text()), digests(folder / "whole")
-    # spread over the whole of the work, at a random point of each part
-    points = [draw.randrange(operations * i // trials, operations * (i + 1) // trials) + 1 for i in range(trials)]
-    for trial, point in enumerate(points):
-        run = folder / f"run{trial}"
-        killed = os.WIFSIGNALED(trace(run, kill_at=point))
-        shards = len(list(run.glob("trace/routing-*.arrow")))
-        trace(run)
-        result = {"killed": killed, "shards": shards, "identical": digests(run) == whole}
-        print(json.dumps(result), flush=True)
-    print(json.dumps({"files": len(whole), "operations": operations}), flush=True)
+    trace(folder / "part", limit=80)
+    for kind in ("new", "extended"):
+        whole = folder / kind
+        if kind == "extended":
+            shutil.copytree(folder / "part", whole)
+        trace(whole, count_in=folder / "count")
+        operations = int((folder / "count").read_text())
+        # spread over the whole of the work, at a random point of each part
+        points = [draw.randrange(operations * i // trials, operations * (i + 1) // trials) + 1 for i in range(trials)]
+        for trial, point in enumerate(points):
+            run = folder / f"{kind}{trial}"
+            if kind == "extended":
+                shutil.copytree(folder / "part", run)
+            killed = os.WIFSIGNALED(trace(run, kill_at=point))
+            shards = len(list(run.glob("trace/routing-*.arrow")))
+            trace(run)
+            result = {"killed": killed, "shards": shards, "identical": digests(run) == digests(whole)}
+            print(json.dumps(result), flush=True)
+    print(json.dumps({"files": len(digests(folder / "new")), "operations": operations}), flush=True)
 
 
 if __name__ == "__main__":

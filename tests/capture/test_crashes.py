@@ -20,13 +20,13 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_points_it_ends_with_the_same_bytes(tmp_path):
+def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path), "20"]
+    command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path), "12"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *trials, summary = map(json.loads, answer.stdout.splitlines())
     assert summary["files"] > 20  # manifest, documents, and two files for each of many shards
-    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 20
+    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 24
     assert len({trial["shards"] for trial in trials}) > 10  # killed in very different states
 
 

@@ -1,6 +1,8 @@
 """The stage that traces: every form of a model and a corpus, and what is checked before a model is loaded."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from capture.test_resuming import interrupt
 from capture.test_run import TEXTS, make_checkpoint
 from listening import Listener
 from specialize.capture import loading
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.pipeline.trace import trace_corpus
+from specialize.trace import open_trace
 
 ROWS = [{"id": f"d{number}", "text": text, "kind": "ab"[number % 2]} for number, text in enumerate(TEXTS)]
 HOW = {"context": 16, "batch_tokens": 64}
@@ -135,6 +140,44 @@ def test_an_interrupted_trace_is_resumed_and_damage_repaired(folder, corpus, ref
     assert_same(trace_corpus(folder, corpus, run, repair=True, reporter=listener, **HOW), reference)
     assert listener.notes[0] == f"loading {folder} …"
     assert listener.steps[-1].done == 5
+
+
+@pytest.mark.parametrize("spelling", ["relative", "link"])
+def test_the_same_model_and_corpus_may_be_named_in_another_way(
+    folder, corpus, reference, tmp_path, monkeypatch, spelling
+):
+    run = tmp_path / "moved"
+    shutil.copytree(reference.path, run)
+    interrupt(run, shards=0)
+    monkeypatch.chdir(folder.parent)
+    (tmp_path / "model").symlink_to(folder)
+    (tmp_path / "data").symlink_to(corpus.parent)
+    names = {
+        "relative": (f"./{folder.name}/", os.path.relpath(corpus), os.path.relpath(run)),
+        "link": (tmp_path / "model", f"{tmp_path}/data/./{corpus.name}", run),
+    }
+    assert_same(trace_corpus(*names[spelling], **HOW), reference)
+    listener = Listener()
+    trace_corpus(folder, corpus, run, reporter=listener, **HOW)
+    assert listener.notes[-1] == f"{run}: the trace is complete already"
+
+
+def test_another_model_is_refused_wherever_it_is(folder, loaded, corpus, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(folder, other)
+    trace_corpus(other, corpus, run, **HOW)
+    assert_same(trace_corpus(folder, corpus, run, **HOW), open_trace(run))  # a copy is the same model
+    weights = load_file(other / "model.safetensors")
+    name = next(name for name in weights if "gate" in name)
+    save_file(weights | {name: weights[name] + 1}, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        TraceError, match=r"other settings \(weights_digest: '\w{12}…' there, '\w{12}…' now\)"
+    ) as caught:
+        trace_corpus(other, corpus, run, **HOW)
+    assert "\n" not in str(caught.value)
+    other = other.rename(tmp_path / "third")
+    with pytest.raises(TraceError, match=rf"\(model: '.*/model' there, '{other}' now; weights_digest: "):
+        trace_corpus(other, corpus, run, **HOW)
 
 
 class NeverLoaded(Exception):
