@@ -1,4 +1,6 @@
-"""Gate weights and logits that are not finite, and ids that name no expert, are no routing."""
+"""Recorded values that are not finite, and ids that name no expert, are errors."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import specialize
 from capture.test_run import SMALL, TEXTS, make_checkpoint
 from capture_models import build
 from specialize.capture import find_routers, trace_documents
+from specialize.capture.extras import predictions
 from specialize.capture.invalid import find_invalid
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError
@@ -131,6 +134,7 @@ RIGHT = {
     "experts": np.array([[0, 1], [3, -1], [2, 0]], np.int16),
     "weights": np.array([[0.5, 0.5], [1, 0], [-0.1, 2]], np.float16),
     "logits": np.array([[0, 1, 2, 3], [-np.inf, 1, 2, 3], [4, 4, 4, 4]], np.float16),
+    "norms": np.array([[1, 2], [3, 0], [0, 65504]], np.float16),
 }
 
 
@@ -145,6 +149,9 @@ RIGHT = {
         ("logits", (2, 3), np.nan, "second: expected finite router logits, got nan"),
         ("logits", (2, 2), np.inf, "second: expected finite router logits, got inf"),
         ("logits", (2, 2), -np.inf, None),  # excludes an expert
+        ("norms", (2, 1), np.nan, "second: expected finite output norms of at most 65504 (half precision), got nan"),
+        ("norms", (2, 0), np.inf, "second: expected finite output norms of at most 65504 (half precision), got inf"),
+        ("norms", (1, 1), np.nan, None),  # of a slot without an expert
     ],
 )
 def test_what_is_invalid(column, place, value, problem):
@@ -155,6 +162,33 @@ def test_what_is_invalid(column, place, value, problem):
     if found:
         assert found.where == "token 2"
         assert str(found.error()).startswith(f"{problem} for token 2; the weights of the model are damaged")
+
+
+def test_predictions_from_logits_that_are_not_finite_are_invalid():
+    logits = torch.tensor([[0, 1, 2], [0, torch.nan, 3], [torch.inf, 0, 1], [-torch.inf, 4, 5], [0, 2, torch.nan]])
+    best, losses = predictions(logits[None], torch.tensor([[0, 1, 2, 0, 1]]), torch.ones(1, 5))
+    assert best.tolist() == [2, -1, -1, 2, -1]
+    assert losses.isfinite().tolist() == [True, False, False, True, False]  # the last one has no next token
+    recorded = {"predicted_token_id": best.numpy(), "next_token_loss": losses.numpy()}
+    right = {name: np.repeat(values[:1], 5, axis=0) for name, values in RIGHT.items()}
+    found = find_invalid([SPEC], [right, recorded], lambda index: f"token {index}", np.array([5, 5, 4, 4, 4]))
+    assert (found.problem, found.where) == ("predictions: expected finite logits, got nan", "token 2")
+    recorded["predicted_token_id"][[1, 2, 4]] = 0
+    assert find_invalid([SPEC], [right, recorded], str) is None
+
+
+@pytest.mark.parametrize("spoiled", ["norms", "predictions"])
+def test_extras_of_a_trace_are_finite(spoiled, tmp_path):
+    checkpoint = make_checkpoint()
+    first = trace_documents(checkpoint, open_corpus(TEXTS), tmp_path / "right", options=SMALL).tokens().iloc[0]
+    if spoiled == "norms":
+        with torch.no_grad():
+            checkpoint.model.model.layers[1].mlp.experts.down_proj *= 1e12
+    else:
+        checkpoint.model.lm_head.register_forward_hook(lambda module, given, output: output * torch.nan)
+    what = r"model\.layers\.1\.mlp\.experts: expected finite output norms" if spoiled == "norms" else "predictions"
+    with pytest.raises(CaptureError, match=rf"^{what}.*, got (inf|nan) for document {first.document} "):
+        trace_documents(checkpoint, open_corpus(TEXTS), tmp_path / "run", options=replace(SMALL, **{spoiled: True}))
 
 
 def test_the_first_sequence_comes_before_the_first_router_and_that_before_the_first_token():

@@ -64,15 +64,17 @@ def predictions(logits: Tensor, token_ids: Tensor, mask: Tensor) -> tuple[Tensor
         mask: [batch, length], 1 for tokens, 0 for the padding after them.
 
     Returns:
-        Predicted ids, int64 [batch * length], and cross-entropy in nats, float32 [batch * length]; NaN for the last
-        token of a sequence, which has no next one.
+        Predicted ids, int64 [batch * length], -1 where logits are NaN or infinite; and cross-entropy in nats, float32
+        [batch * length], NaN for the last token of a sequence, which has no next one.
     """
     real = token_ids.masked_fill(mask == 0, -100)
     following = F.pad(real[:, 1:], (0, 1), value=-100).flatten()
     flat = logits.flatten(0, 1)
     predicted, losses = [], []
     for scores, target in zip(flat.split(_POSITIONS_AT_ONCE), following.split(_POSITIONS_AT_ONCE), strict=True):
-        predicted.append(scores.argmax(dim=-1))
+        best = scores.argmax(dim=-1)  # NaN counts as the largest
+        largest = scores.gather(-1, best.unsqueeze(-1)).squeeze(-1)
+        predicted.append(best.masked_fill(~largest.isfinite(), -1))
         losses.append(F.cross_entropy(scores.float(), target, reduction="none"))
     loss = torch.cat(losses)
     return torch.cat(predicted), loss.masked_fill(following == -100, torch.nan)

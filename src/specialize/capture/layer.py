@@ -86,7 +86,7 @@ def check_length(spec: RouterSpec, recorded: Mapping[str, Tensor], total: int) -
 
 
 def check_finite(taken: Sequence[LayerRouting]) -> None:
-    """Raise CaptureError if gate weights or logits are not finite, naming the first sequence, router and token."""
+    """Raise CaptureError if recorded values are not finite, naming the first sequence, router and token."""
     found = [invalid for layer in taken if (invalid := _find_invalid(layer)) is not None]
     if found:
         raise min(found, key=lambda invalid: invalid.sequence).error()
@@ -98,7 +98,7 @@ def _find_invalid(layer: LayerRouting) -> Invalid | None:
             return f"token {index}"
         return f"sequence {layer.sequence[index]}, position {layer.position[index]}"
 
+    extras = {"logits": layer.logits, "norms": layer.norms}
     columns: dict[str, NDArray[Any]] = {"experts": layer.experts, "weights": layer.weights}
-    if layer.logits is not None:
-        columns["logits"] = layer.logits
+    columns |= {name: values for name, values in extras.items() if values is not None}
     return find_invalid([layer.spec], [columns], locate, layer.sequence)
