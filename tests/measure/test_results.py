@@ -145,3 +145,10 @@ def test_results_of_other_types_are_one_line(tmp_path, frame, column, values, ki
     frame.assign(**{column: values}).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(MeasurementError, match=f"expected {kind} in the column '{column}', got others; measure again"):
         read_results(tmp_path, "x")
+
+
+@pytest.mark.parametrize("row", ["0,0.5,share,7", "0,0.5"])
+def test_a_csv_file_with_a_row_of_other_length_is_damaged(tmp_path, row):
+    (tmp_path / "x.csv").write_text(f"layer,value,unit\n1,0.25,share\n{row}\n")
+    with pytest.raises(MeasurementError, match=r"x\.csv: .* fields in line 3, 3 in its header\); measure again"):
+        files.read_with_origin(tmp_path / "x.csv")

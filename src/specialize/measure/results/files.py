@@ -1,5 +1,6 @@
 """Read and write result frames; files are written atomically."""
 
+import csv
 import os
 import unicodedata
 from collections.abc import Sequence
@@ -147,7 +148,7 @@ def read_with_origin(path: Path) -> tuple[pd.DataFrame, Origin | None]:
             name says.
     """
     try:
-        frame, origin = (pd.read_csv(path), None) if path.suffix == ".csv" else read_stored(path)
+        frame, origin = (_read_csv(path), None) if path.suffix == ".csv" else read_stored(path)
         _check_types(frame, path)
     except MeasurementError:
         raise
@@ -155,6 +156,17 @@ def read_with_origin(path: Path) -> tuple[pd.DataFrame, Origin | None]:
         reason = clean_text(error) or type(error).__name__
         raise MeasurementError(f"{path}: expected results, got an unreadable file ({reason}); measure again") from error
     return frame, origin
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file whose rows have as many fields as its header; pandas alone would shift or fill the others."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        for row in rows:
+            if row and len(row) != len(header):
+                raise ValueError(f"{len(row)} fields in line {rows.line_num}, {len(header)} in its header")
+    return pd.read_csv(path)
 
 
 def _check_types(frame: pd.DataFrame, path: Path) -> None:
