@@ -88,7 +88,7 @@ def topics(texts: list[str], rounds: int, cache: Path) -> dict[str, object]:
 
     documents = pd.DataFrame({"id": range(len(texts)), "text": texts})
     fitted = annotate_topics(documents, stability_seeds=(), cache=cache)
-    embeddings = np.load(next(cache.glob("*.npy")))
+    embeddings = np.load(next(cache.glob("*.npz")))["vectors"]
     size = fitted.annotation.provenance["min_topic_size"]
 
     def raw() -> None:

