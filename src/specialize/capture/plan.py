@@ -49,7 +49,7 @@ class TracePlan:
         documents: number of documents in the corpus.
         tokens: number of tokens, estimated from a sample of the documents.
         routers: number of routers that are recorded, random routers included.
-        size: estimated bytes on disk.
+        size: estimated bytes on disk of what is still to be written.
         free: bytes free on that disk.
     """
 
@@ -104,6 +104,8 @@ def plan_trace(
     routers: Sequence[RouterSpec],
     contents: Sequence[str],
     run: Path,
+    *,
+    written: int = 0,
 ) -> TracePlan:
     """Estimate what a trace will take.
 
@@ -114,11 +116,12 @@ def plan_trace(
         routers: that are recorded.
         contents: what is recorded besides the experts.
         run: the run folder, which may not exist yet.
+        written: tokens that are traced already.
     """
     sampled = sum(map(len, survey.sample))
     tokens = sum(w.num_recorded for w in cut_windows(survey.sample, tokenizer, length=1024)) if sampled else 0
     total = round(tokens / max(sampled, 1) * survey.characters)
-    size = round(total * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
+    size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)
 

@@ -29,15 +29,15 @@ def check_corpus(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> bool
         CorpusError: the trace was begun with other documents.
     """
     before = manifest.get("corpus")
-    if before is None or before["digest"] == corpus.digest:
+    if before is None or before.get("digest") == corpus.digest:
         return False
-    held = before["documents"]
+    held = before.get("documents") or 0
     if corpus.num_documents < held:
         raise CorpusError(
             f"{corpus.source}: expected at least the {held:,} documents that the trace in {run} was begun with, got "
             f"{corpus.num_documents:,}; choose another folder"
         )
-    if corpus.num_documents == held or corpus.digest_of_first(held) != before["digest"]:
+    if not 0 < held < corpus.num_documents or corpus.digest_of_first(held) != before.get("digest"):
         raise CorpusError(
             f"{corpus.source}: expected the documents that the trace in {run} was begun with, and any others after "
             "them, got others; choose another folder"

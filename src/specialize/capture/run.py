@@ -79,7 +79,9 @@ def trace_documents(
     check_routers(recorder.specs, run, writer.manifest)
     for warning in dict.fromkeys(point.adapter.warning for point in points if point.adapter.warning):
         reporter.say(f"note: {warning}")
-    plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, options.contents, run).report(run, reporter)
+    contents, tokens = options.contents, writer.num_tokens
+    plan = plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, contents, run, written=tokens)
+    plan.report(run, reporter)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
         damaged = _find_damage(writer, reporter, repair=repair)

@@ -46,7 +46,7 @@ def trace_shards(
     written = list(writer.manifest["shards"])
     asked = clock.batch_tokens
     last = written[-1] if written else {}
-    size = last["batch_tokens"] if last.get(REDUCED_FROM) == asked else asked
+    size = (last.get("batch_tokens") or asked) if last.get(REDUCED_FROM) == asked else asked
     sequence = found = 0
     with _BackgroundWriter(writer) as background:
         for number, windows in enumerate(groups):
@@ -60,7 +60,7 @@ def trace_shards(
                 size = clock.batch_tokens
                 background.write(_with_facts(shard, {REDUCED_FROM: asked} if size < asked else {}), None)
             elif number in damaged:
-                clock.batch_tokens = before.get("batch_tokens", asked)
+                clock.batch_tokens = before.get("batch_tokens") or asked
                 shard = _trace_shard(tracer, windows, sequence, clock)
                 kept = {key: value for key, value in before.items() if key == REDUCED_FROM}
                 background.write(_with_facts(shard, kept), number)

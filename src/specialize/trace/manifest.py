@@ -62,6 +62,7 @@ class ShardEntry(_Entry):
 
     tokens: Count
     batch_tokens: int | None = Field(None, ge=1)
+    reduced_from: int | None = Field(None, ge=1)  # batch size for which memory did not suffice
     files: dict[str, Sha256]
     xxh3: dict[str, Xxh3] = {}
 
@@ -84,6 +85,14 @@ class CorpusEntry(_Entry):
     labels: list[str] = []
 
 
+class PartEntry(_Entry):
+    """The first documents of a trace that was extended, and how they were traced."""
+
+    documents: Count
+    command: str | None = None
+    versions: dict[str, str] | None = None
+
+
 class RunManifest(_Entry):
     """A manifest. Entries that are not listed here (facts of an import) are kept as they are."""
 
@@ -100,6 +109,7 @@ class RunManifest(_Entry):
     shards: list[ShardEntry]
     documents: DocumentsEntry | None = None
     corpus: CorpusEntry | None = None
+    extended_from: list[PartEntry] = []
     digest: Sha256 | None = None
 
     @model_validator(mode="after")

@@ -30,7 +30,10 @@ def read_unfinished(run: Path, settings: Mapping[str, Any], *, partial: bool = F
         raise TraceError(f"{run}: expected a folder to write the run to, got a file; choose another folder")
     if (run / "manifest.json").exists():
         manifest = read_manifest(run, complete=False)
-        before, now = manifest["settings"], json.loads(json.dumps(dict(settings)))  # lists for tuples, as stored
+        before, now = (
+            manifest.get("settings", {}),
+            json.loads(json.dumps(dict(settings))),
+        )  # lists for tuples, as stored
         changed = _list_changes(before, now, partial=partial)
         if changed:
             details = "; ".join(f"{key}: {_show(before.get(key))} there, {_show(now.get(key))} now" for key in changed)
@@ -48,7 +51,8 @@ def read_unfinished(run: Path, settings: Mapping[str, Any], *, partial: bool = F
 
 def partial_files(run: Path) -> list[Path]:
     """Return the files of a trace that a killed process left half-written."""
-    return [*run.glob(".manifest.json*.partial"), *(run / "trace").glob(".*.partial")]
+    found = [*run.glob(".manifest.json*.partial"), *(run / "trace").glob(".*.partial")]
+    return [path for path in found if path.is_symlink() or not path.is_dir()]
 
 
 def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any], *, partial: bool) -> list[str]:

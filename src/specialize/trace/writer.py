@@ -1,8 +1,7 @@
 """Writing a trace shard by shard, each of them atomically, so that an interrupted run can be resumed."""
 
-import fcntl
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import OutputError, TraceError
+from specialize.lock import locked
 from specialize.manifest import digest_of
 from specialize.trace.files import write_arrow, xxh3_of
 from specialize.trace.manifest import shard_files, write_manifest
@@ -65,7 +65,7 @@ class TraceWriter:
         self.folder = run / "trace"
         self._settings = dict(settings)
         self._provenance = dict(provenance)
-        self._lock: int | None = None
+        self._locked = ExitStack()
         self.manifest = self._read_or_begin()
 
     def _read_or_begin(self) -> dict[str, Any]:
@@ -83,39 +83,30 @@ class TraceWriter:
         }
 
     def __enter__(self) -> "TraceWriter":
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder}: could not be created ({error.strerror or error}); choose another folder"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder / ".lock", on_busy=self._refuse))
             self.manifest = self._read_or_begin()  # another process may have written since it was first read
-            for path in partial_files(self.run):
-                path.unlink()
+            try:
+                for path in partial_files(self.run):
+                    path.unlink()
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder}: could not be written ({error.strerror or error}); choose another folder"
+                ) from error
             if not (self.run / "manifest.json").exists():
                 write_manifest(self.run, self.manifest)
-        except BlockingIOError:
-            self._unlock()
-            raise TraceError(
-                f"{self.run}: another process is writing this trace; wait for it to finish or choose another folder"
-            ) from None
-        except BaseException:
-            self._unlock()
-            raise
+            self._locked = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._unlock()
+        self._locked.close()
 
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)  # closing releases the lock
-            self._lock = None
+    def _refuse(self) -> None:
+        raise TraceError(
+            f"{self.run}: another process is writing this trace; wait for it to finish or choose another folder"
+        )
 
     @property
     def is_complete(self) -> bool:
