@@ -43,7 +43,7 @@ def load_archive(path: Path) -> dict[str, NDArray[Any]]:
     with guard_parser(path, "an .npz of arrays of numbers"), _quiet_headers(), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if expands_beyond_reason(sum(member.file_size for member in members), path.stat().st_size):
-            raise ValueError("zeros, or a file made to fill the memory: it expands more than 400-fold")
+            raise ValueError("zeros, or a file made to fill the memory: it expands more than 200-fold")
         for member in members:
             if not member.filename.endswith(".npy"):
                 raise ValueError(f"a member {member.filename!r:.60}")
