@@ -104,6 +104,7 @@ def fake_models(monkeypatch):
     no_gpu = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
     monkeypatch.setitem(sys.modules, "torch", no_gpu)
     monkeypatch.setattr(embedding, "_is_stored", lambda name: name.startswith("stored/"))
+    monkeypatch.setattr(embedding, "_ask_hub", lambda name: None)
     return FakeModel
 
 
@@ -119,6 +120,16 @@ def test_a_local_path_never_asks_the_network(fake_models, tmp_path):
         ("stored/part", True),
         ("stored/part", False),
     ]
+
+
+def test_a_model_that_is_stored_in_part_is_not_loaded_without_a_network(fake_models, monkeypatch):
+    def fail(name):
+        raise OSError("no network")
+
+    monkeypatch.setattr(embedding, "_ask_hub", fail)
+    with pytest.raises(AnnotationError, match=r"got 'stored/part' \(no such model\)"):
+        embed_texts(["a"], embedding="stored/part")
+    assert [local for _, _, local in fake_models.loaded] == [True]
 
 
 def test_long_lists_are_embedded_in_parts(fake_models):

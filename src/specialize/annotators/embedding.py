@@ -121,7 +121,7 @@ def _is_stored(name: str) -> bool:
     Raises:
         AnnotationError: neither the hub nor this machine has the model.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
     reason: Exception | None = None
@@ -131,7 +131,7 @@ def _is_stored(name: str) -> bool:
             if isinstance(files[_SETTINGS[0]], str) and all(files[file] is not None for file in _SETTINGS):
                 return True
             try:
-                HfApi().model_info(repository, timeout=_SECONDS_TO_ASK)
+                _ask_hub(repository)
             except Exception:
                 if any(isinstance(files[file], str) for file in _MODEL_FILES):
                     return True
@@ -141,6 +141,13 @@ def _is_stored(name: str) -> bool:
         else:
             return False
     raise _not_loadable(name, reason)
+
+
+def _ask_hub(repository: str) -> None:
+    """Raise an exception of any kind if the hub cannot be reached or has no such model."""
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(repository, timeout=_SECONDS_TO_ASK)
 
 
 def _name_embedding(embedding: str | Path | None) -> str:
@@ -190,9 +197,13 @@ def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> 
     try:
         try:
             model = SentenceTransformer(location, device=device, local_files_only=local)
-        except Exception:
+        except Exception as error:
             if is_folder or not local:
                 raise
+            try:
+                _ask_hub(name)
+            except Exception:
+                raise error from None  # without network, it is the one to report
             model = SentenceTransformer(location, device=device, local_files_only=False)  # the stored part lacks a file
     except Exception as error:  # a damaged folder may raise anything
         raise _not_loadable(name, error) from None
