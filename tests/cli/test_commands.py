@@ -4,11 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 import specialize
+from specialize.cli import main
 from specialize.cli.app import app, load_commands
 
 load_commands()
@@ -16,18 +19,17 @@ load_commands()
 
 @pytest.fixture(scope="module")
 def run_folder(checkpoint, corpus, tmp_path_factory) -> Path:
-    """A run made by `specialize run` in a process of its own, as a user would."""
+    """A run made by `specialize run`."""
     run = tmp_path_factory.mktemp("runs") / "mine"
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "specialize", "run", str(checkpoint), str(corpus), "-o", str(run),
-            "--text-column", "body", "--id-column", "name", "--permutations", "19", "--embedding", "tfidf",
-        ],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "report.html" in done.stderr
+    arguments = [
+        "specialize", "run", str(checkpoint), str(corpus), "-o", str(run),
+        "--text-column", "body", "--id-column", "name", "--permutations", "19", "--embedding", "tfidf",
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(StringIO()) as err:
+        patch.setattr(sys, "argv", arguments)
+        with suppress(SystemExit):
+            main()
+    assert "report.html" in err.getvalue()
     return run
 
 

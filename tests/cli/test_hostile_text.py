@@ -99,8 +99,8 @@ def test_every_command_that_prints(tmp_path, say_all, call, run, labels):
         ("affinity", run),
         ("validate", run),
         ("export", run),
-        ("report", run, "-o", tmp_path / f"report {NAME}"),
-        ("report", run, "-o", tmp_path / f"report {NAME}", "--format", "md"),
+        ("report", run, "-o", tmp_path / f"report {NAME}", "--figure-format", "png"),
+        ("report", run, "-o", tmp_path / f"report {NAME}", "--format", "md", "--figure-format", "png"),
     )
     [(out, _)] = say_all(
         ("figures", run, "-o", tmp_path / f"figures {NAME}", "--only", "load*", "--format", "png"),
@@ -200,7 +200,7 @@ def page(tmp_path, say_all, run):
         ("routing", run, "--permutations", 2),
         ("vocabulary", run, "--permutations", 2, "--min-count", 4),
         ("compare", run, "--against-random"),
-        ("report", run, "-o", tmp_path / "report"),
+        ("report", run, "-o", tmp_path / "report", "--figure-format", "png"),
         ("figures", run, "-o", tmp_path / "figures", "--format", "svg"),
     )
     return tmp_path / "report" / "report.html"

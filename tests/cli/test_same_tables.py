@@ -81,6 +81,7 @@ def tables(folder: Path) -> dict[str, bytes]:
 @pytest.mark.filterwarnings("ignore:.*n_jobs value:UserWarning", "ignore::DeprecationWarning")
 def test_commands_and_python_leave_the_same_tables(both, checkpoint, corpus, call, monkeypatch):
     by_command, by_python = both
+    few = ("--permutations", 19)
     steps = {
         "trace": (
             ("trace", checkpoint, corpus, "-o", "mine", "--text-column", "body", "--id-column", "name"),
@@ -93,13 +94,19 @@ def test_commands_and_python_leave_the_same_tables(both, checkpoint, corpus, cal
                 checkpoint, corpus, "other", text_column="body", id_column="name", control="random-router", seed=1
             ),
         ),
-        "syntax": (("syntax", "mine"), lambda: specialize.syntax("mine")),
-        "topics": (("topics", "mine"), lambda: specialize.topics("mine")),
-        "routing": (("routing", "mine"), lambda: specialize.routing("mine")),
-        "vocabulary": (("vocabulary", "mine"), lambda: specialize.vocabulary("mine")),
-        "probe": (("probe", "mine", "--label-set", "upos"), lambda: specialize.probe("mine", label_sets=["upos"])),
+        "syntax": (("syntax", "mine", *few), lambda: specialize.syntax("mine", permutations=19)),
+        "topics": (("topics", "mine", *few), lambda: specialize.topics("mine", permutations=19)),
+        "routing": (("routing", "mine", *few), lambda: specialize.routing("mine", permutations=19)),
+        "vocabulary": (("vocabulary", "mine", *few), lambda: specialize.vocabulary("mine", permutations=19)),
+        "probe": (
+            ("probe", "mine", "--label-set", "upos", *few),
+            lambda: specialize.probe("mine", label_sets=["upos"], permutations=19),
+        ),
         "compare": (("compare", "mine", "other"), lambda: specialize.compare("mine", "other")),
-        "report": (("report", "mine", "-o", "page"), lambda: specialize.report(["mine"], "page")),
+        "report": (
+            ("report", "mine", "-o", "page", "--figure-format", "png"),
+            lambda: specialize.report(["mine"], "page", formats=("png",)),
+        ),
     }  # fmt: skip
     for name, (command, function) in steps.items():
         monkeypatch.chdir(by_command)
