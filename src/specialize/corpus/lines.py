@@ -18,6 +18,8 @@ from specialize.corpus.limits import LONGEST_LINE, LONGEST_TEXT, expands_beyond_
 from specialize.errors import CorpusError
 from specialize.text import format_bytes
 
+_BYTES_TO_JUDGE = 2**20  # between two looks at how far a compressed file expands
+
 
 def check_regular(path: Path, name: str) -> None:
     """Raise CorpusError for what is no file: a pipe, a device, a socket, a broken link."""
@@ -56,7 +58,7 @@ def read_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with _open_intact(path, name) as file:
-            for number, line in enumerate(_cut_lines(file, path, name), start=1):
+            for number, line in enumerate(_cut_lines(file, name), start=1):
                 if number == 1:
                     _reject_wide(line, name)
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -81,10 +83,10 @@ def _not_utf8(line: bytes, place: int, where: str) -> CorpusError:
     )
 
 
-def _cut_lines(file: IO[bytes], path: Path, name: str) -> Iterator[bytes]:
+def _cut_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
     """Yield the lines of a file; raise CorpusError before a line or a compressed file fills the memory."""
-    packed = path.stat().st_size if path.suffix.lower() == ".gz" else 0
-    expanded = number = 0
+    packed = file.fileobj if isinstance(file, gzip.GzipFile) else None
+    expanded = number = judged = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
@@ -93,11 +95,13 @@ def _cut_lines(file: IO[bytes], path: Path, name: str) -> Iterator[bytes]:
                 "into documents, one a line"
             )
         expanded += len(line)
-        if packed and expands_beyond_reason(expanded, packed):
-            raise CorpusError(
-                f"{name}: expected compressed text, got {format_bytes(packed)} that expand to more than "
-                f"{format_bytes(expanded)}; decompress the file and look at what it holds"
-            )
+        if packed is not None and expanded - judged >= _BYTES_TO_JUDGE:
+            judged, read = expanded, packed.tell()
+            if expands_beyond_reason(expanded, read):
+                raise CorpusError(
+                    f"{name}: expected compressed text, got {format_bytes(read)} that expand to "
+                    f"{format_bytes(expanded)}; decompress the file and look at what it holds"
+                )
         yield line
 
 
