@@ -20,6 +20,8 @@ LONGEST_MESSAGE = 1500  # characters
 MOST_SECONDS = 3.0  # of processor time for one input
 MOST_MEMORY = 512 * 2**20  # bytes by which one input of a few kB may enlarge the process
 
+_NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # by Python, by default
+
 
 class BrokenPromise(Exception):
     """A reader returned something that its documentation excludes."""
@@ -107,9 +109,10 @@ def attempt(target: Target, data: bytes, folder: Path) -> Outcome:
 
 def _check_warnings(warned: list[warnings.WarningMessage]) -> Finding | None:
     """Return the first warning as a finding: it would be shown on the terminal, in the words of a library."""
-    if not warned:
+    shown = [each for each in warned if not issubclass(each.category, _NOT_SHOWN)]
+    if not shown:
         return None
-    first = warned[0]
+    first = shown[0]
     place = f"{Path(first.filename).name}:{first.lineno}"
     return Finding(f"{first.category.__name__} at {place}", str(first.message))
 
