@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from analyses.fuzzing.findings import shorten_findings
+from analyses.fuzzing.harness import without_slow_parts
 from analyses.fuzzing.targets import TARGETS
 
 _RESULTS = Path(__file__).parent / "results.csv"
@@ -67,6 +69,8 @@ def fuzz(name: str, work: Path, seconds: int) -> Row:
             if not done and not counts.get("executions"):
                 sys.stderr.write(f"{name}: stopped at once, see {folder / 'log.txt'}\n")
                 break
+    with tempfile.TemporaryDirectory() as scratch, without_slow_parts():
+        shorten_findings(TARGETS[name], folder, Path(scratch) / "input")
     row.seconds = seconds - max(left, 0)
     row.per_second = round(row.executions / max(row.seconds, 1))
     row.accepted = round(accepted / max(row.executions, 1), 3)

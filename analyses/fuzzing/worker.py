@@ -8,14 +8,14 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 
 import atheris
 
 with atheris.instrument_imports(include=["specialize", "gzip", "zipfile"]):
-    from analyses.fuzzing.harness import Finding, Outcome, Target, attempt, without_slow_parts
+    from analyses.fuzzing.findings import keep
+    from analyses.fuzzing.harness import Outcome, Target, attempt, without_slow_parts
     from analyses.fuzzing.targets import TARGETS
 
 import numpy.lib._format_impl as numpy_format
@@ -59,16 +59,6 @@ class Recorder:
 
 def _name_of(outcome: Outcome) -> str:
     return "findings" if outcome.finding else "accepted" if outcome.accepted else "refused"
-
-
-def keep(folder: Path, finding: Finding, data: bytes) -> None:
-    """Write an input and its traceback, unless a shorter input of the same key is there."""
-    place = folder / "findings" / sha256(finding.key.encode()).hexdigest()[:10]
-    place.mkdir(parents=True, exist_ok=True)
-    known = place / "input"
-    if not known.exists() or known.stat().st_size > len(data):
-        known.write_bytes(data)
-        (place / "finding.txt").write_text(f"{finding.key}\n\n{finding.details}", encoding="utf-8", errors="replace")
 
 
 def _mutator(target: Target) -> Callable[[bytes, int, int], bytes]:
