@@ -11,12 +11,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def _results(todo: Sequence[Injection], jobs: int, baseline: Baseline, scratch: 
         return
     for name in dict.fromkeys(each.stage for each in todo):
         baseline.clean(STAGES[name])  # once, for all processes
-    with closing(multiprocessing.get_context("fork").Pool(jobs)) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from pool.imap_unordered(one, todo)
 
 

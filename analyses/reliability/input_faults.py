@@ -62,7 +62,7 @@ CORPORA = {
     "huge integer": _text("c.jsonl", '{"text": "a fine text", "n": ' + "9" * 5000 + "}\n"),
     "nested JSON": _text("c.jsonl", '{"text": "a", "n": ' + "[" * 20_000 + "]" * 20_000 + "}\n"),
     "ids twice": _text("c.jsonl", _lines([{"id": "x", "text": t} for t in _TEXTS]), EITHER),
-    "duplicates": _text("c.jsonl", _lines([{"text": t} for t in _TEXTS * 3]), "duplicate"),
+    "duplicates": _text("c.jsonl", _lines([{"text": t} for t in _TEXTS * 3]), "repeat"),
     "semicolons": _text("c.csv", "text;lab\n" + "a b c;l1\nd e f;l2\n" * 9, EITHER),
     "ragged CSV": _text("c.csv", "id,text\n1,a b\n2,c,d,e\n3\n", EITHER),
     "open quote": _text("c.csv", 'id,text\n1,"a b\n2,c d\n', EITHER),
@@ -160,7 +160,7 @@ def _use_corpus(case: Case) -> Injected:
     if case.stage.name == "train":
         write(case.here / name)
         _edit("corpus = .*", f'corpus = "{name}"')[1](case.here / "train.toml")
-        return Injected(names=(name,), right=right if right == ERROR else EITHER)
+        return Injected(right=right if right == ERROR else EITHER)
     write(case.here / name)
     return Injected(names=(name,), right=right, arguments=("trace", "model", name, "-o", "run"))
 
@@ -174,7 +174,7 @@ def _use_labels(case: Case) -> Injected:
 def _use_config(case: Case) -> Injected:
     name, write, right = CONFIGS[case.target]
     write(case.here / name)
-    return Injected(names=(name,), right=right)
+    return Injected(right=right)
 
 
 register(Fault("bad corpus", _use_corpus, _corpora, fresh=True, often="each"))

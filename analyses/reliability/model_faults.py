@@ -117,10 +117,10 @@ _EXPERTS, _GATES = planted()
 _DOCUMENT = np.repeat(np.arange(20), 20)
 
 
-def _arrays(**arrays: Any) -> Callable[[Case], tuple[str, ...]]:
+def _arrays(*options: str, **arrays: Any) -> Callable[[Case], tuple[str, ...]]:
     def write(case: Case) -> tuple[str, ...]:
         np.savez(case.here / "x.npz", **({"experts": _EXPERTS, "document": _DOCUMENT} | arrays))
-        return ("arrays", "x.npz")
+        return ("arrays", "x.npz", *options)
 
     return write
 
@@ -188,9 +188,10 @@ IMPORTS: dict[str, tuple[Callable[[Case], tuple[str, ...]], str]] = {
     "gate weight of infinity": (_arrays(weights=_changed(float("inf"), 3, 0, 0, of=_GATES)), ERROR),
     "weights of another shape": (_arrays(weights=_GATES[:-1]), ERROR),
     "documents shorter": (_arrays(document=_DOCUMENT[:-1]), ERROR),
-    "documents not sorted": (_arrays(document=_DOCUMENT[::-1].copy()), ERROR),
-    "document of minus 5": (_arrays(document=_DOCUMENT - 5), ERROR),
-    "document of billions": (_arrays(document=_DOCUMENT + 2**40), ERROR),
+    "documents not sorted": (_arrays(document=_DOCUMENT[::-1].copy()), EITHER),
+    "document split": (_arrays(document=np.tile(np.arange(20), 20)), ERROR),
+    "document of minus 5": (_arrays("--documents", "documents.csv", document=_DOCUMENT - 5), ERROR),
+    "document of billions": (_arrays("--documents", "documents.csv", document=_DOCUMENT + 2**40), ERROR),
     "offsets reversed": (_arrays(char_start=_DOCUMENT + 5, char_end=_DOCUMENT), ERROR),
     "two axes": (_arrays(experts=_EXPERTS[:, 0]), ERROR),
     "no tokens": (_arrays(experts=_EXPERTS[:0], document=_DOCUMENT[:0]), ERROR),
@@ -225,7 +226,7 @@ IMPORTS: dict[str, tuple[Callable[[Case], tuple[str, ...]], str]] = {
 def _use_import(case: Case) -> Injected:
     write, right = IMPORTS[case.target]
     arguments = write(case)
-    return Injected(names=(arguments[1],), right=right, arguments=("import", *arguments, "-o", "imported"))
+    return Injected(names=arguments, right=right, arguments=("import", *arguments, "-o", "imported"))
 
 
 register(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,7 +85,8 @@ def move(patterns: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
 
 def _back(text: str, renamed: Mapping[str, str]) -> str:
     for old, new in renamed.items():
-        text = text.replace(new, old).replace(new.rsplit("/", 1)[-1], old)
+        for name in (shlex.quote(new), new, new.rsplit("/", 1)[-1]):
+            text = text.replace(name, old)
     return text
 
 
