@@ -20,6 +20,7 @@ from specialize.capture import TraceOptions, batches, trace_documents
 from specialize.corpus import Corpus, Document, open_corpus
 from specialize.corpus.document import Record
 from specialize.errors import AnnotationError, CorpusError, OutputError, TraceError
+from specialize.pipeline.stage import stored_annotations
 from specialize.trace import open_trace, validate_trace
 from specialize.trace.manifest import read_manifest, write_manifest
 from specialize.trace.verified import forget
@@ -386,3 +387,8 @@ def test_labels_of_the_smaller_trace_are_those_of_another_text(trace, tmp_path):
     )
     with pytest.raises(AnnotationError, match="got those of another text; annotate anew"):
         load_annotation(extended, "mine")
+    listener = Listener()
+    assert stored_annotations(extended, reporter=listener) == {}
+    assert [note.split(":")[0] for note in listener.notes] == ["mine is left out"]
+    save_annotation(extended, Annotation("mine", "document", ("x",), np.zeros(10, np.int32), {}))
+    assert list(stored_annotations(extended)) == ["mine"]

@@ -21,7 +21,12 @@ from specialize.errors import AnnotationError, did_you_mean, first_line
 
 FORMAT_NAME = "specialize.annotation"
 FORMAT_VERSION = 1
+_LONGEST_NAME = 200  # bytes; file systems take 255, with suffixes
 TABLES = ("topic_info", "topic_quality")  # in the folders of results
+
+
+class OtherTextError(AnnotationError):
+    """Labels of another text, such as that of a trace before it was extended."""
 
 
 class AnnotatedRun(Protocol):
@@ -104,7 +109,7 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             "annotate anew, or use the release that wrote it"
         )
     if metadata.get("text_digest") != trace.text_digest:
-        raise AnnotationError(
+        raise OtherTextError(
             f"{path}: expected labels of the text of {trace.path}, got those of another text; annotate anew"
         )
     try:
@@ -181,9 +186,10 @@ def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:
 def is_storable(name: str) -> bool:
     """Return whether an annotation of this name can be stored.
 
-    The name must be valid as a file name, and not that of a table beside the results.
+    The name must be valid as a file name, of 200 bytes at most, and not that of a table beside the results.
     """
-    return re.fullmatch(r"\w[\w .+-]*", name) is not None and name not in TABLES
+    is_short = len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
+    return is_short and re.fullmatch(r"\w[\w .+-]*", name) is not None and name not in TABLES
 
 
 def _folder_of(trace: AnnotatedRun) -> Path:
@@ -194,7 +200,7 @@ def _path_of(trace: AnnotatedRun, name: str) -> Path:
     if not is_storable(name):
         raise AnnotationError(
             f"expected an annotation name of letters, digits, spaces and . _ + -, other than {' or '.join(TABLES)}, "
-            f"got {name!r}; rename the label column"
+            f"and at most {_LONGEST_NAME} bytes, got {name!r:.60}; rename the label column"
         )
     return _folder_of(trace) / f"{name}.arrow"
 

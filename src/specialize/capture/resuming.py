@@ -10,7 +10,7 @@ from typing import Any
 
 from specialize.corpus import Corpus
 from specialize.errors import CorpusError, TraceError
-from specialize.events import Reporter
+from specialize.events import SILENT, Reporter
 from specialize.trace import RouterSpec
 from specialize.trace.verified import Checksums, verify_ahead
 
@@ -45,7 +45,7 @@ def check_corpus(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> bool
     return True
 
 
-def check_files(run: Path, manifest: Mapping[str, Any], reporter: Reporter) -> None:
+def check_files(run: Path, manifest: Mapping[str, Any], reporter: Reporter = SILENT) -> None:
     """Compare the files of a trace with the checksums of its manifest.
 
     Raises:

@@ -84,7 +84,7 @@ def trace_documents(
     plan.report(run, reporter)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
-        damaged = _find_damage(writer, reporter, repair=repair)
+        damaged = _find_damage(writer, repair=repair)
         unfinished = extends or not writer.is_complete
         if not (unfinished or damaged):
             reporter.say(f"{run}: the trace is complete already")
@@ -122,10 +122,10 @@ def _settings(checkpoint: Checkpoint, corpus: Corpus, options: TraceOptions) -> 
     }
 
 
-def _find_damage(writer: TraceWriter, reporter: Reporter, *, repair: bool) -> frozenset[int | None]:
+def _find_damage(writer: TraceWriter, *, repair: bool) -> frozenset[int | None]:
     """Return the numbers of the shards to trace again, None for the documents; raise TraceError unless `repair`."""
     if not repair:
-        check_files(writer.run, writer.manifest, reporter)
+        check_files(writer.run, writer.manifest)
         return frozenset()
     problems = [check for check in validate_trace(writer.run) if check.problem]
     return frozenset(check.shard for check in problems if check.file.startswith("trace/"))

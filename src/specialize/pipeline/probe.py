@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from specialize.choices import SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
-from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run, write_frames
+from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run, stored_annotations, write_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,15 +52,16 @@ def probe(
     """
     import pandas as pd
 
-    from specialize.annotators.store import list_annotations, load_annotation
+    from specialize.annotators.store import load_annotation
     from specialize.measure.runs.probes import probe_trace
 
     MeasureSettings(rule, permutations, seed)
     check_at_least("folds", folds, 2)
     check_at_least("max_tokens", max_tokens, 2)
     trace = open_run(run, rule=rule)
-    names = label_sets or list_annotations(trace)
-    if not names:
+    chosen = {name: load_annotation(trace, name) for name in label_sets or ()}
+    annotations = chosen or stored_annotations(trace, reporter=reporter)
+    if not annotations:
         raise AnnotationError(
             f"{trace.path}: expected labels to predict, found none; "
             "run `specialize syntax` or `specialize topics` first"
@@ -68,7 +69,7 @@ def probe(
     how: dict[str, Any] = {"rule": rule, "folds": folds, "max_tokens": max_tokens, "mlp": mlp}
     frames: dict[str, pd.DataFrame] = {}
     left_out: dict[str, MeasurementError] = {}
-    for annotation in [load_annotation(trace, name) for name in names]:
+    for annotation in annotations.values():
         try:
             with reporter.progress(f"probing {annotation.name}", "fits") as update:
                 frames[f"probe/{annotation.name}"] = probe_trace(

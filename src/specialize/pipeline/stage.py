@@ -92,19 +92,35 @@ def known_annotations(trace: "RoutingTrace", *, reporter: Reporter = SILENT) -> 
 
     Args:
         trace: an open trace.
-        reporter: receives the columns that are neither, with the reason.
+        reporter: receives the columns and annotations that are left out, with the reason.
 
     Raises:
-        AnnotationError: a stored annotation is damaged, or of another text.
+        AnnotationError: a stored annotation is damaged.
     """
     from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
-    from specialize.annotators.store import list_annotations, load_annotation
 
     documents = trace.documents()
     known = {name: annotate_column(documents, name) for name in label_columns(documents)}
-    known |= {name: load_annotation(trace, name) for name in list_annotations(trace)}
+    known |= stored_annotations(trace, reporter=reporter)
     note_unusable({name: why for name, why in explain_unusable(documents).items() if name not in known}, reporter)
     return known
+
+
+def stored_annotations(trace: "RoutingTrace", *, reporter: Reporter = SILENT) -> "dict[str, Annotation]":
+    """Return the annotations stored in a run by name, without those of another text.
+
+    Raises:
+        AnnotationError: an annotation is damaged.
+    """
+    from specialize.annotators.store import OtherTextError, list_annotations, load_annotation
+
+    found = {}
+    for name in list_annotations(trace):
+        try:
+            found[name] = load_annotation(trace, name)
+        except OtherTextError as error:  # the trace was extended since
+            reporter.say(f"{name} is left out: {error}")
+    return found
 
 
 def note_unusable(reasons: Mapping[str, str], reporter: Reporter) -> None:
