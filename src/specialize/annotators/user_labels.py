@@ -57,7 +57,7 @@ def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFram
         if not is_storable(str(name)):
             raise AnnotationError(
                 f"{table.name}: expected names of label columns of letters, digits, spaces and . _ + -, other than "
-                f"{' or '.join(TABLES)}, got {str(name)!r}; rename the column"
+                f"{' or '.join(TABLES)}, and at most 200 bytes, got {str(name)!r:.60}; rename the column"
             )
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
