@@ -25,6 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: compressed ones hold the time, and all workers need the same names of tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run a command line in this process; return exit code, stdout, stderr."""
