@@ -1,10 +1,14 @@
 """What counts as a finding, and how its input is shortened."""
 
+import csv
 import warnings
+from pathlib import Path
 
 import pytest
+from analyses.fuzzing.__main__ import Row, write_rows
 from analyses.fuzzing.findings import keep, shorten_findings
 from analyses.fuzzing.harness import Target, attempt, join, require, split
+from analyses.fuzzing.targets import TARGETS
 
 from specialize.errors import CorpusError
 
@@ -31,15 +35,16 @@ TARGET = Target("t", "a target", lambda: {"seed": b"0"}, read)
 @pytest.mark.parametrize(
     ("data", "key"),
     [
-        (b"a bug", "KeyError at test_harness.py:14 read"),
-        (b"warn", "UserWarning at test_harness.py:16"),
-        (b"long", "long message at test_harness.py:20 read"),
+        (b"a bug", "KeyError at test_harness.py:{2} read"),
+        (b"warn", "UserWarning at test_harness.py:{4}"),
+        (b"long", "long message at test_harness.py:{8} read"),
         (b"a lie", "promise: no lies"),
     ],
 )
 def test_findings(tmp_path, data, key):
     outcome = attempt(TARGET, data, tmp_path / "input")
-    assert outcome.finding.key == key
+    lines = range(read.__code__.co_firstlineno, 10**6)
+    assert outcome.finding.key == key.format(*lines[:20])
     assert not outcome.accepted
 
 
@@ -56,9 +61,23 @@ def test_the_input_of_a_finding_is_shortened(tmp_path):
     shorten_findings(TARGET, tmp_path, tmp_path / "input")
     (place,) = (tmp_path / "findings").iterdir()
     assert (place / "input").read_bytes() == b"bug"
-    assert (place / "finding.txt").read_text().startswith("KeyError at test_harness.py:14 read\n")
+    assert (place / "finding.txt").read_text().startswith("KeyError at test_harness.py:")
 
 
 def test_files_of_an_input():
     assert split(join(3, 1, b"a", b"", b"c")) == (3, 1, [b"a", b"", b"c"])
     assert split(b"") == (0, 0, [b""])
+
+
+def test_targets_that_are_not_fuzzed_keep_their_results(tmp_path):
+    write_rows(tmp_path / "results.csv", [Row("esft", seconds=600, executions=5), Row("conllu", seconds=60)])
+    write_rows(tmp_path / "results.csv", [Row("conllu", seconds=600, findings=1)])
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [["conllu", "600", "0"], ["esft", "600", "5"]]
+
+
+def test_the_results_of_the_repository_are_those_of_the_targets():
+    with (Path(__file__).parents[2] / "analyses/fuzzing/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["target"] for row in rows} <= set(TARGETS)
+    assert {(row["findings"], row["ends"]) for row in rows} == {("0", "0")}
