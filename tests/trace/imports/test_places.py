@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from specialize.errors import TraceError
-from specialize.trace.imports import import_trace
+from specialize.trace.imports import import_trace, source
 
 EXPERTS = np.arange(8).reshape(2, 2, 2)
 
@@ -62,3 +62,14 @@ def test_a_line_that_is_null_does_not_end_the_process(tmp_path):
     (tmp_path / "a.jsonl").write_text("null\n")
     with pytest.raises(TraceError, match=r"a\.jsonl, line 1: expected one JSON object .*a line that is no object"):
         import_trace("olmoe", tmp_path / "a.jsonl", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("format_name", "name"), [("esft", "expert_weights_0.txt"), ("olmoe", "a.jsonl"), ("sglang", "a.jsonl")]
+)
+def test_a_line_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch, format_name, name):
+    monkeypatch.setattr(source, "_LONGEST_LINE", 1000)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(b"\n" + b"1\t" * 501)
+    with pytest.raises(TraceError, match=r"line 2: expected at most 1\.0 kB, got a longer line"):
+        import_trace(format_name, tmp_path / "in", tmp_path / "run", top_k=1, num_layers=1)

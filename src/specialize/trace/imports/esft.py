@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
-from specialize.trace.imports.source import Block, ImportOptions, Source, check_file, list_files
+from specialize.trace.imports.source import Block, ImportOptions, Source, check_file, cut_lines, list_files
 
 _LINES_TO_JUDGE = 64
 
@@ -57,7 +57,7 @@ def _infer_top_k(path: Path) -> int:
     """Return the largest k that divides the length of every line and leaves the experts of each token distinct."""
     samples = []
     with path.open("rb") as file:
-        for number, line in enumerate(islice(file, _LINES_TO_JUDGE), start=1):
+        for number, line in enumerate(islice(cut_lines(file, path), _LINES_TO_JUDGE), start=1):
             if line.strip():
                 samples.append(_parse(line, f"{path}, line {number}")[0])
     size = math.gcd(*(len(sample) for sample in samples))
@@ -71,7 +71,7 @@ def _infer_top_k(path: Path) -> int:
 def _read(paths: list[Path], top_k: int) -> Iterator[Block]:
     done = document = 0
     with ExitStack() as stack:
-        files = [stack.enter_context(path.open("rb")) for path in paths]
+        files = [cut_lines(stack.enter_context(path.open("rb")), path) for path in paths]
         for number, lines in enumerate(zip_longest(*files, fillvalue=b""), start=1):
             done += sum(map(len, lines))
             if not any(line.strip() for line in lines):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,21 +174,31 @@ def read_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, bytes, int]]:
     """Yield file, line number from 1, line, and bytes read so far; blank lines are skipped.
 
     Raises:
-        TraceError: a line has more than 1 GiB.
+        TraceError: as `cut_lines`.
     """
     done = 0
     for path in paths:
         with path.open("rb") as file:
-            number = 0
-            while line := file.readline(_LONGEST_LINE + 1):
-                number += 1
-                if len(line) > _LONGEST_LINE:
-                    raise TraceError(
-                        f"{path}, line {number}: expected at most {format_bytes(_LONGEST_LINE)}, got a longer line"
-                    )
+            for number, line in enumerate(cut_lines(file, path), start=1):
                 done += len(line)
                 if line.strip():
                     yield path, number, line, done
+
+
+def cut_lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file.
+
+    Raises:
+        TraceError: a line has more than 1 GiB.
+    """
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE:
+            raise TraceError(
+                f"{path}, line {number}: expected at most {format_bytes(_LONGEST_LINE)}, got a longer line"
+            )
+        yield line
 
 
 def read_layers(text: str) -> tuple[int, ...]:
