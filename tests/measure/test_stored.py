@@ -40,7 +40,7 @@ def test_results_name_their_trace_and_place(tmp_path, frame, trace):
     _, outside = write_results(frame, tmp_path / "else", "upos", trace=trace)
     _, unknown = write_results(frame, trace.path / "syntax", "upos")
     assert read_with_origin(inside)[1] == Origin(trace.digest, "syntax/upos.v2")
-    assert read_with_origin(outside)[1] == Origin(trace.digest, None)
+    assert read_with_origin(outside)[1] == Origin(trace.digest, None, None)
     assert read_with_origin(unknown)[1] == Origin(None, None)
     frame.to_parquet(tmp_path / "mine.parquet")
     assert read_with_origin(tmp_path / "mine.parquet")[1] is None

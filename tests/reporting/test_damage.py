@@ -105,6 +105,21 @@ def test_results_of_an_earlier_state_of_the_trace_are_not_shown(call, run):
     assert f"{OTHER}syntax/upos.parquet" in err
 
 
+def test_a_comparison_with_an_earlier_state_of_the_other_run_is_not_shown(call, run, tmp_path):
+    other = make_run(tmp_path / "other", num_layers=3)
+    traces = [open_trace(path) for path in (run, other)]
+    write_results(planted_frame("run − other"), run / "compare", "against-other", trace=traces[0], other=traces[1])
+    read_runs([run, other])
+    shutil.rmtree(other)
+    make_run(other, num_layers=2)
+    read_runs([run])
+    code, _, err = call("report", run, other, "-o", run.parent / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{run}: {OTHER}compare/against-other.parquet" in err
+    other.rename(tmp_path / "another")
+    read_runs([run, tmp_path / "another"])
+
+
 def test_results_in_another_place_are_not_shown(call, run):
     (run / "probe").mkdir()
     (run / "syntax" / "upos.parquet").rename(run / "probe" / "upos.parquet")
@@ -127,9 +142,7 @@ def test_results_that_do_not_name_their_trace_are_shown_and_named(call, run):
     assert code == 0
     assert f"{run}: results that do not name their trace, and are not checked: syntax/mine.csv, syntax/ours.parq" in err
     page = (run.parent / "out" / "report.md").read_text()
-    assert (
-        "run: some results do not name the trace that was measured, so that it could not be checked: syntax/" in page
-    )
+    assert "run: some results do not name the trace that was measured, so that it could not be checked: syntax/" in page
 
 
 def test_the_tokens_that_read_like_missing_values_are_text(run):

@@ -64,7 +64,7 @@ def compare(
         frame = compare_traces(first, second, annotations, rule=rule, margin=margin, progress=update)
     name = "against-random" if second is None else f"against-{second.path.resolve().name}"
     folder = first.path / "compare" if output is None else Path(output)
-    csv, _ = write_results(frame, folder, name, trace=first)
+    csv, _ = write_results(frame, folder, name, trace=first, other=second)
     reporter.say(f"results: {csv}")
     return frame
 

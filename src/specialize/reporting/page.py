@@ -90,6 +90,8 @@ def write_report(
     page = Path(output) / f"report.{page_format}"
     check_destination(page)
     results = read_runs(runs, reporter=reporter)
+    # before anything is written: this reads the traces, whose files may be damaged
+    explorer = collect_explorer(results) if page_format == "html" else None
     output = make_folder(Path(output), "to write the report to")
     figures_folder = make_folder(output / "figures", "for the figures")
     command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])
@@ -97,16 +99,22 @@ def write_report(
     provenance = provenance_of(results, command)
     specs = plan_figures(results, records)
     drawn = draw_all(specs, figures_folder, formats=formats, provenance=provenance, reporter=reporter)
-    render = render_page if page_format == "html" else _render_markdown
-    write_text(page, render(results, records, drawn, command=command))
+    if page_format == "html":
+        write_text(page, render_page(results, records, drawn, explorer=explorer, command=command))
+    else:
+        write_text(page, _render_markdown(results, records, drawn, command=command))
     return page
 
 
 def render_page(
-    runs: Sequence[RunResults], records: Sequence[Record], drawn: Sequence[DrawnFigure], *, command: str
+    runs: Sequence[RunResults],
+    records: Sequence[Record],
+    drawn: Sequence[DrawnFigure],
+    *,
+    explorer: dict[str, Any] | None,
+    command: str,
 ) -> str:
     """Return the page as one HTML document."""
-    explorer = collect_explorer(runs)
     scripts = [_read_asset(name) for name in ("downloads.js", *(["explorer.js"] if explorer else []))]
     template = read_templates(autoescape=True).get_template("report.html.j2")
     return template.render(

@@ -45,16 +45,23 @@ def read_runs(
     paths = [Path(path) for path in paths]
     if not paths:
         raise TraceError("expected at least one run folder, got none; name the folders that `specialize trace` wrote")
-    runs = [_read_run(path, leave_out) for path in paths]
-    for run in runs:
+    read = [_read_run(path, leave_out) for path in paths]
+    folders = [run.path.resolve().name for run, _ in read]
+    digests = {
+        name: digest_trace(run.manifest)
+        for name, (run, _) in zip(folders, read, strict=True)
+        if folders.count(name) == 1
+    }
+    for run, files in read:
+        files.check_trace(digests)
         if run.unverified:
             reporter.say(f"{run.path}: results that do not name their trace, and are not checked: {run.unverified}")
-    parts = [part for run in runs for part in split_kinds(run)]
+    parts = [part for run, _ in read for part in split_kinds(run)]
     names = _distinct([(run.name, run.path) for run in parts])
     return [_rename(run, name) for run, name in zip(parts, names, strict=True)]
 
 
-def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> RunResults:
+def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[RunResults, ResultFiles]:
     manifest, digest = read_manifest(path), sha256_of(path / "manifest.json")
     files = ResultFiles(path, digest_trace(manifest), leave_out=leave_out)
     syntax, topics = files.read_label_sets("syntax"), files.read_label_sets("topics")
@@ -79,8 +86,7 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> RunResul
             for stem, frame in files.read_folder(folder).items()
         },
     )
-    files.check_trace()
-    return replace(run, unverified=list_names(files.unverified))
+    return replace(run, unverified=list_names(files.unverified)), files
 
 
 def _check_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:

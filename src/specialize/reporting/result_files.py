@@ -1,6 +1,6 @@
 """Reading the result files of a run folder: whole, in the result schema, and of the trace that the folder holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,10 +26,12 @@ class ResultFiles:
 
     Attributes:
         unverified: the files that do not name their trace, such as tables of other programs, as paths in the folder.
+        compared: digest of the trace with which this one was compared, by the file of the comparison.
     """
 
     def __init__(self, run: Path, digest: str, *, leave_out: Callable[[str], object] | None = None) -> None:
         self.unverified: list[str] = []
+        self.compared: dict[str, str] = {}
         self._run, self._digest, self._leave_out = run, digest, leave_out
         self._foreign: list[str] = []
 
@@ -77,17 +79,26 @@ class ResultFiles:
         path = self._find(folder).get(name)
         return None if path is None else self._read(path, check)
 
-    def check_trace(self) -> None:
-        """Check that all results that were read are of the trace, as far as they say.
+    def check_trace(self, others: Mapping[str, str]) -> None:
+        """Check that all results that were read are of the trace and of the other ones, as far as they say.
+
+        Args:
+            others: digests of the traces of other runs, by the names of their folders.
 
         Raises:
             MeasurementError: some are of another trace; the message names the first.
         """
-        if self._foreign:
+        for name, digest in self.compared.items():
+            other = Path(name).stem.removeprefix("against-")
+            if others.get(other, digest) != digest:
+                self._foreign.append(name)
+        if self._foreign and self._leave_out is None:
             raise MeasurementError(_tell_foreign(self._run, list_names(self._foreign)))
 
     def _find(self, folder: str) -> dict[str, Path]:
         place = self._run / folder
+        if place.exists() and not place.is_dir():
+            raise MeasurementError(f"{place}: expected a folder of results, got something else; remove it")
         return {path.stem: path for suffix in ("csv", "parquet") for path in sorted(place.glob(f"*.{suffix}"))}
 
     def _read(self, path: Path, check: Callable[[pd.DataFrame, Path], pd.DataFrame]) -> pd.DataFrame | None:
@@ -113,6 +124,8 @@ class ResultFiles:
             raise MeasurementError(
                 f"{path}: expected its own results, got those of {clean_text(origin.place)}; measure again"
             )
+        elif origin.other is not None:
+            self.compared[clean_text(name)] = origin.other
 
 
 def list_names(names: Sequence[str]) -> str:

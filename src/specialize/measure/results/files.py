@@ -53,7 +53,12 @@ def as_results(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_results(
-    frame: pd.DataFrame, folder: Path, name: str, *, trace: TraceOfResults | None = None
+    frame: pd.DataFrame,
+    folder: Path,
+    name: str,
+    *,
+    trace: TraceOfResults | None = None,
+    other: TraceOfResults | None = None,
 ) -> tuple[Path, Path]:
     """Write a result frame as ``name.csv`` and ``name.parquet``.
 
@@ -66,7 +71,8 @@ def write_results(
         frame: a frame with columns of `RESULT_COLUMNS`.
         folder: destination, created if it does not exist.
         name: file name without folder and extension.
-        trace: the trace that was measured. Reports refuse results of another one.
+        trace: the trace that was measured. A report of another one raises an error.
+        other: the trace with which it was compared.
 
     Returns:
         The paths of the CSV and the Parquet file.
@@ -74,7 +80,11 @@ def write_results(
     Raises:
         MeasurementError: the name is not a plain file name, or the frame has a column that is not in the schema.
     """
-    return write_both(as_results(frame), folder, name, text_columns=_NAMES, trace=trace)
+    csv, parquet = _paths(folder, name)
+    results = as_results(frame)
+    store_table(results, parquet, trace=trace, other=other)
+    write_table(results, csv, text_columns=_NAMES)
+    return csv, parquet
 
 
 def write_both(

@@ -2,8 +2,8 @@
 
 Parquet's own checksums cover pages of values, not the names, types and metadata beside them. The entry `KEY` of the
 file's metadata is therefore a JSON object with ``sha256``, of all that is read; ``trace``, the digest of the trace (see
-`RoutingTrace.digest`); and ``place``, the path in the run folder without suffix. A table without the entry was written
-by another program.
+`RoutingTrace.digest`); ``other``, that of the one it was compared with; and ``place``, the path in the run folder
+without suffix. A table without the entry was written by another program.
 """
 
 import hashlib
@@ -41,19 +41,24 @@ class Origin:
     Attributes:
         trace: digest of the trace that was measured; None if unknown.
         place: where the table was written, such as ``syntax/upos``; None outside the run folder.
+        other: digest of the trace with which it was compared; None if there is none.
     """
 
     trace: str | None = None
     place: str | None = None
+    other: str | None = None
 
 
-def store_table(frame: pd.DataFrame, path: Path, *, trace: TraceOfResults | None = None) -> None:
+def store_table(
+    frame: pd.DataFrame, path: Path, *, trace: TraceOfResults | None = None, other: TraceOfResults | None = None
+) -> None:
     """Write a frame as Parquet, atomically, with the entry that `read_stored` verifies.
 
     Args:
         frame: any frame; its index is not written.
         path: of the file, with the suffix ``.parquet``; the folder is made where it is missing.
         trace: the trace that was measured.
+        other: the one with which it was compared.
 
     Raises:
         OutputError: the file cannot be written.
@@ -61,7 +66,11 @@ def store_table(frame: pd.DataFrame, path: Path, *, trace: TraceOfResults | None
     categories = frame.columns[[isinstance(dtype, pd.CategoricalDtype) for dtype in frame.dtypes]]
     plain = frame.astype(dict.fromkeys(categories, object))  # Parquet does not keep the types of categories
     table = pa.Table.from_pandas(plain, preserve_index=False)
-    origin = Origin() if trace is None else Origin(trace.digest, _find_place(path, trace.path))
+    origin = Origin(
+        trace=None if trace is None else trace.digest,
+        place=None if trace is None else _find_place(path, trace.path),
+        other=None if other is None else other.digest,
+    )
     entry = json.dumps(asdict(origin) | {"sha256": _digest(table, origin)})
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: entry})
     with replacing(path) as partial:
@@ -87,7 +96,7 @@ def read_stored(path: Path) -> tuple[pd.DataFrame, Origin | None]:
     if entry is None:
         return table.to_pandas(), None
     said: dict[str, Any] = json.loads(entry)
-    origin = Origin(said["trace"], said["place"])
+    origin = Origin(said["trace"], said["place"], said["other"])
     if said["sha256"] != _digest(table, origin):
         raise ValueError("its contents do not match its checksum")
     return table.to_pandas(ignore_metadata=True), origin  # the checksum does not cover the metadata of pandas
