@@ -102,3 +102,11 @@ def test_the_english_default_tags_english(make_trace):
     labels = read(trace, annotate_syntax(trace)[0])
     assert {"PRON", "AUX", "VERB", "DET", "NOUN", "ADP", "PUNCT"} <= {label for _, label in labels}
     assert ("cat", "NOUN") in labels
+
+
+def test_a_pipeline_in_a_folder_is_identified_by_its_files(make_trace, pipeline):
+    documents = make_trace(TEXTS).documents()
+    before = syntax.identify_pipelines(documents, pipeline=pipeline)
+    assert syntax.identify_pipelines(documents, pipeline=str(pipeline)) == before
+    (pipeline / "attribute_ruler" / "patterns").write_bytes(b"")
+    assert syntax.identify_pipelines(documents, pipeline=pipeline) != before

@@ -160,3 +160,17 @@ def test_a_damaged_pipeline_is_one_line(tmp_path):
     ) as caught:
         load_pipeline(tmp_path / "mine")
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipeline_that_fails_on_a_text_is_one_line(monkeypatch):
+    def fail(doc):
+        raise ValueError("weights of another shape\nat all")
+
+    nlp = spacy.blank("en")
+    monkeypatch.setattr(nlp, "_components", [("tagger", fail)])
+    with pytest.raises(AnnotationError) as caught:
+        list(tag_texts(nlp, ["One text.", "Another one."]))
+    assert str(caught.value).startswith(
+        "the spaCy pipeline en_pipeline failed on a text (ValueError: weights of another"
+    )
+    assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.annotators.model_folders import identify_folder
 from specialize.atomic import replacing
 from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
@@ -79,13 +80,7 @@ def identify_embedding(embedding: str | Path | None) -> str:
         names, sizes and times of its files.
     """
     name = _name_embedding(embedding)
-    folder = Path(name)
-    if not folder.is_absolute():
-        return name
-    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    states = [f"{path.relative_to(folder)} {state.st_size} {state.st_mtime_ns}" for path, state in files]
-    digest = hashlib.sha256("\n".join(states).encode("utf-8", "surrogatepass"))
-    return f"{name} {digest.hexdigest()[:16]}"
+    return identify_folder(Path(name)) if Path(name).is_absolute() else name
 
 
 def check_embedding(embedding: str | Path | None) -> None:

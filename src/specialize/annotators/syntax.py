@@ -1,6 +1,5 @@
 """Tags of words from a spaCy pipeline, as labels of a model's tokens."""
 
-import hashlib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 from specialize.annotation import Annotation
 from specialize.annotators.carrier import Carrier, TokensAndTexts
 from specialize.annotators.language import read_languages
+from specialize.annotators.model_folders import identify_folder
 from specialize.annotators.tagging import describe_pipeline, find_pipeline, load_pipeline, make_encoders, tag_texts
 from specialize.choices import Pieces
 from specialize.events import Progress
@@ -101,9 +101,8 @@ def identify_pipelines(
 
 
 def _identify(name: str) -> str:
-    meta = Path(name) / "meta.json"
-    if meta.is_file():
-        return f"{Path(name).name} {hashlib.sha256(meta.read_bytes()).hexdigest()[:16]}"
+    if (Path(name) / "meta.json").is_file():
+        return identify_folder(Path(name))
     try:
         return f"{name} {version(name)}"
     except PackageNotFoundError:

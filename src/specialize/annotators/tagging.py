@@ -16,6 +16,7 @@ from specialize.errors import AnnotationError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from spacy.language import Language
+    from spacy.tokens import Doc
 
 # The universal parts of speech, https://universaldependencies.org/u/pos/; spaCy's SPACE is not one of them.
 UPOS_TAGS = (
@@ -180,7 +181,8 @@ def tag_texts(
         codes of the encoders. White space, which spaCy treats as a word, is left out.
 
     Raises:
-        AnnotationError: parts of speech are needed, and the pipeline assigned none to the first text that has words.
+        AnnotationError: the pipeline raises an exception; or parts of speech are needed, and it assigned none to the
+            first text that has words.
     """
     from spacy import attrs
     from spacy.parts_of_speech import IDS, NAMES, SPACE
@@ -213,7 +215,7 @@ def tag_texts(
                 yield part
 
     # Docs are returned in order. With as_tuples spaCy would tokenize in this process and send docs to its workers.
-    docs_of_parts = nlp.pipe(cut_all(), batch_size=batch_size, n_process=processes)
+    docs_of_parts = _run(nlp, cut_all(), batch_size, processes)
     tagged = ((doc, waiting.popleft()) for doc in docs_of_parts)
     assigns_tags = "upos" not in encoders
     for _, docs in groupby(tagged, key=lambda item: item[1][0]):
@@ -235,6 +237,17 @@ def tag_texts(
         others = iter(range(3, words.shape[1]))
         codes = [encode(tag, words[:, 2 if tag == "upos" else next(others)]) for tag in encoders]
         yield spans, np.stack(codes, axis=1)
+
+
+def _run(nlp: "Language", parts: Iterator[str], batch_size: int, processes: int) -> "Iterator[Doc]":
+    """Yield what a pipeline makes of each part; whatever it raises is one line."""
+    try:
+        yield from nlp.pipe(parts, batch_size=batch_size, n_process=processes)
+    except Exception as error:  # components of a damaged or unfinished pipeline may raise anything
+        raise AnnotationError(
+            f"the spaCy pipeline {nlp.lang}_{nlp.meta['name']} failed on a text ({type(error).__name__}: "
+            f"{first_line(error)}); install it again, or choose another one"
+        ) from error
 
 
 def cut_text(text: str, longest: int) -> Iterator[tuple[int, str]]:
