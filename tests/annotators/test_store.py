@@ -203,3 +203,9 @@ def test_an_annotation_of_other_contents_is_one_line(trace, table, metadata):
         load_annotation(trace, "kind")
     assert "\n" not in str(caught.value)
     assert find_annotation(trace, "kind", {}) is None
+
+
+def test_a_file_in_place_of_the_folder(trace):
+    (trace.path / "annotations").write_text("")
+    with pytest.raises(AnnotationError, match="expected a folder of annotations, got something else"):
+        list_annotations(trace)

@@ -67,6 +67,16 @@ def test_experts_that_receive_no_decision_are_refused():
         specialize.attach(Silent())
 
 
+def test_a_model_without_slots_is_refused():
+    model = build("olmoe")
+    for layer in model.model.layers:
+        layer.mlp.gate.top_k = 0
+    with pytest.raises(
+        CaptureError, match=r"mlp\.experts: expected at least one expert per token, got none"
+    ):
+        find_routers(model)
+
+
 def test_a_model_that_fails_on_the_probe_says_why():
     model = build("mixtral")
     model.lm_head.forward = None

@@ -44,7 +44,8 @@ def test_a_csv_with_a_label_column(call, run):
     code, _, err = call("topics", run, "--embedding", "tfidf", "--permutations", 9, "--min-topic-size", 8)
     assert code == 0, err
     assert "note: words are split into" in err
-    assert {path.stem for path in (run / "topics").glob("*.parquet")} == {"bertopic", "theme", "topic_info", "topic_quality"}
+    names = {path.stem for path in (run / "topics").glob("*.parquet")}
+    assert names == {"bertopic", "theme", "topic_info", "topic_quality"}
     assert set(read_results(run / "topics", "theme")["label_set"]) == {"theme"}
     assert (load_annotation(open_trace(run), "bertopic").codes >= 0).all()
 
@@ -64,9 +65,13 @@ def test_topics_of_windows_are_labels_of_tokens_and_another_run_takes_them(tmp_p
     assert (run / "topics" / "windows" / "topic_info.csv").is_file()
     assert not (run / "topics" / "topic_info.csv").exists()
 
+    info = run / "topics" / "windows" / "topic_info.csv"
+    before = info.read_text()
+    info.write_text(before.replace("0", "1"))
     code, _, err = call("topics", run, *options)  # nothing is fitted twice
     assert code == 0, err
     assert "topics: fitted before" in err
+    assert info.read_text() == before
     call("trace", checkpoint, table, "-o", tmp_path / "second")
     code, _, err = call("topics", tmp_path / "second", "--window", 30, "--topics-from", run, "--permutations", 9)
     assert code == 0, err

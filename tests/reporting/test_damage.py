@@ -8,6 +8,7 @@ import pytest
 from planted.manifests import edit_manifest
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import make_run
+from specialize.errors import MeasurementError
 from specialize.measure.results.files import write_both, write_results
 from specialize.reporting import summarise, write_report
 from specialize.reporting.reading import read_runs
@@ -167,3 +168,12 @@ def test_a_comparison_of_labels_that_the_report_does_not_measure_is_shown(run):
     shown = [line for line in table.splitlines() if line.startswith("| U")][:4]
     assert len(shown) == 4, table[:2000]
     assert [line.split("|")[2].strip(" *") for line in shown] == ["3.00", "1.00", "4.00", "2.00"]
+
+
+@pytest.mark.parametrize("folder", ["syntax", "topics", "compare"])
+def test_a_file_in_place_of_a_folder_of_results(tmp_path, folder):
+    run = make_run(tmp_path / "run")
+    (run / folder).write_text("")
+    with pytest.raises(MeasurementError, match=f"{folder}: expected a folder of results, got something else"):
+        write_report([run], tmp_path / "out", formats=())
+    assert not (tmp_path / "out").exists()

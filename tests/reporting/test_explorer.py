@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from browser import ask_page, needs_chromium
 from specialize.capture import TraceOptions, load_checkpoint, trace_documents
 from specialize.corpus import open_corpus
 from specialize.demo import checkpoint_path
+from specialize.errors import TraceError
 from specialize.reporting import write_report
 from specialize.reporting.explorer import PASSAGES, TOKENS, collect_explorer, dump_json
 from specialize.reporting.reading import read_runs
@@ -72,6 +74,14 @@ def test_nothing_of_the_text_is_markup(run, page):
     assert len(re.findall("<script", source)) == 3  # the data and the page's own two
     assert html.unescape(source).count("'sha256-") == 2
     assert "<b>0</b>" not in source
+
+
+def test_a_damaged_trace_is_noticed_before_anything_is_written(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/trace/documents.arrow").unlink()
+    with pytest.raises(TraceError, match=r"documents\.arrow: expected a file of the trace, found none"):
+        write_report([tmp_path / "run"], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
 
 
 def test_without_a_trace_there_is_no_explorer(pair):

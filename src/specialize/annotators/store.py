@@ -179,8 +179,15 @@ def find_annotation(trace: AnnotatedRun, name: str, made_by: Mapping[str, Any]) 
 
 
 def list_annotations(trace: AnnotatedRun) -> tuple[str, ...]:
-    """Return the names of the annotations stored in a run, in alphabetical order."""
-    return tuple(sorted(path.stem for path in _folder_of(trace).glob("*.arrow") if not path.name.startswith(".")))
+    """Return the names of the annotations stored in a run, in alphabetical order.
+
+    Raises:
+        AnnotationError: a file lies in place of their folder.
+    """
+    folder = _folder_of(trace)
+    if folder.exists() and not folder.is_dir():
+        raise AnnotationError(f"{folder}: expected a folder of annotations, got something else; remove it")
+    return tuple(sorted(path.stem for path in folder.glob("*.arrow") if not path.name.startswith(".")))
 
 
 def is_storable(name: str) -> bool:

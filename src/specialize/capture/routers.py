@@ -182,6 +182,11 @@ def _check_finite(candidate: Candidate) -> None:
 
 def _learn(candidate: Candidate, before: _Finding | None) -> _Finding:
     choice = candidate.choices[0]
+    if not choice.experts.numel():
+        raise CaptureError(
+            f"{candidate.path or candidate.adapter.name}: expected at least one expert per token, got none; set the "
+            "number of experts per token in the configuration of the model"
+        )
     num_experts = candidate.num_experts
     if num_experts is None:
         num_experts = candidate.adapter.num_experts(candidate.module)  # its error says what is missing

@@ -91,6 +91,7 @@ class TrainingFolder:
             ) from error
         if settings.digest != published_settings(self.config).digest:
             raise TrainingError(f"{model}: expected the model of this run, got one with other settings; {remedy}")
+        self._write_metrics(record.get("history") or [])
         return result if settings.description == self.config.description or not has_checkpoint else None
 
     def _check_settings(self) -> None:
@@ -195,7 +196,9 @@ class TrainingFolder:
             write_text(path, text)
 
     def _write_metrics(self, history: list[dict[str, Any]]) -> None:
-        write_text(self.path / "metrics.csv", pd.DataFrame(history).to_csv(index=False))
+        path, text = self.path / "metrics.csv", pd.DataFrame(history).to_csv(index=False)
+        if history and not (path.is_file() and path.read_bytes() == text.encode()):
+            write_text(path, text)
 
     def _save_model(
         self,

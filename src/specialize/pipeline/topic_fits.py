@@ -89,6 +89,7 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
     stored = find_annotation(trace, name, made_by) if made_by else None
     if stored is not None and _is_whole(trace, options.folder(trace.path)):
         reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
+        _write_again(options.folder(trace.path))
         return stored
     if options.saved is None:
         model = _fit_topics(trace, units, options, reporter)
@@ -112,6 +113,15 @@ def copy_tables(source: "RoutingTrace", target: "RoutingTrace") -> None:
     for name, columns in TABLES.items():
         frame, _ = read_with_origin(source.path / "topics" / f"{name}.parquet")
         write_both(frame, target.path / "topics", name, text_columns=columns, trace=target)
+
+
+def _write_again(folder: Path) -> None:
+    """Write the CSV files of a fit again, which carry no checksum."""
+    from specialize.measure.results.files import read_with_origin, write_table
+
+    for name, columns in TABLES.items():
+        frame, _ = read_with_origin(folder / f"{name}.parquet")
+        write_table(frame, folder / f"{name}.csv", text_columns=columns)
 
 
 def _is_whole(trace: "RoutingTrace", folder: Path) -> bool:

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from specialize.errors import TraceError
 from specialize.trace.imports.source import Block, Source
-from specialize.trace.schema import NO_EXPERT
+from specialize.trace.schema import MOST_EXPERTS, NO_EXPERT
 
 _ABSENT_UNSIGNED = 0xFFFF
-_MOST_EXPERTS = 2**15 - 1
 _LARGEST_HALF = 65504.0
 
 
@@ -30,8 +29,8 @@ class Checker:
     """
 
     def __init__(self, source: Source, *, num_experts: int, layers: tuple[int, ...] | None) -> None:
-        if not 1 <= num_experts <= _MOST_EXPERTS:
-            raise TraceError(f"num_experts: expected 1 to {_MOST_EXPERTS}, got {num_experts}; set num_experts")
+        if not 1 <= num_experts <= MOST_EXPERTS:
+            raise TraceError(f"num_experts: expected 1 to {MOST_EXPERTS}, got {num_experts}; set num_experts")
         self.source = source
         self.num_experts = num_experts
         self.layers: tuple[int, ...] = ()
@@ -154,6 +153,8 @@ def largest_expert(source: Source, asked: tuple[int, ...] | None, blocks: Iterab
         highest = max(highest, int(here.max())) if here.size else highest
     if highest < 0:
         raise TraceError(f"{source.path}: expected the routing of at least one token, got none")
+    if highest >= MOST_EXPERTS:
+        raise TraceError(f"{source.path}: expected ids of experts below {MOST_EXPERTS}, got {highest}")
     return highest
 
 
