@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST_REASON = 300  # characters of what a foreign exception says
 _LONGEST_COMPARED = 100  # characters; comparing takes the product of the lengths
 
 
@@ -55,8 +56,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of what a foreign exception says; the name of its class where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of what a foreign exception says, cut if it is long; its class where it says nothing."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
 
 def shorten(value: object, *, longest: int = 80) -> str:

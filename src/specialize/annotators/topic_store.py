@@ -7,6 +7,7 @@ were fitted on, and its topic) and topics.json (labels, how they were fitted, an
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,9 @@ def load_topics(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[
         about = json.loads((folder / "topics.json").read_text(encoding="utf-8"))
         files = {name: (folder / name).read_bytes() for name in _ARRAYS}
         _check_sums(about, files)
-        centroids = np.load(io.BytesIO(files["centroids.npy"]), allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns of headers that save_topics does not write
+            centroids = np.load(io.BytesIO(files["centroids.npy"]), allow_pickle=False)
         table = pa.ipc.open_file(files["documents.arrow"]).read_all()
         if (about["format"], about["version"]) != (FORMAT_NAME, FORMAT_VERSION):
             raise ValueError(f"{about['format']} version {about['version']}")

@@ -15,6 +15,7 @@ from specialize.annotators.label_tables import read_table, write_labels
 from specialize.annotators.labels import LabelEncoder
 from specialize.annotators.store import TABLES, is_storable
 from specialize.errors import AnnotationError
+from specialize.text import list_names
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -48,7 +49,7 @@ def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFram
     if len(keys) != 1:
         raise AnnotationError(
             f"{table.name}: expected a column id (of documents) or a column token (row numbers), "
-            f"got {'both' if keys else ', '.join(map(str, frame.columns)) or 'no columns'}"
+            f"got {'both' if keys else list_names(frame.columns) if len(frame.columns) else 'no columns'}"
         )
     names = [name for name in frame.columns if name != keys[0]]
     if not names:

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from specialize.atomic import write_text
-from specialize.errors import MeasurementError, did_you_mean
+from specialize.errors import MeasurementError, did_you_mean, first_line
 from specialize.measure.results.schema import RESULT_COLUMNS
 from specialize.measure.results.stored import Origin, TraceOfResults, read_stored, store_table
 from specialize.text import clean_text, strip_controls
@@ -163,7 +163,7 @@ def read_with_origin(path: Path) -> tuple[pd.DataFrame, Origin | None]:
     except MeasurementError:
         raise
     except Exception as error:  # the parsers of pandas and Arrow raise anything where bytes are wrong
-        reason = clean_text(error) or type(error).__name__
+        reason = clean_text(first_line(error))
         raise MeasurementError(f"{path}: expected results, got an unreadable file ({reason}); measure again") from error
     return frame, origin
 
