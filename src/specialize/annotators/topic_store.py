@@ -141,6 +141,7 @@ def load_topics(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[
             warnings.simplefilter("error")  # NumPy warns of headers that save_topics does not write
             centroids = np.load(io.BytesIO(files["centroids.npy"]), allow_pickle=False)
         table = pa.ipc.open_file(files["documents.arrow"]).read_all()
+        table.validate(full=True)  # offsets of damaged files point outside the file
         if (about["format"], about["version"]) != (FORMAT_NAME, FORMAT_VERSION):
             raise ValueError(f"{about['format']} version {about['version']}")
         labels = tuple(map(str, about["labels"]))
