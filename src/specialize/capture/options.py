@@ -17,8 +17,9 @@ class TraceOptions:
         context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
-        shard_tokens: tokens per shard on disk. So many are held in memory, and lost at most if the run is killed.
-            Default: 131,072, or fewer if their routing takes more than 256 MiB.
+        shard_tokens: tokens of the largest shards on disk. So many are held in memory, and lost at most if the run is
+            killed; the first shard has those of a batch, each further one as many as all before it. Default: 131,072,
+            or fewer if their routing takes more than 256 MiB.
         control: ``random-router`` records a random router beside each of the model's.
         seed: of the control.
         weights: record gate weights.

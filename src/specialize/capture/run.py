@@ -75,13 +75,14 @@ def trace_documents(
     extras = [name for name in EXTRAS if name in options.contents]
     recorder = Recorder(checkpoint.model, points, control=options.control, seed=options.seed, extras=extras)
     survey = survey or survey_corpus(corpus)
-    check_corpus(corpus, run, writer.manifest)
+    extends = check_corpus(corpus, run, writer.manifest)
     check_routers(recorder.specs, run, writer.manifest)
     for warning in dict.fromkeys(point.adapter.warning for point in points if point.adapter.warning):
         reporter.say(f"note: {warning}")
-    contents, tokens = options.contents, writer.num_tokens
-    plan = plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, contents, run, written=tokens)
-    plan.report(run, reporter)
+    if extends or not writer.is_complete:
+        contents, tokens = options.contents, writer.num_tokens
+        plan = plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, contents, run, written=tokens)
+        plan.report(run, reporter)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
         damaged = _find_damage(writer, repair=repair)
@@ -99,6 +100,8 @@ def trace_documents(
             for note in describe_extension(run, writer.manifest, corpus.num_documents):
                 reporter.say(note)
             facts |= {**provenance, "extended_from": list_parts(writer.manifest)}
+        elif not writer.manifest.get("corpus"):  # nothing of what an earlier command asked for was written
+            facts |= provenance
         if extends or None in damaged or not writer.has_documents():
             write_documents(writer, corpus, survey.labels, expected=corpus.digest)
         if unfinished:

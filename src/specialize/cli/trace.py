@@ -35,7 +35,7 @@ def trace(
 ) -> None:
     """Run a corpus through a model and record which experts every token was routed to.
 
-    An interrupted trace is resumed when the same command is given again.
+    The same command resumes an interrupted trace, and extends it by documents that were added at the end of the corpus.
     """
     import specialize
 
