@@ -197,9 +197,7 @@ def _check_annotation(annotation: Annotation, run: _Run) -> None:
     require(((codes >= -1) & (codes < len(labels))).all(), "codes are those of labels", codes)
     require(all(isinstance(label, str) for label in labels), "labels are text", labels)
     require(len(set(labels)) == len(labels), "labels are distinct", labels)
-    json.dumps(annotation.provenance)
-    for label in labels:
-        label.encode()
+    json.dumps([labels, annotation.provenance], ensure_ascii=False).encode()
 
 
 def _mutate_annotations(data: bytes, rng: Random) -> bytes:

@@ -112,7 +112,10 @@ def _holds_integers(present: pd.Series, *, with_missing: bool) -> bool:
 def _write(value: Any, where: str) -> str:
     if not isinstance(value, Hashable) or isinstance(value, bytes | tuple):
         raise AnnotationError(f"{where}: expected strings, numbers or booleans, got {type(value).__name__}")
-    label = str(value)
+    try:
+        label = str(value)
+    except (ValueError, OverflowError, NotImplementedError):  # dates out of range, integers of thousands of digits
+        raise AnnotationError(f"{where}: expected labels that can be written, got a {type(value).__name__}") from None
     if not label.isascii():
         try:
             label.encode()

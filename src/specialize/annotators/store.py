@@ -136,6 +136,7 @@ def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
         raise ValueError("a label that occurs twice")
     if not isinstance(provenance, dict):
         raise ValueError("a provenance that is no JSON object")
+    json.dumps(provenance, ensure_ascii=False).encode()  # no lone surrogates
     return Annotation(
         name=metadata["name"],
         level="token" if metadata["level"] == "token" else "document",

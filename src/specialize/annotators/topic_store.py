@@ -155,6 +155,7 @@ def load_topics(folder: Path) -> tuple[tuple[str, ...], dict[str, Any], NDArray[
         provenance = dict(about["provenance"])
         if not isinstance(provenance.get("embedding"), str):
             raise ValueError("no name of an embedding")
+        json.dumps([labels, provenance], ensure_ascii=False).encode()  # no lone surrogates
         return labels, provenance, centroids, known
     except Exception as error:  # the parsers of JSON, NumPy and Arrow raise anything where bytes are wrong
         reason = first_line(error)

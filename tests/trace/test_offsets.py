@@ -1,0 +1,41 @@
+"""A run whose checksums are right is still not trusted: offsets of texts that point outside the file are refused."""
+
+import json
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from specialize.errors import TraceError
+from specialize.manifest import digest_of
+from specialize.trace import open_trace, validate_trace
+from specialize.trace.files import sha256_of, xxh3_of
+from specialize.trace.imports import import_trace
+
+
+@pytest.fixture
+def forged(tmp_path):
+    (tmp_path / "documents.jsonl").write_text('{"id": "a", "text": "One two."}\n{"id": "b", "text": "Three four."}\n')
+    np.savez(tmp_path / "a.npz", experts=np.arange(8).reshape(2, 2, 2), document=[0, 1])
+    import_trace("arrays", tmp_path / "a.npz", tmp_path / "run", documents=tmp_path / "documents.jsonl")
+    path = tmp_path / "run/trace/documents.arrow"
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    with pa.ipc.new_file(path, table.schema) as writer:  # not compressed
+        writer.write_table(table)
+    offsets = struct.pack("<3q", 0, 8, 19)
+    assert path.read_bytes().count(offsets) == 1
+    path.write_bytes(path.read_bytes().replace(offsets, struct.pack("<3q", 0, 2**40, 2**40 + 9)))
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    del manifest["digest"]
+    manifest["documents"] |= {"sha256": sha256_of(path), "xxh3": xxh3_of(path)}
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest | {"digest": digest_of(manifest)}))
+    return tmp_path / "run"
+
+
+def test_offsets_outside_the_file_are_refused(forged):
+    trace = open_trace(forged)
+    for read in (trace.documents, trace.tokens):
+        with pytest.raises(TraceError, match=r"documents\.arrow: expected a whole Arrow file, got .*[Oo]ffset"):
+            read()
+    assert any("offset" in str(check.problem) for check in validate_trace(forged))
