@@ -33,7 +33,7 @@ from analyses.reliability.stages import STAGES
 from analyses.reliability.tables import write_tables
 from analyses.reporting import LineReporter
 
-PER_CELL = 10
+PER_CELL = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,7 +30,7 @@ BAD = {
 NOT_RUN = "not run"
 _LONGEST_LINE = 1000
 _CACHES = ("*/.lock", "*/annotations/embeddings/*", "*/__pycache__/*")
-_PARTIAL = "*.partial*"
+_PARTS = ("*.partial*",)  # also in folders, and what is in such a folder
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,14 @@ def check_folder(
         kept: whether an output may stay behind if it fails: the command was ended, or had no room.
     """
     changed = [name for name in before if after.get(name) != before[name] and not _matches(name, _CACHES)]
+    # what an ended command left is removed by the next one that writes there
+    changed = [name for name in changed if not _matches(name, _PARTS)]
     if not failed:
         changed = [name for name in changed if not _matches(name, outputs)]
     if changed and not (failed and kept and all(_matches(name, outputs) for name in changed)):
         return Verdict("lost", f"changed: {', '.join(changed[:5])}")
     added = [name for name in after if name not in before and not _matches(name, _CACHES)]
-    partial = [name for name in added if _matches(name, (_PARTIAL, f"*/{_PARTIAL}", f"{_PARTIAL}/*"))]
+    partial = [name for name in added if _matches(name, _PARTS)]
     if partial and not kept:
         return Verdict("leftover", ", ".join(partial[:5]))
     if failed and not kept and added:
