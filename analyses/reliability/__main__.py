@@ -17,8 +17,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analyses.reliability.children import ENVIRONMENT
 
@@ -110,14 +110,21 @@ def _run_all(
 
 
 def _results(todo: Sequence[Injection], jobs: int, baseline: Baseline, scratch: Path) -> Iterator[Result]:
-    one = partial(inject, baseline=baseline, scratch=scratch)
+    _shared[:] = baseline, scratch
     if jobs == 1:
-        yield from map(one, todo)
+        yield from map(_inject, todo)
         return
     for name in dict.fromkeys(each.stage for each in todo):
         baseline.clean(STAGES[name])  # once, for all processes
     with multiprocessing.get_context("fork").Pool(jobs, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield from pool.imap_unordered(one, todo)
+        yield from pool.imap_unordered(_inject, todo)
+
+
+_shared: list[Any] = []  # of forked processes: baseline, which remembers what undisturbed commands do, and scratch
+
+
+def _inject(injection: Injection) -> Result:
+    return inject(injection, *_shared)
 
 
 def _read(stored: Path) -> set[Injection]:

@@ -1,7 +1,7 @@
 """Commands in forked children of a process that has loaded everything, as `python -m specialize` runs them.
 
-A child is a process group of its own. It begins within a millisecond, so that signals hit the command and not the
-interpreter's start.
+A child is a process group of its own. It begins within a millisecond, and an interrupt waits for that: signals hit the
+command and not the interpreter's start.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 UNCAUGHT = 70  # exit status of an exception that a user would see as a traceback
 LONGEST = 180.0  # seconds; a command that takes longer hangs
@@ -165,7 +166,8 @@ def _become(arguments: Sequence[str], here: Path, limits: Limits, out: int, err:
     code = UNCAUGHT
     try:
         os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, _interrupt)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
@@ -186,6 +188,15 @@ def _become(arguments: Sequence[str], here: Path, limits: Limits, out: int, err:
         with contextlib.suppress(Exception):
             sys.stderr.flush()
         os._exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt the command once it runs; no program can catch an interrupt while Python itself starts or ends."""
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("specialize/cli/__init__.py") and frame.f_code.co_name == "_run":
+            raise KeyboardInterrupt
+        frame = frame.f_back
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
 
 
 @contextlib.contextmanager
