@@ -100,8 +100,11 @@ def write_labels(column: pd.Series, where: str) -> Iterator[str | None]:
     integral = is_integral_column(column) or (
         column.dtype == object and _holds_integers(column[~missing], with_missing=bool(missing.any()))
     )
-    for value, is_missing in zip(column, missing, strict=True):
-        yield None if is_missing else _write(int(value) if integral else value, where)
+    try:
+        for value, is_missing in zip(column, missing, strict=True):
+            yield None if is_missing else _write(int(value) if integral else value, where)
+    except _UNWRITABLE:  # also as pandas takes them from the column
+        raise AnnotationError(f"{where}: expected labels that can be written, got others ({column.dtype})") from None
 
 
 def _holds_integers(present: pd.Series, *, with_missing: bool) -> bool:
@@ -109,12 +112,15 @@ def _holds_integers(present: pd.Series, *, with_missing: bool) -> bool:
     return (with_missing or any(isinstance(value, int) for value in present)) and all(map(is_integral, present))
 
 
+_UNWRITABLE = (ValueError, OverflowError, NotImplementedError)  # dates out of range, integers of thousands of digits
+
+
 def _write(value: Any, where: str) -> str:
     if not isinstance(value, Hashable) or isinstance(value, bytes | tuple):
         raise AnnotationError(f"{where}: expected strings, numbers or booleans, got {type(value).__name__}")
     try:
         label = str(value)
-    except (ValueError, OverflowError, NotImplementedError):  # dates out of range, integers of thousands of digits
+    except _UNWRITABLE:
         raise AnnotationError(f"{where}: expected labels that can be written, got a {type(value).__name__}") from None
     if not label.isascii():
         try:
