@@ -87,6 +87,13 @@ def test_tags_of_which_none_is_left_are_an_error_before_anything_is_written(run)
     assert files(run) == before
 
 
+def test_classes_that_cannot_be_made_are_an_error_before_text_is_tagged(run, monkeypatch):
+    pytest.importorskip("spacy")
+    monkeypatch.setattr("specialize.pipeline.syntax._tag_words", lambda *_, **__: pytest.fail("tagged"))
+    with pytest.raises(AnnotationError):
+        specialize.syntax(run, tags=["upos", "class"])  # the run has no texts
+
+
 def test_probe_writes_all_label_sets_or_none(run):
     for name, codes in (("genre", np.arange(DOCUMENTS) % 2), ("same", np.zeros(DOCUMENTS))):
         save_annotation(open_trace(run), Annotation(name, "document", ("a", "b"), codes.astype(np.int32)))

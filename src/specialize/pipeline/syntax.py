@@ -153,6 +153,7 @@ def tag_tokens(
     from specialize.annotators.tagging import TAGS
     from specialize.annotators.token_classes import CLASSES, annotate_classes
 
+    classes = annotate_classes(trace, [name for name in options.tags if name in CLASSES])  # quick: errors come first
     tags = [name for name in options.tags if name in TAGS]
     language = options.language
     annotations: list[Annotation] = []
@@ -178,7 +179,7 @@ def tag_tokens(
                 raise
             reporter.say(f"gold tags alone: {error}")
     note_domain_shift(max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0), reporter)
-    annotations += annotate_classes(trace, [name for name in options.tags if name in CLASSES])
+    annotations += classes
     if check is not None:
         for annotation in annotations:
             check(annotation)
