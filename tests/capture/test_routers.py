@@ -71,9 +71,7 @@ def test_a_model_without_slots_is_refused():
     model = build("olmoe")
     for layer in model.model.layers:
         layer.mlp.gate.top_k = 0
-    with pytest.raises(
-        CaptureError, match=r"mlp\.experts: expected at least one expert per token, got none"
-    ):
+    with pytest.raises(CaptureError, match=r"mlp\.experts: expected at least one expert per token, got none"):
         find_routers(model)
 
 
