@@ -6,6 +6,8 @@ which show it, are not compared) and without the speed of training; shards of a 
 ends.
 """
 
+import base64
+import gzip
 import hashlib
 import json
 import os
@@ -105,13 +107,19 @@ def _contents(path: Path, renamed: Mapping[str, str]) -> Any:
         table = _read_table(path)
         return table.drop([name for name in ("run",) if name in table.column_names]).replace_schema_metadata(None)
     if path.suffix in _TEXTS:
-        text = _back(path.read_text(encoding="utf-8"), renamed)
+        text = _back(_unpack(path.read_text(encoding="utf-8")), renamed)
         if path.suffix == ".html" and renamed:
             text = re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
         if path.suffix == ".json":
             return _drop(json.loads(text), {_SPEED, "digest"} if renamed else {_SPEED})
         return re.sub(r"[\d.]+$", "", text, flags=re.MULTILINE) if _SPEED in text.partition("\n")[0] else text
     return path.read_bytes() if not renamed or path.suffix != ".png" else None  # it shows the name
+
+
+def _unpack(text: str) -> str:
+    """Return a page with the tables that it packs, which hold the name of the run."""
+    packed = r"data:application/gzip;base64,([\w+/=]+)"
+    return re.sub(packed, lambda found: gzip.decompress(base64.b64decode(found[1])).decode(), text)
 
 
 def _drop(value: Any, keys: set[str]) -> Any:
