@@ -51,7 +51,8 @@ class Stage:
 _TRAIN = Stage(
     "train",
     ("train", "train.toml", "-o", "trained"),
-    outputs=("trained/model/*.*", "trained/metrics.csv"),
+    # not the card, README.md, which its author may edit
+    outputs=("trained/model/*.json", "trained/model/*.safetensors", "trained/metrics.csv"),
     reads=("*", "model/*"),
     folder="trained",
     uses=("train.toml",),

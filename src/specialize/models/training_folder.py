@@ -197,7 +197,11 @@ class TrainingFolder:
 
     def _write_metrics(self, history: list[dict[str, Any]]) -> None:
         path, text = self.path / "metrics.csv", pd.DataFrame(history).to_csv(index=False)
-        if history and not (path.is_file() and path.read_bytes() == text.encode()):
+        try:
+            is_written = path.read_bytes() == text.encode()
+        except OSError:  # missing, unreadable, or no file
+            is_written = False
+        if history and not is_written:
             write_text(path, text)
 
     def _save_model(
