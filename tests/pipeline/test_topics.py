@@ -135,6 +135,13 @@ def test_a_damaged_fit_is_made_anew(run, fits, path, damage):
     assert len(fits) == 2
 
 
+def test_a_table_in_place_of_another_is_made_anew(run, fits):
+    topics(run, permutations=9)
+    shutil.copy(run / "topics" / "bertopic.parquet", run / "topics" / "topic_info.parquet")
+    topics(run, permutations=9)
+    assert len(fits) == 2
+
+
 def test_topics_without_a_document_are_an_error_before_anything_is_written(run, monkeypatch):
     codes = np.full(NUM_DOCUMENTS, -1, dtype=np.int32)
     model = TopicModel(

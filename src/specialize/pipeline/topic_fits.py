@@ -128,13 +128,14 @@ def _is_whole(trace: "RoutingTrace", folder: Path) -> bool:
     """Return whether a folder holds a fit and its tables, undamaged and of this trace."""
     from specialize.annotators.topic_store import load_topics
     from specialize.measure.results.files import read_with_origin
+    from specialize.measure.results.stored import origin_of
 
+    paths = [folder / f"{name}.parquet" for name in TABLES]
     try:
         load_topics(folder / "model")
-        origins = [read_with_origin(folder / f"{name}.parquet")[1] for name in TABLES]
+        return all(read_with_origin(path)[1] == origin_of(path, trace) for path in paths)
     except SpecializeError:
         return False
-    return all(origin is not None and origin.trace == trace.digest for origin in origins)
 
 
 def _store_fit(trace: "RoutingTrace", units: "pd.DataFrame", model: "TopicModel | None", folder: Path) -> None:

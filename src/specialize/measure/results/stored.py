@@ -66,11 +66,7 @@ def store_table(
     categories = frame.columns[[isinstance(dtype, pd.CategoricalDtype) for dtype in frame.dtypes]]
     plain = frame.astype(dict.fromkeys(categories, object))  # Parquet does not keep the types of categories
     table = pa.Table.from_pandas(plain, preserve_index=False)
-    origin = Origin(
-        trace=None if trace is None else trace.digest,
-        place=None if trace is None else _find_place(path, trace.path),
-        other=None if other is None else other.digest,
-    )
+    origin = Origin() if trace is None else origin_of(path, trace, other)
     entry = json.dumps(asdict(origin) | {"sha256": _digest(table, origin)})
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: entry})
     with replacing(path) as partial:
@@ -102,9 +98,17 @@ def read_stored(path: Path) -> tuple[pd.DataFrame, Origin | None]:
     return table.to_pandas(ignore_metadata=True), origin  # the checksum does not cover the metadata of pandas
 
 
-def _find_place(path: Path, run: Path) -> str | None:
-    inside, run = path.with_suffix("").absolute(), run.absolute()
-    return inside.relative_to(run).as_posix() if inside.is_relative_to(run) else None
+def origin_of(path: Path, trace: TraceOfResults, other: TraceOfResults | None = None) -> Origin:
+    """Return what a table of a trace says of where it comes from.
+
+    Args:
+        path: of its Parquet file.
+        trace: the trace that was measured.
+        other: the one with which it was compared.
+    """
+    inside, run = path.with_suffix("").absolute(), trace.path.absolute()
+    place = inside.relative_to(run).as_posix() if inside.is_relative_to(run) else None
+    return Origin(trace.digest, place, None if other is None else other.digest)
 
 
 def _digest(table: pa.Table, origin: Origin) -> str:
