@@ -1,5 +1,7 @@
 """Ctrl-C says in one line what is kept and how to resume, for the commands that keep something."""
 
+import time
+
 import pytest
 
 import specialize
@@ -54,3 +56,21 @@ def test_what_is_kept_is_named(interrupt, command, kept):
 @pytest.mark.parametrize("command", ["import", "export", "routing", "vocabulary", "compare", "report", "figures"])
 def test_nothing_is_promised_where_nothing_is_kept(interrupt, command):
     assert interrupt(command) == (130, "", "specialize: interrupted\n")
+
+
+def test_an_interrupt_while_an_object_is_finalized_is_not_forgotten(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    class Finalized:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def export(*_, **__):
+        Finalized()
+        time.sleep(5)  # until the interrupt comes again
+
+    monkeypatch.setattr(specialize, "export", export, raising=False)
+    code, _, err = call("export", "run")
+    assert code == 130
+    assert err.splitlines()[-1] == "specialize: interrupted"
+    assert "Traceback" not in err

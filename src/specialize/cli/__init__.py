@@ -1,6 +1,9 @@
 """The command line: every command parses its options, calls the pipeline, and prints."""
 
+import _thread
 import sys
+import threading
+from collections.abc import Callable
 
 from specialize.errors import SpecializeError
 
@@ -22,14 +25,30 @@ _KEPT = {  # by command: what an interrupted one leaves, and how to resume; the 
 
 def main() -> None:
     """Run the command line; a user's error prints one line to stderr and exits with status 2."""
+    before = sys.unraisablehook
+    sys.unraisablehook = _repeat_interrupts(before)
     try:
         status = _run()
     except KeyboardInterrupt:
         status = _INTERRUPTED
+    finally:
+        sys.unraisablehook = before
     if status == _INTERRUPTED:
         command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
         sys.stderr.write("specialize: interrupted" + (f"; {_KEPT[command]}\n" if command in _KEPT else "\n"))
     sys.exit(status)
+
+
+def _repeat_interrupts(hook: Callable[["sys.UnraisableHookArgs"], object]) -> Callable[..., object]:
+    """Return a hook that repeats an interrupt that came while an object was finalized: Python prints and forgets it."""
+
+    def handle(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            hook(unraisable)
+
+    return handle
 
 
 def _run() -> int:
