@@ -3,7 +3,7 @@
 from numbers import Integral
 from typing import Literal, get_args
 
-from specialize.errors import SpecializeError, did_you_mean, shorten
+from specialize.errors import SpecializeError, did_you_mean, show_value
 
 Level = Literal["token", "document"]  # what carries a label
 SlotRule = Literal["selection", "gate", "first"]  # how a token's mass is spread over its slots
@@ -41,4 +41,4 @@ def check_whole(name: str, value: object, *, error: type[SpecializeError] = Spec
         error: the class of the error.
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise error(f"{name}: expected a whole number, got {shorten(value)}")
+        raise error(f"{name}: expected a whole number, got {show_value(value)}")

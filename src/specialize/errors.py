@@ -61,7 +61,7 @@ def first_line(error: object) -> str:
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
 
-def shorten(value: object, *, longest: int = 80) -> str:
+def show_value(value: object, *, longest: int = 80) -> str:
     """Return the representation of a value that a user gave, cut off after `longest` characters."""
     try:
         text = repr(value)

@@ -44,7 +44,7 @@ def split_names(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in each if name.strip()))
 
 
-def shorten(name: str, longest: int = 60) -> str:
+def cut_name(name: str, longest: int = 60) -> str:
     """Return a foreign name for a message, cut where it is longer than any name should be."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
@@ -58,7 +58,7 @@ def list_names(names: Iterable[object], *, most: int = 12, longest: int = 60) ->
         longest: number of characters to which each is cut.
     """
     known = [str(name) for name in names]
-    shown = [shorten(name, longest) for name in known[:most]]
+    shown = [cut_name(name, longest) for name in known[:most]]
     return ", ".join(shown + [f"… ({len(known):,} in all)"] * (len(known) > most)) or "none"
 
 

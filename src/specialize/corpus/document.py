@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from specialize.choices import check_whole
 from specialize.errors import CorpusError
-from specialize.text import list_names, shorten
+from specialize.text import cut_name, list_names
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class Corpus:
 
 def printable(name: str) -> str:
     """Return a name for a message: cut if it is long, with escapes if it has characters that cannot be printed."""
-    return shorten(name if name.isprintable() and name else repr(name))
+    return cut_name(name if name.isprintable() and name else repr(name))
 
 
 def _canonical_bytes(record: Record) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from specialize.choices import check_whole
-from specialize.errors import ConfigError, did_you_mean, shorten
+from specialize.errors import ConfigError, did_you_mean, show_value
 
 CHOICES = {
     "routing_unit": ("token", "sequence"),
@@ -122,13 +122,13 @@ class GPTMoEConfig(PretrainedConfig):
             least, meaning = (0, "0 (dense) or more") if name == "num_experts" else (1, "1 or more")
             value = getattr(self, name)
             if value < least:
-                raise ConfigError(f"{name}: expected {meaning}, got {shorten(value)}")
+                raise ConfigError(f"{name}: expected {meaning}, got {show_value(value)}")
             if value > largest:
-                raise ConfigError(f"{name}: expected at most {largest}, got {shorten(value)}")
+                raise ConfigError(f"{name}: expected at most {largest}, got {show_value(value)}")
         if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ConfigError(
                 f"num_experts_per_tok: expected 1 to num_experts = {self.num_experts}, "
-                f"got {shorten(self.num_experts_per_tok)}"
+                f"got {show_value(self.num_experts_per_tok)}"
             )
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
@@ -138,7 +138,7 @@ class GPTMoEConfig(PretrainedConfig):
         if not 1 <= self.routing_prefix <= self.max_position_embeddings:
             raise ConfigError(
                 f"routing_prefix: expected 1 to max_position_embeddings = {self.max_position_embeddings}, "
-                f"got {shorten(self.routing_prefix)}"
+                f"got {show_value(self.routing_prefix)}"
             )
 
     def _check_types(self) -> None:
@@ -146,19 +146,19 @@ class GPTMoEConfig(PretrainedConfig):
             value = getattr(self, name)
             if value not in allowed:
                 raise ConfigError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {shorten(value)}."
+                    f"{name}: expected one of {', '.join(allowed)}, got {show_value(value)}."
                     + (did_you_mean(value, allowed) if isinstance(value, str) else "")
                 )
         for name in _WHOLE:
             check_whole(name, getattr(self, name), error=ConfigError)
         for name in _SWITCHES:
             if not isinstance(value := getattr(self, name), bool):
-                raise ConfigError(f"{name}: expected true or false, got {shorten(value)}")
+                raise ConfigError(f"{name}: expected true or false, got {show_value(value)}")
         for name, (expected, fits) in _NUMBERS.items():
             value = getattr(self, name)
             is_number = isinstance(value, Real) and not isinstance(value, bool)
             if not is_number or not abs(value) < math.inf or not fits(value):
-                raise ConfigError(f"{name}: expected {expected}, got {shorten(value)}")
+                raise ConfigError(f"{name}: expected {expected}, got {show_value(value)}")
 
     @property
     def num_parameters(self) -> int:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from specialize.corpus import open_corpus
 from specialize.corpus.source import list_files
-from specialize.errors import ConfigError, OutputError, TrainingError, first_line, shorten
+from specialize.errors import ConfigError, OutputError, TrainingError, first_line, show_value
 from specialize.events import SILENT, Reporter
 from specialize.lock import locked
 from specialize.manifest import digest_of, write_json
@@ -233,7 +233,9 @@ def _check_about(about: dict[str, Any], config: TrainConfig, folder: Path) -> No
         now["data.guide_column"] = before["data.guide_column"]  # which is not used
     differing = [name for name in now if before[name] != now[name]]
     if differing:
-        details = "; ".join(f"{name}: {shorten(before[name])} there, {shorten(now[name])} now" for name in differing)
+        details = "; ".join(
+            f"{name}: {show_value(before[name])} there, {show_value(now[name])} now" for name in differing
+        )
         raise ConfigError(f"{folder} holds tokens of other settings ({details}); {advice}")
     checksum = _digest_of_corpus(config)
     if checksum is None and about["corpus"] != config.data.corpus and "://" not in config.data.corpus:
@@ -242,7 +244,9 @@ def _check_about(about: dict[str, Any], config: TrainConfig, folder: Path) -> No
     if known != (config.data.corpus if checksum is None else checksum):
         if about["corpus"] == config.data.corpus:
             raise ConfigError(f"{config.data.corpus} has changed since its tokens in {folder} were made; {advice}")
-        raise ConfigError(f"{folder} holds tokens of {shorten(about['corpus'])}, not of {config.data.corpus}; {advice}")
+        raise ConfigError(
+            f"{folder} holds tokens of {show_value(about['corpus'])}, not of {config.data.corpus}; {advice}"
+        )
 
 
 def _digest_of_corpus(config: TrainConfig) -> str | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from specialize.errors import ConfigError, did_you_mean, first_line, shorten
+from specialize.errors import ConfigError, did_you_mean, first_line, show_value
 from specialize.models.configuration import GPTMoEConfig
 
 _LARGEST_FILE = 2**20  # bytes of a TOML file
@@ -87,17 +87,17 @@ class TrainingSettings(_Section):
         if self.warmup_steps > self.steps:
             raise ConfigError(
                 f"training.warmup_steps: expected at most training.steps = {self.steps}, got "
-                f"{shorten(self.warmup_steps)} (100 unless it is set)"
+                f"{show_value(self.warmup_steps)} (100 unless it is set)"
             )
         for step in self.snapshots:
             if not 1 <= step <= self.steps:
                 raise ConfigError(
-                    f"training.snapshots: expected steps from 1 to training.steps = {self.steps}, got {shorten(step)}"
+                    f"training.snapshots: expected steps from 1 to training.steps = {self.steps}, got {show_value(step)}"
                 )
         if self.compare_from > self.context_length - 2:  # the last position has no next token
             raise ConfigError(
                 "training.compare_from: expected at most training.context_length - 2 = "
-                f"{self.context_length - 2}, got {shorten(self.compare_from)}"
+                f"{self.context_length - 2}, got {show_value(self.compare_from)}"
             )
         return self
 
@@ -120,7 +120,9 @@ class TrainConfig(_Section):
     def _check(self) -> "TrainConfig":
         for name in self.model:
             if name not in _MODEL_SETTINGS:
-                raise ConfigError(f"unknown setting {shorten(f'model.{name}')}.{did_you_mean(name, _MODEL_SETTINGS)}")
+                raise ConfigError(
+                    f"unknown setting {show_value(f'model.{name}')}.{did_you_mean(name, _MODEL_SETTINGS)}"
+                )
         model, training = self.configure_model(vocab_size=self.tokenizer.vocab_size), self.training
         if training.context_length > model.max_position_embeddings:
             raise ConfigError(
@@ -182,7 +184,7 @@ def read_train_config(path: str | PathLike[str]) -> TrainConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (OSError, ValueError, RuntimeError) as error:  # of a path that cannot be one
-        raise ConfigError(f"{path}: data.corpus: expected a path, got {shorten(corpus)} ({error})") from error
+        raise ConfigError(f"{path}: data.corpus: expected a path, got {show_value(corpus)} ({error})") from error
     return config.model_copy(update={"data": config.data.model_copy(update={"corpus": absolute})})
 
 
@@ -210,8 +212,8 @@ def describe_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"{place}: expected this setting, found none"
     if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg']}, got {shorten(problem['input'])}".removeprefix(": ")
+        return f"{place}: {problem['msg']}, got {show_value(problem['input'])}".removeprefix(": ")
     section: Any = TrainConfig
     for part in problem["loc"][:-1]:
         section = section.model_fields[str(part)].annotation
-    return f"unknown setting {shorten(place)}.{did_you_mean(str(problem['loc'][-1]), section.model_fields)}"
+    return f"unknown setting {show_value(place)}.{did_you_mean(str(problem['loc'][-1]), section.model_fields)}"

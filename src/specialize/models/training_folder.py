@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from specialize.atomic import write_text
-from specialize.errors import ConfigError, TrainingError, first_line, shorten
+from specialize.errors import ConfigError, TrainingError, first_line, show_value
 from specialize.lock import locked
 from specialize.models.card import published_settings, write_card
 from specialize.models.checkpoint import is_finite, resume, save_checkpoint
@@ -239,4 +239,4 @@ def _differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -
         if isinstance(before.get(name), dict) and isinstance(now.get(name), dict):
             yield from _differences(before[name], now[name], f"{name}.")
         else:
-            yield f"{place}{name}: {shorten(before.get(name))} there, {shorten(now.get(name))} now"
+            yield f"{place}{name}: {show_value(before.get(name))} there, {show_value(now.get(name))} now"

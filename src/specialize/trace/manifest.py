@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from specialize.errors import TraceError
 from specialize.manifest import digest_of, write_json
-from specialize.text import clean_text, shorten
+from specialize.text import clean_text, cut_name
 from specialize.trace.schema import FORMAT, FORMAT_VERSION, LAYERS, MOST_EXPERTS, READABLE_VERSIONS
 
 NAME = "manifest.json"
@@ -241,7 +241,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _first_problem(error: ValidationError) -> str:
     """Return what is wrong first, in the words of pydantic."""
     problem = error.errors(include_url=False)[0]
-    place = shorten(clean_text(".".join(map(str, problem["loc"]))))
+    place = cut_name(clean_text(".".join(map(str, problem["loc"]))))
     said = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] in ("value_error", "missing"):
         return f"{place}: {said}" if place else said
