@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,3 +104,8 @@ def register(fault: Fault) -> Fault:
     """Add a fault to the matrix."""
     FAULTS[fault.name] = fault
     return fault
+
+
+def inputs_of(stage_name: str, inputs: Iterable[str]) -> Callable[[Stage, Baseline], Sequence[str]]:
+    """Return the targets of a fault that gives one command its inputs, each by its name."""
+    return lambda stage, baseline: tuple(inputs) if stage.name == stage_name else ()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 from analyses.reliability.baseline import Baseline
-from analyses.reliability.fault import Case, Fault, Injected, register
+from analyses.reliability.fault import Case, Fault, Injected, inputs_of, register
 from analyses.reliability.stages import Stage
 
 _TEXTS = [f"This is document number {i}, about {'cats' if i % 2 else 'dogs'} and the sea ." for i in range(24)]
@@ -178,15 +178,5 @@ def _use_config(case: Case) -> Injected:
 
 
 register(Fault("bad corpus", _use_corpus, _corpora, fresh=True, often="each"))
-register(
-    Fault("bad labels", _use_labels, lambda stage, _: tuple(LABELS) if stage.name == "annotate" else (), often="each")
-)
-register(
-    Fault(
-        "bad settings",
-        _use_config,
-        lambda stage, _: tuple(CONFIGS) if stage.name == "train" else (),
-        fresh=True,
-        often="each",
-    )
-)
+register(Fault("bad labels", _use_labels, inputs_of("annotate", LABELS), often="each"))
+register(Fault("bad settings", _use_config, inputs_of("train", CONFIGS), fresh=True, often="each"))

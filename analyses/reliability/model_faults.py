@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analyses.reliability.fault import Case, Fault, Injected, register
+from analyses.reliability.fault import Case, Fault, Injected, inputs_of, register
 from analyses.reliability.file_faults import empty, flip, truncate
 from analyses.reliability.input_faults import EITHER, ERROR
 from analyses.reliability.inputs import planted
@@ -229,21 +229,5 @@ def _use_import(case: Case) -> Injected:
     return Injected(names=arguments, right=right, arguments=("import", *arguments, "-o", "imported"))
 
 
-register(
-    Fault(
-        "bad model",
-        _use_model,
-        lambda stage, _: tuple(MODELS) if stage.name == "trace" else (),
-        fresh=True,
-        often="each",
-    )
-)
-register(
-    Fault(
-        "bad import",
-        _use_import,
-        lambda stage, _: tuple(IMPORTS) if stage.name == "import" else (),
-        fresh=True,
-        often="each",
-    )
-)
+register(Fault("bad model", _use_model, inputs_of("trace", MODELS), fresh=True, often="each"))
+register(Fault("bad import", _use_import, inputs_of("import", IMPORTS), fresh=True, often="each"))
