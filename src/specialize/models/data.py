@@ -48,7 +48,7 @@ def load_tokenizer(name: str | Path, *, error: type[SpecializeError] = ConfigErr
     """
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         for how in ("is_local", "local_files_only"):  # it was loaded, which save_pretrained would write down
             tokenizer.init_kwargs.pop(how, None)
         ids = tokenizer.get_vocab().values()
