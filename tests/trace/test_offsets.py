@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from specialize.errors import TraceError
-from specialize.manifest import digest_of
+from specialize.manifest import digest_of, sha256_of
 from specialize.trace import open_trace, validate_trace
-from specialize.trace.files import sha256_of, xxh3_of
+from specialize.trace.files import xxh3_of
 from specialize.trace.imports import import_trace
 
 

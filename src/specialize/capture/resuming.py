@@ -12,7 +12,7 @@ from specialize.corpus import Corpus
 from specialize.errors import CorpusError, TraceError
 from specialize.events import SILENT, Reporter
 from specialize.trace import RouterSpec
-from specialize.trace.verified import Checksums, verify_ahead
+from specialize.trace.verified import list_files, verify_ahead
 
 _MEASURED = ("annotations", "syntax", "topics", "routing", "vocabulary", "probe", "compare", "report")
 
@@ -51,18 +51,11 @@ def check_files(run: Path, manifest: Mapping[str, Any], reporter: Reporter = SIL
     Raises:
         TraceError: a file is missing or damaged.
     """
-    files = [
-        (name, Checksums(sha256, shard.get("xxh3", {}).get(name)))
-        for shard in manifest["shards"]
-        for name, sha256 in shard["files"].items()
-    ]
-    documents = manifest.get("documents")
-    if documents is not None:
-        files.insert(0, ("documents.arrow", Checksums(documents["sha256"], documents.get("xxh3"))))
+    files = list(list_files(run, manifest, "documents", "tokens", "routing"))
     if not files:
         return
     with reporter.progress("checking the trace", "files") as update:
-        for done, _ in enumerate(verify_ahead((run / "trace" / name, checksums) for name, checksums in files), 1):
+        for done, _ in enumerate(verify_ahead(files), 1):
             update(done, len(files))
 
 

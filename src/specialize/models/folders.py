@@ -1,6 +1,5 @@
 """Folders that are replaced whole, with the checksums of their files."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from specialize.atomic import claim_partial
 from specialize.errors import OutputError, SpecializeError, TrainingError, first_line
+from specialize.manifest import sha256_of
 
 CHECKSUMS = "SHA256SUMS"  # in the format of sha256sum, which can verify it
 _FREE = ("README.md", CHECKSUMS)  # a model card may be edited
@@ -67,7 +67,7 @@ def check_checksums(folder: Path, *, remedy: str) -> None:
         ) from error
     for name, checksum in expected.items():
         try:
-            changed = _sha256_of(folder / name) != checksum
+            changed = sha256_of(folder / name) != checksum
         except OSError as error:
             raise TrainingError(f"{folder / name}: could not be read ({error.strerror or error}); {remedy}") from error
         if changed:
@@ -76,13 +76,8 @@ def check_checksums(folder: Path, *, remedy: str) -> None:
 
 def _write_checksums(folder: Path) -> None:
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    lines = [f"{_sha256_of(path)}  {path.name}\n" for path in files if path.name not in _FREE]
+    lines = [f"{sha256_of(path)}  {path.name}\n" for path in files if path.name not in _FREE]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
     for path in (*files, folder / CHECKSUMS):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

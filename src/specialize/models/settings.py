@@ -92,7 +92,8 @@ class TrainingSettings(_Section):
         for step in self.snapshots:
             if not 1 <= step <= self.steps:
                 raise ConfigError(
-                    f"training.snapshots: expected steps from 1 to training.steps = {self.steps}, got {show_value(step)}"
+                    f"training.snapshots: expected steps from 1 to training.steps = {self.steps}, "
+                    f"got {show_value(step)}"
                 )
         if self.compare_from > self.context_length - 2:  # the last position has no next token
             raise ConfigError(

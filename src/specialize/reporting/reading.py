@@ -9,12 +9,12 @@ from pandas.api.types import is_numeric_dtype
 
 from specialize.errors import MeasurementError, TraceError
 from specialize.events import SILENT, Reporter
+from specialize.manifest import sha256_of
 from specialize.measure.results.files import rename_routing
 from specialize.reporting.result_files import ResultFiles, list_names
 from specialize.reporting.router_kinds import split_kinds
 from specialize.reporting.runs import GOLD, SYNTAX, TOPICS, RunResults
 from specialize.text import clean_text
-from specialize.trace.files import sha256_of
 from specialize.trace.manifest import digest_trace, read_manifest
 
 _TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", "share")

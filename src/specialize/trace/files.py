@@ -1,6 +1,5 @@
 """Arrow files, written atomically, and their checksums."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from mmap import PROT_READ, mmap
@@ -11,6 +10,7 @@ import xxhash
 
 from specialize.atomic import replacing
 from specialize.errors import TraceError, first_line
+from specialize.manifest import sha256_of
 from specialize.trace.schema import IPC_OPTIONS
 
 
@@ -83,12 +83,6 @@ def _type_of(name: str, schema: pa.Schema) -> pa.DataType | None:
     """Return the type of a column, None unless there is one of that name."""
     index = schema.get_field_index(name)
     return None if index < 0 else schema.field(index).type
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 (hexadecimal) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def xxh3_of(path: Path) -> str:

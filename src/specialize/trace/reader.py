@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from specialize.errors import TraceError
 from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens
 from specialize.trace.files import read_arrow, read_batches
-from specialize.trace.manifest import digest_trace, read_manifest, shard_files
+from specialize.trace.manifest import digest_trace, read_manifest
 from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
-from specialize.trace.verified import REPAIR, Checksums, verify, verify_ahead
+from specialize.trace.verified import REPAIR, list_files, verify_ahead
 
 
 def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
@@ -71,7 +71,7 @@ class RoutingTrace:
     @property
     def text_digest(self) -> str:
         """SHA-256 (hexadecimal) of documents and tokens, not of their routing; annotations are matched by it."""
-        tokens = [checksums.sha256 for _, checksums in self._files("tokens")]
+        tokens = [checksums.sha256 for _, checksums in list_files(self.path, self.manifest, "tokens")]
         return hashlib.sha256("\n".join([self.manifest["documents"]["sha256"], *tokens]).encode()).hexdigest()
 
     @property
@@ -166,10 +166,8 @@ class RoutingTrace:
 
     def stored_documents(self) -> Iterator[pa.RecordBatch]:
         """Yield the documents as stored, a batch in memory at a time."""
-        documents = self.manifest["documents"]
-        checksums = Checksums(documents["sha256"], documents.get("xxh3"))
-        path = verify(self.path / "trace" / "documents.arrow", checksums)
-        yield from check_documents(read_batches(path), documents["count"], path)
+        [path] = verify_ahead(list_files(self.path, self.manifest, "documents"))
+        yield from check_documents(read_batches(path), self.num_documents, path)
 
     def check(self) -> None:
         """Check that tokens are in the order of their documents and lie in their texts, once per process.
@@ -196,12 +194,6 @@ class RoutingTrace:
         known = ", ".join(str(router.layer) for _, router in routers)
         raise TraceError(f"no router in layer {layer!r}; the trace has layers {known}")
 
-    def _files(self, kind: Literal["tokens", "routing"]) -> Iterator[tuple[Path, Checksums]]:
-        """Yield paths and checksums of the token or the routing files."""
-        for number, shard in enumerate(self.manifest["shards"]):
-            name = shard_files(number)[kind == "routing"]
-            yield self.path / "trace" / name, Checksums(shard["files"][name], shard.get("xxh3", {}).get(name))
-
     def shards(self, kind: Literal["tokens", "routing"], columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield the shards as stored, see `specialize.trace.schema`, one after the other.
 
@@ -210,7 +202,8 @@ class RoutingTrace:
             columns: the columns to read; default: all.
         """
         schema = token_schema(self.contents) if kind == "tokens" else routing_schema(self.routers, self.contents)
-        for shard, path in zip(self.manifest["shards"], verify_ahead(self._files(kind)), strict=True):
+        paths = verify_ahead(list_files(self.path, self.manifest, kind))
+        for shard, path in zip(self.manifest["shards"], paths, strict=True):
             table = read_arrow(path, columns, schema=schema)
             if table.num_rows != shard["tokens"]:
                 raise TraceError(f"{path}: expected {shard['tokens']} rows, got {table.num_rows}; {REPAIR}")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from specialize.errors import TraceError
-from specialize.trace.files import read_arrow, sha256_of
+from specialize.manifest import sha256_of
+from specialize.trace.files import read_arrow
 from specialize.trace.manifest import read_manifest
 from specialize.trace.reader import RoutingTrace
 

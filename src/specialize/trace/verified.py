@@ -5,15 +5,19 @@ A verified file is read again without another comparison for as long as its size
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any, Literal
 
 from specialize.errors import TraceError
-from specialize.trace.files import sha256_of, xxh3_of
+from specialize.manifest import sha256_of
+from specialize.trace.files import xxh3_of
+from specialize.trace.manifest import shard_files
 
+Kind = Literal["documents", "tokens", "routing"]
 _Stamp = tuple[int, int, int, int, int]
 _verified: dict[str, tuple[_Stamp, "Checksums"]] = {}
 _locks: defaultdict[str, Lock] = defaultdict(Lock)  # layers are read in parallel, each file is compared once
@@ -34,6 +38,25 @@ class Checksums:
     def fit(self, path: Path) -> bool:
         """Return whether they are those of a file."""
         return sha256_of(path) == self.sha256 if self.xxh3 is None else xxh3_of(path) == self.xxh3
+
+
+def list_files(run: Path, manifest: Mapping[str, Any], *kinds: Kind) -> Iterator[tuple[Path, Checksums]]:
+    """Yield the path and the checksums of each file of a trace.
+
+    Args:
+        run: the run folder.
+        manifest: of the trace, complete or not.
+        kinds: which files, in this order: documents, tokens, routing.
+    """
+    folder, documents = run / "trace", manifest.get("documents")
+    for kind in kinds:
+        if kind == "documents":
+            if documents is not None:
+                yield folder / "documents.arrow", Checksums(documents["sha256"], documents.get("xxh3"))
+            continue
+        for number, shard in enumerate(manifest["shards"]):
+            name = shard_files(number)[kind == "routing"]
+            yield folder / name, Checksums(shard["files"][name], shard.get("xxh3", {}).get(name))
 
 
 def verify(path: Path, checksums: Checksums) -> Path:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from specialize.errors import TraceError, first_line
 from specialize.text import format_bytes
+from specialize.trace.schema import LAYERS
 
 BLOCK_TOKENS = 2**17
-_LAST_LAYER = 2**15 - 1
 _LONGEST_LINE = 2**30
 
 Key = int | str
@@ -135,8 +135,8 @@ def check_layers(layers: Sequence[int] | None, where: str) -> None:
     """Raise TraceError if numbers of layers are out of range or not distinct; None is no number at all."""
     seen: set[int] = set()
     for layer in layers or ():
-        if not 0 <= layer <= _LAST_LAYER:
-            raise TraceError(f"{where}: expected numbers from 0 to {_LAST_LAYER}, got {layer}")
+        if not LAYERS.start <= layer < LAYERS.stop:
+            raise TraceError(f"{where}: expected numbers from 0 to {LAYERS[-1]}, got {layer}")
         if layer in seen:
             raise TraceError(f"{where}: expected every layer once, got {layer} twice")
         seen.add(layer)
