@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from analyses.fuzzing.harness import Target
+from analyses.fuzzing.targets.arrays import ARRAYS, VLLM
 from analyses.fuzzing.targets.corpora import CONLLU, CORPUS
-from analyses.fuzzing.targets.imports import ARRAYS, ESFT, OLMOE, SGLANG, VLLM
+from analyses.fuzzing.targets.imports import ESFT, OLMOE, SGLANG
 from analyses.fuzzing.targets.stored import ANNOTATIONS, MANIFEST, RESULTS
 
 _ALL = (CORPUS, CONLLU, ESFT, OLMOE, VLLM, SGLANG, ARRAYS, MANIFEST, ANNOTATIONS, RESULTS)
