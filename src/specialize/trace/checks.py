@@ -38,6 +38,24 @@ def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path) -> None:
         )
 
 
+def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path) -> None:
+    """Raise TraceError if a gate weight is not finite.
+
+    Args:
+        weights: [tokens, k].
+        router: the router that computed them.
+        run: the run folder, for the message.
+    """
+    finite = np.isfinite(weights)
+    if finite.all():
+        return
+    token = int((~finite).any(axis=1).argmax())
+    raise TraceError(
+        f"{run}: {router.name} (layer {router.layer}): expected finite gate weights, got "
+        f"{[float(weight) for weight in weights[token]]} at token {token}; {_ELSEWHERE}"
+    )
+
+
 def check_documents(batches: Iterable[pa.RecordBatch], count: int, path: Path) -> Iterator[pa.RecordBatch]:
     """Yield batches of documents; raise TraceError unless they are text columns id, text and labels, and so many rows.
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from specialize.errors import OutputError
 from specialize.events import Progress
-from specialize.trace.checks import check_experts
+from specialize.trace.checks import check_experts, check_weights
 from specialize.trace.folders import whole_folder
 from specialize.trace.reader import RoutingTrace
 from specialize.trace.schema import PHASES, UNKNOWN
@@ -152,7 +152,10 @@ def _routing(table: pa.Table, trace: RoutingTrace, index: int, schema: pa.Schema
     }
     for name, column in _SLOT_COLUMNS.items():
         if name in held:
-            columns[column] = pa.array(_flat(table, f"{name}.{index}").astype(np.float32), mask=absent)
+            values = _flat(table, f"{name}.{index}").astype(np.float32)
+            if name == "weights":
+                check_weights(values.reshape(-1, router.top_k), router, trace.path)
+            columns[column] = pa.array(values, mask=absent)
         elif column in schema.names:
             columns[column] = pa.nulls(rows, pa.float32())
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
-from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens
+from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens, check_weights
 from specialize.trace.files import read_arrow, read_batches
 from specialize.trace.manifest import digest_trace, read_manifest
 from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
@@ -118,7 +118,9 @@ class RoutingTrace:
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
-        return self._half("weights", layer, routing)
+        weights = self._half("weights", layer, routing)
+        check_weights(weights, self.routers[self._index(layer, routing)], self.path)
+        return weights
 
     def router_logits(self, layer: int | str) -> NDArray[np.float32]:
         """Return the router logits before the score function, float32 [tokens, E]; stored in half precision."""

@@ -65,6 +65,8 @@ def _check_values(trace: RoutingTrace) -> list[Check]:
         for router in trace.routers:
             for _ in trace.stored_experts(router.name, routing=router.routing):
                 pass
+            if "weights" in trace.contents:
+                trace.weights(router.name, routing=router.routing)
     except TraceError as error:
         return [Check("trace", str(error), trace.num_tokens)]
     return []
