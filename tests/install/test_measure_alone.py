@@ -18,7 +18,7 @@ rng = np.random.default_rng(0)
 documents = np.repeat(np.arange(40), 10)
 codes = rng.integers(0, 2, documents.size)
 experts = np.stack([codes, codes + 2], axis=1)  # each label has two experts of its own: the association is perfect
-blocks = measure.assign_blocks(40, num_blocks=8)[documents]
+blocks = measure.assign_blocks(np.arange(40), num_blocks=8)[documents]
 counts = measure.count_blocks(codes, experts, blocks=blocks, num_labels=2, num_experts=4, num_blocks=8)
 total = counts.sum(axis=0)
 layer = measure.measure_layer(

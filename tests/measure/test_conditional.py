@@ -55,7 +55,7 @@ def by_hand(codes, words, experts, documents, weights, rule, *, num_blocks=7, mi
         and len(set(codes[(words == words[token]) & (codes >= 0)])) > 1
     ]  # fmt: skip
     present = np.unique(documents[kept])
-    block_of = dict(zip(present.tolist(), assign_blocks(len(present), num_blocks=num_blocks).tolist(), strict=True))
+    block_of = dict(zip(present.tolist(), assign_blocks(present, num_blocks=num_blocks).tolist(), strict=True))
     tables = np.zeros((max(block_of.values()) + 1, 25, 3, 5))
     for token in kept:
         for expert, mass in zip(chosen[token], masses[token], strict=True):

@@ -108,23 +108,51 @@ def test_a_weight_in_a_dropped_slot_is_ignored():
 
 
 @pytest.mark.parametrize("num_documents", [0, 1, 2, 49, 50, 51, 99, 100, 101, 120, 1234])
-def test_blocks_are_contiguous_and_equal_but_for_the_last(num_documents):
-    blocks = assign_blocks(num_documents)
+def test_blocks_are_equal_as_far_as_their_number_allows(num_documents):
+    blocks = assign_blocks(np.arange(num_documents))
     assert len(blocks) == num_documents
     if not num_documents:
         return
-    assert blocks[0] == 0
-    assert set(np.diff(blocks)) <= {0, 1}
     sizes = np.bincount(blocks)
-    assert len(sizes) <= 50
-    assert len(sizes) >= min(num_documents, 25)
-    assert len(set(sizes[:-1])) <= 1
-    assert sizes[-1] <= sizes[0]
+    assert min(num_documents, 25) <= len(sizes) <= 50
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_blocks_do_not_depend_on_the_order_of_documents():
+    groups = np.random.default_rng(0).integers(-(2**62), 2**62, 700)
+    blocks, order = assign_blocks(groups), np.random.default_rng(1).permutation(700)
+    np.testing.assert_array_equal(assign_blocks(groups[order]), blocks[order])
+
+
+def test_blocks_are_drawn_at_random():
+    """Neighbours share a block as often as two documents that are drawn at random, so do all pairs at any distance."""
+    blocks = assign_blocks(np.arange(5000), num_blocks=50)
+    for distance in (1, 2, 7, 50, 100):
+        share = (blocks[distance:] == blocks[:-distance]).mean()
+        assert abs(share - 1 / 50) < 4 * np.sqrt(0.02 * 0.98 / 5000)
+
+
+def test_groups_stay_together_and_large_ones_do_not_upset_the_balance():
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(200), rng.integers(1, 30, 200))
+    rng.shuffle(groups)
+    blocks = assign_blocks(groups, num_blocks=20)
+    assert all(len(set(blocks[groups == group])) == 1 for group in range(200))
+    sizes = np.bincount(blocks)
+    assert len(sizes) == 20
+    assert sizes.max() - sizes.min() <= 2
+    assert assign_blocks([5, 5, 5, 8], num_blocks=20).tolist() in ([0, 0, 0, 1], [1, 1, 1, 0])
+
+
+def test_a_number_of_documents_is_not_their_groups():
+    with pytest.raises(MeasurementError, match="expected the group of each document"):
+        assign_blocks(40)
 
 
 def test_no_blocks_is_an_error():
     with pytest.raises(MeasurementError, match="at least 1, got 0"):
-        assign_blocks(10, num_blocks=0)
+        assign_blocks(range(10), num_blocks=0)
 
 
 @pytest.fixture

@@ -17,17 +17,29 @@ def test_shifts_are_uniform_and_hold_the_identity():
 
 
 def test_permutations_are_permutations():
-    drawn = draw_permutations(7, permutations=50, seed=0)
+    drawn = draw_permutations(range(7), permutations=50, seed=0)
     assert drawn.shape == (50, 7)
     np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(7), (50, 1)))
     assert len(np.unique(drawn, axis=0)) > 40
+
+
+def test_permutations_exchange_whole_groups():
+    groups = np.repeat([30, 10, 20, 40], 3)[[0, 3, 1, 4, 2, 5, 6, 7, 8, 9, 10, 11]]  # the first two are interleaved
+    drawn = draw_permutations(groups, permutations=300, seed=0)
+    np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(12), (300, 1)))
+    moved = groups[drawn]  # the group of the source of each document
+    for group in np.unique(groups):
+        assert (moved[:, groups == group] == moved[:, groups == group][:, :1]).all()
+    assert len(np.unique(moved, axis=0)) == 24  # all orders of four groups
+    uneven = draw_permutations([1, 1, 1, 2, 3, 3], permutations=50, seed=0)
+    np.testing.assert_array_equal(np.sort(uneven, axis=1), np.tile(np.arange(6), (50, 1)))
 
 
 @pytest.mark.parametrize(
     "draw",
     [
         lambda seed: draw_shifts([5] * 9, permutations=3, seed=seed),
-        lambda seed: draw_permutations(9, permutations=3, seed=seed),
+        lambda seed: draw_permutations(range(9), permutations=3, seed=seed),
     ],
 )
 def test_seeds_repeat(draw):

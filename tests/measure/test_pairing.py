@@ -25,11 +25,11 @@ def plant_pair(seed, documents=60):
     rng = np.random.default_rng(10_000 + seed)
     kept = rng.random(len(planted.codes)) < 1 / 3
     second = np.where(kept[:, None], planted.experts, rng.integers(0, 4, planted.experts.shape))
-    blocks = assign_blocks(documents)
+    blocks = assign_blocks(np.arange(documents))
     return [
         count_blocks(
             planted.codes, experts, blocks=blocks[planted.documents], num_labels=3, num_experts=4,
-            num_blocks=blocks[-1] + 1,
+            num_blocks=blocks.max() + 1,
         )
         for experts in (planted.experts, second)
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from specialize.measure.estimators.probes import Baseline, probe_paths
 from specialize.measure.results.schema import RESULT_COLUMNS
 from specialize.measure.runs.probes import path_features, probe_trace
 from specialize.measure.runs.word_forms import read_word_forms
+from specialize.trace import open_trace
 
 LABELS = ("A", "B", "C", "D")
 
@@ -211,7 +212,9 @@ def labels_alone(tmp_path):
 def test_labels_of_documents_are_measured_without_text(call, labels_alone):
     from specialize.measure import measure_specialization, read_results
 
-    run, trace, annotation = labels_alone
+    run, planted, annotation = labels_alone
+    trace = open_trace(run)  # whose groups are those of its documents
+    assert (trace.num_tokens, trace.num_documents) == (planted.num_tokens, planted.num_documents)
     code, _, err = call("topics", run, "--labels-only", "--permutations", 99)
     assert code == 0, err
     frame = read_results(run / "topics", "genre")

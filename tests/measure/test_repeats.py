@@ -128,7 +128,7 @@ def test_sequences_routed_as_a_whole():
 def test_groups_are_measured_as_if_alone():
     experts, documents = plant_sets(SETS, num_documents=60, tokens_per_document=20, persistence=0.4, seed=2)
     groups = [np.ones(60, bool), np.arange(60) % 3 == 0, np.arange(60) < 10, np.zeros(60, bool)]
-    whole, third, start, nothing = measure_repeats(experts, documents, num_experts=6, groups=groups, permutations=29)
+    whole, third, start, nothing = measure_repeats(experts, documents, num_experts=6, subsets=groups, permutations=29)
     assert_same(whole, measure_repeats(experts, documents, num_experts=6, permutations=29)[0])
     own = np.isin(documents, np.flatnonzero(groups[1]))
     (alone,) = measure_repeats(experts[own], documents[own], num_experts=6, permutations=29)
@@ -166,7 +166,7 @@ def test_pseudo_counts_sum_to_the_whole():
         (np.zeros((3, 1), np.int16), [0, 1], {}, r"got shapes \(3, 1\) and \(2,\)"),
         (np.zeros((3, 1), np.int16), [1, 0, 0], {}, "non-decreasing"),
         (np.full((3, 1), 5), [0, 0, 0], {}, "experts must be below 4, got 5"),
-        (np.zeros((3, 1), np.int16), [0, 1, 2], {"groups": [np.ones(2, bool)]}, r"groups \[3 documents\], got 2"),
+        (np.zeros((3, 1), np.int16), [0, 1, 2], {"subsets": [np.ones(2, bool)]}, r"subsets \[3 documents\], got 2"),
     ],
 )
 def test_misfits_are_named(experts, documents, options, message):

@@ -48,7 +48,7 @@ def test_values_and_intervals_are_those_of_a_table():
     kept &= np.isin(types, counts[counts >= 12].index)
     measured = measure_vocabulary(types, experts, documents, num_experts=6, min_count=12, num_blocks=5, permutations=0)
     present = np.unique(documents[kept])
-    block = dict(zip(present, assign_blocks(len(present), num_blocks=5), strict=True))
+    block = dict(zip(present, assign_blocks(present, num_blocks=5), strict=True))
     blocks = np.array([block.get(document, -1) for document in documents])
     value, expected = by_hand(types, experts, kept)
     np.testing.assert_allclose(np.append(measured.expert_specialization.value, measured.specialization.value), value)

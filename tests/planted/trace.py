@@ -29,6 +29,7 @@ class PlantedTrace:
         num_experts: experts of every layer.
         weights: float32 [tokens, k] by layer number; unless given they differ from slot to slot and token to token.
         random_routers: routing of random routers beside them, int16 [tokens, k] by layer number.
+        groups: int64 [documents], the group of each; by default each is a group of its own.
         name: the run's name.
     """
 
@@ -40,6 +41,7 @@ class PlantedTrace:
         num_experts: int,
         weights: dict[int, NDArray[np.float32]] | None = None,
         random_routers: dict[int, NDArray[np.int16]] | None = None,
+        groups: NDArray[np.int64] | None = None,
         name: str = "planted",
     ) -> None:
         self.path = Path("runs") / name
@@ -48,6 +50,7 @@ class PlantedTrace:
         self.layers = _routers(routings, num_experts, "learned")
         self.random_routers = _routers(random_routers or {}, num_experts, "random")
         self._documents, self._weights = documents, weights
+        self.groups = np.arange(self.num_documents) if groups is None else groups
         self._routings = {"learned": routings, "random": random_routers or {}}
 
     def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:

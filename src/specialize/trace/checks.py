@@ -56,20 +56,26 @@ def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path) 
     )
 
 
-def check_documents(batches: Iterable[pa.RecordBatch], count: int, path: Path) -> Iterator[pa.RecordBatch]:
+def check_documents(
+    batches: Iterable[pa.RecordBatch], count: int, group: str | None, path: Path
+) -> Iterator[pa.RecordBatch]:
     """Yield batches of documents; raise TraceError unless they are text columns id, text and labels, and so many rows.
 
     Args:
         batches: contents of documents.arrow.
         count: number of documents.
+        group: a column that there must be, too; None for none.
         path: of the file, for the message.
     """
     rows = 0
     for batch in batches:
         text = all(pa.types.is_large_string(field.type) or pa.types.is_string(field.type) for field in batch.schema)
-        if not text or not {"id", "text"} <= set(batch.schema.names):
+        needed = ["id", "text"] if group is None else ["id", "text", group]
+        if not text or not set(needed) <= set(batch.schema.names):
             columns = ", ".join(f"{field.name} ({field.type})" for field in batch.schema)
-            raise TraceError(f"{path}: expected columns of text, among them id and text, got {columns}; {_ELSEWHERE}")
+            raise TraceError(
+                f"{path}: expected columns of text, among them {' and '.join(needed)}, got {columns}; {_ELSEWHERE}"
+            )
         rows += batch.num_rows
         yield batch
     if rows != count:

@@ -83,6 +83,8 @@ class CorpusEntry(_Entry):
     documents: Count | None = None
     skipped_empty: Count = 0
     labels: list[str] = []
+    group: str | None = None  # the label column whose values say which documents belong together
+    repeated: Count = 0  # documents whose text repeats an earlier one exactly
 
 
 class PartEntry(_Entry):

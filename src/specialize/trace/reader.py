@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from specialize.errors import TraceError
 from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens, check_weights
 from specialize.trace.files import read_arrow, read_batches
+from specialize.trace.groups import group_documents
 from specialize.trace.manifest import digest_trace, read_manifest
 from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
 from specialize.trace.verified import REPAIR, list_files, verify_ahead
@@ -166,10 +167,25 @@ class RoutingTrace:
     def _documents(self) -> pa.Table:
         return pa.Table.from_batches(self.stored_documents())
 
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """The group of each document, int64 [documents]: documents of one group are kept together by measures.
+
+        Documents belong together that have the same value in the corpus's column of groups (`group_column`), or else
+        the same text. Numbers are hashes of these contents.
+        """
+        return group_documents(self.stored_documents(), self.group_column)
+
+    @property
+    def group_column(self) -> str | None:
+        """The column that says which documents belong together; None if the corpus has none."""
+        corpus = self.manifest.get("corpus") or {}
+        return corpus.get("group")
+
     def stored_documents(self) -> Iterator[pa.RecordBatch]:
         """Yield the documents as stored, a batch in memory at a time."""
         [path] = verify_ahead(list_files(self.path, self.manifest, "documents"))
-        yield from check_documents(read_batches(path), self.num_documents, path)
+        yield from check_documents(read_batches(path), self.num_documents, self.group_column, path)
 
     def check(self) -> None:
         """Check that tokens are in the order of their documents and lie in their texts, once per process.

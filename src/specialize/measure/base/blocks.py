@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.counting import as_codes, assign_blocks
+from specialize.measure.base.counting import as_codes, assign_blocks, check_range
 from specialize.measure.base.estimate import EstimateArray, Statistic, jackknife_values, make_estimates
 
 
@@ -33,7 +33,7 @@ class TokenBlocks:
     @property
     def num_blocks(self) -> int:
         """Number of blocks."""
-        return int(self.blocks[-1]) + 1 if len(self.blocks) else 0
+        return int(self.blocks.max(initial=-1)) + 1
 
     @property
     def token_blocks(self) -> NDArray[np.int32]:
@@ -41,11 +41,13 @@ class TokenBlocks:
         return self.blocks[self.documents]
 
 
-def block_tokens(documents: ArrayLike, *, num_blocks: int = 50) -> TokenBlocks:
+def block_tokens(documents: ArrayLike, *, groups: ArrayLike | None = None, num_blocks: int = 50) -> TokenBlocks:
     """Divide tokens into blocks of documents, see `assign_blocks`; documents without tokens are skipped.
 
     Args:
         documents: integers [tokens], the document of each token, non-negative and non-decreasing.
+        groups: integers [documents], documents of one group stay in one block; default: each document is a group of
+            its own.
         num_blocks: maximum number of blocks.
 
     Returns:
@@ -57,8 +59,26 @@ def block_tokens(documents: ArrayLike, *, num_blocks: int = 50) -> TokenBlocks:
     places = as_codes(documents)
     if len(places) and (places[0] < 0 or np.any(places[1:] < places[:-1])):
         raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
-    own = np.cumsum(np.diff(places, prepend=places[:1]) > 0, dtype=np.int32)
-    return TokenBlocks(own, assign_blocks(int(own[-1]) + 1 if len(own) else 0, num_blocks=num_blocks))
+    begins = np.diff(places, prepend=-1) > 0
+    own = np.cumsum(begins, dtype=np.int32) - np.int32(1)
+    return TokenBlocks(own, assign_blocks(group_documents(places[begins], groups), num_blocks=num_blocks))
+
+
+def group_documents(documents: NDArray[np.integer], groups: ArrayLike | None) -> NDArray[np.integer]:
+    """Return the group of each of some documents; without groups each document is a group of its own.
+
+    Args:
+        documents: numbers of documents.
+        groups: integers [all documents], the group of each.
+
+    Raises:
+        MeasurementError: a document has no group.
+    """
+    if groups is None:
+        return documents
+    numbers = np.asarray(groups)
+    check_range("documents", documents, len(numbers))
+    return np.asarray(numbers[documents])
 
 
 def estimate_blocks(

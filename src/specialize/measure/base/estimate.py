@@ -1,6 +1,6 @@
 """Estimates with interval, null and p-value, and the delete-one-block jackknife."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.nulls import p_values, summarize_null
 
 NOT_A_NUMBER = float("nan")
+_ON_THE_SCALE = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high")
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -83,10 +84,20 @@ class EstimateArray:
         """Return the estimates with reversed axes."""
         return self._map(np.transpose)
 
-    def _map(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> "EstimateArray":
+    def at_most(self, limit: float) -> "EstimateArray":
+        """Return the estimates with values, intervals and nulls cut at the largest possible value.
+
+        Bias correction can lead beyond it: with equally frequent labels the entropy is at its maximum, every table
+        without a block lies below it, and the corrected value lies above it.
+        """
+        return self._map(lambda cells: np.minimum(cells, limit), _ON_THE_SCALE)
+
+    def _map(
+        self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]], names: Sequence[str] | None = None
+    ) -> "EstimateArray":
         cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cells.items():
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and (names is None or name in names):
                 cells[name] = change(value)
         return EstimateArray(**cells)
 

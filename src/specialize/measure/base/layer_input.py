@@ -21,6 +21,8 @@ class LayerInput:
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         sequences: integers [tokens], the context window of each token; None where unknown.
         positions: integers [tokens], the position of each token in its window; None where unknown.
+        groups: integers [documents], documents of one group stay in one block; None where each document is a group of
+            its own.
     """
 
     experts: NDArray[np.int16]
@@ -30,11 +32,17 @@ class LayerInput:
     rule: SlotRule = "selection"
     sequences: NDArray[np.integer] | None = None
     positions: NDArray[np.integer] | None = None
+    groups: NDArray[np.integer] | None = None
 
     @property
     def choices(self) -> dict[str, Any]:
-        """Arguments of estimators that count choices: experts, documents, num_experts."""
-        return {"experts": self.experts, "documents": self.documents, "num_experts": self.num_experts}
+        """Arguments of estimators that count choices: experts, documents, num_experts, groups."""
+        return {
+            "experts": self.experts,
+            "documents": self.documents,
+            "num_experts": self.num_experts,
+            "groups": self.groups,
+        }
 
     @property
     def masses(self) -> dict[str, Any]:

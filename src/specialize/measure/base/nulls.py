@@ -31,6 +31,7 @@ class Observations:
         masses: float64 [units, slots], or [units, 1] where all slots of a unit have the same mass.
         starts: int64 [documents + 1], first unit of each document; the last entry is the number of units.
         blocks: int32 [documents], the block of each document.
+        groups: integers [documents], the group of each document; None where each is a group of its own.
     """
 
     codes: NDArray[np.int32]
@@ -38,11 +39,12 @@ class Observations:
     masses: NDArray[np.float64]
     starts: NDArray[np.int64]
     blocks: NDArray[np.int32]
+    groups: NDArray[np.integer] | None = None
 
     @property
     def num_blocks(self) -> int:
         """Number of blocks."""
-        return int(self.blocks[-1]) + 1 if len(self.blocks) else 0
+        return int(self.blocks.max(initial=-1)) + 1
 
     @property
     def unit_blocks(self) -> NDArray[np.int32]:
@@ -76,11 +78,16 @@ def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: int) -> NDArray[
     return generator(seed).integers(0, high, size=(permutations, len(high)), dtype=np.int32)
 
 
-def draw_permutations(num_documents: int, *, permutations: int, seed: int) -> NDArray[np.int32]:
-    """Draw random permutations of the documents.
+def draw_permutations(groups: ArrayLike, *, permutations: int, seed: int) -> NDArray[np.int32]:
+    """Draw random permutations of the documents in which documents that belong together stay together.
+
+    Groups are put into a random order. The n-th document of this order is the source of the n-th document of the
+    original order of groups: with groups of equal size, whole groups are exchanged, and otherwise nearly so. If
+    documents of a group were spread, what they have in common would be missing from the null, and p-values would be
+    too small.
 
     Args:
-        num_documents: number of documents.
+        groups: integers [documents], the group of each document; distinct numbers where they do not belong together.
         permutations: number of permutations.
         seed: seed of the generator.
 
@@ -91,8 +98,19 @@ def draw_permutations(num_documents: int, *, permutations: int, seed: int) -> ND
         MeasurementError: ``permutations`` is negative.
     """
     _check_permutations(permutations)
-    ordered = np.tile(np.arange(num_documents, dtype=np.int32), (permutations, 1))
-    return generator(seed).permuted(ordered, axis=1)
+    of_document = np.asarray(groups)
+    _, first, own = np.unique(of_document, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))[own]  # of the document's group, in order of appearance
+    by_group = np.argsort(rank, kind="stable").astype(np.int32)
+    drawn = generator(seed).permuted(np.tile(np.arange(len(first), dtype=np.int32), (permutations, 1)), axis=1)
+    if len(first) == len(of_document):
+        return drawn
+    sources = np.empty((permutations, len(of_document)), dtype=np.int32)
+    place = np.empty(len(first), dtype=np.int32)
+    for row, order in zip(sources, drawn, strict=True):
+        place[order] = np.arange(len(order), dtype=np.int32)
+        row[by_group] = np.argsort(place[rank], kind="stable")
+    return sources
 
 
 def shifted_tables(
@@ -122,10 +140,10 @@ def permuted_tables(
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Yield batches of tables [permutation, block, label, expert] with labels permuted across documents.
 
-    Each document must be one unit. Permutations depend on the seed and the number of documents only, not on the
+    Each document must be one unit. Permutations depend on the seed and the groups of documents only, not on the
     routing, so that permutations of layers correspond. Each batch comes with its slice of the permutations.
     """
-    sources = draw_permutations(len(observations.codes), permutations=permutations, seed=seed)
+    sources = draw_permutations(_groups(observations), permutations=permutations, seed=seed)
     for batch, tables in _batches(shape, permutations):
         count_permuted(
             tables,
@@ -136,6 +154,10 @@ def permuted_tables(
             observations.unit_blocks,
         )
         yield batch, tables
+
+
+def _groups(observations: Observations) -> NDArray[np.integer]:
+    return np.arange(len(observations.codes)) if observations.groups is None else observations.groups
 
 
 def _check_permutations(permutations: int) -> None:

@@ -67,6 +67,7 @@ def measure_balance(
     num_experts: int,
     weights: ArrayLike | None = None,
     rule: SlotRule = "selection",
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
 ) -> Balance:
     """Measure how evenly one layer distributes its tokens over its experts.
@@ -77,6 +78,8 @@ def measure_balance(
         num_experts: number of experts of the layer.
         weights: gate weights [tokens, k], for the gate rule.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
 
     Returns:
@@ -85,7 +88,7 @@ def measure_balance(
     Raises:
         MeasurementError: there are no tokens, arrays do not match in length, or values are out of range.
     """
-    cut = block_tokens(documents, num_blocks=num_blocks)
+    cut = block_tokens(documents, groups=groups, num_blocks=num_blocks)
     if not len(cut.documents):
         raise MeasurementError("expected tokens, got none: trace a corpus first")
     tables = count_blocks(
@@ -106,7 +109,7 @@ def measure_balance(
 
     entropy = estimate_blocks(
         tables, lambda table: load_entropy(table)[..., None], unit="bits", corrected=True, **counts
-    )
+    ).at_most(float(np.log2(num_experts)))
     ratios = estimate_blocks(tables, statistics, unit="ratio", **counts)
     dead = int((tables.sum(axis=(0, 1)) == 0).sum())
     return Balance(

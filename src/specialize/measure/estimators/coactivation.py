@@ -62,7 +62,12 @@ def coactivation(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def measure_coactivation(
-    experts: ArrayLike, documents: ArrayLike, *, num_experts: int, num_blocks: int = 50
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    num_experts: int,
+    groups: ArrayLike | None = None,
+    num_blocks: int = 50,
 ) -> EstimateArray:
     """Measure the co-activation of the experts of one layer.
 
@@ -70,6 +75,8 @@ def measure_coactivation(
         experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
         documents: integers [tokens], the document of each token, non-decreasing.
         num_experts: number of experts of the layer.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
 
     Returns:
@@ -81,7 +88,7 @@ def measure_coactivation(
         MeasurementError: arrays do not match in length, or values are out of range.
     """
     chosen = np.asarray(experts)
-    cut = block_tokens(documents, num_blocks=num_blocks)
+    cut = block_tokens(documents, groups=groups, num_blocks=num_blocks)
     tables = count_pairs(chosen, cut.token_blocks, num_experts=num_experts, num_blocks=cut.num_blocks)
     sizes = (chosen >= 0).sum(axis=1)
     present = sizes > 0

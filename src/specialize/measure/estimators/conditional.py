@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks, group_documents
 from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass, tabulate
 from specialize.measure.base.estimate import Estimate, correct_bias, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
@@ -57,6 +57,7 @@ def measure_conditional_information(
     min_count: int = MIN_COUNT,
     min_labels: int = MIN_LABELS,
     permutations: int = 200,
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
 ) -> ConditionalInformation:
@@ -89,6 +90,8 @@ def measure_conditional_information(
         min_count: minimum number of labelled occurrences of a type.
         min_labels: minimum number of different labels of a type.
         permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the nulls; layers measured with the same seed share their permutations.
 
@@ -121,13 +124,14 @@ def measure_conditional_information(
             f"expected routed tokens of a type with {min_count} occurrences and {min_labels} labels, got none: "
             "trace more text, or lower min_count"
         )
-    cut = block_tokens(places, num_blocks=num_blocks)
+    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
     observed = Observations(
         codes=labels,
         experts=chosen,
         masses=masses,
         starts=np.append(np.unique(cut.documents, return_index=True)[1], len(labels)).astype(np.int64),
         blocks=cut.blocks,
+        groups=group_documents(np.unique(places), groups),
     )
     tokens = sort_by_type(observed, words)
     mass = np.bincount(cut.token_blocks, weights=np.where(chosen >= 0, masses, 0.0).sum(axis=1))
@@ -219,6 +223,7 @@ def _null_information(
             masses=usage,
             starts=np.arange(len(usage) + 1, dtype=np.int64),
             blocks=observed.blocks,
+            groups=observed.groups,
         )
         tables = permuted_tables(whole, shape=shape, permutations=permutations, seed=seed)
     null = np.empty(permutations)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import divide
+from specialize.measure.base.blocks import divide, group_documents
 from specialize.measure.base.counting import as_codes, assign_blocks, check_range, count_usage, tabulate
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, permuted_tables
@@ -24,14 +24,16 @@ def measure_domain_specialization(
     num_labels: int,
     num_experts: int,
     permutations: int = 1000,
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
 ) -> EstimateArray:
     """Measure the share of each domain's tokens that choose each expert, ``N(expert, domain) / N(domain)``.
 
-    N(domain) is the number of the domain's routed tokens; the shares of a domain sum to k where no slot is empty, and
-    a uniform load gives k/E. Tokens are pooled, so that documents are weighted by their length. The null permutes
-    domains across documents; its mean is the load. P-values are two-sided, based on the distance from the load.
+    N(domain) is the number of the domain's routed tokens; the shares of a domain sum to k where no slot is empty, and a
+    uniform load gives k/E. Tokens are pooled, so that documents are weighted by their length. The null permutes domains
+    across documents (across groups, where documents belong together); its mean is the load. P-values are two-sided,
+    based on the distance from the load.
 
     Args:
         codes: integers [documents], the domain of each document; negative where there is none.
@@ -40,6 +42,8 @@ def measure_domain_specialization(
         num_labels: number of labels of the label set, including labels that do not occur.
         num_experts: E.
         permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
@@ -62,19 +66,21 @@ def measure_domain_specialization(
     kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
     if not len(kept):
         raise MeasurementError("expected documents with both a label and an expert, got none: check the labels")
+    own = group_documents(kept, groups)
     seen = Observations(
         codes=labels[kept],
         experts=np.tile(np.arange(num_experts + 1, dtype=np.int16), (len(kept), 1)),
         masses=usage[kept],
         starts=np.arange(len(kept) + 1, dtype=np.int64),
-        blocks=assign_blocks(len(kept), num_blocks=num_blocks),
+        blocks=assign_blocks(own, num_blocks=num_blocks),
+        groups=own,
     )
     blocks = tabulate(
         seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=(seen.num_blocks, num_labels, num_experts + 1)
     )
     value = _shares(blocks.sum(axis=0))
     _, error = jackknife_values(blocks, _shares)
-    pooled = Observations(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(seen.blocks))
+    pooled = Observations(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(seen.blocks), own)
     null = np.empty((permutations, num_labels, num_experts))
     for batch, tables in permuted_tables(
         pooled, shape=(1, num_labels, num_experts + 1), permutations=permutations, seed=seed

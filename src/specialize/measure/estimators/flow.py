@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks, group_documents
 from specialize.measure.base.counting import as_codes, assign_blocks, check_range, tabulate
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
 from specialize.measure.base.information import label_entropy, mutual_information
@@ -36,6 +36,7 @@ def measure_flow(
     num_experts: int,
     num_following: int,
     permutations: int = 200,
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
 ) -> Flow:
@@ -52,6 +53,8 @@ def measure_flow(
         num_experts: number of experts of the layer.
         num_following: number of experts of the other layer.
         permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
@@ -70,7 +73,7 @@ def measure_flow(
     check_range("experts", before, num_experts)
     check_range("following", after, num_following)
     block_tokens(places)  # raises where documents are not in order
-    seen = _observe(before, after, places, num_blocks=num_blocks)
+    seen = _observe(before, after, places, groups, num_blocks=num_blocks)
     if not len(seen.codes):
         raise MeasurementError("expected tokens that both layers routed, got none: measure layers of one stack")
     shape = (seen.num_blocks, num_following, num_experts)
@@ -79,10 +82,12 @@ def measure_flow(
         null[batch], _ = jackknife_values(tables, _information)
     tables = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
     counts: Counted = {"n_tokens": len(seen.codes), "n_documents": len(seen.blocks)}
-    information = estimate_blocks(tables, _information, unit="bits", null=null, corrected=True, **counts)
+    information = estimate_blocks(tables, _information, unit="bits", null=null, corrected=True, **counts).at_most(
+        float(np.log2(min(num_experts, num_following)))
+    )
     coefficient = estimate_blocks(
         tables, _information, unit="share of H(next expert)", null=null, corrected=True, **counts
-    )
+    ).at_most(1.0)
     chance = np.repeat(tables.sum(axis=(0, 2))[:, None] / tables.sum(), num_experts, axis=1)
     return Flow(
         information[0],
@@ -92,17 +97,22 @@ def measure_flow(
 
 
 def _observe(
-    before: NDArray[np.integer], after: NDArray[np.int32], documents: NDArray[np.int32], *, num_blocks: int
+    before: NDArray[np.integer],
+    after: NDArray[np.int32],
+    documents: NDArray[np.int32],
+    groups: ArrayLike | None,
+    *,
+    num_blocks: int,
 ) -> Observations:
     """Keep the tokens that have a first expert in both layers."""
     both = (before >= 0) & (after >= 0)
-    _, first, lengths = np.unique(documents[both], return_index=True, return_counts=True)
+    own, first, lengths = np.unique(documents[both], return_index=True, return_counts=True)
     return Observations(
         codes=np.ascontiguousarray(after[both]),
         experts=np.ascontiguousarray(before[both][:, None], dtype=np.int16),
         masses=np.ones((int(both.sum()), 1)),
         starts=np.append(first, lengths.sum()).astype(np.int64),
-        blocks=assign_blocks(len(first), num_blocks=num_blocks),
+        blocks=assign_blocks(group_documents(own, groups), num_blocks=num_blocks),
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
+from specialize.measure.base.blocks import group_documents
 from specialize.measure.base.counting import (
     as_codes,
     assign_blocks,
@@ -69,6 +70,7 @@ def measure_layer(
     rule: SlotRule = "selection",
     num_top: int | None = None,
     permutations: int = 200,
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
 ) -> LayerMeasurement:
@@ -76,7 +78,8 @@ def measure_layer(
 
     At token level the unit is the token, and the null circularly shifts labels among the labelled tokens of each
     document. At document level the unit is the document, whose mass of 1 is distributed over experts as the mean over
-    its tokens, whether tokens or whole sequences were routed, and the null permutes labels across documents. Intervals
+    its tokens, whether tokens or whole sequences were routed, and the null permutes labels across documents (across
+    groups, where documents belong together). Intervals
     are delete-one-block jackknife intervals over blocks of documents at both levels.
 
     Compare a value with its ``null_mean``, not with 0. The jackknife removes the bias where there are at
@@ -95,6 +98,8 @@ def measure_layer(
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         num_top: k*, the number of top experts of a label; k by default.
         permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
@@ -115,10 +120,10 @@ def measure_layer(
     if not 1 <= num_top <= num_experts:
         raise MeasurementError(f"num_top: expected between 1 and {num_experts} top experts, got {num_top}: k is usual")
     if level == "token":
-        seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
+        seen, counts = _observe_tokens(labels, chosen, masses, places, groups, num_blocks=num_blocks)
     else:
         usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
-        seen, counts = _observe_documents(labels, usage, places, num_blocks=num_blocks)
+        seen, counts = _observe_documents(labels, usage, places, groups, num_blocks=num_blocks)
     if not counts.n_tokens:
         raise MeasurementError(f"expected {level}s with both a label and an expert, got none: check the labels")
 
@@ -141,14 +146,17 @@ def measure_layer(
     value, error = jackknife_values(blocks, _profile)
     without_null = np.empty((0, 2))
     entropies = _estimate(*jackknife_values(blocks, _entropies), without_null, unit="bits", counts=counts)
+    most = float(np.log2(num_labels)), float(np.log2(num_experts))
     loads = jackknife_values(blocks, information.load)
     return LayerMeasurement(
-        mutual_information=_estimate(value[:1], error[:1], null_profile[:, :1], unit="bits", counts=counts)[0],
+        mutual_information=_estimate(value[:1], error[:1], null_profile[:, :1], unit="bits", counts=counts).at_most(
+            min(most)
+        )[0],
         uncertainty_coefficient=_estimate(
             value[1:2], error[1:2], null_profile[:, 1:2], unit="share of H(label)", counts=counts
-        )[0],
-        label_entropy=entropies[0],
-        load_entropy=entropies[1],
+        ).at_most(1.0)[0],
+        label_entropy=entropies.at_most(most[0])[0],
+        load_entropy=entropies.at_most(most[1])[1],
         load=_estimate(*loads, np.empty((0, num_experts)), unit="share", counts=counts),
         specific_information=_estimate(value[2:], error[2:], null_profile[:, 2:], unit="bits", counts=counts),
         lift=_estimate_lift(blocks, null_lift, counts=counts),
@@ -191,18 +199,19 @@ def _observe_tokens(
     experts: NDArray[np.int16],
     masses: NDArray[np.float64],
     documents: NDArray[np.int32],
+    groups: ArrayLike | None,
     *,
     num_blocks: int,
 ) -> tuple[Observations, _Counts]:
     """Keep the labelled tokens, routed by this layer or not, so that blocks and nulls of layers correspond."""
     labelled = labels >= 0
-    _, first, lengths = np.unique(documents[labelled], return_index=True, return_counts=True)
+    own, first, lengths = np.unique(documents[labelled], return_index=True, return_counts=True)
     seen = Observations(
         codes=labels[labelled],
         experts=experts[labelled],
         masses=masses[labelled],
         starts=np.append(first, lengths.sum()).astype(np.int64),
-        blocks=assign_blocks(len(first), num_blocks=num_blocks),
+        blocks=assign_blocks(group_documents(own, groups), num_blocks=num_blocks),
     )
     routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
     n_documents = int(np.count_nonzero(np.add.reduceat(routed, first))) if len(first) else 0
@@ -210,17 +219,24 @@ def _observe_tokens(
 
 
 def _observe_documents(
-    labels: NDArray[np.int32], usage: NDArray[np.float64], documents: NDArray[np.int32], *, num_blocks: int
+    labels: NDArray[np.int32],
+    usage: NDArray[np.float64],
+    documents: NDArray[np.int32],
+    groups: ArrayLike | None,
+    *,
+    num_blocks: int,
 ) -> tuple[Observations, _Counts]:
     """Keep the labelled documents that have tokens, routed by this layer or not."""
     kept = np.flatnonzero((labels >= 0) & (np.bincount(documents, minlength=len(labels)) > 0))
     routed = usage[kept].sum(axis=1)
+    own = group_documents(kept, groups)
     seen = Observations(
         codes=labels[kept],
         experts=np.tile(np.arange(usage.shape[1], dtype=np.int16), (len(kept), 1)),
         masses=usage[kept] / np.where(routed > 0, routed, 1.0)[:, None],
         starts=np.arange(len(kept) + 1, dtype=np.int64),
-        blocks=assign_blocks(len(kept), num_blocks=num_blocks),
+        blocks=assign_blocks(own, num_blocks=num_blocks),
+        groups=own,
     )
     return seen, _Counts(round(float(routed.sum())), int(np.count_nonzero(routed)), seen.num_blocks)
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import group_documents
 from specialize.measure.base.counting import as_codes, assign_blocks
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.base.nulls import draw_permutations
@@ -78,14 +79,15 @@ def probe_paths(
     folds: int = 5,
     mlp: bool = True,
     permutations: int = 0,
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PathProbe:
     """Measure the held-out accuracy of probes that predict labels from paths, cross-validated by document.
 
-    Each document is held out once. Intervals are delete-one-block jackknife intervals over blocks of documents of the
-    held-out accuracy; they do not include the variation of refitting the probes.
+    Each document is held out once, with the documents of its group. Intervals are delete-one-block jackknife intervals
+    over blocks of documents of the held-out accuracy; they do not include the variation of refitting the probes.
 
     Args:
         codes: integers [units], the label of each token (or document); none is negative.
@@ -95,6 +97,8 @@ def probe_paths(
         folds: number of cross-validation folds; no more than documents are used.
         mlp: whether to fit the multilayer perceptron as well.
         permutations: number of refits of the linear probe with permuted labels, for the null; units must be documents.
+        groups: integers [documents], documents of one group are held out together and stay in one block, see
+            `assign_blocks`; default: each document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the control task, the multilayer perceptron and the null.
         progress: called with (fits done, total fits).
@@ -108,7 +112,8 @@ def probe_paths(
     """
     labels, places = as_codes(codes), as_codes(documents)
     _check(labels, features, places, folds=folds, permutations=permutations)
-    parts = list(_split(places, folds))
+    own = group_documents(places, groups)
+    parts = list(_split(own, folds))
     fits = _Counter(len(parts) * (1 + mlp + (baseline is not None) + permutations), progress)
 
     right = {"majority": np.zeros(len(labels), dtype=bool)}
@@ -118,15 +123,15 @@ def probe_paths(
     if mlp:
         right["mlp"] = labels == _predict_held_out(_make_network, labels, features, parts, seed, fits)
     if baseline is not None:
-        right["word_form"] = labels == _predict_by_form(baseline, places, parts)
+        right["word_form"] = labels == _predict_by_form(baseline, own, groups, parts)
         task = _draw_control(baseline, labels, seed)
         right["control"] = task == _predict_held_out(_make_linear, task, features, parts, seed, fits)
 
     null = np.empty(permutations)
-    for index, source in enumerate(draw_permutations(len(labels), permutations=permutations, seed=seed)):
+    for index, source in enumerate(draw_permutations(own, permutations=permutations, seed=seed)):
         permuted = labels[source]
         null[index] = (permuted == _predict_held_out(_make_linear, permuted, features, parts, seed, fits)).mean()
-    return _score(right, places, null, num_blocks=num_blocks)
+    return _score(right, places, groups, null, num_blocks=num_blocks)
 
 
 def _check(
@@ -155,11 +160,11 @@ def _check(
         )
 
 
-def _split(documents: NDArray[np.int32], folds: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _split(groups: NDArray[np.integer], folds: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     from sklearn.model_selection import GroupKFold
 
-    folds = min(folds, len(np.unique(documents)))
-    yield from GroupKFold(folds).split(np.empty((len(documents), 1)), groups=documents)
+    folds = min(folds, len(np.unique(groups)))
+    yield from GroupKFold(folds).split(np.empty((len(groups), 1)), groups=groups)
 
 
 class _Counter:
@@ -215,14 +220,18 @@ def _predict_held_out(
 
 
 def _predict_by_form(
-    baseline: Baseline, documents: NDArray[np.int32], parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    baseline: Baseline,
+    own: NDArray[np.integer],
+    groups: ArrayLike | None,
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> NDArray[np.int32]:
-    """Predict the most frequent label of the word form over all tokens of the training documents."""
+    """Predict the most frequent label of the word form over all tokens of the groups that are not held out."""
+    of_baseline = group_documents(baseline.documents, groups)
     _, forms = np.unique(baseline.words, return_inverse=True)
     shape = (int(forms.max()) + 1, int(baseline.codes.max()) + 1)
-    predicted = np.empty(len(documents), dtype=np.int32)
+    predicted = np.empty(len(own), dtype=np.int32)
     for _, held_out in parts:
-        train = ~np.isin(baseline.documents, documents[held_out])
+        train = ~np.isin(of_baseline, own[held_out])
         times = sparse.csr_array((np.ones(train.sum()), (forms[train], baseline.codes[train])), shape=shape)
         best = np.asarray(times.argmax(axis=1)).ravel()
         best[np.diff(times.indptr) == 0] = np.bincount(baseline.codes[train]).argmax()
@@ -238,12 +247,17 @@ def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> N
 
 
 def _score(
-    right: dict[str, NDArray[np.bool_]], documents: NDArray[np.int32], null: NDArray[np.float64], *, num_blocks: int
+    right: dict[str, NDArray[np.bool_]],
+    documents: NDArray[np.int32],
+    groups: ArrayLike | None,
+    null: NDArray[np.float64],
+    *,
+    num_blocks: int,
 ) -> PathProbe:
     """Compute accuracies and their differences from correct predictions, with intervals over blocks of documents."""
     present, rows = np.unique(documents, return_inverse=True)
-    blocks = assign_blocks(len(present), num_blocks=num_blocks)[rows]
-    count = int(blocks[-1]) + 1
+    blocks = assign_blocks(group_documents(present, groups), num_blocks=num_blocks)[rows]
+    count = int(blocks.max()) + 1
     names = list(right)
     units = np.bincount(blocks, minlength=count)
     hits = np.stack([np.bincount(blocks[right[name]], minlength=count) for name in names], axis=1)

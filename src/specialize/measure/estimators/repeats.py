@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import divide, estimate_blocks
+from specialize.measure.base.blocks import divide, estimate_blocks, group_documents
 from specialize.measure.base.chance import repeat_chance, sharing_chance
 from specialize.measure.base.counting import as_codes, assign_blocks
 from specialize.measure.base.estimate import Estimate
@@ -16,7 +16,7 @@ from specialize.measure.estimators.neighbours import NeighbourCounter, check_nei
 
 @dataclass(frozen=True)
 class Repeats:
-    """Consecutive repeats of one layer, over all documents or a group of them.
+    """Consecutive repeats of one layer, over all documents or a subset of them.
 
     Attributes:
         first: share of pairs of neighbouring tokens with the same first expert. Null: tokens in random order.
@@ -39,7 +39,8 @@ def measure_repeats(
     num_experts: int,
     sequences: ArrayLike | None = None,
     positions: ArrayLike | None = None,
-    groups: Sequence[ArrayLike] | None = None,
+    subsets: Sequence[ArrayLike] | None = None,
+    groups: ArrayLike | None = None,
     permutations: int = 200,
     num_blocks: int = 50,
     seed: int = 0,
@@ -57,13 +58,15 @@ def measure_repeats(
         num_experts: number of experts of the layer.
         sequences: see `find_runs`.
         positions: see `find_runs`.
-        groups: bool [documents] for each group, whether a document belongs to it; one group of all by default.
+        subsets: bool [documents] for each subset, whether it contains a document; one subset of all by default.
         permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
     Returns:
-        `Repeats` of each group, as shares of pairs of neighbours. Values are NaN for a group without neighbours.
+        `Repeats` of each subset, as shares of pairs of neighbours. Values are NaN for a subset without neighbours.
 
     Raises:
         MeasurementError: arrays do not match in length, or values are out of range.
@@ -73,13 +76,13 @@ def measure_repeats(
     """
     chosen, places = check_neighbours(experts, documents, num_experts)
     num_documents = int(places[-1]) + 1 if len(places) else 0
-    members = [np.ones(num_documents, dtype=bool)] if groups is None else [np.asarray(each) for each in groups]
+    members = [np.ones(num_documents, dtype=bool)] if subsets is None else [np.asarray(each) for each in subsets]
     for member in members:
         if len(member) < num_documents:
-            raise MeasurementError(f"expected groups [{num_documents} documents], got {len(member)}")
+            raise MeasurementError(f"expected subsets [{num_documents} documents], got {len(member)}")
     present = (chosen >= 0).any(axis=1)
     seen = np.bincount(places[present], minlength=num_documents) > 0
-    rows, sizes = _assign_rows([member[:num_documents] & seen for member in members], num_blocks=num_blocks)
+    rows, sizes = _assign_rows([member[:num_documents] & seen for member in members], groups, num_blocks=num_blocks)
     runs = find_runs(places, sequences, positions)
     layer = NeighbourCounter(chosen, runs, rows, sum(sizes))
     pairs = layer.count_pairs(shuffled=False, permutations=1, seed=seed)[0]
@@ -138,19 +141,21 @@ def repeat_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return divide(counts[..., 0, 0::2], counts[..., 0, 1::2])
 
 
-def _assign_rows(members: Sequence[NDArray[np.bool_]], *, num_blocks: int) -> tuple[NDArray[np.int32], list[int]]:
-    """Assign each group its own blocks, as consecutive rows of one table.
+def _assign_rows(
+    members: Sequence[NDArray[np.bool_]], groups: ArrayLike | None, *, num_blocks: int
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Assign each subset its own blocks, as consecutive rows of one table.
 
     Returns:
-        Rows of each document, int32 [documents, maximum number of groups of a document], padded with -1, and the
-        number of blocks of each group.
+        Rows of each document, int32 [documents, maximum number of subsets with a document], padded with -1, and
+        the number of blocks of each subset.
     """
     rows = np.full((len(members[0]), len(members)), -1, dtype=np.int32)
     sizes: list[int] = []
     for number, member in enumerate(members):
-        blocks = assign_blocks(int(member.sum()), num_blocks=num_blocks)
+        blocks = assign_blocks(group_documents(np.flatnonzero(member), groups), num_blocks=num_blocks)
         rows[member, number] = sum(sizes) + blocks
-        sizes.append(int(blocks[-1]) + 1 if len(blocks) else 0)
+        sizes.append(int(blocks.max(initial=-1)) + 1)
     most = int((rows >= 0).sum(axis=1).max(initial=1))
     rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
     return np.ascontiguousarray(rows[:, :most]), sizes

@@ -11,7 +11,13 @@ from specialize.measure.base.estimate import Estimate
 
 
 def measure_saturation(
-    experts: ArrayLike, final: ArrayLike, documents: ArrayLike, *, num_experts: int, num_blocks: int = 50
+    experts: ArrayLike,
+    final: ArrayLike,
+    documents: ArrayLike,
+    *,
+    num_experts: int,
+    groups: ArrayLike | None = None,
+    num_blocks: int = 50,
 ) -> Estimate:
     """Measure router saturation, the mean over tokens of ``|E(t) & E(T)| / k``.
 
@@ -24,6 +30,8 @@ def measure_saturation(
         final: integers [tokens, k] of the second side.
         documents: integers [tokens], the document of each token, non-decreasing.
         num_experts: number of experts, the same on both sides.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
 
     Returns:
@@ -46,7 +54,7 @@ def measure_saturation(
         )
     check_range("experts", one, num_experts)
     check_range("final", other, num_experts)
-    cut = block_tokens(places, num_blocks=num_blocks)
+    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
     if not cut.num_blocks:
         raise MeasurementError("expected tokens, got none: trace a corpus first")
     tables = np.zeros((cut.num_blocks, 1, 2 + 2 * num_experts))

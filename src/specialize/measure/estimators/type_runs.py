@@ -20,7 +20,9 @@ _BATCH_BYTES = 48 * 2**20
 
 @dataclass(frozen=True)
 class TypeRuns:
-    """Tokens sorted by type, in corpus order within a type. A cell is the tokens of one type in one document.
+    """Tokens sorted by type, within a type by block, and within a block in corpus order.
+
+    A cell is the tokens of one type in one document.
 
     Attributes:
         codes: int32 [tokens], the label of each token.
@@ -86,7 +88,7 @@ def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns
         observed: the tokens, at least one, in document order.
         types: integers [tokens], the type of each token.
     """
-    order = np.argsort(types, kind="stable")
+    order = np.lexsort((observed.unit_blocks, types))
     sorted_types = types[order]
     documents = np.repeat(np.arange(len(observed.blocks)), np.diff(observed.starts))[order]
     new_type = np.append(True, sorted_types[1:] != sorted_types[:-1])
@@ -140,7 +142,7 @@ def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  #
         first, end = starts[word], starts[word + 1]
         _move(table, rows, codes, experts, masses, first, end)
         run = first
-        while run < end:  # the tokens of one block, which are consecutive in corpus order
+        while run < end:  # the tokens of one block, which are consecutive
             stop = run
             while stop < end and blocks[stop] == blocks[run]:
                 stop += 1

@@ -49,6 +49,7 @@ def measure_vocabulary(
     num_experts: int,
     min_count: int = MIN_COUNT,
     permutations: int = 200,
+    groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
 ) -> VocabularyMeasurement:
@@ -68,6 +69,8 @@ def measure_vocabulary(
         num_experts: E.
         min_count: minimum number of routed tokens of a type.
         permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null.
 
@@ -79,11 +82,12 @@ def measure_vocabulary(
         MeasurementError: arrays do not match in length, values are out of range, or no type reaches ``min_count``.
     """
     ids, chosen, places = _keep(types, experts, documents, num_experts=num_experts, min_count=min_count)
-    cut = block_tokens(places, num_blocks=num_blocks)
+    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
     order = np.argsort(ids, kind="stable")
     starts = np.append(np.unique(ids[order], return_index=True)[1], len(ids)).astype(np.int64)
     squares = np.zeros((cut.num_blocks + 1, num_experts + 1))
-    _sum_squares(squares, chosen[order], cut.token_blocks[order], starts)
+    by_block = np.lexsort((cut.token_blocks, ids))
+    _sum_squares(squares, chosen[by_block], cut.token_blocks[by_block], starts)
     sizes, load = _count(chosen, cut, num_experts)
     special = _divide_squares(squares, load)
     expected = _expect(squares[:, -1], sizes, load)
@@ -208,7 +212,10 @@ def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted:
 
 @njit(cache=True, nogil=True)
 def _sum_squares(result, experts, blocks, starts):  # type: ignore[no-untyped-def]
-    """Add N(x, e)^2 / N(x) and, last, types to ``result`` [block + 1, expert + 1]: without each block, overall."""
+    """Add N(x, e)^2 / N(x) and, last, types to ``result`` [block + 1, expert + 1]: without each block, overall.
+
+    Tokens are sorted by type and then by block.
+    """
     last, num_experts = result.shape[0] - 1, result.shape[1] - 1
     counts, lost = np.zeros(num_experts), np.zeros(num_experts)
     for word in range(len(starts) - 1):

@@ -104,6 +104,7 @@ def compare_traces(
                 sides[1].experts,
                 sides[0].documents,
                 num_experts=one.num_experts,
+                groups=sides[0].groups,
                 num_blocks=num_blocks,
             )
             row = estimate_rows(saturation, "saturation")

@@ -40,7 +40,7 @@ def count_contingency_tables(
     """
     check_annotation(trace, annotation)
     documents = trace.tokens(["document"])["document"].to_numpy()
-    of_documents = assign_blocks(trace.num_documents, num_blocks=num_blocks)
+    of_documents = assign_blocks(trace.groups, num_blocks=num_blocks)
     blocks = of_documents[documents]
     codes = as_codes(annotation.codes if annotation.level == "token" else annotation.codes[documents])
 

@@ -115,6 +115,7 @@ def probe_trace(
                 folds=folds,
                 mlp=mlp,
                 permutations=0 if of_tokens else permutations,
+                groups=trace.groups,
                 num_blocks=num_blocks,
                 seed=seed,
                 progress=progress,

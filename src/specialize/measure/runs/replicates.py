@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from specialize.measure.base.blocks import block_tokens
+from specialize.measure.base.blocks import block_tokens, group_documents
 from specialize.measure.base.counting import as_codes, assign_blocks, count_blocks, count_usage, spread_mass
 from specialize.measure.base.information import load_entropy, mutual_information, uncertainty_coefficient
 from specialize.measure.base.layer_input import LayerInput
@@ -88,7 +88,7 @@ def _of_labels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _replicate_routing(sides: tuple[LayerInput, LayerInput], *, num_blocks: int) -> Iterator[tuple[Key, Replicates]]:
     documents = sides[0].documents
-    cut = block_tokens(documents, num_blocks=num_blocks)
+    cut = block_tokens(documents, groups=sides[0].groups, num_blocks=num_blocks)
     blocks = np.full(int(documents[-1]) + 1, -1, dtype=np.int32)
     blocks[documents] = cut.token_blocks
     entropies, repeats = [], []
@@ -126,7 +126,7 @@ def _label_tokens(
 ) -> tuple[list[NDArray[np.float64]], int, int]:
     """Count tables float64 [block, label, expert] of both sides over the labelled tokens."""
     labelled = annotation.codes >= 0
-    cut = block_tokens(sides[0].documents[labelled], num_blocks=num_blocks)
+    cut = block_tokens(sides[0].documents[labelled], groups=sides[0].groups, num_blocks=num_blocks)
     tables = []
     for side in sides:
         weights = side.weights
@@ -160,7 +160,7 @@ def _label_documents(
     routed = [usage.sum(axis=1) for usage in usages]
     present = [np.bincount(side.documents, minlength=documents) > 0 for side in sides]
     labelled = np.flatnonzero((annotation.codes >= 0) & present[0] & present[1])
-    blocks = assign_blocks(len(labelled), num_blocks=num_blocks)
+    blocks = assign_blocks(group_documents(labelled, sides[0].groups), num_blocks=num_blocks)
     both = (routed[0] > 0)[labelled] & (routed[1] > 0)[labelled]
     kept = labelled[both]
     tables = []

@@ -60,6 +60,7 @@ def read_layer(
         rule=rule,
         sequences=known.get("sequence"),
         positions=known.get("position"),
+        groups=trace.groups,
     )
 
 

@@ -131,7 +131,7 @@ def _load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
 def _repeat_rows(
     layer: LayerInput, groups: list[tuple[str | None, str | None, Any]], settings: dict[str, int]
 ) -> Iterator[pd.DataFrame]:
-    measured = measure_repeats(**layer.order, groups=[member for _, _, member in groups], **settings)
+    measured = measure_repeats(**layer.order, subsets=[member for _, _, member in groups], **settings)
     for (label_set, label, _), repeats in zip(groups, measured, strict=True):
         yield repeat_rows(repeats).assign(label_set=label_set, label=label)
 

@@ -74,7 +74,7 @@ def measure_tagger_error(
     predicted_codes, true_codes = (
         np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold)
     )
-    cut = block_tokens(trace.tokens()["document"].to_numpy()[both], num_blocks=num_blocks)
+    cut = block_tokens(trace.tokens()["document"].to_numpy()[both], groups=trace.groups, num_blocks=num_blocks)
     counted: Counted = {"n_tokens": len(both), "n_documents": len(cut.blocks)}
     shape: dict[str, Any] = {"num_labels": len(names), "num_blocks": cut.num_blocks, "blocks": cut.token_blocks}
     confusion = count_blocks(true_codes, predicted_codes[:, None], num_experts=len(names), **shape)

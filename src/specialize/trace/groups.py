@@ -1,0 +1,35 @@
+"""Which documents of a trace belong together, for blocks of documents that can be taken as independent."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+
+def group_documents(batches: Iterable[pa.RecordBatch], column: str | None) -> NDArray[np.int64]:
+    """Return the group of each document: those with the same value in a column, otherwise those with the same text.
+
+    A document without a value in the column is grouped by its text, one without a text is a group of its own. Numbers
+    are hashes of the contents, so that they do not depend on the order of the corpus.
+
+    Args:
+        batches: documents, with the columns id, text and, where it is given, `column`.
+        column: whose values say which documents belong together; None if there is none.
+
+    Returns:
+        int64 [documents].
+    """
+    groups: list[int] = []
+    for batch in batches:
+        names = [name for name in (column, "text", "id") if name is not None]
+        values = (batch.column(name).to_pylist() for name in names)
+        groups += [_number(names, row) for row in zip(*values, strict=True)]
+    return np.array(groups, dtype=np.uint64).view(np.int64)
+
+
+def _number(names: list[str], row: tuple[str | None, ...]) -> int:
+    """Hash the first value that is there; the name before it keeps a text apart from an id of the same letters."""
+    name, value = next((name, value) for name, value in zip(names, row, strict=True) if value or name == "id")
+    return xxhash.xxh3_64_intdigest(f"{name}\0{value}".encode())
