@@ -99,7 +99,8 @@ def test_exact_duplicates_are_counted_in_each_pass():
         _, notes = read_notes(corpus)
         assert corpus.repeated == 2
         assert notes == (
-            "texts: texts that repeat an earlier text exactly: 2; remove them if they should not be counted twice",
+            "texts: texts that repeat an earlier text exactly: 2; intervals keep copies together; remove them if they should not "
+            "be counted twice",
         )
 
 
@@ -158,8 +159,8 @@ def test_label_columns_without_a_value_are_named(tmp_path):
     (tmp_path / "c.parquet").unlink()
     empty.assign(kind="b").to_csv(tmp_path / "d.csv", index=False)
     assert read_notes(open_corpus(tmp_path))[1] == (
-        f"{tmp_path}: texts that repeat an earlier text exactly: {len(TEXTS)}; remove them if they should not be "
-        "counted twice",
+        f"{tmp_path}: texts that repeat an earlier text exactly: {len(TEXTS)}; intervals keep copies together; "
+        "remove them if they should not be counted twice",
     )
 
 

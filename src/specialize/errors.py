@@ -1,9 +1,11 @@
 """What can go wrong in a user's hands. Each message says what was expected, what came and what to do."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST_REASON = 300  # characters of what a foreign exception says
+_FOREIGN = re.compile(r"\b\w+Exception: ")  # as in "Couldn't deserialize thrift: TProtocolException: Invalid data"
 _LONGEST_COMPARED = 100  # characters; comparing takes the product of the lengths
 
 
@@ -56,8 +58,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of what a foreign exception says, cut if it is long; its class where it says nothing."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of what a foreign exception says, cut if it is long; its class where it says nothing.
+
+    Names of exceptions that it passes on from other libraries are left out: they say nothing to a user.
+    """
+    line = _FOREIGN.sub("", (str(error).strip().splitlines() or [type(error).__name__])[0])
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
 

@@ -23,7 +23,8 @@ def test_columns_of_a_corpus_that_are_no_labels_are_named_once(tmp_path):
     assert trace.manifest["corpus"]["labels"] == ["kind"]
     assert listener.notes[:2] == [
         f"{path}: columns that are not used as labels: score (float); set labels to use one",
-        f"{path}: texts that repeat an earlier text exactly: 1; remove them if they should not be counted twice",
+        f"{path}: texts that repeat an earlier text exactly: 1; intervals keep copies together; remove them if they "
+        "should not be counted twice",
     ]
 
 
@@ -43,3 +44,33 @@ def test_labels_that_cannot_be_measured_are_passed_over(tmp_path):
     assert not list((tmp_path / "run").rglob("person*"))
     with pytest.raises(AnnotationError, match="expected a label column with 2 to 100 values"):
         topics(tmp_path / "run", labels=["person"], fit=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "labels", "found"),
+    [
+        ({}, ["kind", "group"], "group"),
+        ({"labels": ["kind"]}, ["kind", "group"], "group"),
+        ({"labels": ["group"]}, ["group"], None),
+        ({"group": "kind"}, ["kind", "group"], "kind"),
+        ({"group": "kind", "labels": []}, ["kind"], "kind"),
+    ],
+)
+def test_the_column_of_groups_is_found_or_named(tmp_path, asked, labels, found):
+    rows = [{"text": text, "kind": "abc"[row % 3], "group": f"g{row // 2}"} for row, text in enumerate(TEXTS)]
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    listener = Listener()
+    trace = trace_corpus(make_checkpoint(), path, tmp_path / "run", context=16, reporter=listener, **asked)
+    assert (trace.manifest["corpus"]["labels"], trace.manifest["corpus"]["group"]) == (labels, found)
+    told = [note for note in listener.notes if "belong together" in note]
+    if found is None:
+        assert told == []
+        assert len(set(trace.groups)) == len(TEXTS)
+    else:
+        values = [row[found] for row in rows]
+        assert told == [
+            f"{path}: documents that belong together, by the column {found}: {len(set(values))} groups; intervals from "
+            "so few groups are wide"
+        ]
+        assert [values.index(value) for value in values] == [list(trace.groups).index(each) for each in trace.groups]

@@ -68,26 +68,34 @@ def read_texts(documents: pd.DataFrame) -> list[str]:
     return texts
 
 
-def label_columns(documents: pd.DataFrame) -> tuple[str, ...]:
+def label_columns(documents: pd.DataFrame, *, group: str | None = None) -> tuple[str, ...]:
     """Return the names of the columns that can serve as labels.
 
     These are the columns other than id and text with 2 to 100 distinct values, on average at least five documents per
     value, and at least five documents whose value is not the most frequent one. Columns whose name is that of an
-    annotation that specialize makes, or cannot be a file name, are excluded.
+    annotation that specialize makes, or cannot be a file name, are excluded, and so is the column that says which
+    documents belong together.
+
+    Args:
+        documents: one row per document, as returned by `RoutingTrace.documents()`.
+        group: the column that says which documents belong together.
     """
-    unusable = explain_unusable(documents)
+    unusable = explain_unusable(documents, group=group)
     return tuple(
         str(column) for column in documents.columns if column not in _NOT_LABELS and str(column) not in unusable
     )
 
 
-def explain_unusable(documents: pd.DataFrame, columns: Sequence[str] | None = None) -> dict[str, str]:
+def explain_unusable(
+    documents: pd.DataFrame, columns: Sequence[str] | None = None, *, group: str | None = None
+) -> dict[str, str]:
     """Return the columns that are not measured as labels, with the reason.
 
     Args:
         documents: one row per document, as returned by `RoutingTrace.documents()`.
         columns: columns that the user named, which are passed over only if they cannot be measured: a single value,
             or fewer than five documents of other values than the most frequent. Default: all columns but id and text.
+        group: the column that says which documents belong together.
     """
     unusable = {}
     for column in documents.columns:
@@ -96,6 +104,8 @@ def explain_unusable(documents: pd.DataFrame, columns: Sequence[str] | None = No
             continue
         counts = _strings(documents[column]).value_counts()
         reason = None if columns else _explain_name(name) or _explain_counts(counts)
+        if name == group and not columns:
+            reason = "it says which documents belong together"
         reason = reason or (_explain_rare(counts) if len(counts) or not columns else None)
         if reason:
             unusable[name] = reason

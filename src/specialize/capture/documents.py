@@ -60,6 +60,8 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
         "documents": corpus.num_documents,
         "skipped_empty": corpus.skipped,
         "labels": list(labels),
+        "group": corpus.group,
+        "repeated": corpus.repeated,
     }
 
 

@@ -78,6 +78,12 @@ class CorpusOptions:
     labels: Annotated[
         list[str] | None, _option(_CORPUS, "--label", help="Column of known labels to keep; may be repeated.")
     ] = None
+    group: Annotated[
+        str | None,
+        _option(
+            _CORPUS, help="Column that says which documents belong together (book, thread). Default: group, if any."
+        ),
+    ] = None
     limit: Annotated[int | None, _option(_CORPUS, min=1, help="Read at most so many documents.")] = None
 
 

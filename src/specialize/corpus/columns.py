@@ -27,18 +27,20 @@ class ColumnRequest:
         text: column of the text.
         id: column of the ids.
         labels: label columns.
+        group: column that says which documents belong together.
         needs_text: whether there must be a text; if not, it is the column `text` or none.
     """
 
     text: str | None = None
     id: str | None = None
     labels: tuple[str, ...] | None = None
+    group: str | None = None
     needs_text: bool = True
 
     @property
     def is_default(self) -> bool:
         """Whether no column was asked for."""
-        return self.text is None and self.id is None and self.labels is None
+        return self.text is None and self.id is None and self.labels is None and self.group is None
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ColumnChoice:
     Attributes:
         text: None if the table has no texts.
         id: None if rows are numbered.
-        labels: the label columns.
+        labels: the label columns, that of groups among them.
         integral: the columns whose floats are integers.
         known: all columns of the table; None if rows are not searched for further ones.
         notes: what is noted while the table is read.
@@ -75,7 +77,8 @@ def choose_columns(
     Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
     strings or integers, else none (rows are numbered from 0). Labels: those asked for, else every string, integer or
     boolean column that is neither, and columns of floats that are integers with missing values among them. Columns
-    that are then not used are noted with the reason.
+    that are then not used are noted with the reason. Groups: the column asked for, else `group`, unless it is asked for
+    as a label.
 
     Args:
         kinds: the kind of each column.
@@ -86,7 +89,7 @@ def choose_columns(
     Raises:
         CorpusError: a column asked for is missing, or the text column is ambiguous.
     """
-    for column in (request.text, request.id, *(request.labels or ())):
+    for column in (request.text, request.id, request.group, *(request.labels or ())):
         if column is not None and column not in kinds:
             raise CorpusError(
                 f"{name}: expected a column {column!r}, got {list_names(kinds)}." + did_you_mean(column, kinds)
@@ -97,14 +100,26 @@ def choose_columns(
     text = request.text or _find_text_column(kinds, identifier, request, name)
     integral = frozenset(column for column, kind in kinds.items() if kind == "integral")
     found = text if request.text is None and text != "text" else None
+    group = request.group
+    if (
+        group is None
+        and kinds.get("group", "other") != "other"
+        and "group" not in (request.labels or (text, identifier))
+    ):
+        group = "group"
+    grouping = () if group is None else (group,)
     if request.labels is not None:
-        notes = ReadingNotes(labels=request.labels, found_text=found)
-        return ColumnChoice(text, identifier, request.labels, integral, notes=notes)
+        labels = tuple(dict.fromkeys((*request.labels, *grouping)))
+        notes = ReadingNotes(labels=labels, found_text=found, group=group)
+        return ColumnChoice(text, identifier, labels, integral, notes=notes)
     rest = [column for column in kinds if column not in (text, identifier)]
-    labels = tuple(c for c in rest if kinds[c] != "other" and (c, kinds[c]) != ("id", "integral"))
+    usable = (column for column in rest if kinds[column] != "other" and (column, kinds[column]) != ("id", "integral"))
+    labels = tuple(dict.fromkeys((*usable, *grouping)))
     types = types or {}
     unused = {column: types.get(column, "floats") for column in rest if column not in labels}
-    return ColumnChoice(text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused, labels, found))
+    return ColumnChoice(
+        text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused, labels, found, group)
+    )
 
 
 def _find_text_column(

@@ -9,6 +9,8 @@ from specialize.choices import check_whole
 from specialize.errors import CorpusError
 from specialize.text import cut_name, list_names
 
+FEW_GROUPS = 20  # below which an interval over blocks of them is wide and rough
+
 
 @dataclass(frozen=True)
 class Document:
@@ -33,12 +35,14 @@ class ReadingNotes:
         unused: the columns that are not used, with the reason.
         labels: the columns that are used as labels.
         found_text: the column of the text, if neither its name nor the user says that it is.
+        group: the label column that says which documents belong together.
         messages: further messages, one line each.
     """
 
     unused: dict[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     found_text: str | None = None
+    group: str | None = None
     messages: list[str] = field(default_factory=list)
 
 
@@ -90,6 +94,8 @@ class Corpus:
         self._messages: dict[str, None] = {}
         self._complete: tuple[str, int] | None = None
         self._first: dict[int, str] = {}
+        self._group: str | None = None
+        self._groups: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Corpus({self.source!r}, limit={self.limit})"
@@ -107,6 +113,7 @@ class Corpus:
         labels: dict[str, None] = {}
         with_value: set[str] = set()
         self._skipped = self._repeated = 0
+        self._groups = set()
         notes: ReadingNotes | None = None
         try:
             for record in self._records():
@@ -127,6 +134,8 @@ class Corpus:
                 seen.add(document.id)
                 digest.update(_canonical_bytes(record))
                 with_value |= document.labels.keys()
+                if notes is not None and notes.group in document.labels:
+                    self._groups.add(document.labels[notes.group])
                 if not is_empty:
                     text = hashlib.blake2b(document.text.encode(), digest_size=16).digest()
                     self._repeated += text in texts
@@ -145,6 +154,7 @@ class Corpus:
     def _add_notes(self, notes: ReadingNotes | None) -> None:
         if notes is not None:
             self._unused = notes.unused | self._unused
+            self._group = self._group or notes.group
             self._found_text |= dict.fromkeys([notes.found_text] if notes.found_text is not None else [])
             self._messages |= dict.fromkeys(notes.messages)
 
@@ -159,11 +169,16 @@ class Corpus:
         return self._repeated
 
     @property
+    def group(self) -> str | None:
+        """The label column that says which documents belong together, known once a document was read; None if none."""
+        return self._group
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the passes so far, one line each.
 
         How a delimiter was found, which column was taken for the text, which are not used as labels or have no value,
-        and how many texts are empty or exact duplicates.
+        how many texts are empty or exact duplicates, and how many groups of documents there are.
         """
         notes = list(self._messages)
         if self._found_text:
@@ -181,8 +196,14 @@ class Corpus:
             notes.append(f"{self.source}: empty or missing texts that are skipped: {self._skipped:,}")
         if self._repeated:
             notes.append(
-                f"{self.source}: texts that repeat an earlier text exactly: {self._repeated:,}; remove them if they "
-                "should not be counted twice"
+                f"{self.source}: texts that repeat an earlier text exactly: {self._repeated:,}; intervals keep "
+                "copies together; remove them if they should not be counted twice"
+            )
+        if self._groups:
+            few = len(self._groups) < FEW_GROUPS
+            notes.append(
+                f"{self.source}: documents that belong together, by the column {printable(str(self._group))}: "
+                f"{len(self._groups):,} groups" + ("; intervals from so few groups are wide" if few else "")
             )
         return tuple(notes)
 

@@ -44,6 +44,7 @@ def open_corpus(
     text_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
+    group: str | None = None,
     limit: int | None = None,
 ) -> Corpus:
     """Open documents for reading. The first one is read at once, so that most errors are found here.
@@ -64,6 +65,8 @@ def open_corpus(
         id_column: column with the ids; default: `id`, else rows are numbered from 0.
         labels: columns with labels; default: every string, integer or boolean column that is neither text nor id. If
             columns have no type (JSON Lines, DataFrames, datasets), the first 100 rows determine it.
+        group: column that says which documents belong together (book, thread, prompt), so that intervals and
+            permutations keep them together; default: `group`, if there is such a column that `labels` does not name.
         limit: largest number of documents to read; default: all.
 
     Returns:
@@ -74,7 +77,7 @@ def open_corpus(
             the first one cannot be read. A line of JSON or of a table may have 64 MiB, a text 256 MiB, and a compressed
             file may expand 200-fold.
     """
-    request = ColumnRequest(text_column, id_column, None if labels is None else tuple(labels))
+    request = ColumnRequest(text_column, id_column, None if labels is None else tuple(labels), group)
     if isinstance(source, Corpus):
         if limit is not None or not request.is_default:
             raise CorpusError(f"{source.source}: this corpus is open already; choose columns and limit in opening it")

@@ -11,12 +11,8 @@ from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
     from specialize.choices import SlotRule
-    from specialize.measure.base.blocks import estimate_blocks
-    from specialize.measure.base.counting import (
-        assign_blocks,
-        count_blocks,
-        spread_mass,
-    )
+    from specialize.measure.base.blocks import assign_blocks, estimate_blocks
+    from specialize.measure.base.counting import count_blocks, spread_mass
     from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife
     from specialize.measure.base.information import (
         entropy,
@@ -65,7 +61,7 @@ _HOMES = {
     "RESULT_COLUMNS": "specialize.measure.results.schema",
     "SlotRule": "specialize.choices",
     "VocabularyMeasurement": "specialize.measure.estimators.vocabulary",
-    "assign_blocks": "specialize.measure.base.counting",
+    "assign_blocks": "specialize.measure.base.blocks",
     "compare_traces": "specialize.measure.runs.comparison",
     "count_blocks": "specialize.measure.base.counting",
     "count_contingency_tables": "specialize.measure.runs.contingency",

@@ -28,6 +28,7 @@ def run(
     text_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
+    group: str | None = None,
     limit: int | None = None,
     dtype: Dtype = "auto",
     device: str | None = None,
@@ -71,6 +72,7 @@ def run(
         text_column: column of the text.
         id_column: column of the document ids.
         labels: columns of known labels to keep.
+        group: column that says which documents belong together.
         limit: read at most so many documents.
         dtype: precision of the forward pass.
         device: cpu, cuda, cuda:1 …
@@ -123,6 +125,7 @@ def run(
         text_column=text_column,
         id_column=id_column,
         labels=labels,
+        group=group,
         limit=limit,
         dtype=dtype,
         device=device,

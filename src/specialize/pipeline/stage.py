@@ -100,9 +100,12 @@ def known_annotations(trace: "RoutingTrace", *, reporter: Reporter = SILENT) -> 
     from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
 
     documents = trace.documents()
-    known = {name: annotate_column(documents, name) for name in label_columns(documents)}
+    known = {name: annotate_column(documents, name) for name in label_columns(documents, group=trace.group_column)}
     known |= stored_annotations(trace, reporter=reporter)
-    note_unusable({name: why for name, why in explain_unusable(documents).items() if name not in known}, reporter)
+    note_unusable(
+        {name: why for name, why in explain_unusable(documents, group=trace.group_column).items() if name not in known},
+        reporter,
+    )
     return known
 
 

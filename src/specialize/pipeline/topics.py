@@ -171,7 +171,9 @@ def read_columns(
     from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
 
     documents = trace.documents()
-    known = {name: annotate_column(documents, name) for name in columns or label_columns(documents)}
-    unusable = explain_unusable(documents, columns)
+    known = {
+        name: annotate_column(documents, name) for name in columns or label_columns(documents, group=trace.group_column)
+    }
+    unusable = explain_unusable(documents, columns, group=trace.group_column)
     note_unusable(unusable, reporter)
     return [annotation for name, annotation in known.items() if name not in unusable]

@@ -28,6 +28,7 @@ def trace_corpus(
     text_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
+    group: str | None = None,
     limit: int | None = None,
     dtype: Dtype = "auto",
     device: str | None = None,
@@ -65,6 +66,8 @@ def trace_corpus(
         text_column: column of the text; default: ``text``, else the only string column.
         id_column: column of the document ids; default: ``id``, else rows are numbered.
         labels: columns of known labels to keep; default: all string, integer and boolean columns.
+        group: column that says which documents belong together (book, thread, prompt); default: ``group``, if there is
+            such a column that is not among `labels`. Intervals and permutations keep them together.
         limit: largest number of documents to read; default: all.
         dtype: precision of a model that is loaded; ``auto``: as stored on a GPU, float32 on a CPU.
         device: for a model that is loaded: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU if there is one.
@@ -125,7 +128,9 @@ def trace_corpus(
         norms=norms,
         predictions=predictions,
     )
-    documents = open_corpus(corpus, text_column=text_column, id_column=id_column, labels=labels, limit=limit)
+    documents = open_corpus(
+        corpus, text_column=text_column, id_column=id_column, labels=labels, group=group, limit=limit
+    )
     settings = options.as_settings() | ({} if name is None else {"model": name})
     manifest = read_unfinished(folder, settings, partial=True)
     survey = survey_corpus(documents)

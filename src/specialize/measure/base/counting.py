@@ -54,64 +54,6 @@ def spread_mass(
     return chosen, masses
 
 
-def assign_blocks(groups: ArrayLike, *, num_blocks: int = 50) -> NDArray[np.int32]:
-    """Assign documents to blocks at random, for the delete-one-block jackknife; groups of documents stay together.
-
-    The jackknife requires blocks that are nearly independent and alike. Documents that belong together (chapters of a
-    book, posts of a thread, copies of one text) are one group and stay in one block; if they were spread over blocks,
-    blocks would resemble each other and intervals would be too narrow. Groups are drawn by a hash of their number, so
-    that the order of the corpus does not matter: if blocks were consecutive documents, each block of a corpus that is
-    sorted by the label would hold one label, intervals would be two to three times too wide, and the entropy of the
-    label too large.
-
-    Blocks hold equal numbers of documents as far as the groups allow, the largest groups being assigned first, always
-    to the block with the fewest documents. They count documents rather than tokens, because documents are what is
-    sampled. There are between ``num_blocks / 2`` and ``num_blocks`` blocks, or one per group where there are fewer.
-
-    Args:
-        groups: integers [documents], the group of each document that is observed; distinct numbers where documents
-            do not belong together.
-        num_blocks: maximum number of blocks.
-
-    Returns:
-        int32 [documents], block numbers from 0; no block is empty.
-
-    Raises:
-        MeasurementError: ``num_blocks`` is below 1, or groups are not one-dimensional.
-    """
-    if num_blocks < 1:
-        raise MeasurementError(f"num_blocks must be at least 1, got {num_blocks}: 50 is usual")
-    numbers = np.asarray(groups)
-    if numbers.ndim != 1:
-        raise MeasurementError(f"groups: expected the group of each document, got shape {numbers.shape}: pass an array")
-    distinct, rows, sizes = np.unique(numbers.astype(np.int64), return_inverse=True, return_counts=True)
-    largest_first = np.lexsort((_scramble(distinct), -sizes))
-    per_block = max(1, -(-len(rows) // num_blocks))
-    blocks = np.empty(len(distinct), dtype=np.int32)
-    blocks[largest_first] = _fill_blocks(sizes[largest_first], min(len(distinct), -(-len(rows) // per_block)))
-    return blocks[rows]
-
-
-def _scramble(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash 64-bit numbers one to one, by the finalizer of SplitMix64 (Steele, Lea & Flood 2014)."""
-    hashed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        hashed = (hashed ^ (hashed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray(hashed ^ (hashed >> np.uint64(31)))
-
-
-@njit(cache=True, nogil=True)
-def _fill_blocks(sizes, num_blocks):  # type: ignore[no-untyped-def]
-    """Assign groups, in order, each to the block that holds the fewest documents so far (the first of equal ones)."""
-    blocks = np.empty(len(sizes), dtype=np.int32)
-    held = np.zeros(num_blocks, dtype=np.int64)
-    for group in range(len(sizes)):
-        block = np.argmin(held)
-        blocks[group] = block
-        held[block] += sizes[group]
-    return blocks
-
-
 def count_blocks(
     codes: ArrayLike,
     experts: ArrayLike,

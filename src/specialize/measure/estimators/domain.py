@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import divide, group_documents
-from specialize.measure.base.counting import as_codes, assign_blocks, check_range, count_usage, tabulate
+from specialize.measure.base.blocks import assign_blocks, divide, group_documents
+from specialize.measure.base.counting import as_codes, check_range, count_usage, tabulate
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, permuted_tables
 

@@ -6,8 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks, group_documents
-from specialize.measure.base.counting import as_codes, assign_blocks, check_range, tabulate
+from specialize.measure.base.blocks import (
+    Counted,
+    assign_blocks,
+    block_tokens,
+    divide,
+    estimate_blocks,
+    group_documents,
+)
+from specialize.measure.base.counting import as_codes, check_range, tabulate
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
 from specialize.measure.base.information import label_entropy, mutual_information
 from specialize.measure.base.nulls import Observations, shifted_tables

@@ -8,10 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import group_documents
+from specialize.measure.base.blocks import assign_blocks, group_documents
 from specialize.measure.base.counting import (
     as_codes,
-    assign_blocks,
     check_range,
     count_usage,
     spread_mass,

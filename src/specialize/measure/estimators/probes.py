@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import group_documents
-from specialize.measure.base.counting import as_codes, assign_blocks
+from specialize.measure.base.blocks import assign_blocks, group_documents
+from specialize.measure.base.counting import as_codes
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.base.nulls import draw_permutations
 from specialize.measure.base.random import generator

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import divide, estimate_blocks, group_documents
+from specialize.measure.base.blocks import assign_blocks, divide, estimate_blocks, group_documents
 from specialize.measure.base.chance import repeat_chance, sharing_chance
-from specialize.measure.base.counting import as_codes, assign_blocks
+from specialize.measure.base.counting import as_codes
 from specialize.measure.base.estimate import Estimate
 from specialize.measure.estimators.neighbours import NeighbourCounter, check_neighbours, find_runs
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure.base.counting import as_codes, assign_blocks, count_stored
+from specialize.measure.base.blocks import assign_blocks
+from specialize.measure.base.counting import as_codes, count_stored
 from specialize.measure.runs.routers import check_annotation
 
 if TYPE_CHECKING:

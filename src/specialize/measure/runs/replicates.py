@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from specialize.measure.base.blocks import block_tokens, group_documents
-from specialize.measure.base.counting import as_codes, assign_blocks, count_blocks, count_usage, spread_mass
+from specialize.measure.base.blocks import assign_blocks, block_tokens, group_documents
+from specialize.measure.base.counting import as_codes, count_blocks, count_usage, spread_mass
 from specialize.measure.base.information import load_entropy, mutual_information, uncertainty_coefficient
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import Difference, estimate_difference, pseudo_values

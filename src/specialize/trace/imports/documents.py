@@ -28,6 +28,7 @@ class ImportedDocuments:
         table: the table.
         digest: of the table, see `Corpus.digest`.
         notes: what a user should know about the table.
+        group: its column that says which documents belong together; None if it has none.
 
     Raises:
         CorpusError: the table cannot be read, or has an empty text, which would shift the row numbers.
@@ -42,6 +43,7 @@ class ImportedDocuments:
         self._ids: list[str] = []
         self.digest: str | None = None
         self.notes: tuple[str, ...] = ()
+        self.group: str | None = None
         self._has_texts = False
         if table is not None:
             corpus = open_documents(table)
@@ -51,6 +53,7 @@ class ImportedDocuments:
             if empty and self._has_texts:
                 raise CorpusError(f"{table}: expected a text for every document, {empty} are empty")
             self.notes = corpus.notes
+            self.group = corpus.group
             if empty:
                 self.notes += (f"{table}: documents have no texts; texts are read from a column named text",)
             self._by_id = {document.id: row for row, document in enumerate(self._rows)}

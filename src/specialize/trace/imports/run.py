@@ -134,6 +134,7 @@ def _import(
                     "digest": documents.digest,
                     "documents": documents.count,
                     "labels": documents.labels,
+                    "group": documents.group if documents.group in documents.labels else None,
                 }
             )
             writer.finish()
