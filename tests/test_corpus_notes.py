@@ -99,8 +99,8 @@ def test_exact_duplicates_are_counted_in_each_pass():
         _, notes = read_notes(corpus)
         assert corpus.repeated == 2
         assert notes == (
-            "texts: texts that repeat an earlier text exactly: 2; intervals keep copies together; remove them if they should not "
-            "be counted twice",
+            "texts: texts that repeat an earlier text exactly: 2; intervals keep copies together; remove them if they "
+            "should not be counted twice",
         )
 
 

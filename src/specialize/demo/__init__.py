@@ -25,8 +25,8 @@ def write_corpus(path: Path, *, limit: int = DOCUMENTS) -> Path:
 
     Args:
         path: the file to write.
-        limit: number of documents. They are drawn at random with a fixed seed, because the data file is sorted by topic
-            and intervals treat neighbouring documents as dependent.
+        limit: number of documents. They are drawn at random with a fixed seed, because the data file is sorted by
+            topic.
 
     Returns:
         `path`.
