@@ -107,7 +107,7 @@ def measure(level: str, order: str, data_sets: int) -> Iterator[dict[str, object
 
 
 def tabulate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return coverage with its Monte Carlo error, mean width and bias of U in shares of H(label), by design and choice of blocks."""
+    """Return coverage with its Monte Carlo error, mean width and bias of U, by design and choice."""
     keys = ["labels", "corpus", "blocks"]
     table = rows.groupby(keys, sort=False).agg(
         data_sets=("covered", "size"), coverage=("covered", "mean"), width=("width", "mean"), bias=("bias", "mean")
