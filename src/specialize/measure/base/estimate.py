@@ -33,6 +33,8 @@ class Estimate:
         n_documents: number of documents counted.
         null_low: 2.5th percentile of the null distribution.
         null_high: 97.5th percentile of the null distribution.
+        n_permutations: number of permutations under the null that the p-value is based on; None where it is based on
+            none.
     """
 
     value: float
@@ -46,6 +48,7 @@ class Estimate:
     n_documents: int | None = None
     null_low: float = NOT_A_NUMBER
     null_high: float = NOT_A_NUMBER
+    n_permutations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class EstimateArray:
     n_documents: int | None
     null_low: NDArray[np.float64]
     null_high: NDArray[np.float64]
+    n_permutations: int | None
 
     def __getitem__(self, index: int | tuple[int, ...]) -> Estimate:
         cell: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -184,7 +188,9 @@ def make_estimates(
     low, high = ends(values, errors, num_blocks=num_blocks, confidence=confidence)
     under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
     null_mean, null_low, null_high = summarize_null(under_null)
+    n_permutations = None
     if p_value is None:
+        n_permutations = len(under_null) or None
         p_value = p_values(*(tested or (values, under_null)))
     return EstimateArray(
         value=values,
@@ -200,6 +206,7 @@ def make_estimates(
         n_documents=n_documents,
         null_low=np.asarray(null_low),
         null_high=np.asarray(null_high),
+        n_permutations=n_permutations,
     )
 
 

@@ -106,27 +106,23 @@ def measure_layer(
         MeasurementError: arrays do not match in length, values are out of range, k* is not between 1 and E, or no
             labelled unit was routed.
     """
-    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
-    labels, places = as_codes(codes), as_codes(documents)
-    check_range("codes", labels, num_labels)
-    check_range("experts", chosen, num_experts)
-    _check_documents(labels, chosen, places, level=level)
+    seen, counts = observe_layer(
+        codes,
+        experts,
+        documents,
+        level=level,
+        num_labels=num_labels,
+        num_experts=num_experts,
+        weights=weights,
+        rule=rule,
+        num_blocks=num_blocks,
+    )
     num_top = min(np.shape(experts)[1], num_experts) if num_top is None else num_top
     if not 1 <= num_top <= num_experts:
         raise MeasurementError(f"num_top: expected between 1 and {num_experts} top experts, got {num_top}: k is usual")
-    if level == "token":
-        seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
-    else:
-        usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
-        seen, counts = _observe_documents(labels, usage, places, num_blocks=num_blocks)
-    if not counts.n_tokens:
-        raise MeasurementError(f"expected {level}s with both a label and an expert, got none: check the labels")
-
     shape = (seen.num_blocks, num_labels, num_experts)
     blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
-    null_tables = (shifted_tables if level == "token" else permuted_tables)(
-        seen, shape=shape, permutations=permutations, seed=seed
-    )
+    null_tables = NULL_TABLES[level](seen, shape=shape, permutations=permutations, seed=seed)
     null_profile, null_lift = (
         np.empty((permutations, 2 + num_experts)),
         np.empty((permutations, num_labels, num_experts)),
@@ -162,6 +158,9 @@ def measure_layer(
     )
 
 
+NULL_TABLES = {"token": shifted_tables, "document": permuted_tables}
+
+
 @dataclass(frozen=True)
 class _Counts:
     """Numbers of tokens, documents and blocks counted, as keyword arguments of an estimate."""
@@ -169,6 +168,34 @@ class _Counts:
     n_tokens: int
     n_documents: int
     num_blocks: int
+
+
+def observe_layer(
+    codes: ArrayLike,
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    level: Level,
+    num_labels: int,
+    num_experts: int,
+    weights: ArrayLike | None = None,
+    rule: SlotRule = "selection",
+    num_blocks: int = 50,
+) -> tuple[Observations, _Counts]:
+    """Check the arguments of `measure_layer` and return the labelled units, and how many there are."""
+    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
+    labels, places = as_codes(codes), as_codes(documents)
+    check_range("codes", labels, num_labels)
+    check_range("experts", chosen, num_experts)
+    _check_documents(labels, chosen, places, level=level)
+    if level == "token":
+        seen, counts = _observe_tokens(labels, chosen, masses, places, num_blocks=num_blocks)
+    else:
+        usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
+        seen, counts = _observe_documents(labels, usage, places, num_blocks=num_blocks)
+    if not counts.n_tokens:
+        raise MeasurementError(f"expected {level}s with both a label and an expert, got none: check the labels")
+    return seen, counts
 
 
 def _check_documents(

@@ -30,4 +30,5 @@ def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Seque
         columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
     frame = pd.DataFrame(columns).assign(metric=metric, unit=estimate.unit)
     frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(frame["ci_low"].notna())
-    return frame.assign(n_tokens=estimate.n_tokens, n_documents=estimate.n_documents)
+    tested = pd.Series(estimate.n_permutations, index=frame.index, dtype="Int64").where(frame["p_value"].notna())
+    return frame.assign(n_permutations=tested, n_tokens=estimate.n_tokens, n_documents=estimate.n_documents)

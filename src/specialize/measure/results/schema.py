@@ -19,6 +19,7 @@ RESULT_COLUMNS: dict[str, str] = {
     "null_high": "97.5th percentile of the null distribution",
     "p_value": "(1 + number of permutations at least as extreme) / (1 + number of permutations), or that of a t test",
     "q_value": "p_value adjusted by Benjamini-Hochberg over all rows of the same metric and routing",
+    "n_permutations": "number of permutations that p_value is based on; missing where it is based on none",
     "n_tokens": "number of tokens counted",
     "n_documents": "number of documents counted",
 }
