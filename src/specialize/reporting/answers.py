@@ -1,15 +1,14 @@
 """The first screen of a report: a verdict a label set, and a bar of the same numbers."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specialize.names import name_label_set
-from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
 from specialize.reporting.tables import Cell, Table
-from specialize.reporting.verdict import Verdict, judge_run
+from specialize.reporting.verdict import Verdict, Verdicts
 from specialize.reporting.wording import conclude, list_notes
 from specialize.text import NBSP
 
@@ -65,19 +64,19 @@ class Answer:
         return list_notes(self.verdict)
 
 
-def answer_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> dict[str, list[Answer]]:
+def answer_runs(runs: Sequence[RunResults], verdicts: Verdicts) -> dict[str, list[Answer]]:
     """Return the answers of each run by its name: the first label set of tokens, fitted topics, a known label."""
-    verdicts = {run.name: list(_judge_main(run, records)) for run in runs}
-    everything = [verdict for own in verdicts.values() for verdict in own]
+    main = {
+        run.name: [
+            verdicts[run.name][label_set]
+            for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]
+            if label_set in verdicts[run.name]
+        ]
+        for run in runs
+    }
+    everything = [verdict for own in main.values() for verdict in own]
     longest = max(map(_reach, everything), default=0.0) or 1.0
-    return {name: [Answer(verdict, _draw_bar(verdict, longest)) for verdict in own] for name, own in verdicts.items()}
-
-
-def _judge_main(run: RunResults, records: Sequence[Record]) -> Iterator[Verdict]:
-    for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]:
-        verdict = judge_run(run, records, label_set)
-        if verdict is not None:
-            yield verdict
+    return {name: [Answer(verdict, _draw_bar(verdict, longest)) for verdict in own] for name, own in main.items()}
 
 
 def _reach(verdict: Verdict) -> float:

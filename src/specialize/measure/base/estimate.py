@@ -10,6 +10,7 @@ from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.nulls import p_values, summarize_null
+from specialize.measure.base.reliability import mark_shortage
 
 NOT_A_NUMBER = float("nan")
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -25,7 +26,8 @@ class Estimate:
         unit: bits, ratio, count, or share, with the normaliser of a share.
         ci_low: lower end of the confidence interval; NaN where there is none.
         ci_high: upper end of the confidence interval; NaN where there is none.
-        ci_kind: method and confidence of the interval; None where there is none.
+        ci_kind: method and confidence of the interval, and whether there is too little data for it; None where there
+            is no interval.
         null_mean: mean of the same estimator over permutations under the null, or the expected value under chance;
             NaN where there is neither.
         p_value: (1 + number of permutations at least as extreme) / (1 + number of permutations), or that of a test.
@@ -157,6 +159,8 @@ def make_estimates(
     log_scale: bool = False,
     method: str = "jackknife",
     note: str = "",
+    least: float | None = None,
+    shortage: str = "",
 ) -> EstimateArray:
     """Make estimates from values and standard errors. All estimates of this package are made here.
 
@@ -176,6 +180,8 @@ def make_estimates(
         log_scale: whether the interval is symmetric on the log scale, for ratios; see `ratio_interval`.
         method: method of the standard error, as `describe_interval` names it.
         note: appended to the description of the interval.
+        least: smallest possible true value; the upper end of the interval is at least that.
+        shortage: why there is too little data, see `find_shortage`; ``ci_kind`` says so.
 
     Returns:
         Estimates [*shape]; index with ``[()]`` for a single `Estimate`.
@@ -186,6 +192,9 @@ def make_estimates(
     values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
     ends = ratio_interval if log_scale else interval
     low, high = ends(values, errors, num_blocks=num_blocks, confidence=confidence)
+    kind = describe_interval(
+        num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
+    )
     under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
     null_mean, null_low, null_high = summarize_null(under_null)
     n_permutations = None
@@ -196,10 +205,8 @@ def make_estimates(
         value=values,
         unit=unit,
         ci_low=np.asarray(low),
-        ci_high=np.asarray(high),
-        ci_kind=describe_interval(
-            num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
-        ),
+        ci_high=np.asarray(high if least is None else np.maximum(high, least)),
+        ci_kind=mark_shortage(kind, shortage) if shortage else kind,
         null_mean=np.asarray(null_mean if chance is None else chance),
         p_value=np.asarray(p_value, dtype=np.float64),
         n_tokens=n_tokens,

@@ -23,6 +23,7 @@ from specialize.measure.base.estimate import (
     make_estimates,
 )
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.base.reliability import count_per_cell, find_shortage
 from specialize.measure.estimators.composition import Composition, estimate_composition, top_shares
 
 
@@ -79,9 +80,9 @@ def measure_layer(
     its tokens, whether tokens or whole sequences were routed, and the null permutes labels across documents. Intervals
     are delete-one-block jackknife intervals over blocks of documents at both levels.
 
-    Compare a value with its ``null_mean``, not with 0. The jackknife removes the bias where there are at
-    least about twice as many documents as cells of the table (labels x experts). With fewer documents, as with many
-    topics and many experts routed by sequence, value and null mean remain too high and intervals undercover.
+    Compare a value with its ``null_mean``, not with 0. With too few documents, both remain too high, and intervals
+    undercover; ``ci_kind`` of information and uncertainty coefficient says so, see `find_shortage`. The upper end of
+    their intervals is at least 0, as they are not negative.
 
     Args:
         codes: integers [tokens] or [documents]; negative where there is no label.
@@ -123,10 +124,8 @@ def measure_layer(
     shape = (seen.num_blocks, num_labels, num_experts)
     blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
     null_tables = NULL_TABLES[level](seen, shape=shape, permutations=permutations, seed=seed)
-    null_profile, null_lift = (
-        np.empty((permutations, 2 + num_experts)),
-        np.empty((permutations, num_labels, num_experts)),
-    )
+    null_profile = np.empty((permutations, 2 + num_experts))
+    null_lift = np.empty((permutations, num_labels, num_experts))
     null_shares = np.empty((permutations, num_labels + 1, 3))
     for batch, tables in null_tables:
         null_profile[batch], _ = jackknife_values(tables, _profile)
@@ -135,14 +134,28 @@ def measure_layer(
         null_lift[batch] = information.lift(tables.sum(axis=1))
 
     value, error = jackknife_values(blocks, _profile)
+    shortage = find_shortage(
+        n_documents=counts.n_documents,
+        per_cell=np.inf if level == "token" else count_per_cell(seen.masses, blocks.sum(axis=0)),
+        null_mean=float(null_profile[:, 1].mean()) if permutations else np.nan,
+        error=float(error[1]),
+    )
     without_null = np.empty((0, 2))
     entropies = _estimate(*jackknife_values(blocks, _entropies), without_null, unit="bits", counts=counts)
     loads = jackknife_values(blocks, information.load)
     return LayerMeasurement(
-        mutual_information=_estimate(value[:1], error[:1], null_profile[:, :1], unit="bits", counts=counts)[0],
+        mutual_information=_estimate(
+            value[0], error[0], null_profile[:, 0], unit="bits", counts=counts, least=0.0, shortage=shortage
+        )[()],
         uncertainty_coefficient=_estimate(
-            value[1:2], error[1:2], null_profile[:, 1:2], unit="share of H(label)", counts=counts
-        )[0],
+            value[1],
+            error[1],
+            null_profile[:, 1],
+            unit="share of H(label)",
+            counts=counts,
+            least=0.0,
+            shortage=shortage,
+        )[()],
         label_entropy=entropies[0],
         load_entropy=entropies[1],
         load=_estimate(*loads, np.empty((0, num_experts)), unit="share", counts=counts),
@@ -272,8 +285,10 @@ def _estimate(
     *,
     unit: str,
     counts: _Counts,
+    least: float | None = None,
+    shortage: str = "",
 ) -> EstimateArray:
-    return make_estimates(value, error, unit=unit, null=null, **vars(counts))
+    return make_estimates(value, error, unit=unit, null=null, least=least, shortage=shortage, **vars(counts))
 
 
 def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: _Counts) -> EstimateArray:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from specialize.measure.base.estimate import Estimate, EstimateArray
+from specialize.measure.base.reliability import read_shortage
 
 _PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value")
 
@@ -29,6 +30,7 @@ def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Seque
     if labels:
         columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
     frame = pd.DataFrame(columns).assign(metric=metric, unit=estimate.unit)
-    frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(frame["ci_low"].notna())
+    has_kind = frame["ci_low"].notna() | bool(read_shortage(estimate.ci_kind))
+    frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(has_kind)
     tested = pd.Series(estimate.n_permutations, index=frame.index, dtype="Int64").where(frame["p_value"].notna())
     return frame.assign(n_permutations=tested, n_tokens=estimate.n_tokens, n_documents=estimate.n_documents)
