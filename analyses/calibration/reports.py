@@ -41,7 +41,7 @@ from specialize.reporting.runs import RunResults
 from specialize.reporting.verdict import Outcome, judge_runs
 
 FIRST_SEED = 300_000
-DOCUMENTS, TOKENS, EXPERTS, LAYERS, PERMUTATIONS = 60, 60, 8, 3, 200
+DOCUMENTS, TOKENS, EXPERTS, LAYERS, PERMUTATIONS = 120, 50, 8, 3, 200
 PERSISTENCE, CONCENTRATION = 0.7, 5.0
 LOAD = np.linspace(1.5, 0.5, EXPERTS) / EXPERTS
 LABEL_SETS = {  # level and number of labels
@@ -53,9 +53,9 @@ LABEL_SETS = {  # level and number of labels
 }
 PLANTED = ("upos", "case", "genre")
 SIZES = {  # true U, in which the detectable size lies
-    "upos": (0.0005, 0.001, 0.002, 0.004, 0.008),
-    "case": (0.0005, 0.001, 0.002, 0.004, 0.008),
-    "genre": (0.005, 0.01, 0.02, 0.04, 0.08),
+    "upos": (0.006, 0.01, 0.016),
+    "case": (0.006, 0.01, 0.016),
+    "genre": (0.01, 0.02, 0.04),
 }
 POWER = 0.8
 KEYS = ["study", "target", "size", "number"]
@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--reports", type=int, default=200, help="reports without any effect")
-    parser.add_argument("--effects", type=int, default=100, help="reports, and data sets, for each effect")
+    parser.add_argument("--effects", type=int, default=80, help="reports, and data sets, for each effect")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     path = given.output / "reports.csv"

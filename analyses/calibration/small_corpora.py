@@ -25,7 +25,7 @@ from scipy.stats import t as student_t
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from planted import plant_channel, plant_document_labels
 from specialize.measure import assign_blocks, measure_layer
-from specialize.measure.base.reliability import read_shortage
+from specialize.measure.base.shortage import read_shortage
 from specialize.measure.results.files import write_table
 
 PERMUTATIONS, FIRST_SEED = 100, 70_000

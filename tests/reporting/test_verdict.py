@@ -10,7 +10,7 @@ from markupsafe import escape
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import make_run
 from reporting.records import change
-from specialize.measure.base.reliability import mark_shortage
+from specialize.measure.base.shortage import mark_shortage
 from specialize.reporting import summarise, write_report
 from specialize.reporting.answers import Answer, Bar, answer_table
 from specialize.reporting.findings import find_best, read_records

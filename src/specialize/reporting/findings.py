@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from specialize.measure.base.reliability import read_shortage
+from specialize.measure.base.shortage import read_shortage
 from specialize.reporting.runs import RunResults
 from specialize.text import is_smallest_p
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.reliability import read_shortage
+from specialize.measure.base.shortage import read_shortage
 from specialize.measure.results.files import read_with_origin, rename_routing
 from specialize.measure.results.stored import Origin
 from specialize.plot.frames import complete_frame

@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.nulls import p_values, summarize_null
-from specialize.measure.base.reliability import mark_shortage
+from specialize.measure.base.shortage import mark_shortage
 
 NOT_A_NUMBER = float("nan")
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]

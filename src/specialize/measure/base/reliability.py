@@ -1,63 +1,57 @@
 """Whether there is enough data for the bias correction and the interval of an information estimate."""
 
-import re
-
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from specialize.measure.base.nulls import Observations
+
 FEWEST_DOCUMENTS = 30
-FEWEST_PER_CELL = 3
-MOST_BIAS = 0.5
-_MARK = re.compile(r"unreliable, too little data \(([^)]*)\)")
+FEWEST_PER_CELL = 4
 
 
-def find_shortage(*, n_documents: int, per_cell: float, null_mean: float, error: float) -> str:
-    """Return why there is too little data for an information estimate; an empty string where there is enough.
+def find_shortage(seen: Observations, table: NDArray[np.float64], *, n_documents: int) -> str:
+    """Return why there is too little data for the information in a table; an empty string where there is enough.
 
-    Simulations (``analyses/calibration/small_corpora.py``) show that bias and coverage hold unless one of these is so:
-
-    - There are fewer than 30 documents.
-    - Labels are of documents, and there are fewer than 3 experts of documents per cell of the table (labels x experts),
-      see `count_per_cell`: each document adds 1 if it goes to a single expert, more if it is spread over several.
-    - The mean under the null exceeds half the standard error. The true value under the null is about 0, so that this
-      mean is the bias that the jackknife has left.
+    There have to be at least 30 documents, and they have to fill the table: a document fills ``1 / sum p_ye^2`` cells,
+    where p_ye is the share of its mass at label y and expert e; all documents together have to fill each cell, of
+    labels and experts that occur, 4 times on average. With labels of documents, a document that goes to a single expert
+    fills one cell; one whose tokens are spread over many experts fills more, and fewer documents are enough. With less
+    data the jackknife leaves a bias of more than half a standard error, and intervals undercover
+    (``analyses/calibration/small_corpora.py``).
 
     Args:
+        seen: the labelled units.
+        table: float64 [label, expert], their mass.
         n_documents: number of documents counted.
-        per_cell: experts of documents per cell; infinite for labels of tokens.
-        null_mean: mean of the estimator under the null; NaN where it is unknown.
-        error: its standard error; NaN where it is unknown.
     """
     if n_documents < FEWEST_DOCUMENTS:
         return f"{n_documents} document{'s' * (n_documents != 1)}, at least {FEWEST_DOCUMENTS} needed"
-    if per_cell < FEWEST_PER_CELL:
-        times = FEWEST_PER_CELL / per_cell
-        return f"{n_documents} documents, at least {times * n_documents:.0f} needed for labels x experts"
-    if null_mean > MOST_BIAS * error:
-        return f"{n_documents} documents, so few that a bias of more than half the standard error is left"
+    cells = np.count_nonzero(table.sum(axis=1)) * np.count_nonzero(table.sum(axis=0))
+    filled = count_filled(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(table))
+    if filled < FEWEST_PER_CELL * cells:
+        needed = int(np.ceil(n_documents * FEWEST_PER_CELL * cells / filled))
+        return f"{n_documents:,} documents for {cells:,} cells of labels x experts, about {needed:,} needed"
     return ""
 
 
-def count_per_cell(masses: NDArray[np.float64], table: NDArray[np.float64]) -> float:
-    """Count the experts of documents per cell of a table, of labels and experts that occur.
-
-    A document whose mass is m_e at expert e, of 1 in all, has ``1 / sum m_e^2`` experts: 1 if it goes to a single one.
-
-    Args:
-        masses: float64 [document, expert]; a document that was not routed has none.
-        table: float64 [label, expert].
-    """
-    squares = (masses**2).sum(axis=1)
-    cells = np.count_nonzero(table.sum(axis=1)) * np.count_nonzero(table.sum(axis=0))
-    return float((1 / squares[squares > 0]).sum() / cells)
-
-
-def mark_shortage(ci_kind: str | None, shortage: str) -> str:
-    """Return the kind of an interval (None if there is none), marked with why there is too little data for it."""
-    return f"unreliable, too little data ({shortage})" + ("" if ci_kind is None else f": {ci_kind}")
-
-
-def read_shortage(ci_kind: object) -> str:
-    """Return why there is too little data, as the kind of the interval says; an empty string where there is enough."""
-    marked = _MARK.match(ci_kind) if isinstance(ci_kind, str) else None
-    return marked[1] if marked else ""
+@njit(cache=True, nogil=True)
+def count_filled(codes, experts, masses, starts, scratch):  # type: ignore[no-untyped-def]
+    """Sum ``1 / sum p_ye^2`` over documents; ``scratch`` [label, expert] is zero before and after."""
+    one_mass, filled = masses.shape[1] == 1, 0.0
+    for document in range(len(starts) - 1):
+        mass, squares = 0.0, 0.0
+        for row in range(starts[document], starts[document + 1]):
+            for slot in range(experts.shape[1]):
+                if experts[row, slot] >= 0:
+                    own = masses[row, 0 if one_mass else slot]
+                    scratch[codes[row], experts[row, slot]] += own
+                    mass += own
+        for row in range(starts[document], starts[document + 1]):
+            for slot in range(experts.shape[1]):
+                if experts[row, slot] >= 0:
+                    squares += scratch[codes[row], experts[row, slot]] ** 2
+                    scratch[codes[row], experts[row, slot]] = 0.0
+        if squares > 0:
+            filled += mass * mass / squares
+    return filled

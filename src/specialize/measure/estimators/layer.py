@@ -23,7 +23,7 @@ from specialize.measure.base.estimate import (
     make_estimates,
 )
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
-from specialize.measure.base.reliability import count_per_cell, find_shortage
+from specialize.measure.base.reliability import find_shortage
 from specialize.measure.estimators.composition import Composition, estimate_composition, top_shares
 
 
@@ -134,12 +134,7 @@ def measure_layer(
         null_lift[batch] = information.lift(tables.sum(axis=1))
 
     value, error = jackknife_values(blocks, _profile)
-    shortage = find_shortage(
-        n_documents=counts.n_documents,
-        per_cell=np.inf if level == "token" else count_per_cell(seen.masses, blocks.sum(axis=0)),
-        null_mean=float(null_profile[:, 1].mean()) if permutations else np.nan,
-        error=float(error[1]),
-    )
+    shortage = find_shortage(seen, blocks.sum(axis=0), n_documents=counts.n_documents)
     without_null = np.empty((0, 2))
     entropies = _estimate(*jackknife_values(blocks, _entropies), without_null, unit="bits", counts=counts)
     loads = jackknife_values(blocks, information.load)

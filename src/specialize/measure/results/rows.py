@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from specialize.measure.base.estimate import Estimate, EstimateArray
-from specialize.measure.base.reliability import read_shortage
+from specialize.measure.base.shortage import read_shortage
 
 _PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value")
 
