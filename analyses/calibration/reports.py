@@ -2,7 +2,7 @@
 
     python analyses/calibration/reports.py    # some twenty minutes on two cores; an interrupted run is resumed
 
-Every report is of one model with three layers and five label sets, two of documents and three of tokens. Labels and
+Every report is of one model with two layers and five label sets, two of documents and three of tokens. Labels and
 routing are clustered by document, and those of tokens repeat the token before with probability 0.7. They know nothing
 of each other, except where an effect is planted: in the last layer, a share of the decisions follows the label.
 Everything is measured and judged by the functions of the package. The rows of ``results/reports.csv`` are:
@@ -41,7 +41,7 @@ from specialize.reporting.runs import RunResults
 from specialize.reporting.verdict import Outcome, judge_runs
 
 FIRST_SEED = 300_000
-DOCUMENTS, TOKENS, EXPERTS, LAYERS, PERMUTATIONS = 120, 50, 8, 3, 200
+DOCUMENTS, TOKENS, EXPERTS, LAYERS, PERMUTATIONS = 120, 50, 8, 2, 200
 PERSISTENCE, CONCENTRATION = 0.7, 5.0
 LOAD = np.linspace(1.5, 0.5, EXPERTS) / EXPERTS
 LABEL_SETS = {  # level and number of labels
@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--reports", type=int, default=200, help="reports without any effect")
-    parser.add_argument("--effects", type=int, default=80, help="reports, and data sets, for each effect")
+    parser.add_argument("--effects", type=int, default=60, help="reports, and data sets, for each effect")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     path = given.output / "reports.csv"

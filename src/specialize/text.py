@@ -67,9 +67,9 @@ def format_number(value: float, *, digits: int = 3) -> str:
     return f"{value:z.{digits}f}".replace("-", MINUS) if math.isfinite(value) else NO_VALUE
 
 
-def is_smallest_p(p_value: float, n_permutations: float) -> bool:
+def is_smallest_p(p_value: float, permutations: float) -> bool:
     """Return whether a p-value is the smallest that its number of permutations allows; False where that is unknown."""
-    return math.isfinite(n_permutations) and p_value * (1 + n_permutations) < 1.5
+    return math.isfinite(permutations) and p_value * (1 + permutations) < 1.5
 
 
 def format_p(p_value: float, *, at_most: bool = False) -> str:

@@ -29,8 +29,17 @@ def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Seque
         columns["expert"] = np.tile(np.arange(shape[-1]), len(labels) or 1)
     if labels:
         columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
-    frame = pd.DataFrame(columns).assign(metric=metric, unit=estimate.unit)
-    has_kind = frame["ci_low"].notna() | bool(read_shortage(estimate.ci_kind))
-    frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(has_kind)
-    tested = pd.Series(estimate.n_permutations, index=frame.index, dtype="Int64").where(frame["p_value"].notna())
-    return frame.assign(n_permutations=tested, n_tokens=estimate.n_tokens, n_documents=estimate.n_documents)
+    count = len(columns["value"])
+    tested, has_kind = (
+        ~np.isnan(columns["p_value"]),
+        ~np.isnan(columns["ci_low"]) | bool(read_shortage(estimate.ci_kind)),
+    )
+    columns |= {
+        "metric": np.full(count, metric, dtype=object),
+        "unit": np.full(count, estimate.unit, dtype=object),
+        "ci_kind": np.where(has_kind, np.full(count, estimate.ci_kind, dtype=object), None),
+        "n_permutations": pd.array(np.where(tested, estimate.n_permutations, None), dtype="Int64"),
+        "n_tokens": estimate.n_tokens,
+        "n_documents": estimate.n_documents,
+    }
+    return pd.DataFrame(columns)
