@@ -30,15 +30,15 @@ def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Seque
     if labels:
         columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
     count = len(columns["value"])
-    tested, has_kind = (
-        ~np.isnan(columns["p_value"]),
-        ~np.isnan(columns["ci_low"]) | bool(read_shortage(estimate.ci_kind)),
-    )
+    kinds = np.full(count, estimate.ci_kind, dtype=object)
+    if not read_shortage(estimate.ci_kind):
+        kinds[np.isnan(columns["ci_low"])] = None
+    untested = np.isnan(columns["p_value"]) | (estimate.n_permutations is None)
     columns |= {
         "metric": np.full(count, metric, dtype=object),
         "unit": np.full(count, estimate.unit, dtype=object),
-        "ci_kind": np.where(has_kind, np.full(count, estimate.ci_kind, dtype=object), None),
-        "n_permutations": pd.array(np.where(tested, estimate.n_permutations, None), dtype="Int64"),
+        "ci_kind": kinds,
+        "n_permutations": pd.arrays.IntegerArray(np.full(count, estimate.n_permutations or 0), mask=untested),
         "n_tokens": estimate.n_tokens,
         "n_documents": estimate.n_documents,
     }
