@@ -65,8 +65,8 @@ def measure_specialization(
       (Spec), ``top_expert_share_above_uniform`` (delta U) and ``top_expert_share_above_load``, shares of the label's
       mass.
     - once per routing, ``max_uncertainty_coefficient``, the maximum over layers, with the p-value of the maximum
-      statistic: one test for the whole model. Where the p-value of the model's own router lies near a threshold, more
-      permutations are drawn for it (`n_permutations`), which needs another pass over the layers.
+      statistic: one test for the whole model. Where the p-value of the model's own router lies near 0.05, more
+      permutations are drawn for it (`n_permutations`), see `specialize.measure.base.sequential.count_more`.
 
     See `measure_layer` for definitions, nulls and intervals.
 
@@ -139,7 +139,7 @@ def largest_uncertainty(
         measured: the layers, measured with the same seed and number of permutations.
         seed: their seed.
         draw_more: draws the maximum of so many further permutations, from a stream of the seed, float64 [permutation];
-            called where the p-value lies near a threshold, see `specialize.measure.base.sequential.count_more`. By
+            called where the p-value lies near 0.05, see `specialize.measure.base.sequential.count_more`. By
             default there are only the permutations of the layers.
 
     Returns:
