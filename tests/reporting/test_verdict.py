@@ -144,6 +144,24 @@ def test_tests_are_corrected_over_all_runs_and_label_sets(tmp_path):
     assert "p = 0.020; q = 0.050 over 5 tests" in list_notes(verdicts["two"]["genre"])[0].replace(NBSP, " ")
 
 
+def test_label_sets_with_too_little_data_are_no_tests(tmp_path):
+    p_values = {"one": {"upos": 0.005, "genre": 0.04}}
+    runs, _ = report_of(tmp_path, p_values)
+    runs[0].syntax["upos"]["ci_kind"] = mark_shortage(None, "12 documents, at least 30 needed")
+    verdicts = judge_runs(runs, read_records(runs))["one"]
+    assert verdicts["upos"].outcome is Outcome.TOO_LITTLE_DATA
+    assert math.isnan(verdicts["upos"].q_value)
+    assert verdicts["genre"].q_value == 0.04
+    assert verdicts["genre"].num_tests == 1
+
+
+@pytest.mark.parametrize("p_value", [-0.5, 1.5, math.inf])
+def test_a_number_that_is_no_probability_is_no_test(tmp_path, p_value):
+    _, verdicts = report_of(tmp_path, {"one": {"upos": p_value, "genre": 0.04}})
+    assert verdicts["one"]["upos"].outcome is Outcome.NOT_TESTED
+    assert verdicts["one"]["genre"].q_value == 0.04
+
+
 @pytest.mark.parametrize(
     ("p_value", "n_permutations", "shown"),
     [

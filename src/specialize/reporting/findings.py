@@ -127,8 +127,8 @@ def find_best(records: Sequence[Record], run_name: str, label_set: str) -> Findi
     if not layers:
         return None
     best = max(layers, key=lambda record: record.value)
-    over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and math.isfinite(r.p_value)]
-    tested = over_layers[:1] or [r for r in layers if math.isfinite(r.p_value)]
+    over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and _is_probability(r.p_value)]
+    tested = over_layers[:1] or [r for r in layers if _is_probability(r.p_value)]
     p_value = float(false_discovery_control([r.p_value for r in tested]).min()) if tested else math.nan
     random_routers = [r for r in own if r.routing == "random" and r.layer is not None and math.isfinite(r.value)]
     return Finding(
@@ -138,3 +138,8 @@ def find_best(records: Sequence[Record], run_name: str, label_set: str) -> Findi
         control=max(random_routers, key=lambda record: record.value) if random_routers else None,
         num_layers=len(layers),
     )
+
+
+def _is_probability(p_value: float) -> bool:
+    """Return whether a p-value may be one; tables of other programs may hold anything, and NaN where there is none."""
+    return 0 <= p_value <= 1

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
@@ -80,8 +81,8 @@ class Verdict:
         null_mean: mean of U under the null.
         p_value: of the largest value over the layers.
         p_is_smallest: whether it is the smallest that the permutations allow, so that p and q are upper bounds.
-        q_value: `p_value` after Benjamini-Hochberg over all verdicts of the report.
-        num_tests: number of these verdicts.
+        q_value: `p_value` after Benjamini-Hochberg over the tests of the report; NaN with too little data.
+        num_tests: number of these tests.
         shortage: why there is too little data; an empty string where there is enough.
         random_value: U of the random router at its own best layer.
         random_layer: that layer; None where no random router was recorded.
@@ -115,7 +116,8 @@ Verdicts = dict[str, dict[str, Verdict]]  # by the name of the run and the label
 def judge_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> Verdicts:
     """Return the verdicts of a report: on every run and label set that was measured, in the order of the label sets.
 
-    They are made together, because the tests are corrected for their number.
+    They are made together, because the tests are corrected for their number. Label sets with too little data are not
+    among them: no claim can come of them.
 
     Args:
         runs: what was measured.
@@ -130,30 +132,35 @@ def judge_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> Verdict
         for label_set in run.label_sets
         if (finding := find_best(records, run.name, label_set)) is not None
     ]
-    p_values = [finding.p_value for _, finding in found if math.isfinite(finding.p_value)]
-    adjusted = iter(false_discovery_control(p_values) if p_values else ())
+    p_values = np.array([math.nan if has_shortage(finding.best) else finding.p_value for _, finding in found])
+    tested = np.isfinite(p_values)
+    q_values = np.full(len(found), np.nan)
+    q_values[tested] = false_discovery_control(p_values[tested]) if tested.any() else np.nan
     verdicts: Verdicts = {run.name: {} for run in runs}
-    for run, finding in found:
+    for (run, finding), q_value in zip(found, q_values, strict=True):
         best = finding.best
         token = find_token_control(run, best.label_set, best.layer) if best.level == "token" else None
-        q_value = float(next(adjusted)) if math.isfinite(finding.p_value) else math.nan
-        verdicts[run.name][best.label_set] = judge(finding, token, q_value=q_value, num_tests=len(p_values))
+        verdicts[run.name][best.label_set] = judge(finding, token, q_value=float(q_value), num_tests=int(tested.sum()))
     return verdicts
+
+
+def has_shortage(best: Record) -> bool:
+    """Return whether there is too little data: the value is marked, or its interval lies below 0, unlike the truth."""
+    return bool(best.shortage) or best.ci_high < 0
 
 
 def decide_outcome(best: Record, q_value: float) -> Outcome:
     """Decide how a value compares with its null: test and interval have to agree.
 
     A value is above chance if q <= 0.05 and its interval lies above the null mean and above 0; it is at chance if
-    q > 0.05 and the interval does not lie above them. Otherwise test and interval disagree, and it is unclear. There
-    is too little data where the value is marked as unreliable, or where the interval lies below 0, where the truth
-    cannot be.
+    q > 0.05 and the interval does not lie above them. Otherwise test and interval disagree, and it is unclear. Where
+    there is too little data (`has_shortage`), nothing is said about chance.
 
     Args:
         best: the value at the layer where it is largest.
         q_value: of the test of the largest value; NaN where there was none.
     """
-    if best.shortage or best.ci_high < 0:
+    if has_shortage(best):
         return Outcome.TOO_LITTLE_DATA
     if not math.isfinite(q_value):
         return Outcome.NOT_TESTED

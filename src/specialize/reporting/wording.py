@@ -76,7 +76,7 @@ def _null_and_p(verdict: Verdict) -> list[str]:
     parts = [f"null mean {percent(verdict.null_mean)}" if math.isfinite(verdict.null_mean) else "no null"]
     if math.isfinite(verdict.p_value):
         parts.append(equate_p(verdict.p_value, at_most=verdict.p_is_smallest))
-        if verdict.num_tests > 1:
+        if verdict.num_tests > 1 and math.isfinite(verdict.q_value):
             adjusted = equate_p(verdict.q_value, at_most=verdict.p_is_smallest, name="q")
             parts.append(f"{adjusted} over {verdict.num_tests} tests")
     else:
