@@ -134,6 +134,7 @@ def judge_report(job: Job) -> dict[str, object]:
     drawn = largest.loc[largest["metric"] == "max_uncertainty_coefficient", "n_permutations"]
     return vars(job) | {
         "p_value": round(verdicts[job.target].p_value if job.target else smallest.p_value, 6),
+        "rejected": sum(verdict.p_value <= 0.05 for name, verdict in verdicts.items() if name != job.target),
         "permutations": int(drawn.sum()),
         "tests": len(verdicts),
         "claimed": " ".join(by_outcome[Outcome.ABOVE_CHANCE]),
@@ -162,7 +163,7 @@ def run_jobs(jobs: Sequence[Job], path: Path, workers: int) -> pd.DataFrame:
                 frame = pd.concat([frame, pd.DataFrame(rows[len(rows) - (len(rows) % 20 or 20) :])], ignore_index=True)
                 frame = frame.sort_values(KEYS, ignore_index=True)
                 write_table(frame, path, text_columns=("study", "target", "claimed", "unclear", "too_little_data"))
-                print(f"{jobs[0].study}: {len(done) + len(rows)} reports", flush=True)
+                print(f"{jobs[0].study}: {len(jobs) - len(left) + len(rows)} of {len(jobs)}", flush=True)
     return frame
 
 
@@ -197,7 +198,9 @@ def main() -> None:
     frame = run_jobs(jobs, path, given.workers)
     null = frame[frame["study"] == "null"]
     say_share("reports without effects that claim anything", null["claimed"] != "")
-    say_share("reports without effects with a p <= 0.05", null["p_value"] <= 0.05)
+    tests = np.arange(null["tests"].sum()) < null["rejected"].sum()
+    say_share("tests without effects with p <= 0.05", pd.Series(tests))
+    print(f"permutations for a test without effect: {null['permutations'].sum() / null['tests'].sum():.0f}")
     for target in PLANTED:
         own = frame[(frame["study"] == "planted") & (frame["target"] == target)]
         print(f"{target}: detectable U {100 * twice[target] / 2:.3f} %")

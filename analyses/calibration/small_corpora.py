@@ -1,6 +1,6 @@
 """What the estimate of U needs: bias and coverage in small corpora, beside the mark "too little data".
 
-    python analyses/calibration/small_corpora.py    # some ten minutes on two cores; an interrupted run is resumed
+    python analyses/calibration/small_corpora.py    # some five minutes on two cores; an interrupted run is resumed
 
 Every condition has a true U in closed form (`tests/planted`). Documents differ in length and in their mixes of labels
 and experts. Rows are appended to ``results/small_corpora.csv``.
@@ -121,7 +121,7 @@ def sample(condition: Condition, datasets: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--datasets", type=int, default=400, help="data sets for each condition")
+    parser.add_argument("--datasets", type=int, default=120, help="data sets for each condition")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     path = given.output / "small_corpora.csv"
