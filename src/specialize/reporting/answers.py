@@ -10,7 +10,7 @@ from specialize.reporting.runs import RunResults
 from specialize.reporting.tables import Cell, Table
 from specialize.reporting.verdict import Verdict, Verdicts
 from specialize.reporting.wording import conclude, list_notes
-from specialize.text import NBSP
+from specialize.text import NBSP, format_p
 
 _MOST_TOPICS = 2  # fitted topics and one known label
 
@@ -101,14 +101,15 @@ def answer_table(answers: dict[str, list[Answer]], labels: dict[str, str]) -> Ta
         answers: by the name of the run.
         labels: what each run is called, by its name.
     """
-    names = ("run", "labels", "U", f"95{NBSP}%", "verdict")
-    head = [[Cell(name, "number" if name == "U" else "text") for name in names]]
+    names = ("run", "labels", "U", f"95{NBSP}%", "q", "verdict")
+    head = [[Cell(name, "number" if name in ("U", "q") else "text") for name in names]]
     body = [
         [
             Cell(labels[run], "text name"),
             Cell(answer.about, "text"),
             Cell(answer.value, "number"),
             Cell(answer.interval, "text"),
+            Cell(format_p(answer.verdict.q_value, at_most=answer.verdict.p_is_smallest), "number"),
             Cell(answer.conclusion, "text", below="; ".join(answer.notes)),
         ]
         for run, own in answers.items()

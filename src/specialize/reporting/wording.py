@@ -12,17 +12,16 @@ _MORE_PERMUTATIONS = "p is the smallest that the permutations allow; measure wit
 
 def conclude(verdict: Verdict) -> str:
     """Return the verdict in a few words: ``above chance and above a random router``."""
-    return name_verdict(
+    name = name_verdict(
         verdict.outcome, against_random=verdict.against_random, explained_by_token=verdict.explained_by_token
     )
+    return f"{name} ({_name_shortage(verdict)})" if verdict.outcome is Outcome.TOO_LITTLE_DATA else name
 
 
 def list_notes(verdict: Verdict) -> list[str]:
     """Return what the verdict rests on, a line each: layer and null, random router, token identity."""
     notes = [f"layer {verdict.layer}; {'; '.join(_null_and_p(verdict))}"]
-    if verdict.outcome is Outcome.TOO_LITTLE_DATA:
-        notes.append(_name_shortage(verdict))
-    elif _needs_permutations(verdict):
+    if _needs_permutations(verdict):
         notes.append(_MORE_PERMUTATIONS)
     if verdict.against_random is not AgainstRandom.NOT_RECORDED:
         notes.append(f"random router: {percent(verdict.random_value)} (layer {verdict.random_layer})")
