@@ -8,6 +8,7 @@ and experts. Rows are appended to ``results/small_corpora.csv``.
 
 import argparse
 import os
+import re
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from scipy.stats import t as student_t
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from planted import plant_channel, plant_document_labels
-from specialize.measure import assign_blocks, measure_layer
+from specialize.measure import measure_layer
 from specialize.measure.base.shortage import read_shortage
 from specialize.measure.results.files import write_table
 
@@ -87,7 +88,8 @@ def draw(condition: Condition, seed: int) -> dict[str, float]:
         permutations=0,
     ).uncertainty_coefficient  # fmt: skip
     truth = planted.information / float(-(shares * np.log2(shares)).sum())
-    reach = student_t.ppf(0.975, len(np.unique(assign_blocks(condition.documents))) - 1)
+    num_blocks = int(re.search(r"over (\d+) document blocks", str(own.ci_kind))[1])
+    reach = student_t.ppf(0.975, num_blocks - 1)
     return {
         "truth": truth,
         "value": own.value,
