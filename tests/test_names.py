@@ -41,7 +41,7 @@ def test_a_verdict_is_compared_with_controls_only_where_it_is_above_chance():
     assert name_verdict("above chance", **controls) == (
         "above chance, but below a random router; mostly explained by token identity"
     )
-    for outcome in ("not tested", "at chance", "barely above chance"):
+    for outcome in ("too little data", "not tested", "at chance", "unclear"):
         assert "random" not in name_verdict(outcome, **controls)
 
 

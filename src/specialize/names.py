@@ -143,9 +143,10 @@ def name_topic_quality(quantity: str) -> str:
 
 
 _OUTCOMES = {
+    "too little data": "too little data",
     "not tested": "not tested against chance",
     "at chance": "not distinguishable from chance",
-    "barely above chance": "barely above chance",
+    "unclear": "unclear: test and interval disagree",
     "above chance": "above chance",
 }
 _AGAINST_RANDOM = {
@@ -161,7 +162,7 @@ def name_verdict(outcome: str, *, against_random: str, explained_by_token: str) 
     """Return a verdict in a few words; how it compares with controls is said only of what is above chance.
 
     Args:
-        outcome: ``not tested``, ``at chance``, ``barely above chance`` or ``above chance``.
+        outcome: ``too little data``, ``not tested``, ``at chance``, ``unclear`` or ``above chance``.
         against_random: ``not recorded``, ``above``, ``not clearly above`` or ``below``.
         explained_by_token: ``yes``, ``no`` or ``unknown``.
     """

@@ -67,15 +67,30 @@ def format_number(value: float, *, digits: int = 3) -> str:
     return f"{value:z.{digits}f}".replace("-", MINUS) if math.isfinite(value) else NO_VALUE
 
 
-def format_p(p_value: float) -> str:
-    """Return a p-value with three decimals, a dash where it is missing."""
-    return "< 0.001" if p_value < 0.0005 else format_number(p_value)
+def is_smallest_p(p_value: float, permutations: float) -> bool:
+    """Return whether a p-value is the smallest that its number of permutations allows; False where that is unknown."""
+    return math.isfinite(permutations) and p_value * (1 + permutations) < 1.5
 
 
-def equate_p(p_value: float) -> str:
-    """Return a p-value for running text: p = 0.005, p < 0.001."""
-    number = format_p(p_value)
-    return f"p{NBSP}{number}" if number.startswith("<") else f"p{NBSP}={NBSP}{number}"
+def format_p(p_value: float, *, at_most: bool = False) -> str:
+    """Return a p-value or q-value with three decimals, a dash where it is missing.
+
+    Args:
+        p_value: the value.
+        at_most: whether it is an upper bound, such as the smallest p-value that the permutations allow; it is
+            rounded up then: ``≤ 0.005``.
+    """
+    if p_value < 0.0005:
+        return "< 0.001"
+    if at_most and math.isfinite(p_value):
+        return f"≤ {math.ceil(round(1000 * p_value, 6)) / 1000:.3f}"
+    return format_number(p_value)
+
+
+def equate_p(p_value: float, *, at_most: bool = False, name: str = "p") -> str:
+    """Return a p-value for running text: p = 0.005, p ≤ 0.005, p < 0.001; arguments as for `format_p`."""
+    number = format_p(p_value, at_most=at_most).replace(" ", NBSP)
+    return f"{name}{NBSP}{number}" if number.startswith(("<", "≤")) else f"{name}{NBSP}={NBSP}{number}"
 
 
 def format_bytes(size: float) -> str:

@@ -34,12 +34,12 @@ def annotation(planted):
 
 @pytest.fixture(scope="module")
 def frame(trace, annotation):
-    return measure_specialization(trace, annotation, permutations=49)
+    return measure_specialization(trace, annotation, permutations=149)
 
 
 def test_frame_has_the_schema(frame):
     assert list(frame.columns) == list(RESULT_COLUMNS)
-    assert {str(frame[c].dtype) for c in ("layer", "expert", "n_tokens", "n_documents")} == {"Int64"}
+    assert {str(frame[c].dtype) for c in ("layer", "expert", "n_permutations", "n_tokens", "n_documents")} == {"Int64"}
     assert set(frame["run"]) == {"planted"}
     assert set(frame["label_set"]) == {"upos"}
     assert set(frame["routing"]) == {"learned"}
@@ -75,7 +75,7 @@ def test_rows_hold_what_the_layer_measured(frame, planted):
         level="token",
         num_labels=4,
         num_experts=3,
-        permutations=49,
+        permutations=149,
     )
     layer = frame[frame["layer"] == 7].set_index("metric")
     row = layer.loc["mutual_information"]
@@ -94,7 +94,7 @@ def test_rows_hold_what_the_layer_measured(frame, planted):
 def test_the_planted_layer_stands_out(frame, planted):
     information = frame[frame["metric"] == "mutual_information"].set_index("layer")
     assert information.loc[7, "ci_low"] < planted.information < information.loc[7, "ci_high"]
-    assert information.loc[7, "p_value"] == pytest.approx(1 / 50)
+    assert information.loc[7, "p_value"] == pytest.approx(1 / 150)
     assert information.loc[3, "ci_low"] < 0 < information.loc[3, "ci_high"]
 
 
@@ -103,7 +103,7 @@ def test_the_largest_over_layers_is_one_row(frame):
     layers = frame[frame["metric"] == "uncertainty_coefficient"]
     assert largest["value"] == layers["value"].max()
     assert largest["null_mean"] > layers["null_mean"].max()
-    assert largest["p_value"] == pytest.approx(1 / 50)
+    assert largest["p_value"] == pytest.approx(1 / 150)
     assert pd.isna(largest["layer"])
     assert pd.isna(largest["ci_low"])
     assert pd.isna(largest["ci_kind"])
@@ -114,7 +114,7 @@ def test_random_routers_are_measured_like_the_models_own(planted, annotation, fr
     own = {3: noise.experts, 7: planted.experts}
     swapped = {3: planted.experts, 7: noise.experts}
     both = measure_specialization(
-        PlantedTrace(planted.documents, own, num_experts=3, random_routers=swapped), annotation, permutations=49
+        PlantedTrace(planted.documents, own, num_experts=3, random_routers=swapped), annotation, permutations=149
     )
     learned, control = (both[both["routing"] == routing].reset_index(drop=True) for routing in ("learned", "random"))
     pd.testing.assert_frame_equal(learned, frame)
@@ -145,17 +145,17 @@ def test_documents_and_sequences_are_measured_alike():
     np.testing.assert_array_equal(planted.codes, by_sequence.codes)
     trace = PlantedTrace(planted.documents, {0: planted.experts, 1: by_sequence.experts}, num_experts=3)
     annotation = Annotation("topic", "document", ("a", "b", "c"), planted.codes)
-    frame = measure_specialization(trace, annotation, run_name="mine", permutations=49)
+    frame = measure_specialization(trace, annotation, run_name="mine", permutations=149)
     rows = frame[frame["metric"] == "mutual_information"]
     assert ((rows["ci_low"] < planted.information) & (planted.information < rows["ci_high"])).all()
-    assert (rows["p_value"] == 1 / 50).all()
+    assert (rows["p_value"] == 1 / 150).all()
     assert (rows["n_documents"] == 300).all()
     assert set(frame["run"]) == {"mine"}
 
 
 def test_the_same_seed_gives_the_same_frame(trace, annotation, frame):
-    pd.testing.assert_frame_equal(measure_specialization(trace, annotation, permutations=49), frame)
-    other = measure_specialization(trace, annotation, permutations=49, seed=1)
+    pd.testing.assert_frame_equal(measure_specialization(trace, annotation, permutations=149), frame)
+    other = measure_specialization(trace, annotation, permutations=149, seed=1)
     assert not other["null_mean"].equals(frame["null_mean"])
     pd.testing.assert_series_equal(other["value"], frame["value"])
 

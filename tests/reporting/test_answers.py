@@ -8,6 +8,7 @@ from reporting.planted_runs import make_run
 from specialize.reporting.answers import answer_runs
 from specialize.reporting.findings import read_records
 from specialize.reporting.reading import read_runs
+from specialize.reporting.verdict import judge_runs
 
 
 def answer_of(folder, *, words=None, p_within=0.01, **planted):
@@ -21,15 +22,16 @@ def answer_of(folder, *, words=None, p_within=0.01, **planted):
         )
         frame = pd.concat([frame, within, whole], ignore_index=True)
     runs = read_runs([make_run(folder / "run", syntax=frame)])
-    (answer,) = answer_runs(runs, read_records(runs))["run"]
+    (answer,) = answer_runs(runs, judge_runs(runs, read_records(runs)))["run"]
     return answer
 
 
 @pytest.mark.parametrize(
     ("planted", "verdict"),
     [
-        ({"p_value": 0.4}, "not distinguishable from chance"),
-        ({"null": 0.1}, "barely above chance"),
+        ({"p_value": 0.4}, "unclear: test and interval disagree"),
+        ({"p_value": 0.4, "null": 0.6}, "not distinguishable from chance"),
+        ({"null": 0.6}, "unclear: test and interval disagree"),
         ({}, "above chance"),
         ({"control": 0.5}, "above chance and above a random router"),
         ({"control": 1.0}, "above chance, but not clearly above a random router"),
@@ -66,7 +68,7 @@ def test_value_interval_and_controls_are_the_frames(tmp_path):
 
 def test_bars_of_all_runs_are_on_one_scale(pair_runs):
     runs = read_runs(pair_runs)
-    found = answer_runs(runs, read_records(runs))
+    found = answer_runs(runs, judge_runs(runs, read_records(runs)))
     assert {name: [answer.about for answer in own] for name, own in found.items()} == {
         name: ["part of speech", "fitted topic", "known label “topic”"] for name in ("toy-token", "toy-sequence")
     }
@@ -82,4 +84,4 @@ def test_bars_of_all_runs_are_on_one_scale(pair_runs):
 
 def test_a_run_without_results_has_no_answers(tmp_path):
     runs = read_runs([make_run(tmp_path / "run")])
-    assert answer_runs(runs, read_records(runs)) == {"run": []}
+    assert answer_runs(runs, judge_runs(runs, read_records(runs))) == {"run": []}

@@ -6,6 +6,7 @@ from planted.manifests import edit_manifest
 from reporting.planted_runs import make_run
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.reading import read_runs
+from specialize.reporting.verdict import judge_runs
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,7 @@ from specialize.reporting.reading import read_runs
 def test_weights_that_were_missing_or_unused_are_among_the_limitations(tmp_path, facts, expected):
     path = make_run(tmp_path / "run")
     edit_manifest(path, lambda manifest: manifest | {"model": manifest["model"] | facts})
-    caveats = [each for each in list_caveats(read_runs([path]), []) if "checkpoint" in each]
+    runs = read_runs([path])
+    caveats = [each for each in list_caveats(runs, [], judge_runs(runs, [])) if "checkpoint" in each]
     assert len(caveats) == len(expected)
     assert all(caveat.startswith(start) for caveat, start in zip(caveats, expected, strict=True))

@@ -13,6 +13,7 @@ from specialize.reporting.differences import compare_in_words, difference_tables
 from specialize.reporting.findings import read_records
 from specialize.reporting.reading import read_runs
 from specialize.reporting.routing_tables import routing_tables
+from specialize.reporting.verdict import judge_runs
 
 
 def texts(table):
@@ -45,13 +46,13 @@ def make_controlled(folder):
 def test_controls_are_the_numbers_of_the_frames(tmp_path):
     runs = read_runs([make_controlled(tmp_path)])
     records = read_records(runs)
-    chance, word, tagger = control_tables(runs[0], records)
+    chance, word, tagger = control_tables(runs[0], judge_runs(runs, records)["run"])
     best, control = (
         max(r.value for r in records if r.routing == routing and r.layer is not None)
         for routing in ("learned", "random")
     )
     assert texts(chance) == [
-        ["part of speech", "1", f"{100 * best:.2f}", "0.20", "0.005", f"{100 * control:.2f}", "7.00", "19.00"]
+        ["part of speech", "1", f"{100 * best:.2f}", "0.20", "0.005", "0.005", f"{100 * control:.2f}", "7.00", "19.00"]
     ]
     assert texts(word) == [["part of speech", "1", "0.500", "0.020", "0.003", "0.020", "3\u00a0%"]]
     assert texts(tagger) == [
@@ -63,9 +64,10 @@ def test_controls_are_the_numbers_of_the_frames(tmp_path):
 def test_what_was_not_measured_has_no_table(tmp_path):
     runs = read_runs([make_run(tmp_path / "bare"), make_run(tmp_path / "run", syntax=planted_frame("run"))])
     records = read_records(runs)
-    assert control_tables(runs[0], records) == []
-    (only,) = control_tables(runs[1], records)
-    assert texts(only)[0][5:] == ["–", "–", "–"]
+    verdicts = judge_runs(runs, records)
+    assert control_tables(runs[0], verdicts["bare"]) == []
+    (only,) = control_tables(runs[1], verdicts["run"])
+    assert texts(only)[0][6:] == ["–", "–", "–"]
     assert routing_tables(runs[0]) == difference_tables(runs) == []
 
 
@@ -86,7 +88,7 @@ def test_a_comparison_beside_a_run_is_reported_with_its_sign(tmp_path):
     (sentence,) = compare_in_words(runs, read_records(runs))
     assert sentence.startswith("Part of speech: routing explains the largest share of H(POS) in high")
     assert "the difference, paired by documents and averaged over the layers, is 11.0 percentage points" in sentence
-    assert "interval 10.0 to 13.0, p\u00a0< 0.001" in sentence
+    assert "interval 10.0 to 13.0, p\u00a0<\u00a00.001" in sentence
     (table,) = difference_tables(runs)
     assert texts(table) == [
         ["U(part of speech), percentage points", "−11.00", "[−13.00, −10.00]", "< 0.001"],

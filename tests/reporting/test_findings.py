@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import pytest
+
 from reporting.records import BASE, change
 from specialize.reporting.findings import find_best
 
@@ -20,12 +22,16 @@ def test_the_p_value_is_that_of_the_maximum_over_layers():
     largest = change(layer=None, metric="max_uncertainty_coefficient", value=0.3, p_value=0.2)
     finding = find_best([change(layer=0), change(layer=1, value=0.3), largest], "toy", "upos")
     assert finding.p_value == 0.2
-    assert finding.corrected
+    assert not finding.p_is_smallest
 
 
-def test_without_the_maximum_the_p_value_is_not_corrected():
-    assert not find_best([change(layer=0, value=0.1), change(layer=1)], "toy", "upos").corrected
-    assert find_best([BASE], "toy", "upos").corrected  # there was nothing to choose
+def test_without_the_maximum_the_layers_are_corrected_for_their_number():
+    p_values = (0.01, 0.012, 0.4)
+    records = [change(layer=layer, value=0.3 - layer / 10, p_value=p) for layer, p in enumerate(p_values)]
+    assert find_best(records, "toy", "upos").p_value == pytest.approx(0.018)  # Simes: min of 3 × .01, 3/2 × .012, .4
+    alone = find_best([BASE], "toy", "upos")
+    assert alone.p_value == BASE.p_value
+    assert alone.p_is_smallest
 
 
 def test_the_random_router_has_a_best_layer_of_its_own():

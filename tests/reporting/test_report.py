@@ -18,6 +18,7 @@ from specialize.reporting import write_report
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.findings import read_records
 from specialize.reporting.reading import read_runs
+from specialize.reporting.verdict import judge_runs
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -122,7 +123,7 @@ def test_the_findings_distinguish_what_is_above_chance_from_what_is_not(pair):
     text = page.text
     assert (
         "Routing explains 19.1 % of the entropy of part of speech at layer 1, the maximum over 4 layers "
-        "(95 % interval 17.9 to 20.3 %; null mean 0.20 %; p = 0.005)."
+        "(95 % interval 17.9 to 20.3 %; null mean 0.20 %; p = 0.005; q = 0.006 over 6 tests)."
     ) in text
     assert "A random router on the same hidden states explains 7.80 % (layer 1), 11.3 percentage points less" in text
     assert "The association of routing with part of speech is not distinguishable from chance: even at layer" in text
@@ -371,7 +372,8 @@ def test_the_caveats_name_a_missing_control_for_token_identity(tmp_path, measure
     if measured:
         frame = pd.concat([frame, pd.DataFrame(more)], ignore_index=True)
     runs = read_runs([make_run(tmp_path / "run", syntax=frame)])
-    caveats = [each for each in list_caveats(runs, read_records(runs)) if "token identity" in each]
+    records = read_records(runs)
+    caveats = [each for each in list_caveats(runs, records, judge_runs(runs, records)) if "token identity" in each]
     assert len(caveats) == (not measured)
 
 

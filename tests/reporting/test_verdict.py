@@ -7,20 +7,35 @@ import re
 import pytest
 from markupsafe import escape
 
+from plot.planted_frames import planted_frame
+from reporting.planted_runs import make_run
 from reporting.records import change
+from specialize.measure.base.shortage import mark_shortage
+from specialize.reporting import summarise, write_report
 from specialize.reporting.answers import Answer, Bar, answer_table
-from specialize.reporting.findings import find_best
+from specialize.reporting.findings import find_best, read_records
 from specialize.reporting.markdown import escape_markdown, lay_out_table
+from specialize.reporting.reading import read_runs
 from specialize.reporting.rendering import read_templates
-from specialize.reporting.verdict import AgainstRandom, ExplainedByToken, Outcome, TokenControl, judge
+from specialize.reporting.verdict import (
+    AgainstRandom,
+    ExplainedByToken,
+    Outcome,
+    TokenControl,
+    decide_outcome,
+    judge,
+    judge_runs,
+)
 from specialize.reporting.wording import conclude, describe, list_notes
+from specialize.text import equate_p, format_p, is_smallest_p
 
 NBSP = "\N{NO-BREAK SPACE}"
 LEARNED = {
+    Outcome.TOO_LITTLE_DATA: {"ci_kind": mark_shortage(None, "12 documents, at least 30 needed")},
     Outcome.NOT_TESTED: {"p_value": math.nan},
-    Outcome.AT_CHANCE: {"p_value": 0.0501},
-    Outcome.BARELY_ABOVE_CHANCE: {"p_value": 0.05, "null_mean": 0.1},
-    Outcome.ABOVE_CHANCE: {"p_value": 0.05, "null_mean": 0.0999},
+    Outcome.AT_CHANCE: {"p_value": 0.0501, "null_mean": 0.18},
+    Outcome.UNCLEAR: {"p_value": 0.0501, "null_mean": 0.17},
+    Outcome.ABOVE_CHANCE: {"p_value": 0.05, "null_mean": 0.17},
 }
 RANDOM = {  # value and interval; those of the learned router are 0.2, 0.18 to 0.22
     AgainstRandom.NOT_RECORDED: None,
@@ -45,7 +60,157 @@ def decide(outcome, against_random, token, **changes):
     if RANDOM[against_random] is not None:
         value, low, high = RANDOM[against_random]
         records.append(change(routing="random", layer=1, value=value, ci_low=low, ci_high=high))
-    return judge(find_best(records, "toy", records[0].label_set), token)
+    return judge_alone(records, token)
+
+
+def judge_alone(records, token=None):
+    """Return the verdict in a report of a single test."""
+    finding = find_best(records, "toy", records[0].label_set)
+    return judge(finding, token, q_value=finding.p_value, num_tests=1)
+
+
+# value, interval, null mean, q; the numbers of the first two contradicted their verdicts
+RULE = [
+    ((0.0019, -0.0016, 0.0055, 0.0), 0.005, Outcome.UNCLEAR),
+    ((0.0014, 0.0007, 0.0022, 0.0), 0.3, Outcome.UNCLEAR),
+    ((0.0019, -0.0016, 0.0055, 0.0), 0.051, Outcome.AT_CHANCE),
+    ((0.0014, 0.0007, 0.0022, 0.0), 0.05, Outcome.ABOVE_CHANCE),
+    ((0.0014, 0.0007, 0.0022, 0.0007), 0.05, Outcome.UNCLEAR),  # the interval reaches the null mean
+    ((0.0014, 0.0007, 0.0022, 0.0007), 0.06, Outcome.AT_CHANCE),
+    ((0.0014, 0.0, 0.0022, -0.001), 0.01, Outcome.UNCLEAR),  # above the null mean, but it contains 0
+    ((0.0014, 0.0, 0.0022, -0.001), 0.2, Outcome.AT_CHANCE),
+    ((0.0014, 0.0001, 0.0022, math.nan), 0.01, Outcome.ABOVE_CHANCE),
+    ((0.02, 0.001, 0.04, 0.03), 0.01, Outcome.UNCLEAR),
+    ((-0.002, -0.003, 0.0, -0.001), 0.9, Outcome.AT_CHANCE),
+    ((-0.002, -0.003, -0.001, 0.0), 0.9, Outcome.TOO_LITTLE_DATA),
+    ((0.2, 0.1, 0.3, 0.0), math.nan, Outcome.NOT_TESTED),
+    ((0.2, math.nan, math.nan, 0.0), 0.01, Outcome.ABOVE_CHANCE),  # tables of other programs have no interval
+]
+
+
+@pytest.mark.parametrize(("numbers", "q_value", "expected"), RULE)
+def test_test_and_interval_have_to_agree(numbers, q_value, expected):
+    value, low, high, null = numbers
+    record = change(value=value, ci_low=low, ci_high=high, null_mean=null)
+    assert decide_outcome(record, q_value) is expected
+    short = change(value=value, ci_low=low, ci_high=high, null_mean=null, ci_kind=mark_shortage(None, "3 documents"))
+    assert decide_outcome(short, q_value) is Outcome.TOO_LITTLE_DATA
+
+
+def report_of(folder, p_values):
+    """Return the runs and verdicts of a report whose runs and label sets have these p-values."""
+    paths = [
+        make_run(
+            folder / run,
+            syntax=planted_frame(run, strengths=(0.3,), p_value=own["upos"]) if "upos" in own else None,
+            topics={
+                name: planted_frame(run, label_set=name, labels=("a", "b", "c"), strengths=(0.3,), p_value=p)
+                for name, p in own.items()
+                if name != "upos"
+            },
+        )
+        for run, own in p_values.items()
+    ]
+    runs = read_runs(paths)
+    return runs, judge_runs(runs, read_records(runs))
+
+
+def test_tests_are_corrected_over_all_runs_and_label_sets(tmp_path):
+    p_values = {
+        "one": {"upos": 0.004, "bertopic": 0.03, "genre": 0.2},
+        "two": {"upos": 0.6, "genre": 0.02, "field": math.nan},
+    }
+    runs, verdicts = report_of(tmp_path, p_values)
+    keys = [(run, name) for run, own in p_values.items() for name in own]
+    tested = sorted((p_values[run][name], run, name) for run, name in keys if not math.isnan(p_values[run][name]))
+    expected, smallest = {}, 1.0
+    for rank in range(len(tested), 0, -1):  # Benjamini & Hochberg: p × m / rank, from the largest down
+        p_value, run, name = tested[rank - 1]
+        expected[run, name] = smallest = min(smallest, p_value * len(tested) / rank)
+    for run, name in keys:
+        verdict = verdicts[run][name]
+        assert verdict.q_value == pytest.approx(expected.get((run, name), math.nan), nan_ok=True)
+        assert verdict.num_tests == 5
+    outcomes = {(run, name): verdicts[run][name].outcome for run, name in keys}
+    assert outcomes["one", "upos"] is Outcome.ABOVE_CHANCE
+    assert outcomes["two", "genre"] is Outcome.ABOVE_CHANCE  # q = 5/2 × .02
+    assert outcomes["one", "bertopic"] is Outcome.ABOVE_CHANCE  # q = 5/3 × .03
+    assert outcomes["one", "genre"] is Outcome.UNCLEAR  # the interval lies above chance
+    assert outcomes["two", "field"] is Outcome.NOT_TESTED
+    # alone, the second run has three label sets, of which two are tested
+    alone = judge_runs(runs[1:], read_records(runs[1:]))
+    assert alone["two"]["genre"].q_value == pytest.approx(0.04)
+    assert verdicts["two"]["genre"].q_value == pytest.approx(0.05)
+    assert "p = 0.020; q = 0.050 over 5 tests" in list_notes(verdicts["two"]["genre"])[0].replace(NBSP, " ")
+
+
+def test_label_sets_with_too_little_data_are_no_tests(tmp_path):
+    p_values = {"one": {"upos": 0.005, "genre": 0.04}}
+    runs, _ = report_of(tmp_path, p_values)
+    runs[0].syntax["upos"]["ci_kind"] = mark_shortage(None, "12 documents, at least 30 needed")
+    verdicts = judge_runs(runs, read_records(runs))["one"]
+    assert verdicts["upos"].outcome is Outcome.TOO_LITTLE_DATA
+    assert math.isnan(verdicts["upos"].q_value)
+    assert verdicts["genre"].q_value == 0.04
+    assert verdicts["genre"].num_tests == 1
+
+
+@pytest.mark.parametrize("p_value", [-0.5, 1.5, math.inf])
+def test_a_number_that_is_no_probability_is_no_test(tmp_path, p_value):
+    _, verdicts = report_of(tmp_path, {"one": {"upos": p_value, "genre": 0.04}})
+    assert verdicts["one"]["upos"].outcome is Outcome.NOT_TESTED
+    assert verdicts["one"]["genre"].q_value == 0.04
+
+
+@pytest.mark.parametrize(
+    ("p_value", "n_permutations", "shown"),
+    [
+        (1 / 201, 200, "≤ 0.005"), (2 / 201, 200, "0.010"), (1 / 401, 400, "≤ 0.003"), (1 / 1001, 1000, "≤ 0.001"),
+        (1 / 201, math.nan, "0.005"), (1 / 20001, 20000, "< 0.001"), (1.0, 1, "1.000"), (1.0, 0, "≤ 1.000"),
+        (math.nan, 200, "–"),
+    ],
+)  # fmt: skip
+def test_the_smallest_p_is_an_upper_bound(p_value, n_permutations, shown):
+    at_most = is_smallest_p(p_value, n_permutations)
+    assert format_p(p_value, at_most=at_most) == shown
+    sign = "" if shown[0] in "≤<" else "= "
+    assert equate_p(p_value, at_most=at_most, name="q").replace(NBSP, " ") == f"q {sign}{shown}"
+
+
+def test_a_test_that_needs_more_permutations_says_so():
+    record = change(ci_low=0.15)
+    verdict = judge(find_best([record], "toy", "upos"), None, q_value=0.06, num_tests=12)
+    assert verdict.outcome is Outcome.UNCLEAR
+    asked = "p is the smallest that the permutations allow; measure with more (`--permutations`)"
+    assert asked in list_notes(verdict)
+    assert asked[1:] in describe(verdict)
+    assert "p ≤ 0.005; q ≤ 0.060 over 12 tests" in describe(verdict).replace(NBSP, " ")
+    enough = judge(find_best([record], "toy", "upos"), None, q_value=0.04, num_tests=8)
+    assert "--permutations" not in describe(enough) + "".join(list_notes(enough))
+
+
+def test_too_little_data_is_said_on_every_page(tmp_path):
+    frame = planted_frame("run", strengths=(0.2, 0.5))
+    rows = frame["metric"].isin(["uncertainty_coefficient", "mutual_information"])
+    shortage = "12 documents, at least 30 needed"
+    frame["n_permutations"] = 199
+    frame.loc[rows, "ci_kind"] = mark_shortage("95 % jackknife", shortage)
+    run = make_run(tmp_path / "run", syntax=frame)
+    pages = [
+        write_report([run], tmp_path / kind, formats=(), page_format=kind).read_text(encoding="utf-8")
+        for kind in ("html", "md")
+    ]
+    summary = summarise([run])
+    pages.append("\n".join(f"{row[-1].text} {row[-1].below}" for row in summary.answer_table().body))
+    for page in pages:
+        text = page.replace(NBSP, " ")
+        assert "too little data" in text
+        assert shortage in text
+        assert "p ≤ 0.005" in text
+        assert "above chance and" not in text
+    assert "(too little data)" in pages[0]
+    assert "[NaN" not in pages[0]
+    assert "(too little data)" in summary.layer_table("upos").body[0][1].text
 
 
 @pytest.mark.parametrize(("outcome", "against_random", "explained", "token"), COMBINATIONS)
@@ -87,7 +252,8 @@ def test_every_combination_says_the_same_in_every_medium(outcome, against_random
 CLAIMS = {
     "not tested": ("not tested against chance", "no p-value"),
     "at chance": ("not distinguishable from chance",),
-    "barely": ("barely above chance",),
+    "too little data": ("too little data",),
+    "unclear": ("unclear",),
     "above a random router": ("and above a random router", "less than the learned router"),
     "not clearly above": ("not clearly above",),
     "below": ("below a random router", "more than the learned router"),
@@ -104,7 +270,7 @@ def test_no_combination_contradicts_itself(outcome, against_random, explained, t
     verdict = decide(outcome, against_random, token)
     expected = set()
     if outcome is not Outcome.ABOVE_CHANCE:
-        expected = {{"not tested": "not tested", "at chance": "at chance", "barely above chance": "barely"}[outcome]}
+        expected = {outcome.value}
     else:
         comparison = {"above": "above a random router", "not clearly above": "not clearly above", "below": "below"}
         expected |= {comparison[against_random]} if against_random in comparison else set()
@@ -114,26 +280,35 @@ def test_no_combination_contradicts_itself(outcome, against_random, explained, t
     assert claims_in(describe(verdict)) == expected
     recorded = against_random is not AgainstRandom.NOT_RECORDED
     assert any(note.startswith("random router: ") for note in list_notes(verdict)) == recorded
-    assert ("A random router on the same hidden states explains" in describe(verdict)) == recorded
+    compared = recorded and outcome is not Outcome.TOO_LITTLE_DATA
+    assert ("A random router on the same hidden states explains" in describe(verdict)) == compared
 
 
 def say(*records, token=None):
-    return describe(judge(find_best(records, "toy", "upos"), token)).replace(NBSP, " ")
+    return describe(judge_alone(records, token)).replace(NBSP, " ")
 
 
 def test_sentences_give_the_numbers_and_name_the_normaliser():
     near = change(routing="random", layer=0, value=0.1, ci_low=0.09, ci_high=0.11)
     assert say(change(), near, token=TokenControl(0.5, 0.02, 0.003, 0.02)) == (
         "Routing explains 20.0 % of the entropy of part of speech at layer 2 (95 % interval 18.0 to 22.0 %; null mean "
-        "0.10 %; p = 0.005). A random router on the same hidden states explains 10.0 % (layer 0), 10.0 percentage "
+        "0.10 %; p ≤ 0.005). A random router on the same hidden states explains 10.0 % (layer 0), 10.0 percentage "
         "points less than the learned router. The association is mostly explained by token identity: over token ids "
         "that occur with more than one label, I(expert; label) is 0.500 bits, and I(expert; label | token id) is 0.020 "
         "bits (null mean 0.003, p = 0.020)."
     )
-    assert say(change(layer=0, value=0.008, ci_low=0.007, ci_high=0.009, null_mean=0.0075)) == (
-        "Routing explains 0.80 % of the entropy of part of speech at layer 0 (95 % interval 0.70 to 0.90 %; null mean "
-        "0.75 %; p = 0.005). This is barely above chance: the null-corrected value (value − null mean) is 0.050 "
-        "percentage points."
+    assert say(change(layer=0, value=0.0014, ci_low=0.0007, ci_high=0.0022, p_value=0.3, null_mean=0.0)) == (
+        "Routing explains 0.14 % of the entropy of part of speech at layer 0 (95 % interval 0.070 to 0.22 %; null mean "
+        "0 %; p = 0.300). Whether this is above chance is unclear: the interval lies above the null mean and 0, but q "
+        "exceeds 0.05."
+    )
+    assert say(change(value=0.0019, ci_low=-0.0016, ci_high=0.0055, p_value=0.02, null_mean=0.0)).endswith(
+        "Whether this is above chance is unclear: q is at most 0.05, but the interval does not lie above the null mean "
+        "and 0."
+    )
+    assert say(change(value=0.03, ci_low=math.nan, ci_high=math.nan, ci_kind=mark_shortage(None, "9 documents"))) == (
+        "There is too little data to say what share of the entropy of part of speech routing explains: 9 documents. "
+        "The estimate at layer 2 is 3.00 % (null mean 0.10 %; p ≤ 0.005)."
     )
 
 
@@ -145,14 +320,6 @@ def test_what_was_not_measured_is_not_claimed():
     )
 
 
-def test_a_p_value_that_ignores_the_choice_of_the_layer_says_so_everywhere():
-    finding = find_best([change(layer=0, value=0.1), change(layer=1)], "toy", "upos")
-    verdict = judge(finding, None)
-    for text in (describe(verdict), list_notes(verdict)[0]):
-        assert "p = 0.005, not corrected for the choice among 2 layers" in text.replace(NBSP, " ")
-    assert "not corrected" not in say(change())
-
-
 def test_the_decision_on_random_routers_needs_no_interval():
     bare = {"ci_low": math.nan, "ci_high": math.nan}
     for value, expected in (
@@ -161,4 +328,4 @@ def test_the_decision_on_random_routers_needs_no_interval():
         (0.3, AgainstRandom.BELOW),
     ):
         records = [change(**bare), change(routing="random", value=value, **bare)]
-        assert judge(find_best(records, "toy", "upos"), None).against_random is expected
+        assert judge_alone(records).against_random is expected

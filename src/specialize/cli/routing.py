@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, out, print_json
 from specialize.cli.options import Json, Permutations, Rule, Run, Seed
-from specialize.cli.tables import format_estimate, frame_records, number, print_table, router_columns
-from specialize.text import format_number, format_p
+from specialize.cli.tables import format_estimate, format_row_p, frame_records, number, print_table, router_columns
+from specialize.text import format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,4 +63,4 @@ def _print_routing(frame: "pd.DataFrame") -> None:
 
 
 def _beside_null(row: "pd.Series") -> list[str]:
-    return [format_estimate(row), format_number(row["null_mean"]), format_p(row["p_value"])]
+    return [format_estimate(row), format_number(row["null_mean"]), format_row_p(row)]

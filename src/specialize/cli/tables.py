@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specialize.cli.console import out
-from specialize.text import format_number, strip_controls
+from specialize.text import format_number, format_p, is_smallest_p, strip_controls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +122,14 @@ def format_estimate(row: "pd.Series") -> str:
     if row["ci_low"] != row["ci_low"]:
         return value
     return f"{value} [{format_number(row['ci_low'])}, {format_number(row['ci_high'])}]"
+
+
+def format_row_p(row: "pd.Series") -> str:
+    """Write the p-value of a result row; the smallest that its permutations allow as ≤."""
+    import pandas as pd
+
+    permutations = row["n_permutations"]
+    return format_p(row["p_value"], at_most=not pd.isna(permutations) and is_smallest_p(row["p_value"], permutations))
 
 
 def frame_records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -7,8 +7,16 @@ import typer
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, print_json
 from specialize.cli.options import Json, Permutations, Run
-from specialize.cli.tables import format_estimate, frame_records, number, print_table, router_columns, word
-from specialize.text import format_number, format_p
+from specialize.cli.tables import (
+    format_estimate,
+    format_row_p,
+    frame_records,
+    number,
+    print_table,
+    router_columns,
+    word,
+)
+from specialize.text import format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +57,7 @@ def _print(frame: "pd.DataFrame") -> None:
         # a layer may have several routers: rows go together by their order, not by the layer's number
         [
             [*first[list(where)], first["label"], format_estimate(first), format_estimate(second),
-             format_number(first["null_mean"]), format_p(first["p_value"])]
+             format_number(first["null_mean"]), format_row_p(first)]
             for (_, first), (_, second) in zip(whole.iterrows(), above.iterrows(), strict=True)
         ],
     )  # fmt: skip

@@ -15,7 +15,7 @@ _NEEDED = ("metric", "value")
 _OPTIONAL = ("run", "routing", "layer", "expert", "label_set", "label")
 _NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "q_value")
 _CHARACTERS_PER_INCH = 17.9  # of titles and axis labels
-_COUNTS = ("n_tokens", "n_documents")
+_COUNTS = ("n_permutations", "n_tokens", "n_documents")
 
 
 def complete_frame(frame: pd.DataFrame) -> pd.DataFrame:

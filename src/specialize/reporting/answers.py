@@ -1,17 +1,16 @@
 """The first screen of a report: a verdict a label set, and a bar of the same numbers."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specialize.names import name_label_set
-from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
 from specialize.reporting.tables import Cell, Table
-from specialize.reporting.verdict import Verdict, judge_run
+from specialize.reporting.verdict import Verdict, Verdicts
 from specialize.reporting.wording import conclude, list_notes
-from specialize.text import NBSP
+from specialize.text import NBSP, format_p
 
 _MOST_TOPICS = 2  # fitted topics and one known label
 
@@ -65,19 +64,19 @@ class Answer:
         return list_notes(self.verdict)
 
 
-def answer_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> dict[str, list[Answer]]:
+def answer_runs(runs: Sequence[RunResults], verdicts: Verdicts) -> dict[str, list[Answer]]:
     """Return the answers of each run by its name: the first label set of tokens, fitted topics, a known label."""
-    verdicts = {run.name: list(_judge_main(run, records)) for run in runs}
-    everything = [verdict for own in verdicts.values() for verdict in own]
+    main = {
+        run.name: [
+            verdicts[run.name][label_set]
+            for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]
+            if label_set in verdicts[run.name]
+        ]
+        for run in runs
+    }
+    everything = [verdict for own in main.values() for verdict in own]
     longest = max(map(_reach, everything), default=0.0) or 1.0
-    return {name: [Answer(verdict, _draw_bar(verdict, longest)) for verdict in own] for name, own in verdicts.items()}
-
-
-def _judge_main(run: RunResults, records: Sequence[Record]) -> Iterator[Verdict]:
-    for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]:
-        verdict = judge_run(run, records, label_set)
-        if verdict is not None:
-            yield verdict
+    return {name: [Answer(verdict, _draw_bar(verdict, longest)) for verdict in own] for name, own in main.items()}
 
 
 def _reach(verdict: Verdict) -> float:
@@ -102,14 +101,15 @@ def answer_table(answers: dict[str, list[Answer]], labels: dict[str, str]) -> Ta
         answers: by the name of the run.
         labels: what each run is called, by its name.
     """
-    names = ("run", "labels", "U", f"95{NBSP}%", "verdict")
-    head = [[Cell(name, "number" if name == "U" else "text") for name in names]]
+    names = ("run", "labels", "U", f"95{NBSP}%", "q", "verdict")
+    head = [[Cell(name, "number" if name in ("U", "q") else "text") for name in names]]
     body = [
         [
             Cell(labels[run], "text name"),
             Cell(answer.about, "text"),
             Cell(answer.value, "number"),
             Cell(answer.interval, "text"),
+            Cell(format_p(answer.verdict.q_value, at_most=answer.verdict.p_is_smallest), "number"),
             Cell(answer.conclusion, "text", below="; ".join(answer.notes)),
         ]
         for run, own in answers.items()

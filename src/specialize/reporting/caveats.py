@@ -8,13 +8,13 @@ from specialize.names import name_label_set
 from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent
 from specialize.reporting.runs import TOPICS, RunResults
-from specialize.reporting.verdict import ExplainedByToken, judge_run
+from specialize.reporting.verdict import ExplainedByToken, Verdicts
 from specialize.text import clean_text
 
 _UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are called unstable
 
 
-def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
+def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts: Verdicts) -> list[str]:
     """Return what the numbers of `runs` do not show, those that are particular to these runs first."""
     caveats = []
     non_causal = [run.name for run in runs if not run.is_causal]
@@ -39,7 +39,7 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
             "the hidden states."
         )
     for run in runs:
-        caveats += _token_caveats(run, records)
+        caveats += _token_caveats(run, verdicts)
     by_caveat: dict[str, list[str]] = {}
     for run in runs:
         if TOPICS in run.topics:
@@ -82,11 +82,11 @@ def _weights_caveats(run: RunResults) -> list[str]:
     return caveats
 
 
-def _token_caveats(run: RunResults, records: Sequence[Record]) -> list[str]:
+def _token_caveats(run: RunResults, verdicts: Verdicts) -> list[str]:
     """Say where token identity was not controlled for, and how accurate the tagger is."""
     caveats = []
     for label_set in run.main_syntax:
-        verdict = judge_run(run, records, label_set)
+        verdict = verdicts[run.name].get(label_set)
         if verdict is None or verdict.explained_by_token is ExplainedByToken.UNKNOWN:
             caveats.append(
                 f"{run.label}: token identity was not controlled for. Routing depends on the token, and most tokens "

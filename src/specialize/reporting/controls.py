@@ -1,14 +1,13 @@
 """Tables of the controls of a run: chance, random router, token identity, tagger."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from specialize.names import name_label_set
-from specialize.reporting.findings import Record
 from specialize.reporting.formatting import format_interval, format_share
 from specialize.reporting.runs import RunResults
 from specialize.reporting.tables import Cell, Table
-from specialize.reporting.verdict import Verdict, find_token_control, judge_run, layer_rows
+from specialize.reporting.verdict import Verdict, layer_rows
 from specialize.text import MINUS, NBSP, NO_VALUE, clean_text, format_number, format_p
 
 _MORE = {
@@ -17,10 +16,15 @@ _MORE = {
 }
 
 
-def control_tables(run: RunResults, records: Sequence[Record]) -> list[Table]:
-    """Return the tables of a run's controls, those that were measured."""
-    verdicts = [verdict for name in run.label_sets if (verdict := judge_run(run, records, name)) is not None]
-    tables = [_chance_table(run, verdicts), _token_table(run, verdicts), *_tagger_tables(run)]
+def control_tables(run: RunResults, verdicts: Mapping[str, Verdict]) -> list[Table]:
+    """Return the tables of a run's controls, those that were measured.
+
+    Args:
+        run: what was measured.
+        verdicts: those on the run, by label set.
+    """
+    own = list(verdicts.values())
+    tables = [_chance_table(run, own), _token_table(run, own), *_tagger_tables(run)]
     return [table for table in tables if table is not None]
 
 
@@ -33,12 +37,13 @@ def _chance_table(run: RunResults, verdicts: Sequence[Verdict]) -> Table | None:
         numbers = [
             str(verdict.layer),
             *(format_share(share) for share in (verdict.value, verdict.null_mean)),
-            format_p(verdict.p_value),
+            format_p(verdict.p_value, at_most=verdict.p_is_smallest),
+            format_p(verdict.q_value, at_most=verdict.p_is_smallest),
             format_share(verdict.random_value),
             *(format_share(float(rows.loc[name, "value"])) if name in rows.index else NO_VALUE for name in _MORE),
         ]
         body.append([_name_row(verdict), *(Cell(each, "number") for each in numbers)])
-    names = ("labels", "layer", "U", "null mean", "p", "random router", *_MORE.values())
+    names = ("labels", "layer", "U", "null mean", "p", "q", "random router", *_MORE.values())
     return Table(
         f"{run.label}: U and its controls, in % of H(label), at the layer with the largest U", _head(names), body
     )
@@ -47,14 +52,14 @@ def _chance_table(run: RunResults, verdicts: Sequence[Verdict]) -> Table | None:
 def _token_table(run: RunResults, verdicts: Sequence[Verdict]) -> Table | None:
     body = []
     for verdict in verdicts:
-        token = find_token_control(run, verdict.label_set, verdict.layer)
+        token = verdict.token
         if token is None:
             continue
         share = (token.within - token.null_mean) / token.whole if token.whole > 0 else math.nan
         numbers = [
             str(verdict.layer),
             *(format_number(bits) for bits in (token.whole, token.within, token.null_mean)),
-            format_p(token.p_value),
+            format_p(token.p_value, at_most=token.p_is_smallest),
             f"{100 * share:.0f}{NBSP}%" if 0 <= share <= 1 else NO_VALUE,
         ]
         body.append([_name_row(verdict), *(Cell(each, "number") for each in numbers)])

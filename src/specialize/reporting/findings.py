@@ -6,11 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+from scipy.stats import false_discovery_control
 
+from specialize.measure.base.shortage import read_shortage
 from specialize.reporting.runs import RunResults
+from specialize.text import is_smallest_p
 
 METRIC = "uncertainty_coefficient"
 MAXIMUM = "max_uncertainty_coefficient"
+
+
+_NUMBERS = (
+    "value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "n_permutations", "n_tokens",
+    "n_documents",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,20 @@ class Record:
     null_low: float
     null_high: float
     p_value: float
+    n_permutations: float
     n_tokens: float
     n_documents: float
+    ci_kind: str
+
+    @property
+    def shortage(self) -> str:
+        """Why there is too little data for the value; an empty string where there is enough."""
+        return read_shortage(self.ci_kind)
+
+    @property
+    def has_smallest_p(self) -> bool:
+        """Whether the p-value is the smallest that its permutations allow."""
+        return is_smallest_p(self.p_value, self.n_permutations)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record with None for what is missing, for JSON."""
@@ -64,8 +85,7 @@ def read_records(runs: Sequence[RunResults]) -> list[Record]:
 
 
 def _read_record(run: RunResults, label_set: str, row: dict[Any, Any]) -> Record:
-    numbers = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "n_tokens", "n_documents")
-    layer = row["layer"]
+    layer, kind = row["layer"], row.get("ci_kind")
     return Record(
         run=run.name,
         routing_unit=run.routing_unit,
@@ -75,7 +95,8 @@ def _read_record(run: RunResults, label_set: str, row: dict[Any, Any]) -> Record
         level="token" if label_set in run.syntax else "document",
         layer=None if pd.isna(layer) or row["metric"] == MAXIMUM else int(layer),
         metric=row["metric"],
-        **{name: math.nan if pd.isna(row[name]) else float(row[name]) for name in numbers},
+        ci_kind=kind if isinstance(kind, str) else "",
+        **{name: math.nan if pd.isna(row[name]) else float(row[name]) for name in _NUMBERS},
     )
 
 
@@ -85,15 +106,16 @@ class Finding:
 
     Attributes:
         best: the record of that layer.
-        p_value: p of the largest value over the layers, or of the best layer where the former was not measured.
-        corrected: whether `p_value` accounts for having chosen the best of several layers.
+        p_value: p of the largest value over the layers; where that was not measured, as for one of several kinds of
+            routers, the smallest of the Benjamini-Hochberg adjusted p-values of the layers (Simes 1986).
+        p_is_smallest: whether it is the smallest that the permutations allow.
         control: the random router's record at its own best layer, or None.
         num_layers: layers chosen from.
     """
 
     best: Record
     p_value: float
-    corrected: bool
+    p_is_smallest: bool
     control: Record | None
     num_layers: int
 
@@ -105,12 +127,19 @@ def find_best(records: Sequence[Record], run_name: str, label_set: str) -> Findi
     if not layers:
         return None
     best = max(layers, key=lambda record: record.value)
-    over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and math.isfinite(r.p_value)]
+    over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and _is_probability(r.p_value)]
+    tested = over_layers[:1] or [r for r in layers if _is_probability(r.p_value)]
+    p_value = float(false_discovery_control([r.p_value for r in tested]).min()) if tested else math.nan
     random_routers = [r for r in own if r.routing == "random" and r.layer is not None and math.isfinite(r.value)]
     return Finding(
         best=best,
-        p_value=over_layers[0].p_value if over_layers else best.p_value,
-        corrected=bool(over_layers) or len(layers) == 1,
+        p_value=p_value,
+        p_is_smallest=any(is_smallest_p(p_value, record.n_permutations) for record in tested),
         control=max(random_routers, key=lambda record: record.value) if random_routers else None,
         num_layers=len(layers),
     )
+
+
+def _is_probability(p_value: float) -> bool:
+    """Return whether a p-value may be one; tables of other programs may hold anything, and NaN where there is none."""
+    return 0 <= p_value <= 1

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from specialize.reporting.rendering import read_templates
 from specialize.reporting.routing_tables import routing_tables
 from specialize.reporting.runs import TOPICS, RunResults
 from specialize.reporting.svg import inline_svg
-from specialize.reporting.verdict import judge_run
+from specialize.reporting.verdict import Verdict, judge_runs
 from specialize.reporting.wording import describe
 from specialize.text import clean_text
 
@@ -174,33 +174,33 @@ def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
 
 def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
     """Return the parts that are common to all page formats."""
-    answers = answer_runs(runs, records)
+    verdicts = judge_runs(runs, records)
+    answers = answer_runs(runs, verdicts)
     return {
         "version": __version__,
         "command": clean_text(command),
         "names": [run.label for run in runs],
         "any_control": any(answer.bar.control is not None for own in answers.values() for answer in own),
         "answers": answer_table(answers, {run.name: run.label for run in runs}),
-        "summaries": [_summarise(run, records, answers[run.name]) for run in runs],
+        "summaries": [_summarise(run, verdicts[run.name], answers[run.name]) for run in runs],
         "comparisons": compare_in_words(runs, records),
-        "caveats": list_caveats(runs, records),
-        "comparison": tables.compare_runs(runs, records),
+        "caveats": list_caveats(runs, records, verdicts),
+        "comparison": tables.compare_runs(runs, records, verdicts),
         "differences": difference_tables(runs),
         "routing_tables": [table for run in runs for table in routing_tables(run)],
-        "controls": [table for run in runs for table in control_tables(run, records)],
+        "controls": [table for run in runs for table in control_tables(run, verdicts[run.name])],
         "layer_tables": [{"name": run.label, "table": tables.layer_table(run, records)} for run in runs],
         "topics": _topics(runs),
         "provenance": [_provenance(run) for run in runs],
     }
 
 
-def _summarise(run: RunResults, records: Sequence[Record], answers: Sequence[Answer]) -> dict[str, Any]:
-    verdicts = [judge_run(run, records, name) for name in run.label_sets]
+def _summarise(run: RunResults, verdicts: Mapping[str, Verdict], answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "name": run.label,
         "unit": run.routing_unit,
         "answers": answers,
-        "sentences": [describe(verdict) for verdict in verdicts if verdict is not None],
+        "sentences": list(map(describe, verdicts.values())),
         "missing": _missing(run),
     }
 

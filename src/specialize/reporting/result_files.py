@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from specialize.errors import MeasurementError
+from specialize.measure.base.shortage import read_shortage
 from specialize.measure.results.files import read_with_origin, rename_routing
 from specialize.measure.results.stored import Origin
 from specialize.plot.frames import complete_frame
@@ -136,10 +137,13 @@ def list_names(names: Sequence[str]) -> str:
 
 def _complete(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     try:
-        return rename_routing(complete_frame(frame))
+        complete = rename_routing(complete_frame(frame))
     except MeasurementError as error:
         reason = clean_text(error)
         raise MeasurementError(f"{path}: expected a result frame, got: {reason}; measure again") from None
+    # an interval that is known to be wrong is not shown
+    short = complete["ci_kind"].map(read_shortage).astype(bool) if "ci_kind" in complete else False
+    return complete.assign(**{end: complete[end].mask(short) for end in ("ci_low", "ci_high")})
 
 
 def _tell_foreign(run: Path, names: str) -> str:

@@ -10,6 +10,7 @@ from specialize.reporting.findings import METRIC, Record, read_records
 from specialize.reporting.reading import read_runs
 from specialize.reporting.runs import sorted_label_sets
 from specialize.reporting.tables import Cell, Table, estimate_cells, name_set
+from specialize.reporting.verdict import judge_runs
 from specialize.text import NBSP
 
 
@@ -83,7 +84,7 @@ def summarise(runs: Sequence[Path], *, leave_out: Callable[[str], object] | None
     records = read_records(results)
     return Summary(
         labels={run.name: run.label for run in results},
-        answers=answer_runs(results, records),
+        answers=answer_runs(results, judge_runs(results, records)),
         label_sets=sorted_label_sets(results),
         records=records,
     )

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from specialize.names import name_label_set, name_topic_quality, shorten
-from specialize.reporting.findings import METRIC, Finding, Record, find_best
+from specialize.reporting.findings import METRIC, Record, find_best
 from specialize.reporting.formatting import ALPHA, format_interval, format_share
 from specialize.reporting.runs import RunResults, sorted_label_sets
+from specialize.reporting.verdict import Outcome, Verdict, Verdicts
 from specialize.text import NBSP, NO_VALUE, clean_text, format_p
 
 _TOPIC_COLUMN_KINDS = {"size": "number", "assigned": "number", "top_words": "text wide", "example": "text wider"}
@@ -44,24 +45,26 @@ class Table:
 
 
 def estimate_cells(record: Record | None) -> list[Cell]:
-    """Return value, interval, null mean and p of a record, dashes for none; values with p at most 0.05 are `strong`."""
+    """Return value, interval, null mean and p of a record, dashes for none; values with p ≤ 0.05 are `strong`."""
     if record is None:
         return [Cell(NO_VALUE, "number faint")] * 4
     significant = record.p_value <= ALPHA
+    interval = "(too little data)" if record.shortage else format_interval(record.ci_low, record.ci_high)
+    p_value = format_p(record.p_value, at_most=record.has_smallest_p)
     return [
-        Cell(format_share(record.value), "number strong" if significant else "number"),
-        Cell(format_interval(record.ci_low, record.ci_high), "number faint"),
+        Cell(format_share(record.value), "number strong" if significant and not record.shortage else "number"),
+        Cell(interval, "number faint"),
         Cell(format_share(record.null_mean), "number"),
-        Cell(format_p(record.p_value), "number" if significant else "number faint"),
+        Cell(p_value, "number" if significant else "number faint"),
     ]
 
 
-def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[Table]:
+def compare_runs(runs: Sequence[RunResults], records: Sequence[Record], verdicts: Verdicts) -> list[Table]:
     """Return one table a label set: each run at the layer with the largest U, token-level routers first."""
     order = {"token": 0, "sequence": 1}
     runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
     random_routers = any(record.routing == "random" for record in records)
-    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random router"] if random_routers else []), "p"]
+    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random router"] if random_routers else []), "p", "q"]
     head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
     comparisons = []
     for label_set in sorted_label_sets(runs):
@@ -69,28 +72,27 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         for run in runs:
             unit = f"{run.routing_unit}-level" if run.routing_unit else ""
             row = [Cell(run.label, "text name", below=unit)]
-            finding = find_best(records, run.name, label_set)
+            finding, verdict = find_best(records, run.name, label_set), verdicts[run.name].get(label_set)
             row += (
                 [Cell("not measured", "number faint", len(columns))]
-                if finding is None
-                else _best_cells(finding, random_routers)
+                if finding is None or verdict is None
+                else _best_cells(finding.best, verdict, random_routers)
             )
             body.append(row)
         comparisons.append(Table(name_set(label_set), head, body))
     return comparisons
 
 
-def _best_cells(finding: Finding, random_routers: bool) -> list[Cell]:
-    value, interval, null, _ = estimate_cells(finding.best)
-    control = (
-        [Cell(format_share(finding.control.value) if finding.control else NO_VALUE, "number")] if random_routers else []
-    )
+def _best_cells(best: Record, verdict: Verdict, random_routers: bool) -> list[Cell]:
+    value, interval, null, _ = estimate_cells(best)
+    above = verdict.outcome is Outcome.ABOVE_CHANCE
+    tested = (format_p(each, at_most=verdict.p_is_smallest) for each in (verdict.p_value, verdict.q_value))
     return [
-        Cell(str(finding.best.layer), "number"),
-        Cell(value.text, "number strong" if finding.p_value <= ALPHA else "number", below=interval.text),
+        Cell(str(best.layer), "number"),
+        Cell(value.text, "number strong" if above else "number", below=interval.text),
         null,
-        *control,
-        Cell(format_p(finding.p_value), "number"),
+        *([Cell(format_share(verdict.random_value), "number")] if random_routers else []),
+        *(Cell(each, "number") for each in tested),
     ]
 
 

@@ -5,22 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from specialize.reporting.findings import Finding, Record, find_best
 from specialize.reporting.formatting import ALPHA
 from specialize.reporting.runs import RunResults
+from specialize.text import is_smallest_p
 
-_MOSTLY_NULL = 0.5  # share of the value that the null mean may reach before the value is barely above chance
 _MOSTLY_TOKEN = 0.5  # share of the information that has to be left given the token id
 
 
 class Outcome(StrEnum):
-    """How a value compares with its null."""
+    """How a value compares with its null; see `decide_outcome`."""
 
+    TOO_LITTLE_DATA = "too little data"
     NOT_TESTED = "not tested"
     AT_CHANCE = "at chance"
-    BARELY_ABOVE_CHANCE = "barely above chance"
+    UNCLEAR = "unclear"
     ABOVE_CHANCE = "above chance"
 
 
@@ -50,12 +53,14 @@ class TokenControl:
         within: I(expert; label | token id) over the same tokens.
         null_mean: mean of `within` with the labels permuted inside each id.
         p_value: of `within` against that null.
+        p_is_smallest: whether it is the smallest that the permutations allow.
     """
 
     whole: float
     within: float
     null_mean: float
     p_value: float
+    p_is_smallest: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,11 @@ class Verdict:
         explained_by_token: whether token identity explains most of it.
         value, ci_low, ci_high: U and its 95 % interval.
         null_mean: mean of U under the null.
-        p_value: of the largest value over the layers where `corrected`, else of this layer.
-        corrected: whether `p_value` accounts for the choice of the layer.
+        p_value: of the largest value over the layers.
+        p_is_smallest: whether it is the smallest that the permutations allow, so that p and q are upper bounds.
+        q_value: `p_value` after Benjamini-Hochberg over the tests of the report; NaN with too little data.
+        num_tests: number of these tests.
+        shortage: why there is too little data; an empty string where there is enough.
         random_value: U of the random router at its own best layer.
         random_layer: that layer; None where no random router was recorded.
         token: the control for token identity of labels of tokens, or None.
@@ -93,23 +101,80 @@ class Verdict:
     ci_high: float
     null_mean: float
     p_value: float
-    corrected: bool
+    p_is_smallest: bool
+    q_value: float
+    num_tests: int
+    shortage: str
     random_value: float = math.nan
     random_layer: int | None = None
     token: TokenControl | None = None
 
 
-def judge(finding: Finding, token: TokenControl | None) -> Verdict:
-    """Decide what a finding and its control for token identity amount to."""
+Verdicts = dict[str, dict[str, Verdict]]  # by the name of the run and the label set
+
+
+def judge_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> Verdicts:
+    """Return the verdicts of a report: on every run and label set that was measured, in the order of the label sets.
+
+    They are made together, because the tests are corrected for their number. Label sets with too little data are not
+    among them: no claim can come of them.
+
+    Args:
+        runs: what was measured.
+        records: those of the runs.
+
+    Source:
+        Benjamini & Hochberg (1995), Controlling the false discovery rate.
+    """
+    found = [
+        (run, finding)
+        for run in runs
+        for label_set in run.label_sets
+        if (finding := find_best(records, run.name, label_set)) is not None
+    ]
+    p_values = np.array([math.nan if has_shortage(finding.best) else finding.p_value for _, finding in found])
+    tested = np.isfinite(p_values)
+    q_values = np.full(len(found), np.nan)
+    q_values[tested] = false_discovery_control(p_values[tested]) if tested.any() else np.nan
+    verdicts: Verdicts = {run.name: {} for run in runs}
+    for (run, finding), q_value in zip(found, q_values, strict=True):
+        best = finding.best
+        token = find_token_control(run, best.label_set, best.layer) if best.level == "token" else None
+        verdicts[run.name][best.label_set] = judge(finding, token, q_value=float(q_value), num_tests=int(tested.sum()))
+    return verdicts
+
+
+def has_shortage(best: Record) -> bool:
+    """Return whether there is too little data: the value is marked, or its interval lies below 0, unlike the truth."""
+    return bool(best.shortage) or best.ci_high < 0
+
+
+def decide_outcome(best: Record, q_value: float) -> Outcome:
+    """Decide how a value compares with its null: test and interval have to agree.
+
+    A value is above chance if q <= 0.05 and its interval lies above the null mean and above 0; it is at chance if
+    q > 0.05 and the interval does not lie above them. Otherwise test and interval disagree, and it is unclear. Where
+    there is too little data (`has_shortage`), nothing is said about chance.
+
+    Args:
+        best: the value at the layer where it is largest.
+        q_value: of the test of the largest value; NaN where there was none.
+    """
+    if has_shortage(best):
+        return Outcome.TOO_LITTLE_DATA
+    if not math.isfinite(q_value):
+        return Outcome.NOT_TESTED
+    reference = max(best.null_mean, 0.0) if math.isfinite(best.null_mean) else 0.0
+    significant, above = q_value <= ALPHA, _low(best) > reference
+    if significant != above:
+        return Outcome.UNCLEAR
+    return Outcome.ABOVE_CHANCE if above else Outcome.AT_CHANCE
+
+
+def judge(finding: Finding, token: TokenControl | None, *, q_value: float, num_tests: int) -> Verdict:
+    """Decide what a finding, its q-value among those of the report and its control for token identity amount to."""
     best, control = finding.best, finding.control
-    if not math.isfinite(finding.p_value):
-        outcome = Outcome.NOT_TESTED
-    elif finding.p_value > ALPHA:
-        outcome = Outcome.AT_CHANCE
-    elif best.null_mean >= _MOSTLY_NULL * best.value:
-        outcome = Outcome.BARELY_ABOVE_CHANCE
-    else:
-        outcome = Outcome.ABOVE_CHANCE
+    outcome = decide_outcome(best, q_value)
 
     if control is None:
         against_random = AgainstRandom.NOT_RECORDED
@@ -140,7 +205,10 @@ def judge(finding: Finding, token: TokenControl | None) -> Verdict:
         ci_high=best.ci_high,
         null_mean=best.null_mean,
         p_value=finding.p_value,
-        corrected=finding.corrected,
+        p_is_smallest=finding.p_is_smallest,
+        q_value=q_value,
+        num_tests=num_tests,
+        shortage=best.shortage,
         random_value=math.nan if control is None else control.value,
         random_layer=None if control is None else control.layer,
         token=token,
@@ -155,21 +223,6 @@ def _high(record: Record) -> float:
     return record.ci_high if math.isfinite(record.ci_high) else record.value
 
 
-def judge_run(run: RunResults, records: Sequence[Record], label_set: str) -> Verdict | None:
-    """Return the verdict on `label_set` in `run`, or None where it was not measured.
-
-    Args:
-        run: what was measured.
-        records: those of the run, and of others.
-        label_set: what the labels are.
-    """
-    finding = find_best(records, run.name, label_set)
-    if finding is None:
-        return None
-    token = find_token_control(run, label_set, finding.best.layer) if finding.best.level == "token" else None
-    return judge(finding, token)
-
-
 def find_token_control(run: RunResults, label_set: str, layer: int | None) -> TokenControl | None:
     """Return the control for token identity of the model's own router at `layer`, or None where it was not measured."""
     rows = layer_rows(run, label_set, layer)
@@ -177,8 +230,9 @@ def find_token_control(run: RunResults, label_set: str, layer: int | None) -> To
     if not set(needed) <= set(rows.index) or rows.loc[needed, "value"].isna().any():
         return None
     within, whole = (float(rows.loc[metric, "value"]) for metric in needed)
-    null_mean, p_value = (float(rows.loc[needed[0], column]) for column in ("null_mean", "p_value"))
-    return TokenControl(whole, within, null_mean, p_value)
+    columns = ("null_mean", "p_value", "n_permutations")
+    null_mean, p_value, n_permutations = (float(rows.loc[needed[0], column]) for column in columns)
+    return TokenControl(whole, within, null_mean, p_value, is_smallest_p(p_value, n_permutations))
 
 
 def layer_rows(run: RunResults, label_set: str, layer: int | None) -> pd.DataFrame:

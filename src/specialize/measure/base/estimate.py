@@ -10,6 +10,7 @@ from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.nulls import p_values, summarize_null
+from specialize.measure.base.shortage import mark_shortage
 
 NOT_A_NUMBER = float("nan")
 _ON_THE_SCALE = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high")
@@ -26,7 +27,8 @@ class Estimate:
         unit: bits, ratio, count, or share, with the normaliser of a share.
         ci_low: lower end of the confidence interval; NaN where there is none.
         ci_high: upper end of the confidence interval; NaN where there is none.
-        ci_kind: method and confidence of the interval; None where there is none.
+        ci_kind: method and confidence of the interval, and whether there is too little data for it; None where there
+            is no interval.
         null_mean: mean of the same estimator over permutations under the null, or the expected value under chance;
             NaN where there is neither.
         p_value: (1 + number of permutations at least as extreme) / (1 + number of permutations), or that of a test.
@@ -34,6 +36,8 @@ class Estimate:
         n_documents: number of documents counted.
         null_low: 2.5th percentile of the null distribution.
         null_high: 97.5th percentile of the null distribution.
+        n_permutations: number of permutations under the null that the p-value is based on; None where it is based on
+            none.
     """
 
     value: float
@@ -47,6 +51,7 @@ class Estimate:
     n_documents: int | None = None
     null_low: float = NOT_A_NUMBER
     null_high: float = NOT_A_NUMBER
+    n_permutations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class EstimateArray:
     n_documents: int | None
     null_low: NDArray[np.float64]
     null_high: NDArray[np.float64]
+    n_permutations: int | None
 
     def __getitem__(self, index: int | tuple[int, ...]) -> Estimate:
         cell: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -164,6 +170,8 @@ def make_estimates(
     log_scale: bool = False,
     method: str = "jackknife",
     note: str = "",
+    least: float | None = None,
+    shortage: str = "",
 ) -> EstimateArray:
     """Make estimates from values and standard errors. All estimates of this package are made here.
 
@@ -183,6 +191,8 @@ def make_estimates(
         log_scale: whether the interval is symmetric on the log scale, for ratios; see `ratio_interval`.
         method: method of the standard error, as `describe_interval` names it.
         note: appended to the description of the interval.
+        least: smallest possible true value; the upper end of the interval is at least that.
+        shortage: why there is too little data, see `find_shortage`; ``ci_kind`` says so.
 
     Returns:
         Estimates [*shape]; index with ``[()]`` for a single `Estimate`.
@@ -193,24 +203,28 @@ def make_estimates(
     values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
     ends = ratio_interval if log_scale else interval
     low, high = ends(values, errors, num_blocks=num_blocks, confidence=confidence)
+    kind = describe_interval(
+        num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
+    )
     under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
     null_mean, null_low, null_high = summarize_null(under_null)
+    n_permutations = None
     if p_value is None:
+        n_permutations = len(under_null) or None
         p_value = p_values(*(tested or (values, under_null)))
     return EstimateArray(
         value=values,
         unit=unit,
         ci_low=np.asarray(low),
-        ci_high=np.asarray(high),
-        ci_kind=describe_interval(
-            num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
-        ),
+        ci_high=np.asarray(high if least is None else np.maximum(high, least)),
+        ci_kind=mark_shortage(kind, shortage) if shortage else kind,
         null_mean=np.asarray(null_mean if chance is None else chance),
         p_value=np.asarray(p_value, dtype=np.float64),
         n_tokens=n_tokens,
         n_documents=n_documents,
         null_low=np.asarray(null_low),
         null_high=np.asarray(null_high),
+        n_permutations=n_permutations,
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import count_permuted, count_shifted
-from specialize.measure.base.random import generator
+from specialize.measure.base.random import Seed, generator
 
 # Memory of the tables of one batch of permutations; the jackknife holds about five copies.
 BATCH_BYTES = 48 * 2**20
@@ -52,7 +52,7 @@ class Observations:
         return np.repeat(self.blocks, np.diff(self.starts))
 
 
-def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: int) -> NDArray[np.int32]:
+def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: Seed) -> NDArray[np.int32]:
     """Draw a circular shift for every document, uniformly from all shifts including the identity.
 
     Shifts including the identity form a group. A test with permutations drawn at random from a group is exact where
@@ -78,7 +78,7 @@ def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: int) -> NDArray[
     return generator(seed).integers(0, high, size=(permutations, len(high)), dtype=np.int32)
 
 
-def draw_permutations(groups: ArrayLike, *, permutations: int, seed: int) -> NDArray[np.int32]:
+def draw_permutations(groups: ArrayLike, *, permutations: int, seed: Seed) -> NDArray[np.int32]:
     """Draw random permutations of the documents in which documents that belong together stay together.
 
     Groups are put into a random order. The n-th document of this order is the source of the n-th document of the
@@ -114,7 +114,7 @@ def draw_permutations(groups: ArrayLike, *, permutations: int, seed: int) -> NDA
 
 
 def shifted_tables(
-    observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: int
+    observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: Seed
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Yield batches of tables [permutation, block, label, expert] with labels circularly shifted within documents.
 
@@ -136,7 +136,7 @@ def shifted_tables(
 
 
 def permuted_tables(
-    observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: int
+    observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: Seed
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Yield batches of tables [permutation, block, label, expert] with labels permuted across documents.
 
@@ -189,8 +189,12 @@ def p_values(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     value, drawn = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
     if not len(drawn):
         return np.full(value.shape, np.nan)
-    extreme = (~(drawn < value - TIE)).sum(axis=0)
-    return np.where(np.isnan(value), np.nan, (1 + extreme) / (1 + len(drawn)))
+    return np.where(np.isnan(value), np.nan, (1 + count_extreme(value, drawn)) / (1 + len(drawn)))
+
+
+def count_extreme(observed: ArrayLike, null: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Count the permutations [permutation, *shape] with a value at least as large as the observed one, [*shape]."""
+    return np.asarray((~(null < np.asarray(observed) - TIE)).sum(axis=0))
 
 
 def summarize_null(

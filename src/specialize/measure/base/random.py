@@ -8,10 +8,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Seed = int | tuple[int, int]  # or one of the streams of a seed: (seed, number)
 STEP = np.uint64(0x9E3779B97F4A7C15)  # increment of the counter that `mix_bits` hashes
 
 
-def generator(seed: int) -> np.random.Generator:
+def generator(seed: Seed) -> np.random.Generator:
     """Return NumPy's default generator for a seed."""
     return np.random.default_rng(seed)
 

@@ -5,25 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.choices import Level, SlotRule, check_choice
+from specialize.choices import Level, SlotRule
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import assign_blocks, group_documents
-from specialize.measure.base.counting import (
-    as_codes,
-    check_range,
-    count_usage,
-    spread_mass,
-    tabulate,
-)
+from specialize.measure.base.counting import tabulate
 from specialize.measure.base.estimate import (
     Estimate,
     EstimateArray,
     jackknife_values,
     make_estimates,
 )
-from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.base.nulls import permuted_tables, shifted_tables
+from specialize.measure.base.reliability import find_shortage
 from specialize.measure.estimators.composition import Composition, estimate_composition, top_shares
+from specialize.measure.estimators.observed import ObservedCounts, observe_layer
 
 
 @dataclass(frozen=True)
@@ -81,9 +76,9 @@ def measure_layer(
     groups, where documents belong together). Intervals
     are delete-one-block jackknife intervals over blocks of documents at both levels.
 
-    Compare a value with its ``null_mean``, not with 0. The jackknife removes the bias where there are at
-    least about twice as many documents as cells of the table (labels x experts). With fewer documents, as with many
-    topics and many experts routed by sequence, value and null mean remain too high and intervals undercover.
+    Compare a value with its ``null_mean``, not with 0. With too few documents, both remain too high, and intervals
+    undercover; ``ci_kind`` of information and uncertainty coefficient says so, see `find_shortage`. The upper end of
+    their intervals is at least 0, as they are not negative.
 
     Args:
         codes: integers [tokens] or [documents]; negative where there is no label.
@@ -110,31 +105,26 @@ def measure_layer(
         MeasurementError: arrays do not match in length, values are out of range, k* is not between 1 and E, or no
             labelled unit was routed.
     """
-    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
-    labels, places = as_codes(codes), as_codes(documents)
-    check_range("codes", labels, num_labels)
-    check_range("experts", chosen, num_experts)
-    _check_documents(labels, chosen, places, level=level)
+    seen, counts = observe_layer(
+        codes,
+        experts,
+        documents,
+        level=level,
+        num_labels=num_labels,
+        num_experts=num_experts,
+        weights=weights,
+        rule=rule,
+        groups=groups,
+        num_blocks=num_blocks,
+    )
     num_top = min(np.shape(experts)[1], num_experts) if num_top is None else num_top
     if not 1 <= num_top <= num_experts:
         raise MeasurementError(f"num_top: expected between 1 and {num_experts} top experts, got {num_top}: k is usual")
-    if level == "token":
-        seen, counts = _observe_tokens(labels, chosen, masses, places, groups, num_blocks=num_blocks)
-    else:
-        usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
-        seen, counts = _observe_documents(labels, usage, places, groups, num_blocks=num_blocks)
-    if not counts.n_tokens:
-        raise MeasurementError(f"expected {level}s with both a label and an expert, got none: check the labels")
-
     shape = (seen.num_blocks, num_labels, num_experts)
     blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
-    null_tables = (shifted_tables if level == "token" else permuted_tables)(
-        seen, shape=shape, permutations=permutations, seed=seed
-    )
-    null_profile, null_lift = (
-        np.empty((permutations, 2 + num_experts)),
-        np.empty((permutations, num_labels, num_experts)),
-    )
+    null_tables = NULL_TABLES[level](seen, shape=shape, permutations=permutations, seed=seed)
+    null_profile = np.empty((permutations, 2 + num_experts))
+    null_lift = np.empty((permutations, num_labels, num_experts))
     null_shares = np.empty((permutations, num_labels + 1, 3))
     for batch, tables in null_tables:
         null_profile[batch], _ = jackknife_values(tables, _profile)
@@ -143,17 +133,24 @@ def measure_layer(
         null_lift[batch] = information.lift(tables.sum(axis=1))
 
     value, error = jackknife_values(blocks, _profile)
+    shortage = find_shortage(seen, blocks.sum(axis=0), n_documents=counts.n_documents)
     without_null = np.empty((0, 2))
     entropies = _estimate(*jackknife_values(blocks, _entropies), without_null, unit="bits", counts=counts)
     most = float(np.log2(num_labels)), float(np.log2(num_experts))
     loads = jackknife_values(blocks, information.load)
     return LayerMeasurement(
-        mutual_information=_estimate(value[:1], error[:1], null_profile[:, :1], unit="bits", counts=counts).at_most(
-            min(most)
-        )[0],
+        mutual_information=_estimate(
+            value[0], error[0], null_profile[:, 0], unit="bits", counts=counts, least=0.0, shortage=shortage
+        ).at_most(min(most))[()],
         uncertainty_coefficient=_estimate(
-            value[1:2], error[1:2], null_profile[:, 1:2], unit="share of H(label)", counts=counts
-        ).at_most(1.0)[0],
+            value[1],
+            error[1],
+            null_profile[:, 1],
+            unit="share of H(label)",
+            counts=counts,
+            least=0.0,
+            shortage=shortage,
+        ).at_most(1.0)[()],
         label_entropy=entropies.at_most(most[0])[0],
         load_entropy=entropies.at_most(most[1])[1],
         load=_estimate(*loads, np.empty((0, num_experts)), unit="share", counts=counts),
@@ -169,75 +166,7 @@ def measure_layer(
     )
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Numbers of tokens, documents and blocks counted, as keyword arguments of an estimate."""
-
-    n_tokens: int
-    n_documents: int
-    num_blocks: int
-
-
-def _check_documents(
-    labels: NDArray[np.int32], experts: NDArray[np.int16], documents: NDArray[np.int32], *, level: Level
-) -> None:
-    check_choice("level", level, Level, error=MeasurementError)
-    if len(documents) != len(experts) or (level == "token" and len(labels) != len(experts)):
-        raise MeasurementError(
-            "codes, experts and documents must be of one length, "
-            f"got {len(labels)}, {len(experts)} and {len(documents)}"
-        )
-    if len(documents) and (documents[0] < 0 or np.any(documents[1:] < documents[:-1])):
-        raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
-    if level == "document":
-        check_range("documents", documents, len(labels))
-
-
-def _observe_tokens(
-    labels: NDArray[np.int32],
-    experts: NDArray[np.int16],
-    masses: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    groups: ArrayLike | None,
-    *,
-    num_blocks: int,
-) -> tuple[Observations, _Counts]:
-    """Keep the labelled tokens, routed by this layer or not, so that blocks and nulls of layers correspond."""
-    labelled = labels >= 0
-    own, first, lengths = np.unique(documents[labelled], return_index=True, return_counts=True)
-    seen = Observations(
-        codes=labels[labelled],
-        experts=experts[labelled],
-        masses=masses[labelled],
-        starts=np.append(first, lengths.sum()).astype(np.int64),
-        blocks=assign_blocks(group_documents(own, groups), num_blocks=num_blocks),
-    )
-    routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
-    n_documents = int(np.count_nonzero(np.add.reduceat(routed, first))) if len(first) else 0
-    return seen, _Counts(int(routed.sum()), n_documents, seen.num_blocks)
-
-
-def _observe_documents(
-    labels: NDArray[np.int32],
-    usage: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    groups: ArrayLike | None,
-    *,
-    num_blocks: int,
-) -> tuple[Observations, _Counts]:
-    """Keep the labelled documents that have tokens, routed by this layer or not."""
-    kept = np.flatnonzero((labels >= 0) & (np.bincount(documents, minlength=len(labels)) > 0))
-    routed = usage[kept].sum(axis=1)
-    own = group_documents(kept, groups)
-    seen = Observations(
-        codes=labels[kept],
-        experts=np.tile(np.arange(usage.shape[1], dtype=np.int16), (len(kept), 1)),
-        masses=usage[kept] / np.where(routed > 0, routed, 1.0)[:, None],
-        starts=np.arange(len(kept) + 1, dtype=np.int64),
-        blocks=assign_blocks(own, num_blocks=num_blocks),
-        groups=own,
-    )
-    return seen, _Counts(round(float(routed.sum())), int(np.count_nonzero(routed)), seen.num_blocks)
+NULL_TABLES = {"token": shifted_tables, "document": permuted_tables}
 
 
 def _profile(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -259,12 +188,14 @@ def _estimate(
     null: NDArray[np.float64],
     *,
     unit: str,
-    counts: _Counts,
+    counts: ObservedCounts,
+    least: float | None = None,
+    shortage: str = "",
 ) -> EstimateArray:
-    return make_estimates(value, error, unit=unit, null=null, **vars(counts))
+    return make_estimates(value, error, unit=unit, null=null, least=least, shortage=shortage, **vars(counts))
 
 
-def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: _Counts) -> EstimateArray:
+def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: ObservedCounts) -> EstimateArray:
     value = information.lift(blocks.sum(axis=0))
     _, error = jackknife_values(blocks, information.lift)
     with np.errstate(divide="ignore"):  # log 0 = -inf: a lift of 0 is the most extreme

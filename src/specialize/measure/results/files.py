@@ -17,7 +17,8 @@ from specialize.measure.results.stored import Origin, TraceOfResults, read_store
 from specialize.text import clean_text, strip_controls
 
 _TEXT = pd.StringDtype(na_value=np.nan)
-_WHOLE_NUMBERS = ("layer", "expert", "n_tokens", "n_documents")
+_WHOLE_NUMBERS = ("layer", "expert", "n_permutations", "n_tokens", "n_documents")
+_ADDED = ("n_permutations",)  # absent from results of earlier versions
 _TEXTS = ("run", "routing", "router", "label_set", "label", "metric", "unit", "ci_kind")
 _NAMES = ("run", "router", "label_set", "label")  # text from users, models and corpora
 _STARTS_A_FORMULA = ("=", "+", "-", "@")  # also in full width and the like, see `_is_formula`
@@ -28,8 +29,8 @@ _NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", 
 def as_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Convert a frame to the columns, order and dtypes of the result schema.
 
-    Text columns are strings with NaN for missing values, ``layer``, ``expert``, ``n_tokens`` and ``n_documents`` are
-    nullable integers (Int64), all other columns float64.
+    Text columns are strings with NaN for missing values, ``layer``, ``expert`` and numbers of permutations,
+    tokens and documents are nullable integers (Int64), all other columns float64.
 
     Args:
         frame: a frame with some of the columns of `RESULT_COLUMNS`; absent columns are filled with missing values.
@@ -138,7 +139,7 @@ def read_results(folder: Path, name: str) -> pd.DataFrame:
             f"expected results in {parquet}, got no such file: measure first.{did_you_mean(name, known)}"
         )
     frame, _ = read_with_origin(parquet)
-    missing = [column for column in RESULT_COLUMNS if column not in frame]
+    missing = [column for column in RESULT_COLUMNS if column not in frame and column not in _ADDED]
     if missing:
         raise MeasurementError(f"expected results in {parquet}, got no column {missing[0]!r}: measure again")
     return as_results(rename_routing(frame))

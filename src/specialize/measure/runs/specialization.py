@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
 from specialize.choices import SlotRule
 from specialize.measure.base.estimate import Estimate, make_estimates
+from specialize.measure.base.nulls import count_extreme
+from specialize.measure.base.random import Seed
+from specialize.measure.base.sequential import count_more
 from specialize.measure.estimators.composition import Composition
 from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
+from specialize.measure.estimators.null_uncertainty import draw_null_uncertainty
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
@@ -21,6 +26,8 @@ from specialize.measure.runs.routers import (
     iterate_layers,
     name_rows,
     name_run,
+    read_layer,
+    read_places,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +65,8 @@ def measure_specialization(
       (Spec), ``top_expert_share_above_uniform`` (delta U) and ``top_expert_share_above_load``, shares of the label's
       mass.
     - once per routing, ``max_uncertainty_coefficient``, the maximum over layers, with the p-value of the maximum
-      statistic: one test for the whole model.
+      statistic: one test for the whole model. Where the p-value of the model's own router lies near 0.05, more
+      permutations are drawn for it (`n_permutations`), see `specialize.measure.base.sequential.count_more`.
 
     See `measure_layer` for definitions, nulls and intervals.
 
@@ -100,17 +108,28 @@ def measure_specialization(
         for router, layer in iterate_layers(trace, rule=rule, progress=progress)
     ]
 
+    def draw_more(permutations: int, seed: Seed) -> NDArray[np.float64]:
+        return _draw_largest(trace, annotation, rule=rule, permutations=permutations, num_blocks=num_blocks, seed=seed)
+
     frames = []
     for routing in dict.fromkeys(router.routing for router, _ in measured):
         own = [(router, layer) for router, layer in measured if router.routing == routing]
         rows = [_layer_rows(router, layer, annotation.labels) for router, layer in own]
-        rows.append(estimate_rows(largest_uncertainty([layer for _, layer in own]), "max_uncertainty_coefficient"))
+        largest = largest_uncertainty(
+            [layer for _, layer in own], seed=seed, draw_more=draw_more if routing == "learned" else None
+        )
+        rows.append(estimate_rows(largest, "max_uncertainty_coefficient"))
         frames.append(pd.concat(rows, ignore_index=True).assign(routing=routing))
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True))
     return as_results(frame.assign(run=name_run(trace, run_name), label_set=annotation.name))
 
 
-def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
+def largest_uncertainty(
+    measured: Sequence[LayerMeasurement],
+    *,
+    seed: int = 0,
+    draw_more: Callable[[int, Seed], NDArray[np.float64]] | None = None,
+) -> Estimate:
     """Compute the maximum of the uncertainty coefficient over layers, with the p-value of the maximum statistic.
 
     Each permutation under the null contributes its own maximum over layers, which corrects for selecting the layer
@@ -118,6 +137,10 @@ def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
 
     Args:
         measured: the layers, measured with the same seed and number of permutations.
+        seed: their seed.
+        draw_more: draws the maximum of so many further permutations, from a stream of the seed, float64 [permutation];
+            called where the p-value lies near 0.05, see `specialize.measure.base.sequential.count_more`. By
+            default there are only the permutations of the layers.
 
     Returns:
         The estimate, a share of H(label); NaN where the uncertainty coefficient is undefined in all layers.
@@ -128,6 +151,10 @@ def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
     # fmax ignores layers whose coefficient is undefined
     value = np.fmax.reduce([layer.uncertainty_coefficient.value for layer in measured])
     null = np.fmax.reduce([layer.null_uncertainty for layer in measured])
+    if draw_more is not None and np.isfinite(value):
+        asked = len(null)
+        while more := count_more(int(count_extreme(value, null)), len(null), asked=asked):
+            null = np.concatenate([null, draw_more(more, (seed, len(null)))])
     first = measured[0].uncertainty_coefficient
     return make_estimates(
         value,
@@ -138,6 +165,32 @@ def largest_uncertainty(measured: Sequence[LayerMeasurement]) -> Estimate:
         n_documents=first.n_documents,
         null=null,
     )[()]
+
+
+def _draw_largest(
+    trace: "RoutingTrace",
+    annotation: Annotation,
+    *,
+    rule: SlotRule,
+    permutations: int,
+    num_blocks: int,
+    seed: Seed,
+) -> NDArray[np.float64]:
+    """Draw the maximum over the model's own routers of U under the null, float64 [permutation]; a layer at a time."""
+    places = read_places(trace)
+    largest = np.full(permutations, np.nan)
+    for router in trace.layers:
+        null = draw_null_uncertainty(
+            annotation.codes,
+            **read_layer(trace, router, places, rule=rule).masses,
+            level=annotation.level,
+            num_labels=len(annotation.labels),
+            permutations=permutations,
+            num_blocks=num_blocks,
+            seed=seed,
+        )
+        largest = np.fmax(largest, null)
+    return largest
 
 
 def _layer_rows(router: "RouterSpec", measurement: LayerMeasurement, labels: Sequence[str]) -> pd.DataFrame:
