@@ -25,7 +25,7 @@ class Estimate:
         unit: bits, ratio, count, or share, with the normaliser of a share.
         ci_low: lower end of the confidence interval; NaN where there is none.
         ci_high: upper end of the confidence interval; NaN where there is none.
-        ci_kind: method and confidence of the interval; None where there is none.
+        ci_kind: method and confidence of the interval, or the reason why there is none, where one is given; else None.
         null_mean: mean of the same estimator over permutations under the null, or the expected value under chance;
             NaN where there is neither.
         p_value: (1 + number of permutations at least as extreme) / (1 + number of permutations), or that of a test.
@@ -52,7 +52,8 @@ class Estimate:
 class EstimateArray:
     """Estimates of one quantity for each expert, or for each label and expert.
 
-    The attributes are those of `Estimate`; those that vary between cells are float64 arrays of one shape.
+    The attributes are those of `Estimate`; those that vary between cells are arrays of one shape, float64 or, for
+    ``ci_kind``, objects.
     A full index returns the `Estimate` of one cell, `part` the estimates of several.
     """
 
@@ -60,7 +61,7 @@ class EstimateArray:
     unit: str
     ci_low: NDArray[np.float64]
     ci_high: NDArray[np.float64]
-    ci_kind: str | None
+    ci_kind: NDArray[np.object_]
     null_mean: NDArray[np.float64]
     p_value: NDArray[np.float64]
     n_tokens: int | None
@@ -72,7 +73,7 @@ class EstimateArray:
         cell: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cell.items():
             if isinstance(value, np.ndarray):
-                cell[name] = float(value[index])
+                cell[name] = value[index] if name == "ci_kind" else float(value[index])
         return Estimate(**cell)
 
     def part(self, index: Any) -> "EstimateArray":
@@ -83,7 +84,7 @@ class EstimateArray:
         """Return the estimates with reversed axes."""
         return self._map(np.transpose)
 
-    def _map(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> "EstimateArray":
+    def _map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "EstimateArray":
         cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cells.items():
             if isinstance(value, np.ndarray):
@@ -151,6 +152,7 @@ def make_estimates(
     p_value: ArrayLike | None = None,
     confidence: float = 0.95,
     log_scale: bool = False,
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     method: str = "jackknife",
     note: str = "",
 ) -> EstimateArray:
@@ -170,6 +172,7 @@ def make_estimates(
         p_value: the p-value [*shape] of a test that uses no permutations.
         confidence: coverage probability of the interval.
         log_scale: whether the interval is symmetric on the log scale, for ratios; see `ratio_interval`.
+        ends: both ends of the interval, float64 [*shape], where they do not follow from value and standard error.
         method: method of the standard error, as `describe_interval` names it.
         note: appended to the description of the interval.
 
@@ -180,8 +183,12 @@ def make_estimates(
         MeasurementError: ``confidence`` is not between 0 and 1.
     """
     values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
-    ends = ratio_interval if log_scale else interval
-    low, high = ends(values, errors, num_blocks=num_blocks, confidence=confidence)
+    if ends is None:
+        reach = ratio_interval if log_scale else interval
+        ends = reach(values, errors, num_blocks=num_blocks, confidence=confidence)
+    kind = describe_interval(
+        num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
+    )
     under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
     null_mean, null_low, null_high = summarize_null(under_null)
     if p_value is None:
@@ -189,11 +196,9 @@ def make_estimates(
     return EstimateArray(
         value=values,
         unit=unit,
-        ci_low=np.asarray(low),
-        ci_high=np.asarray(high),
-        ci_kind=describe_interval(
-            num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
-        ),
+        ci_low=np.asarray(ends[0]),
+        ci_high=np.asarray(ends[1]),
+        ci_kind=np.where(np.isnan(ends[0]), np.asarray(None), np.asarray(kind, dtype=object)),
         null_mean=np.asarray(null_mean if chance is None else chance),
         p_value=np.asarray(p_value, dtype=np.float64),
         n_tokens=n_tokens,

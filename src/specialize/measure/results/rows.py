@@ -8,7 +8,7 @@ import pandas as pd
 
 from specialize.measure.base.estimate import Estimate, EstimateArray
 
-_PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value")
+_PER_CELL = ("value", "ci_low", "ci_high", "ci_kind", "null_mean", "null_low", "null_high", "p_value")
 
 
 def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Sequence[str] = ()) -> pd.DataFrame:
@@ -23,11 +23,10 @@ def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Seque
         A frame with columns of `RESULT_COLUMNS`; `as_results` sets the dtypes.
     """
     shape = np.shape(estimate.value)
-    columns: dict[str, Any] = {name: np.ravel(getattr(estimate, name)) for name in _PER_CELL}
+    columns: dict[str, Any] = {name: np.ravel(np.asarray(getattr(estimate, name))) for name in _PER_CELL}
     if shape:
         columns["expert"] = np.tile(np.arange(shape[-1]), len(labels) or 1)
     if labels:
         columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
     frame = pd.DataFrame(columns).assign(metric=metric, unit=estimate.unit)
-    frame["ci_kind"] = pd.Series(estimate.ci_kind, index=frame.index, dtype=object).where(frame["ci_low"].notna())
     return frame.assign(n_tokens=estimate.n_tokens, n_documents=estimate.n_documents)
