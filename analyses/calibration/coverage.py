@@ -19,7 +19,7 @@ import numba
 import numpy as np
 import pandas as pd
 from analyses.calibration.populations import DESIGNS, Design, Population
-from analyses.calibration.quantities import EXPECTED, measure, true_values
+from analyses.calibration.quantities import EXPECTED, differences, equivalence, measure, true_values
 
 from specialize.manifest import versions, write_json
 from specialize.measure.results.files import write_table
@@ -99,14 +99,17 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
 def reject(design: Design, datasets: int, seed: int) -> pd.DataFrame:
     """Return the share of 5 % tests that reject a true null, of each quantity that has a p-value."""
     population, tallies = Population(design), dict[str, Tally]()
+    population.margin = true_values(population, repeats=False)["difference of uncertainty_coefficient"]
     for number in range(datasets):
-        sample = population.draw_null(seed + number)
-        for name, estimate in measure(population, sample, permutations=PERMUTATIONS, seed=seed + number):
+        null, associated = population.draw_null(seed + number), population.draw(seed + number)
+        for name, estimate in (
+            *measure(population, null, permutations=PERMUTATIONS, seed=seed + number),
+            *differences(population, associated, twin=True),
+            ("equivalence of uncertainty_coefficient", equivalence(population, associated)),
+        ):
             p_value = np.asarray(estimate.p_value)
             if np.isfinite(p_value).any():
                 tallies.setdefault(name, Tally()).add(p_value <= 0.05 + 1e-9, np.isfinite(p_value), half=p_value <= 0.5)
-    if design.level == "token":  # at the edge of its null, which is not the absence of a difference
-        tallies["equivalence of uncertainty_coefficient"] = _reject_equivalence(population, datasets, seed)
     rows = []
     for name, tally in tallies.items():
         row = tally.summarize()
@@ -114,17 +117,6 @@ def reject(design: Design, datasets: int, seed: int) -> pd.DataFrame:
         row |= {"below_half": float(np.nanmean(tally.mean("half"))), "verdict": judge_rejection(row["rejected"])}
         rows.append({"design": design.name, "quantity": name} | {key: row[key] for key in row if key != "lowest"})
     return pd.DataFrame(rows)
-
-
-def _reject_equivalence(population: Population, datasets: int, seed: int) -> Tally:
-    from analyses.calibration.quantities import equivalence
-
-    tally = Tally()
-    population.margin = true_values(population, repeats=False)["difference of uncertainty_coefficient"]
-    for number in range(datasets):
-        p_value = equivalence(population, population.draw(seed + number)).p_value
-        tally.add(p_value <= 0.05, True, half=p_value <= 0.5)
-    return tally
 
 
 def judge_coverage(coverage: float, nominal: float) -> str:

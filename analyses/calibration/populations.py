@@ -2,8 +2,11 @@
 
 A token has a label, a word that depends on the label, and a set of k experts that depends on both. Documents differ:
 each has its own mix of labels, and for each label its own mix of sets, Dirichlet around those of the population.
-Tokens may repeat the token before them (Markov). A second layer, a later checkpoint and a twin of the layer, whose
+A second layer, a later checkpoint and a twin of the layer, whose
 sets are drawn anew from the same document and label, are routed beside the first.
+
+Tokens that repeat the one before (Markov) have its label, and their routing follows the same uniform random number, so
+that the set is the same where label and word are. Labels and routing repeat at their own places.
 """
 
 import zlib
@@ -28,7 +31,7 @@ class Design:
         name: name in the tables.
         experts, top_k, labels, documents, tokens: E, k, number of labels, of documents, and of tokens in a document.
         level: token, or document where each document has one label.
-        persistence: probability that a token repeats the one before it.
+        persistence: probability that a token repeats the label of the one before it, and that it repeats its routing.
         zipf: exponent of the label frequencies; 0 for equal ones.
         strength: standard deviation of the effect of labels on the log odds of sets; 0 for no association.
         dropped: probability that a slot is dropped (-1).
@@ -132,35 +135,38 @@ class Population:
         own = np.arange(shape[0])[:, None]
         if design.level == "document":
             of_documents = _pick(rng, self.label_shares[None], np.zeros(shape[0], int))
-            labels, cells = np.broadcast_to(of_documents[:, None], shape), np.broadcast_to(own, shape)
+            labels = np.broadcast_to(of_documents[:, None], shape)
             mixes = self.set_given_label[of_documents]
         else:
             labels = _pick(
                 rng, rng.dirichlet(LABEL_CONCENTRATION * self.label_shares, size=shape[0]), own + np.zeros(shape, int)
             )
-            cells = own * design.labels + labels
             mixes = np.tile(self.set_given_label, (shape[0], 1))
+        if design.level == "token":
+            labels = np.take_along_axis(labels, self._repeat(rng, shape), axis=1)
+        cells = own if design.level == "document" else own * design.labels + labels
         words = _pick(rng, self.word_given_label, labels)
-        if design.by_sequence:
-            routed = [np.repeat(_pick(rng, mixes, own), shape[1], axis=1) for _ in range(2)]
-        else:
-            mixes = rng.standard_gamma(SET_CONCENTRATION * mixes) + 1e-12
-            routed = [
-                np.where(
-                    rng.random(shape) < self.word_share,
-                    _pick(rng, self.set_given_word, words),
-                    _pick(rng, mixes, cells),
-                )
-                for _ in range(2)
-            ]
-        nothing = np.zeros(shape, int)
-        follows, keeps = rng.random(shape) < FOLLOWED, rng.random(shape) < KEPT
-        following = np.where(follows, self.follower[routed[0]], _pick(rng, self.second_shares[None], nothing))
-        later = np.where(keeps, routed[0], _pick(rng, self.set_shares[None], nothing))
-        places = np.arange(shape[1])
-        source = np.maximum.accumulate(np.where(rng.random(shape) >= design.persistence, places, 0), axis=1)
+        source = self._repeat(rng, shape)
+
+        def draw(mixes: Floats, rows: Integers, *, once: bool = False) -> Integers:
+            steps = rng.random((shape[0], 1)) if once else np.take_along_axis(rng.random(shape), source, axis=1)
+            return _pick(rng, mixes, np.broadcast_to(rows, shape), steps)
+
+        def route() -> Integers:
+            if design.by_sequence:
+                return draw(mixes, cells, once=True)
+            by_word = draw(np.array([[self.word_share, 1 - self.word_share]]), np.zeros(1, int)) == 0
+            return np.where(by_word, draw(self.set_given_word, words), draw(channels, cells))
+
+        channels = rng.standard_gamma(SET_CONCENTRATION * mixes) + 1e-12
+        first, twin = route(), route()
+        nothing = np.zeros(1, int)
+        follows = draw(np.array([[FOLLOWED, 1 - FOLLOWED]]), nothing) == 0
+        keeps = draw(np.array([[KEPT, 1 - KEPT]]), nothing) == 0
+        following = np.where(follows, self.follower[first], draw(self.second_shares[None], nothing))
+        later = np.where(keeps, first, draw(self.set_shares[None], nothing))
         labels, words, first, twin, following, later = (
-            np.take_along_axis(each, source, axis=1).ravel() for each in (labels, words, *routed, following, later)
+            each.ravel() for each in (labels, words, first, twin, following, later)
         )
 
         def slots(sets: Integers, chosen: Integers) -> Integers:
@@ -181,6 +187,11 @@ class Population:
             later=slots(self.sets, later),
             weights=weights,
         )
+
+    def _repeat(self, rng: np.random.Generator, shape: tuple[int, int]) -> Integers:
+        """Return for each token the place in its document of the token that it repeats, or its own."""
+        renewed = rng.random(shape) >= self.design.persistence
+        return np.maximum.accumulate(np.where(renewed, np.arange(shape[1]), 0), axis=1)
 
     def draw_null(self, seed: int) -> Sample:
         """Draw a data set in which nothing is associated.
@@ -249,10 +260,14 @@ def _softmax(odds: Floats) -> Floats:
     return _normalise(np.exp(odds - odds.max(axis=-1, keepdims=True)))
 
 
-def _pick(rng: np.random.Generator, mixes: Floats, rows: Integers) -> Integers:
-    """Draw a category for each entry of `rows` from that row of `mixes` [row, category], in one search."""
-    steps = np.cumsum(mixes, axis=1)
-    steps /= steps[:, -1:]
-    flat = (steps + np.arange(len(mixes))[:, None]).ravel()
-    found = np.searchsorted(flat, rows + rng.random(rows.shape), side="right") - rows * mixes.shape[1]
+def _pick(rng: np.random.Generator, mixes: Floats, rows: Integers, steps: Floats | None = None) -> Integers:
+    """Draw a category for each entry of `rows` from that row of `mixes` [row, category], in one search.
+
+    With uniform ``steps``, of the shape of ``rows``, they decide: an equal step gives a similar category.
+    """
+    ends = np.cumsum(mixes, axis=1)
+    ends /= ends[:, -1:]
+    flat = (ends + np.arange(len(mixes))[:, None]).ravel()
+    drawn = rng.random(rows.shape) if steps is None else steps
+    found = np.searchsorted(flat, rows + drawn, side="right") - rows * mixes.shape[1]
     return np.clip(found, 0, mixes.shape[1] - 1)

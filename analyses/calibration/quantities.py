@@ -141,8 +141,8 @@ def measure(population: Population, sample: Sample, *, permutations: int, seed: 
         )
     else:
         yield from _measure_routing(population, sample, weighted, options)
-    if not design.by_sequence:
-        yield from _differences(population, sample, null=permutations > 0)
+    if not permutations:
+        yield from differences(population, sample)
     if design.probes:
         yield from _probe(population, sample, null=permutations > 0, seed=seed)
 
@@ -191,8 +191,8 @@ def equivalence(population: Population, sample: Sample) -> Estimate:
     return tested
 
 
-def _differences(population: Population, sample: Sample, *, null: bool) -> Iterator[tuple[str, Measured]]:
-    """Compare the layer with the second layer or, under the null, with its twin."""
+def differences(population: Population, sample: Sample, *, twin: bool = False) -> Iterator[tuple[str, Measured]]:
+    """Compare the layer with the second layer or, where there must be no difference, with its twin."""
     statistics = {
         "mutual_information": mutual_information,
         "uncertainty_coefficient": uncertainty_coefficient,
@@ -200,9 +200,9 @@ def _differences(population: Population, sample: Sample, *, null: bool) -> Itera
     }
     for name, statistic in statistics.items():
         layer = _pseudo_values(population, sample, sample.experts, statistic)
-        other = _pseudo_values(population, sample, sample.twin if null else sample.following, statistic)
+        other = _pseudo_values(population, sample, sample.twin if twin else sample.following, statistic)
         yield f"difference of {name}", estimate_difference(layer, other, unit="").difference
-    if not null:
+    if not twin:
         yield "equivalence of uncertainty_coefficient", equivalence(population, sample)
 
 
