@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 PERMUTATIONS = 39  # a 5 % test is exact: p is a multiple of 1/40
 SEED = 1_000_000
 BY_NAME = {design.name: design for design in DESIGNS}
+WARNINGS = ("biased", "without refitting")  # in ci_kind
 NOMINAL = {"equivalence of uncertainty_coefficient": 0.90}
 BEGIN, END = "<!-- tables of coverage.py: begin -->", "<!-- end -->"
 
@@ -72,10 +73,13 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
     truth = true_values(population)
     population.margin = truth["difference of uncertainty_coefficient"]
     found: dict[str, list[tuple[Any, ...]]] = {}
+    warned: dict[str, int] = {}
     for number in range(datasets):
         sample = population.draw(seed + number)
         for name, estimate in measure(population, sample, permutations=0, seed=seed + number):
             found.setdefault(name, []).append((estimate.value, estimate.ci_low, estimate.ci_high))
+            kinds = {str(kind) for kind in np.ravel(np.asarray(estimate.ci_kind, dtype=object))}
+            warned[name] = warned.get(name, 0) + any(warning in kind for kind in kinds for warning in WARNINGS)
     rows = []
     for name, estimates in found.items():
         value, low, high = (np.array(each) for each in zip(*estimates, strict=True))
@@ -92,6 +96,8 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
         row |= {"truth": float(np.nanmean(true)), "bias": float(np.nanmean(bias))}
         row |= {"largest_bias": float(np.nanmax(np.abs(bias))), "width": float(np.nanmean(tally.mean("width")))}
         row |= {"nominal": NOMINAL.get(name, 0.95), "verdict": judge_coverage(row["coverage"], NOMINAL.get(name, 0.95))}
+        if row["verdict"] == "undercovers" and 2 * warned[name] > datasets:
+            row["verdict"] = "warned"
         rows.append({"design": design.name, "quantity": name} | row)
     return pd.DataFrame(rows)
 
@@ -158,7 +164,7 @@ def make_tables(results: Path) -> str:
         frame = pd.read_csv(results / f"{name}.csv")
         error = 100 * frame["error"].median()
         cells = (100 * frame[column]).map("{:.1f}".format) + frame["verdict"].map(
-            {"inside": "", "cautious": " c", "undercovers": " **u**", "rejects too often": " **r**"}
+            {"inside": "", "cautious": " c", "undercovers": " **u**", "warned": " w", "rejects too often": " **r**"}
         )
         names = [each for each in BY_NAME if each in set(frame["design"])]
         wide = frame.assign(cell=cells).pivot(index="quantity", columns="design", values="cell")

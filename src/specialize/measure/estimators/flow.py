@@ -12,6 +12,8 @@ from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_
 from specialize.measure.base.information import label_entropy, mutual_information
 from specialize.measure.base.nulls import Observations, shifted_tables
 
+RARE = 5  # tokens
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -43,7 +45,8 @@ def measure_flow(
 
     Only slot 0 counts. Two layers with identical choices then have U = 1, which would not hold if a token's mass were
     spread over all pairs of slots. The null circularly shifts the choices of the other layer within each document.
-    Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks.
+    Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks. Transitions
+    of fewer than `RARE` tokens have no interval, as theirs would cover the share too rarely.
 
     Args:
         experts: integers [tokens, k] of the layer; negative where a slot holds no expert.
@@ -84,11 +87,11 @@ def measure_flow(
         tables, _information, unit="share of H(next expert)", null=null, corrected=True, **counts
     )
     chance = np.repeat(tables.sum(axis=(0, 2))[:, None] / tables.sum(), num_experts, axis=1)
-    return Flow(
-        information[0],
-        coefficient[1],
-        estimate_blocks(tables, _transitions, unit="share of the expert's tokens", chance=chance, **counts),
-    )
+    transitions = estimate_blocks(tables, _transitions, unit="share of the expert's tokens", chance=chance, **counts)
+    rare = ~np.isnan(transitions.value) & (tables.sum(axis=0) < RARE)
+    transitions.ci_low[rare] = transitions.ci_high[rare] = np.nan
+    transitions.ci_kind[rare] = f"none: below {RARE} tokens with this transition"
+    return Flow(information[0], coefficient[1], transitions)
 
 
 def _observe(
