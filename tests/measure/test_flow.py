@@ -69,3 +69,12 @@ def test_rare_transitions_have_no_interval():
     assert np.isfinite(shares.ci_low).tolist() == [[True, False, False], [False, True, False]]
     assert shares[1, 0].ci_kind == shares[0, 1].ci_kind == "none: below 5 tokens with this transition"
     assert shares[0, 2].ci_kind is None
+
+
+def test_sparse_tables_carry_a_warning():
+    """Three experts by three have four degrees of freedom."""
+    for tokens, warned in ((9, True), (10, False)):
+        rows = np.arange(tokens)[:, None]
+        flow = measure_flow(rows % 3, rows // 2 % 3, np.arange(tokens), num_experts=9, num_following=4, permutations=0)
+        for found in (flow.mutual_information, flow.uncertainty_coefficient):
+            assert (", biased: below 2.5 tokens" in found.ci_kind) == warned

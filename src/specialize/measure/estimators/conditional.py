@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks, note_sparse
 from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass, tabulate
 from specialize.measure.base.estimate import Estimate, correct_bias, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
@@ -23,7 +23,6 @@ from specialize.measure.estimators.type_runs import sort_by_type
 
 MIN_COUNT = 10
 MIN_LABELS = 2
-ENOUGH = 2.5  # tokens for each degree of freedom, from the simulations of analyses/calibration
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def measure_conditional_information(
     which is conservative.
 
     Compare the value with its ``null_mean``: with few occurrences per type the bias correction is incomplete. Where
-    there are fewer than `ENOUGH` tokens for each degree of freedom, (labels of a type - 1) (experts - 1) summed over
+    there are fewer than 2.5 tokens for each degree of freedom, (labels of a type - 1) (experts - 1) summed over
     types, the value can be too high by more than the width of its interval, and ``ci_kind`` says so.
 
     Args:
@@ -148,7 +147,7 @@ def measure_conditional_information(
 
     pairs = len(np.unique(words[routed].astype(np.int64) * num_labels + labels[routed]))
     freedom = (pairs - len(np.unique(words[routed]))) * (np.count_nonzero(load.sum(axis=0)) - 1)
-    note = "" if routed.sum() >= ENOUGH * freedom else f", biased: below {ENOUGH:g} tokens for each degree of freedom"
+    note = note_sparse(routed.sum(), int(freedom))
     n_documents = int(np.count_nonzero(np.bincount(cut.documents[routed])))
     counted: dict[str, Any] = {"n_tokens": int(routed.sum()), "n_documents": n_documents}
     return ConditionalInformation(

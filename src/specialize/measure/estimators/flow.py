@@ -1,12 +1,13 @@
 """Flow between layers: how informative the expert of one layer is about the expert of the next."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks, note_sparse
 from specialize.measure.base.counting import as_codes, assign_blocks, check_range, tabulate
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
 from specialize.measure.base.information import label_entropy, mutual_information
@@ -46,7 +47,9 @@ def measure_flow(
     Only slot 0 counts. Two layers with identical choices then have U = 1, which would not hold if a token's mass were
     spread over all pairs of slots. The null circularly shifts the choices of the other layer within each document.
     Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks. Transitions
-    of fewer than `RARE` tokens have no interval, as theirs would cover the share too rarely.
+    of fewer than `RARE` tokens have no interval, as theirs would cover the share too rarely. With fewer than 2.5 tokens
+    for each degree of freedom, (experts - 1) (experts of the other layer - 1), the information is too high, and
+    ``ci_kind`` says so.
 
     Args:
         experts: integers [tokens, k] of the layer; negative where a slot holds no expert.
@@ -82,10 +85,14 @@ def measure_flow(
         null[batch], _ = jackknife_values(tables, _information)
     tables = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
     counts: Counted = {"n_tokens": len(seen.codes), "n_documents": len(seen.blocks)}
-    information = estimate_blocks(tables, _information, unit="bits", null=null, corrected=True, **counts)
-    coefficient = estimate_blocks(
-        tables, _information, unit="share of H(next expert)", null=null, corrected=True, **counts
-    )
+    used = [np.count_nonzero(tables.sum(axis=axes)) - 1 for axes in ((0, 1), (0, 2))]
+    options: dict[str, Any] = {
+        "null": null,
+        "corrected": True,
+        "note": note_sparse(len(seen.codes), int(used[0] * used[1])),
+    }
+    information = estimate_blocks(tables, _information, unit="bits", **options, **counts)
+    coefficient = estimate_blocks(tables, _information, unit="share of H(next expert)", **options, **counts)
     chance = np.repeat(tables.sum(axis=(0, 2))[:, None] / tables.sum(), num_experts, axis=1)
     transitions = estimate_blocks(tables, _transitions, unit="share of the expert's tokens", chance=chance, **counts)
     rare = ~np.isnan(transitions.value) & (tables.sum(axis=0) < RARE)
