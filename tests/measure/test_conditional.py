@@ -319,3 +319,15 @@ def test_misfits_are_named():
         measure_conditional_information(codes, words, experts, documents, **{**options, "level": "word"})
     with pytest.raises(MeasurementError, match="non-decreasing numbers from 0"):
         measure_conditional_information(codes, words, experts, documents[::-1], **options)
+
+
+def test_sparse_tables_carry_a_warning():
+    """Two types of two labels and three experts have 2 x 1 x 2 = 4 degrees of freedom."""
+    for tokens, warned in ((8, True), (12, False)):
+        words, codes = np.repeat([0, 1], tokens // 2), np.tile([0, 1], tokens // 2)
+        experts = np.resize([0, 1, 2, 2], tokens)[:, None]
+        found = measure_conditional_information(
+            codes, words, experts, np.arange(tokens), level="token", num_labels=2, num_experts=5, min_count=1,
+            permutations=0,
+        ).conditional_information  # fmt: skip
+        assert ("biased: below 2.5 tokens for each degree of freedom" in found.ci_kind) == warned

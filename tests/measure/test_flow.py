@@ -58,3 +58,23 @@ def test_tokens_that_one_layer_dropped_are_left_out():
         measure_flow([[0]], [[-1]], [0], num_experts=2, num_following=2)
     with pytest.raises(MeasurementError, match="of one length, got 1, 2 and 1"):
         measure_flow([[0]], [[0], [0]], [0], num_experts=2, num_following=2)
+
+
+def test_rare_transitions_have_no_interval():
+    first, second = np.repeat([0, 0, 1], [6, 4, 10])[:, None], np.repeat([0, 1, 1], [6, 4, 10])[:, None]
+    order = np.random.default_rng(0).permutation(20)
+    shares = measure_flow(
+        first[order], second[order], np.arange(20), num_experts=3, num_following=2, permutations=0
+    ).transitions  # fmt: skip
+    assert np.isfinite(shares.ci_low).tolist() == [[True, False, False], [False, True, False]]
+    assert shares[1, 0].ci_kind == shares[0, 1].ci_kind == "none: below 5 tokens with this transition"
+    assert shares[0, 2].ci_kind is None
+
+
+def test_sparse_tables_carry_a_warning():
+    """Three experts by three have four degrees of freedom."""
+    for tokens, warned in ((9, True), (10, False)):
+        rows = np.arange(tokens)[:, None]
+        flow = measure_flow(rows % 3, rows // 2 % 3, np.arange(tokens), num_experts=9, num_following=4, permutations=0)
+        for found in (flow.mutual_information, flow.uncertainty_coefficient):
+            assert (", biased: below 2.5 tokens" in found.ci_kind) == warned

@@ -44,6 +44,8 @@ def test_planted_accuracies_are_recovered():
     assert set(frame["n_tokens"]) == {3600}
     by_path, by_word = 0.8 + 0.2 / 4, 0.6 + 0.4 / 4
     assert covers(row(frame, "probe_accuracy", "linear"), by_path)
+    assert row(frame, "probe_accuracy", "linear")["ci_kind"].endswith("(Student t, without refitting)")
+    assert row(frame, "selectivity", "linear")["ci_kind"].endswith("without refitting, for one control task)")
     assert covers(row(frame, "probe_accuracy", "mlp"), by_path)
     assert covers(row(frame, "baseline_accuracy", "word form"), by_word)
     assert covers(row(frame, "probe_beyond_word_form", "linear"), by_path - by_word)

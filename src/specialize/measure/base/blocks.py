@@ -11,6 +11,8 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.counting import as_codes, check_range
 from specialize.measure.base.estimate import EstimateArray, Statistic, jackknife_values, make_estimates
 
+ENOUGH = 2.5  # tokens for each degree of freedom, from the simulations of analyses/calibration
+
 
 class Counted(TypedDict):
     """Numbers of tokens and documents counted, as keyword arguments of an estimate."""
@@ -130,6 +132,7 @@ def estimate_blocks(
     corrected: bool = False,
     null: NDArray[np.float64] | None = None,
     chance: NDArray[np.float64] | None = None,
+    note: str = "",
 ) -> EstimateArray:
     """Estimate a statistic of a count table, with a jackknife interval over blocks.
 
@@ -144,6 +147,7 @@ def estimate_blocks(
         null: the same estimator under the null, float64 [permutation, *shape].
         chance: expected value where it is known in closed form, float64 [*shape]; becomes ``null_mean``, and there
             is no p-value.
+        note: appended to the description of the interval.
 
     Returns:
         Estimates [*shape]; interval ends are NaN with fewer than two blocks.
@@ -160,7 +164,13 @@ def estimate_blocks(
         n_documents=n_documents,
         null=null,
         chance=chance,
+        note=note,
     )
+
+
+def note_sparse(n_tokens: float, freedom: float) -> str:
+    """Return a warning where a table has fewer than `ENOUGH` tokens for each degree of freedom, else an empty text."""
+    return "" if n_tokens >= ENOUGH * freedom else f", biased: below {ENOUGH:g} tokens for each degree of freedom"
 
 
 def divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ class Estimate:
         unit: bits, ratio, count, or share, with the normaliser of a share.
         ci_low: lower end of the confidence interval; NaN where there is none.
         ci_high: upper end of the confidence interval; NaN where there is none.
-        ci_kind: method and confidence of the interval, and whether there is too little data for it; None where there
-            is no interval.
+        ci_kind: method and confidence of the interval, and whether there is too little data for it; where there is no
+            interval, the reason if one is given, else None.
         null_mean: mean of the same estimator over permutations under the null, or the expected value under chance;
             NaN where there is neither.
         p_value: (1 + number of permutations at least as extreme) / (1 + number of permutations), or that of a test.
@@ -58,7 +58,8 @@ class Estimate:
 class EstimateArray:
     """Estimates of one quantity for each expert, or for each label and expert.
 
-    The attributes are those of `Estimate`; those that vary between cells are float64 arrays of one shape.
+    The attributes are those of `Estimate`; those that vary between cells are arrays of one shape, float64 or, for
+    ``ci_kind``, objects.
     A full index returns the `Estimate` of one cell, `part` the estimates of several.
     """
 
@@ -66,7 +67,7 @@ class EstimateArray:
     unit: str
     ci_low: NDArray[np.float64]
     ci_high: NDArray[np.float64]
-    ci_kind: str | None
+    ci_kind: NDArray[np.object_]
     null_mean: NDArray[np.float64]
     p_value: NDArray[np.float64]
     n_tokens: int | None
@@ -79,7 +80,7 @@ class EstimateArray:
         cell: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cell.items():
             if isinstance(value, np.ndarray):
-                cell[name] = float(value[index])
+                cell[name] = value[index] if name == "ci_kind" else float(value[index])
         return Estimate(**cell)
 
     def part(self, index: Any) -> "EstimateArray":
@@ -99,7 +100,7 @@ class EstimateArray:
         return self._map(lambda cells: np.minimum(cells, limit), _ON_THE_SCALE)
 
     def _map(
-        self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]], names: Sequence[str] | None = None
+        self, change: Callable[[NDArray[Any]], NDArray[Any]], names: Sequence[str] | None = None
     ) -> "EstimateArray":
         cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cells.items():
@@ -168,6 +169,7 @@ def make_estimates(
     p_value: ArrayLike | None = None,
     confidence: float = 0.95,
     log_scale: bool = False,
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     method: str = "jackknife",
     note: str = "",
     least: float | None = None,
@@ -189,6 +191,7 @@ def make_estimates(
         p_value: the p-value [*shape] of a test that uses no permutations.
         confidence: coverage probability of the interval.
         log_scale: whether the interval is symmetric on the log scale, for ratios; see `ratio_interval`.
+        ends: both ends of the interval, float64 [*shape], where they do not follow from value and standard error.
         method: method of the standard error, as `describe_interval` names it.
         note: appended to the description of the interval.
         least: smallest possible true value; the upper end of the interval is at least that.
@@ -201,11 +204,14 @@ def make_estimates(
         MeasurementError: ``confidence`` is not between 0 and 1.
     """
     values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
-    ends = ratio_interval if log_scale else interval
-    low, high = ends(values, errors, num_blocks=num_blocks, confidence=confidence)
+    if ends is None:
+        reach = ratio_interval if log_scale else interval
+        ends = reach(values, errors, num_blocks=num_blocks, confidence=confidence)
+    low, high = ends
     kind = describe_interval(
         num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
     )
+    kind = mark_shortage(kind, shortage) if shortage else kind
     under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
     null_mean, null_low, null_high = summarize_null(under_null)
     n_permutations = None
@@ -217,7 +223,7 @@ def make_estimates(
         unit=unit,
         ci_low=np.asarray(low),
         ci_high=np.asarray(high if least is None else np.maximum(high, least)),
-        ci_kind=mark_shortage(kind, shortage) if shortage else kind,
+        ci_kind=np.where(~np.isnan(low) | bool(shortage), np.asarray(kind, dtype=object), np.asarray(None)),
         null_mean=np.asarray(null_mean if chance is None else chance),
         p_value=np.asarray(p_value, dtype=np.float64),
         n_tokens=n_tokens,

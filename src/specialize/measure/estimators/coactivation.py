@@ -123,7 +123,7 @@ def _estimate_rows(
 
 
 def _stack(parts: list[EstimateArray]) -> EstimateArray:
-    cells = ("value", "ci_low", "ci_high", "null_mean", "p_value", "null_low", "null_high")
+    cells = ("value", "ci_low", "ci_high", "ci_kind", "null_mean", "p_value", "null_low", "null_high")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in cells}
     return EstimateArray(**{**vars(parts[0]), **joined})
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks, group_documents
+from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks, group_documents, note_sparse
 from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass, tabulate
 from specialize.measure.base.estimate import Estimate, correct_bias, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
@@ -75,7 +75,9 @@ def measure_conditional_information(
     times too often. A type whose number of occurrences differs in every document is only shifted within documents,
     which is conservative.
 
-    Compare the value with its ``null_mean``: with few occurrences per type the bias correction is incomplete.
+    Compare the value with its ``null_mean``: with few occurrences per type the bias correction is incomplete. Where
+    there are fewer than 2.5 tokens for each degree of freedom, (labels of a type - 1) (experts - 1) summed over
+    types, the value can be too high by more than the width of its interval, and ``ci_kind`` says so.
 
     Args:
         codes: integers [tokens], or [documents] at document level, the labels; negative where there is none.
@@ -147,10 +149,13 @@ def measure_conditional_information(
     load = blocks.sum(axis=1)
     unconditional = information.entropy(np.vstack([load.sum(axis=0) - load, load.sum(axis=0)]))
 
+    pairs = len(np.unique(words[routed].astype(np.int64) * num_labels + labels[routed]))
+    freedom = (pairs - len(np.unique(words[routed]))) * (np.count_nonzero(load.sum(axis=0)) - 1)
+    note = note_sparse(routed.sum(), int(freedom))
     n_documents = int(np.count_nonzero(np.bincount(cut.documents[routed])))
     counted: dict[str, Any] = {"n_tokens": int(routed.sum()), "n_documents": n_documents}
     return ConditionalInformation(
-        conditional_information=_estimate((given_type - given_both)[0], null, **counted),
+        conditional_information=_estimate((given_type - given_both)[0], null, note=note, **counted),
         mutual_information=estimate_blocks(
             blocks,
             information.mutual_information,

@@ -1,6 +1,7 @@
 """Flow between layers: how informative the expert of one layer is about the expert of the next."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,11 +14,14 @@ from specialize.measure.base.blocks import (
     divide,
     estimate_blocks,
     group_documents,
+    note_sparse,
 )
 from specialize.measure.base.counting import as_codes, check_range, tabulate
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
 from specialize.measure.base.information import label_entropy, mutual_information
 from specialize.measure.base.nulls import Observations, shifted_tables
+
+RARE = 5  # tokens
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ def measure_flow(
 
     Only slot 0 counts. Two layers with identical choices then have U = 1, which would not hold if a token's mass were
     spread over all pairs of slots. The null circularly shifts the choices of the other layer within each document.
-    Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks.
+    Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks. Transitions
+    of fewer than `RARE` tokens have no interval, as theirs would cover the share too rarely. With fewer than 2.5 tokens
+    for each degree of freedom, (experts - 1) (experts of the other layer - 1), the information is too high, and
+    ``ci_kind`` says so.
 
     Args:
         experts: integers [tokens, k] of the layer; negative where a slot holds no expert.
@@ -89,18 +96,24 @@ def measure_flow(
         null[batch], _ = jackknife_values(tables, _information)
     tables = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
     counts: Counted = {"n_tokens": len(seen.codes), "n_documents": len(seen.blocks)}
-    information = estimate_blocks(tables, _information, unit="bits", null=null, corrected=True, **counts).at_most(
+    used = [np.count_nonzero(tables.sum(axis=axes)) - 1 for axes in ((0, 1), (0, 2))]
+    options: dict[str, Any] = {
+        "null": null,
+        "corrected": True,
+        "note": note_sparse(len(seen.codes), int(used[0] * used[1])),
+    }
+    information = estimate_blocks(tables, _information, unit="bits", **options, **counts).at_most(
         float(np.log2(min(num_experts, num_following)))
     )
-    coefficient = estimate_blocks(
-        tables, _information, unit="share of H(next expert)", null=null, corrected=True, **counts
-    ).at_most(1.0)
-    chance = np.repeat(tables.sum(axis=(0, 2))[:, None] / tables.sum(), num_experts, axis=1)
-    return Flow(
-        information[0],
-        coefficient[1],
-        estimate_blocks(tables, _transitions, unit="share of the expert's tokens", chance=chance, **counts),
+    coefficient = estimate_blocks(tables, _information, unit="share of H(next expert)", **options, **counts).at_most(
+        1.0
     )
+    chance = np.repeat(tables.sum(axis=(0, 2))[:, None] / tables.sum(), num_experts, axis=1)
+    transitions = estimate_blocks(tables, _transitions, unit="share of the expert's tokens", chance=chance, **counts)
+    rare = ~np.isnan(transitions.value) & (tables.sum(axis=0) < RARE)
+    transitions.ci_low[rare] = transitions.ci_high[rare] = np.nan
+    transitions.ci_kind[rare] = f"none: below {RARE} tokens with this transition"
+    return Flow(information[0], coefficient[1], transitions)
 
 
 def _observe(

@@ -17,7 +17,7 @@ from specialize.measure.base.estimate import (
 )
 from specialize.measure.base.nulls import permuted_tables, shifted_tables
 from specialize.measure.base.reliability import find_shortage
-from specialize.measure.estimators.composition import Composition, estimate_composition, top_shares
+from specialize.measure.estimators.composition import Composition, estimate_composition, estimate_shares
 from specialize.measure.estimators.observed import ObservedCounts, observe_layer
 
 
@@ -129,7 +129,7 @@ def measure_layer(
     for batch, tables in null_tables:
         null_profile[batch], _ = jackknife_values(tables, _profile)
         if level == "token":
-            null_shares[batch], _ = jackknife_values(tables, lambda counts: top_shares(counts, num_top))
+            null_shares[batch] = estimate_shares(tables, num_top)
         null_lift[batch] = information.lift(tables.sum(axis=1))
 
     value, error = jackknife_values(blocks, _profile)

@@ -24,6 +24,8 @@ from specialize.measure.base.nulls import draw_permutations
 from specialize.measure.base.random import generator
 
 Features: TypeAlias = Any  # float64 [units, features]: a NumPy array or a SciPy sparse array
+# What intervals leave out. Other control tasks vary more than documents do.
+NOTES = dict.fromkeys(("control", "selectivity"), ", without refitting, for one control task")
 _HIDDEN_UNITS = 64
 _LINEAR_STEPS, _MLP_EPOCHS = 200, 30
 _MLP_BATCH = 256
@@ -87,7 +89,8 @@ def probe_paths(
     """Measure the held-out accuracy of probes that predict labels from paths, cross-validated by document.
 
     Each document is held out once, with the documents of its group. Intervals are delete-one-block jackknife intervals
-    over blocks of documents of the held-out accuracy; they do not include the variation of refitting the probes.
+    over blocks of documents of the held-out accuracy; they do not include the variation of refitting the probes, nor,
+    for the control task, that of other control tasks, as ``ci_kind`` says.
 
     Args:
         codes: integers [units], the label of each token (or document); none is negative.
@@ -284,5 +287,6 @@ def _score(
             n_documents=len(present),
             null=null if tested else None,
             tested=(np.asarray(right[name].mean()), null) if tested else None,  # uncorrected, as under the null
+            note=NOTES.get(name, ", without refitting"),
         )[()]
     return PathProbe(**found)

@@ -97,7 +97,11 @@ def measure_vocabulary(
     _sum_shifted(drawn, chosen, order, cut.documents, first, shifts, starts)
     null = _divide_squares(drawn, np.broadcast_to(load[-1], (permutations, num_experts)))
     counted = {"n_tokens": len(ids), "n_documents": len(cut.blocks)}
-    both = [_estimate(special, null, **counted), _estimate(special - expected, null - expected[-1], **counted)]
+    note = ", biased: as counted, above the share of a larger corpus"
+    both = [
+        _estimate(special, null, note=note, **counted),
+        _estimate(special - expected, null - expected[-1], **counted),
+    ]
     return VocabularyMeasurement(
         specialization=both[0][num_experts],
         above_load=both[1][num_experts],

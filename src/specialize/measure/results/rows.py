@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from specialize.measure.base.estimate import Estimate, EstimateArray
-from specialize.measure.base.shortage import read_shortage
 
-_PER_CELL = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value")
+_PER_CELL = ("value", "ci_low", "ci_high", "ci_kind", "null_mean", "null_low", "null_high", "p_value")
 
 
 def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Sequence[str] = ()) -> pd.DataFrame:
@@ -24,20 +23,16 @@ def estimate_rows(estimate: Estimate | EstimateArray, metric: str, labels: Seque
         A frame with columns of `RESULT_COLUMNS`; `as_results` sets the dtypes.
     """
     shape = np.shape(estimate.value)
-    columns: dict[str, Any] = {name: np.ravel(getattr(estimate, name)) for name in _PER_CELL}
+    columns: dict[str, Any] = {name: np.ravel(np.asarray(getattr(estimate, name))) for name in _PER_CELL}
     if shape:
         columns["expert"] = np.tile(np.arange(shape[-1]), len(labels) or 1)
     if labels:
         columns["label"] = np.repeat(np.asarray(labels, dtype=object), shape[-1])
     count = len(columns["value"])
-    kinds = np.full(count, estimate.ci_kind, dtype=object)
-    if not read_shortage(estimate.ci_kind):
-        kinds[np.isnan(columns["ci_low"])] = None
     untested = np.isnan(columns["p_value"]) | (estimate.n_permutations is None)
     columns |= {
         "metric": np.full(count, metric, dtype=object),
         "unit": np.full(count, estimate.unit, dtype=object),
-        "ci_kind": kinds,
         "n_permutations": pd.arrays.IntegerArray(np.full(count, estimate.n_permutations or 0), mask=untested),
         "n_tokens": estimate.n_tokens,
         "n_documents": estimate.n_documents,

@@ -13,7 +13,7 @@ RESULT_COLUMNS: dict[str, str] = {
     "unit": "bits, ratio, count, or share with its normaliser, such as share of H(label)",
     "ci_low": "lower end of the confidence interval",
     "ci_high": "upper end of the confidence interval",
-    "ci_kind": "confidence and method of the interval, and whether there is too little data for it",
+    "ci_kind": "confidence and method of the interval, and warnings; where there is none, missing or the reason",
     "null_mean": "mean of the same estimator over permutations under the null, or its expected value under chance",
     "null_low": "2.5th percentile of the null distribution",
     "null_high": "97.5th percentile of the null distribution",
