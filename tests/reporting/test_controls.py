@@ -45,13 +45,21 @@ def make_controlled(folder):
 def test_controls_are_the_numbers_of_the_frames(tmp_path):
     runs = read_runs([make_controlled(tmp_path)])
     records = read_records(runs)
-    chance, word, tagger = control_tables(runs[0], records)
+    chance, random, word, tagger = control_tables(runs[0], records)
     best, control = (
-        max(r.value for r in records if r.routing == routing and r.layer is not None)
+        100 * max(r.value for r in records if r.routing == routing and r.layer is not None)
         for routing in ("learned", "random")
     )
-    assert texts(chance) == [
-        ["part of speech", "1", f"{100 * best:.2f}", "0.20", "0.005", f"{100 * control:.2f}", "7.00", "19.00"]
+    assert texts(chance) == [["part of speech", "1", f"{best:.2f}", "0.20", "0.005", "7.00", "19.00"]]
+    # the random routers lie evenly around the first
+    assert texts(random) == [
+        ["part of speech", "1", f"{best:.2f}", f"{control:.2f}", "5 of 5", "0.167", f"{best - control:.2f}", "0.002"]
+    ]
+    assert [cell.below for cell in random.body[0][3:7]] == [
+        f"{0.94 * control:.2f} to {1.06 * control:.2f}",
+        "",
+        "smallest possible",
+        f"[{best - control - 1:.2f}, {best - control + 1:.2f}]",
     ]
     assert texts(word) == [["part of speech", "1", "0.500", "0.020", "0.003", "0.020", "3\u00a0%"]]
     assert texts(tagger) == [
@@ -65,7 +73,7 @@ def test_what_was_not_measured_has_no_table(tmp_path):
     records = read_records(runs)
     assert control_tables(runs[0], records) == []
     (only,) = control_tables(runs[1], records)
-    assert texts(only)[0][5:] == ["–", "–", "–"]
+    assert texts(only)[0][5:] == ["–", "–"]
     assert routing_tables(runs[0]) == difference_tables(runs) == []
 
 

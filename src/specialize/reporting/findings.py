@@ -87,14 +87,14 @@ class Finding:
         best: the record of that layer.
         p_value: p of the largest value over the layers, or of the best layer where the former was not measured.
         corrected: whether `p_value` accounts for having chosen the best of several layers.
-        control: the random router's record at its own best layer, or None.
+        has_random: whether U of a random router was measured, too.
         num_layers: layers chosen from.
     """
 
     best: Record
     p_value: float
     corrected: bool
-    control: Record | None
+    has_random: bool
     num_layers: int
 
 
@@ -106,11 +106,10 @@ def find_best(records: Sequence[Record], run_name: str, label_set: str) -> Findi
         return None
     best = max(layers, key=lambda record: record.value)
     over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and math.isfinite(r.p_value)]
-    random_routers = [r for r in own if r.routing == "random" and r.layer is not None and math.isfinite(r.value)]
     return Finding(
         best=best,
         p_value=over_layers[0].p_value if over_layers else best.p_value,
         corrected=bool(over_layers) or len(layers) == 1,
-        control=max(random_routers, key=lambda record: record.value) if random_routers else None,
+        has_random=any(record.routing == "random" and math.isfinite(record.value) for record in own),
         num_layers=len(layers),
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from specialize.names import name_label_set, name_topic_quality, shorten
 from specialize.reporting.findings import METRIC, Finding, Record, find_best
 from specialize.reporting.formatting import ALPHA, format_interval, format_share
+from specialize.reporting.random_control import find_random_control
 from specialize.reporting.runs import RunResults, sorted_label_sets
 from specialize.text import NBSP, NO_VALUE, clean_text, format_p
 
@@ -61,7 +62,7 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
     order = {"token": 0, "sequence": 1}
     runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
     random_routers = any(record.routing == "random" for record in records)
-    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random router"] if random_routers else []), "p"]
+    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random routers"] if random_routers else []), "p"]
     head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
     comparisons = []
     for label_set in sorted_label_sets(runs):
@@ -73,23 +74,25 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
             row += (
                 [Cell("not measured", "number faint", len(columns))]
                 if finding is None
-                else _best_cells(finding, random_routers)
+                else _best_cells(run, finding, random_routers)
             )
             body.append(row)
         comparisons.append(Table(name_set(label_set), head, body))
     return comparisons
 
 
-def _best_cells(finding: Finding, random_routers: bool) -> list[Cell]:
+def _best_cells(run: RunResults, finding: Finding, random_routers: bool) -> list[Cell]:
     value, interval, null, _ = estimate_cells(finding.best)
-    control = (
-        [Cell(format_share(finding.control.value) if finding.control else NO_VALUE, "number")] if random_routers else []
-    )
+    random = find_random_control(run, finding.best.label_set, finding.best.layer)
+    control = [Cell(NO_VALUE, "number")]
+    if random is not None:
+        spread = f"{format_share(random.low)} to {format_share(random.high)}" if random.draws > 1 else ""
+        control = [Cell(format_share(random.mean), "number", below=spread)]
     return [
         Cell(str(finding.best.layer), "number"),
         Cell(value.text, "number strong" if finding.p_value <= ALPHA else "number", below=interval.text),
         null,
-        *control,
+        *(control if random_routers else []),
         Cell(format_p(finding.p_value), "number"),
     ]
 
@@ -111,7 +114,7 @@ def layer_table(run: RunResults, records: Sequence[Record]) -> Table | None:
         for routing in ("learned", "random") if both else ("learned",):
             found = [by_key.get((routing, layer, name)) for name in run.label_sets]
             if any(found):
-                name = Cell(f"{layer}", "text", below="" if routing == "learned" else "random router")
+                name = Cell(f"{layer}", "text", below="" if routing == "learned" else run.first_random_router)
                 body.append([name, *(cell for record in found for cell in _stack(record))])
     return Table(f"{run.label}: U by layer, in % of H(label)", head, body)
 

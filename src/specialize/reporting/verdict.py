@@ -9,6 +9,7 @@ import pandas as pd
 
 from specialize.reporting.findings import Finding, Record, find_best
 from specialize.reporting.formatting import ALPHA
+from specialize.reporting.random_control import RandomControl, find_random_control
 from specialize.reporting.runs import RunResults
 
 _MOSTLY_NULL = 0.5  # share of the value that the null mean may reach before the value is barely above chance
@@ -25,9 +26,14 @@ class Outcome(StrEnum):
 
 
 class AgainstRandom(StrEnum):
-    """How the interval of the learned router lies to that of the random router (control)."""
+    """How the learned router compares with random routers (control) at the layer of its largest U.
+
+    Above: the 95 % interval of the paired difference from their mean lies above 0, and the learned router has a larger
+    U than each of them; below likewise. Not compared: results of an earlier version.
+    """
 
     NOT_RECORDED = "not recorded"
+    NOT_COMPARED = "not compared"
     ABOVE = "above"
     NOT_CLEARLY_ABOVE = "not clearly above"
     BELOW = "below"
@@ -70,14 +76,13 @@ class Verdict:
         layer: where U is largest.
         num_layers: layers that it is the largest of.
         outcome: the value against chance.
-        against_random: the value against the random router.
+        against_random: the value against random routers.
         explained_by_token: whether token identity explains most of it.
         value, ci_low, ci_high: U and its 95 % interval.
         null_mean: mean of U under the null.
         p_value: of the largest value over the layers where `corrected`, else of this layer.
         corrected: whether `p_value` accounts for the choice of the layer.
-        random_value: U of the random router at its own best layer.
-        random_layer: that layer; None where no random router was recorded.
+        random: the comparison with random routers at this layer, or None.
         token: the control for token identity of labels of tokens, or None.
     """
 
@@ -94,14 +99,13 @@ class Verdict:
     null_mean: float
     p_value: float
     corrected: bool
-    random_value: float = math.nan
-    random_layer: int | None = None
+    random: RandomControl | None = None
     token: TokenControl | None = None
 
 
-def judge(finding: Finding, token: TokenControl | None) -> Verdict:
-    """Decide what a finding and its control for token identity amount to."""
-    best, control = finding.best, finding.control
+def judge(finding: Finding, token: TokenControl | None, random: RandomControl | None = None) -> Verdict:
+    """Decide what a finding and its controls for token identity and for random routers amount to."""
+    best = finding.best
     if not math.isfinite(finding.p_value):
         outcome = Outcome.NOT_TESTED
     elif finding.p_value > ALPHA:
@@ -110,15 +114,6 @@ def judge(finding: Finding, token: TokenControl | None) -> Verdict:
         outcome = Outcome.BARELY_ABOVE_CHANCE
     else:
         outcome = Outcome.ABOVE_CHANCE
-
-    if control is None:
-        against_random = AgainstRandom.NOT_RECORDED
-    elif _low(best) > _high(control):
-        against_random = AgainstRandom.ABOVE
-    elif _high(best) < _low(control):
-        against_random = AgainstRandom.BELOW
-    else:
-        against_random = AgainstRandom.NOT_CLEARLY_ABOVE
 
     if token is None:
         explained = ExplainedByToken.UNKNOWN
@@ -133,7 +128,7 @@ def judge(finding: Finding, token: TokenControl | None) -> Verdict:
         layer=best.layer,
         num_layers=finding.num_layers,
         outcome=outcome,
-        against_random=against_random,
+        against_random=_place(random, recorded=finding.has_random),
         explained_by_token=explained,
         value=best.value,
         ci_low=best.ci_low,
@@ -141,18 +136,19 @@ def judge(finding: Finding, token: TokenControl | None) -> Verdict:
         null_mean=best.null_mean,
         p_value=finding.p_value,
         corrected=finding.corrected,
-        random_value=math.nan if control is None else control.value,
-        random_layer=None if control is None else control.layer,
+        random=random,
         token=token,
     )
 
 
-def _low(record: Record) -> float:
-    return record.ci_low if math.isfinite(record.ci_low) else record.value
-
-
-def _high(record: Record) -> float:
-    return record.ci_high if math.isfinite(record.ci_high) else record.value
+def _place(random: RandomControl | None, *, recorded: bool) -> AgainstRandom:
+    if random is None:
+        return AgainstRandom.NOT_COMPARED if recorded else AgainstRandom.NOT_RECORDED
+    if random.ci_low > 0 and random.num_below == random.draws:
+        return AgainstRandom.ABOVE
+    if random.ci_high < 0 and random.is_below_all:
+        return AgainstRandom.BELOW
+    return AgainstRandom.NOT_CLEARLY_ABOVE
 
 
 def judge_run(run: RunResults, records: Sequence[Record], label_set: str) -> Verdict | None:
@@ -166,8 +162,9 @@ def judge_run(run: RunResults, records: Sequence[Record], label_set: str) -> Ver
     finding = find_best(records, run.name, label_set)
     if finding is None:
         return None
-    token = find_token_control(run, label_set, finding.best.layer) if finding.best.level == "token" else None
-    return judge(finding, token)
+    layer = finding.best.layer
+    token = find_token_control(run, label_set, layer) if finding.best.level == "token" else None
+    return judge(finding, token, find_random_control(run, label_set, layer))
 
 
 def find_token_control(run: RunResults, label_set: str, layer: int | None) -> TokenControl | None:

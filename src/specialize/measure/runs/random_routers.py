@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from specialize.choices import SlotRule
+from specialize.measure.base.blocks import Counted
 from specialize.measure.base.estimate import make_estimates
 from specialize.measure.base.information import uncertainty_coefficient
 from specialize.measure.base.layer_input import LayerInput
@@ -71,7 +72,7 @@ def random_router_rows(
     if not all(table.any() for table in tables):
         return
     learned, *others = (pseudo_values(table, uncertainty_coefficient) for table in tables)
-    counted = {"n_tokens": n_tokens, "n_documents": n_documents}
+    counted: Counted = {"n_tokens": n_tokens, "n_documents": n_documents}
     difference = estimate_difference(learned, np.mean(others, axis=0), unit=_UNIT, **counted).difference
     drawn = np.array([each.mean() for each in others])
     blocks = len(learned)

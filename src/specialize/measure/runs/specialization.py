@@ -90,7 +90,8 @@ def measure_specialization(
     check_annotation(trace, annotation)
     check_labelled(annotation)
     places = read_places(trace)
-    measured, among = [], []
+    measured = []
+    among: list[pd.DataFrame] = []
     for router, layer in iterate_layers(trace, rule=rule, progress=progress):
         measurement = measure_layer(
             annotation.codes,
