@@ -127,7 +127,7 @@ def test_the_findings_distinguish_what_is_above_chance_from_what_is_not(pair):
     assert (
         "At the same layer, on the same hidden states, 5 random routers explain 7.80 % on average (7.33 to 8.27 %); "
         "the learned router explains 11.3 percentage points more (95 % interval of the difference 10.3 to 12.3; "
-        "p = 0.002), and more than 5 of the 5 (p = 0.167, the smallest that 5 random routers allow)."
+        "p = 0.002), and more than each of the 5 (p = 0.167, the smallest that 5 random routers allow)."
     ) in text
     assert "toy-token: the learned router was compared with 5 random routers, so the p-value of its place" in text
     assert "with 19 random routers (--control-draws 19) it can reach 0.05" in text

@@ -103,10 +103,16 @@ def _describe_random(verdict: Verdict) -> str:
         + (f" ({'; '.join(basis)})" if basis else "")
     )
     if several:
-        said += f", and more than {random.num_below} of the {random.draws} ({_place_p(random)})"
+        said += f", and {_count_below(random)} of the {random.draws} ({_place_p(random)})"
     if verdict.against_random is not AgainstRandom.ABOVE:
         said += ", so the association need not have been learned"
     return said + "."
+
+
+def _count_below(random: RandomControl) -> str:
+    if random.is_below_all:
+        return "less than each"
+    return "more than " + {0: "none", random.draws: "each"}.get(random.num_below, str(random.num_below))
 
 
 def _place_p(random: RandomControl) -> str:
