@@ -57,24 +57,26 @@ def build_model(*, layers: int, width: int) -> OlmoeForCausalLM:
     return model.bfloat16() if DEVICE == "cuda" else model
 
 
-def timed(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     run()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def compare(ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> Iterator[dict[str, object]]:
+def compare(
+    ways: dict[str, Callable[[], object]], *, to: str, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[dict[str, object]]:
     """Time every method once per round, in a rotated order; yield its ratio to the method named `to`."""
     for run in ways.values():
         run()  # warm-up
     names, times = list(ways), []
     for number in range(rounds):
         order = names[number % len(names) :] + names[: number % len(names)]
-        times.append({name: timed(ways[name]) for name in order})
+        times.append({name: timed(ways[name], clock) for name in order})
     for name in names:
         ratios = [taken[name] / taken[to] for taken in times]
         low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
@@ -182,12 +184,13 @@ def control_trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) ->
 
 def measure_controls(model: OlmoeForCausalLM, batch: int, *, rounds: int, documents: int) -> pd.DataFrame:
     rows = []
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time  # other processes do not matter to the latter
     with tempfile.TemporaryDirectory() as name:
         for what, ways in (
             (f"forward pass, {batch} x 256 tokens", control_forward_ways(model, batch, 256)),
             (f"trace of {documents} documents", control_trace_ways(model, Path(name), documents)),
         ):
-            for row in compare(ways, to="no random router", rounds=rounds):
+            for row in compare(ways, to="no random router", rounds=rounds, clock=clock):
                 rows.append({"what": what} | row)
                 print(f"{what}: {row['way']:<20} {row['ratio']:.3f}", flush=True)
     return pd.DataFrame(rows)
