@@ -39,7 +39,7 @@ def test_every_quantity_of_the_schema_has_a_title():
 def test_a_verdict_is_compared_with_controls_only_where_it_is_above_chance():
     controls = {"against_random": "below", "explained_by_token": "yes"}
     assert name_verdict("above chance", **controls) == (
-        "above chance, but below a random router; mostly explained by token identity"
+        "above chance, but below random routers; mostly explained by token identity"
     )
     for outcome in ("too little data", "not tested", "at chance", "unclear"):
         assert "random" not in name_verdict(outcome, **controls)

@@ -1,6 +1,7 @@
 """The cost of capturing routing, as ratios of times measured in alternation.
 
     python analyses/benchmarks/capture.py -o analyses/benchmarks/results
+    python analyses/benchmarks/capture.py --control    # random routers alone: capture-control-DEVICE.csv
 
 The model is a random one of OLMoE's architecture (E = 64, k = 8). Each round times every method once, in an order that
 changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is included if it is
@@ -56,24 +57,26 @@ def build_model(*, layers: int, width: int) -> OlmoeForCausalLM:
     return model.bfloat16() if DEVICE == "cuda" else model
 
 
-def timed(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     run()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def compare(ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> Iterator[dict[str, object]]:
+def compare(
+    ways: dict[str, Callable[[], object]], *, to: str, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[dict[str, object]]:
     """Time every method once per round, in a rotated order; yield its ratio to the method named `to`."""
     for run in ways.values():
         run()  # warm-up
     names, times = list(ways), []
     for number in range(rounds):
         order = names[number % len(names) :] + names[: number % len(names)]
-        times.append({name: timed(ways[name]) for name in order})
+        times.append({name: timed(ways[name], clock) for name in order})
     for name in names:
         ratios = [taken[name] / taken[to] for taken in times]
         low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
@@ -118,7 +121,7 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
         "plain": plain,
         "plain again": plain,
         "specialize": attached(),
-        "specialize, with random-router control": attached(control="random-router"),
+        "specialize, with random-router control": attached(control="random-router", control_draws=1),
         "specialize, with router logits": attached(extras=["logits"]),
         "output_router_logits": lambda: plain(output_router_logits=True),
         "output_router_logits, softmax and top-k": own_logits,
@@ -138,6 +141,59 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
         return saved
 
     return ways | {"nnsight, router outputs": with_nnsight}
+
+
+CONTROLS = {"no random router": None, "1 random router": 1, "5 random routers": 5}
+
+
+def control_forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, Callable[[], object]]:
+    ids = torch.randint(0, VOCABULARY, (batch, length), device=DEVICE)
+
+    def attached(number: int | None) -> Callable[[], object]:
+        how = {} if number is None else {"control": "random-router", "control_draws": number}
+        recorder = specialize.attach(model, **how)
+        recorder.stop()
+
+        @torch.inference_mode()
+        def run() -> object:
+            with recorder:
+                model(input_ids=ids, use_cache=False)
+            return recorder.take_columns()
+
+        return run
+
+    return {name: attached(number) for name, number in CONTROLS.items()}
+
+
+def control_trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[str, Callable[[], object]]:
+    texts = write_corpus(folder / "corpus.jsonl", documents)
+    checkpoint = make_checkpoint(model, train_bpe(texts[:200], vocab_size=1000, max_length=1024))
+
+    def tracing(number: int | None) -> Callable[[], object]:
+        how = {} if number is None else {"control": "random-router", "control_draws": number}
+        options = TraceOptions(context=1024, batch_tokens=8192, **how)
+
+        def trace() -> object:
+            shutil.rmtree(folder / "run", ignore_errors=True)
+            return trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
+
+        return trace
+
+    return {name: tracing(number) for name, number in CONTROLS.items()}
+
+
+def measure_controls(model: OlmoeForCausalLM, batch: int, *, rounds: int, documents: int) -> pd.DataFrame:
+    rows = []
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time  # other processes do not matter to the latter
+    with tempfile.TemporaryDirectory() as name:
+        for what, ways in (
+            (f"forward pass, {batch} x 256 tokens", control_forward_ways(model, batch, 256)),
+            (f"trace of {documents} documents", control_trace_ways(model, Path(name), documents)),
+        ):
+            for row in compare(ways, to="no random router", rounds=rounds, clock=clock):
+                rows.append({"what": what} | row)
+                print(f"{what}: {row['way']:<20} {row['ratio']:.3f}", flush=True)
+    return pd.DataFrame(rows)
 
 
 def write_corpus(path: Path, documents: int, seed: int = 0) -> list[str]:
@@ -210,12 +266,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--documents", type=int, default=160)
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--control", action="store_true", help="measure random routers alone")
     given = parser.parse_args()
     if given.memory_of:
         print_peak_memory(given.memory_of)
         return
     layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
     model = build_model(layers=layers, width=width)
+    if given.control:
+        with without_transformers_bars():
+            frame = measure_controls(model, batch, rounds=given.rounds, documents=given.documents)
+        name = f"capture-control-{'gpu' if DEVICE == 'cuda' else 'cpu'}.csv"
+        frame.to_csv(given.output / name, index=False, float_format="%.4f")
+        return
     rows = []
     with without_transformers_bars():
         for row in compare(forward_ways(model, batch, 256), to="plain", rounds=given.rounds):

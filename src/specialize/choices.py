@@ -14,6 +14,7 @@ Outliers = Literal["nearest", "keep"]  # what becomes of documents that clusteri
 AffinityScore = Literal["token", "gate"]  # share of slots, or mean gate weight
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # number format of the forward pass
 Control = Literal["random-router"]  # what is recorded beside the model's own routers
+CONTROL_DRAWS = 5  # random routers beside each of the model's
 PageFormat = Literal["html", "md"]
 ExportFormat = Literal["parquet"]
 
@@ -42,3 +43,18 @@ def check_whole(name: str, value: object, *, error: type[SpecializeError] = Spec
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise error(f"{name}: expected a whole number, got {show_value(value)}")
+
+
+def check_control(control: object, control_draws: object, *, error: type[SpecializeError] = SpecializeError) -> None:
+    """Raise `error` unless the control is known, or None, and its draws are a positive whole number.
+
+    Args:
+        control: its name.
+        control_draws: random routers beside each router of the model.
+        error: the class of the error.
+    """
+    if control is not None:
+        check_choice("control", control, Control, error=error)
+    check_whole("control_draws", control_draws, error=error)
+    if control_draws < 1:  # type: ignore[operator]  # a whole number
+        raise error(f"control_draws: expected a positive number, got {control_draws}")

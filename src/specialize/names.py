@@ -151,9 +151,10 @@ _OUTCOMES = {
 }
 _AGAINST_RANDOM = {
     "not recorded": "",
-    "above": " and above a random router",
-    "not clearly above": ", but not clearly above a random router",
-    "below": ", but below a random router",
+    "not compared": "",
+    "above": " and above random routers",
+    "not clearly above": ", but not clearly above random routers",
+    "below": ", but below random routers",
 }
 _TOKEN_IDENTITY = {"yes": "; mostly explained by token identity", "no": "", "unknown": ""}
 
@@ -163,7 +164,7 @@ def name_verdict(outcome: str, *, against_random: str, explained_by_token: str) 
 
     Args:
         outcome: ``too little data``, ``not tested``, ``at chance``, ``unclear`` or ``above chance``.
-        against_random: ``not recorded``, ``above``, ``not clearly above`` or ``below``.
+        against_random: ``not recorded``, ``not compared``, ``above``, ``not clearly above`` or ``below``.
         explained_by_token: ``yes``, ``no`` or ``unknown``.
     """
     name = _OUTCOMES[outcome]

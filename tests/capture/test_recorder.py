@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import nn
 import specialize
 from capture.test_run import make_checkpoint
 from capture_models import build
+from specialize.capture.controls import RandomRouters
 from specialize.errors import CaptureError
 
 
@@ -98,7 +101,8 @@ def test_a_random_router_is_a_fixed_random_projection_of_what_the_router_saw(see
     ids, mask = batch()
     seen: list[torch.Tensor] = []
     handle = model.model.layers[1].mlp.gate.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    with specialize.attach(model, control="random-router", seed=seed) as recorder, torch.no_grad():
+    how = {"control": "random-router", "control_draws": 1, "seed": seed}
+    with specialize.attach(model, **how) as recorder, torch.no_grad():
         model(input_ids=ids, attention_mask=mask)
         first = recorder.take()
         model(input_ids=ids, attention_mask=mask)
@@ -114,11 +118,44 @@ def test_a_random_router_is_a_fixed_random_projection_of_what_the_router_saw(see
         np.testing.assert_allclose(beside.weights.sum(axis=1), 1, rtol=1e-5)  # as the model's own
     # chosen linearly: what the control chooses first maximises a linear map, so it is not changed by a larger scale
     hidden = seen[-1].reshape(-1, 32)[mask.flatten().bool()]
-    from specialize.capture.controls import RandomRouter
+    routers = RandomRouters(learned[1].spec, order=1, seed=seed, number=1)
+    np.testing.assert_array_equal(routers.choose(hidden)[0][0], control[1].experts)
+    np.testing.assert_array_equal(routers.choose(hidden * 7)[0][0], control[1].experts)
 
-    router = RandomRouter(learned[1].spec, order=1, seed=seed)
-    np.testing.assert_array_equal(router.choose(hidden)[0], control[1].experts)
-    np.testing.assert_array_equal(router.choose(hidden * 7)[0], control[1].experts)
+
+def test_each_random_router_is_a_draw_from_one_generator_and_the_first_does_not_depend_on_their_number():
+    model = build("olmoe")
+    ids, mask = batch()
+    seen: list[torch.Tensor] = []
+    handle = model.model.layers[1].mlp.gate.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    taken = {}
+    for number in (1, 4):
+        how = {"control": "random-router", "control_draws": number, "seed": 3}
+        with specialize.attach(model, **how) as recorder, torch.no_grad():
+            model(input_ids=ids, attention_mask=mask)
+            taken[number] = recorder.take()
+    handle.remove()
+    assert [(layer.spec.draw, layer.layer) for layer in taken[4][3:]] == [(d, n) for d in range(4) for n in range(3)]
+    for alone, first in zip(taken[1], taken[4][:6], strict=True):
+        assert alone.spec == first.spec
+        np.testing.assert_array_equal(alone.experts, first.experts)
+        np.testing.assert_array_equal(alone.weights, first.weights)
+    hidden = seen[-1].reshape(-1, 32)[mask.flatten().bool()].double().numpy()
+    generator = torch.Generator().manual_seed(3 * 1_000_003 + 1)  # the seed, and the place of the layer
+    own = [layer for layer in taken[4][3:] if layer.layer == 1]
+    for draw, layer in enumerate(own):
+        weight = torch.randn(layer.num_experts, 32, generator=generator).double().numpy()
+        ranked = np.argsort(-hidden @ weight.T, axis=1)[:, : layer.experts.shape[1]]
+        np.testing.assert_array_equal(layer.experts, ranked)
+        assert (layer.weights is not None) == (draw == 0)
+    for one, other in itertools.combinations(own, 2):
+        assert (one.experts != other.experts).mean() > 0.5
+
+
+@pytest.mark.parametrize(("given", "problem"), [(0, "a positive number, got 0"), (2.5, "a whole number")])
+def test_the_number_of_random_routers_is_positive_and_whole(given, problem):
+    with pytest.raises(CaptureError, match=f"control_draws: expected {problem}"):
+        specialize.attach(build("olmoe"), control="random-router", control_draws=given)
 
 
 def test_random_routers_of_other_seeds_and_layers_choose_otherwise():
@@ -142,13 +179,12 @@ def test_a_random_router_of_a_sequence_router_decides_once_a_sequence_from_what_
     router._summary = lambda *given: summaries.append(original(*given)) or summaries[-1]
     with specialize.attach(model, control="random-router") as recorder, torch.no_grad():
         model(input_ids=ids, attention_mask=mask)
-    control = next(layer for layer in recorder.take() if layer.spec.routing == "random")
-    first = [control.experts[control.sequence == row] for row in range(3)]
-    assert all((experts == experts[:1]).all() for experts in first)
-    from specialize.capture.controls import RandomRouter
-
-    expected = RandomRouter(control.spec, order=0, seed=0).choose(summaries[-1][:, 0])[0]
-    np.testing.assert_array_equal([experts[0] for experts in first], expected)
+    controls = [layer for layer in recorder.take() if layer.spec.routing == "random" and layer.layer == 0]
+    expected, _ = RandomRouters(controls[0].spec, order=0, seed=0, number=5).choose(summaries[-1][:, 0])
+    for control, choices in zip(controls, expected, strict=True):
+        rows = [control.experts[control.sequence == row] for row in range(3)]
+        assert all((experts == experts[:1]).all() for experts in rows)
+        np.testing.assert_array_equal([experts[0] for experts in rows], choices)
 
 
 def test_norms_are_those_of_each_expert_run_by_itself():

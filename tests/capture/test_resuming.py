@@ -26,7 +26,7 @@ from specialize.trace.manifest import read_manifest, write_manifest
 from specialize.trace.verified import forget
 
 LINES = [{"id": f"d{i}", "text": text, "kind": "ab"[i % 2]} for i, text in enumerate([*TEXTS, *TEXTS[::-1]])]
-CONTROLLED = replace(SMALL, control="random-router", seed=2)
+CONTROLLED = replace(SMALL, control="random-router", control_draws=3, seed=2)
 
 
 @pytest.fixture(scope="module")

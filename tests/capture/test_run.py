@@ -244,12 +244,17 @@ def test_ids_alone(checkpoint, corpus_path, tmp_path):
 
 
 def test_all_extras_and_a_control_are_what_the_model_says(checkpoint, corpus_path, tmp_path):
-    options = replace(SMALL, logits=True, norms=True, predictions=True, control="random-router", seed=3)
+    control = {"control": "random-router", "control_draws": 3, "seed": 3}
+    options = replace(SMALL, logits=True, norms=True, predictions=True, **control)
     trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options)
     assert [spec.layer for spec in trace.random_routers] == [spec.layer for spec in trace.layers]
+    assert [[spec.draw for spec in trace.random_draws(own.name)] for own in trace.layers] == [[0, 1, 2]] * 3
+    columns = [name for name in next(trace.shards("routing")).column_names if name.endswith((".3", ".6"))]
+    assert columns == ["experts.3", "weights.3", "experts.6"]
+    with pytest.raises(TraceError, match="draw: expected one of 0, 1, 2 of the random routers, got 3"):
+        trace.experts(0, routing="random", draw=3)
     tokens = trace.tokens()
-    how = {"control": "random-router", "seed": 3, "extras": ("logits", "norms")}
-    with specialize.attach(checkpoint.model, **how) as recorder, torch.no_grad():
+    with specialize.attach(checkpoint.model, **control, extras=("logits", "norms")) as recorder, torch.no_grad():
         for _, window in tokens.groupby("sequence"):
             ids = torch.tensor(window["token_id"].to_numpy()[None], dtype=torch.int64)
             scores = checkpoint.model(input_ids=ids).logits[0].log_softmax(dim=-1)
@@ -258,8 +263,11 @@ def test_all_extras_and_a_control_are_what_the_model_says(checkpoint, corpus_pat
             np.testing.assert_allclose(window["next_token_loss"][:-1], losses, rtol=1e-4)
             assert np.isnan(window["next_token_loss"].iloc[-1])
             for layer in recorder.take():
-                routing = layer.spec.routing
-                np.testing.assert_array_equal(trace.experts(layer.name, routing=routing)[window.index], layer.experts)
+                routing, draw = layer.spec.routing, layer.spec.draw
+                stored = trace.experts(layer.name, routing=routing, draw=draw)[window.index]
+                np.testing.assert_array_equal(stored, layer.experts)
+                if draw:  # stored as ids alone
+                    continue
                 weights = trace.weights(layer.name, routing=routing)[window.index]
                 np.testing.assert_allclose(weights, layer.weights, rtol=2e-3)
                 if routing == "learned":

@@ -104,7 +104,19 @@ def test_inspect(checkpoint, call):
 
 
 def test_everything_that_can_be_recorded(checkpoint, corpus, call, tmp_path):
-    what = ("--control", "random-router", "--seed", "4", "--logits", "--norms", "--predictions", "--stride", "32")
+    what = (
+        "--control",
+        "random-router",
+        "--control-draws",
+        "3",
+        "--seed",
+        "4",
+        "--logits",
+        "--norms",
+        "--predictions",
+        "--stride",
+        "32",
+    )
     code, out, err = call(
         "trace", checkpoint, corpus, "-o", tmp_path / "run", "--text-column", "body", *what, "--context", "48", "--json"
     )
@@ -114,7 +126,8 @@ def test_everything_that_can_be_recorded(checkpoint, corpus, call, tmp_path):
     assert (told["layers"], told["tokens"]) == (2, trace.num_tokens)
     assert trace.contents == ("weights", "logits", "norms", "predictions")
     assert [spec.found_by for spec in trace.random_routers] == ["random router, seed 4"] * 2
-    assert re.search(r"about [\d,]+ tokens in 40 documents, 4 routers: about [\d.]+ kB to write, [\d.]+ \w+ free", err)
+    assert [len(trace.random_draws(spec.name)) for spec in trace.layers] == [3, 3]
+    assert re.search(r"about [\d,]+ tokens in 40 documents, 8 routers: about [\d.]+ kB to write, [\d.]+ \w+ free", err)
 
 
 def test_a_damaged_shard_is_named_and_made_anew(checkpoint, corpus, call, tmp_path):

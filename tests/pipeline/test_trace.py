@@ -118,7 +118,7 @@ def test_a_loaded_model_with_other_weights_is_another_model(loaded, corpus, tmp_
 def test_options_reach_the_trace(folder, corpus, tmp_path):
     trace = trace_corpus(
         folder, corpus, tmp_path / "run", labels=["kind"], limit=3, stride=8, logits=True, norms=True,
-        predictions=True, control="random-router", seed=4, command="a command", **HOW,
+        predictions=True, control="random-router", control_draws=2, seed=4, command="a command", **HOW,
     )  # fmt: skip
     assert trace.num_documents == 3
     assert trace.contents == ("weights", "logits", "norms", "predictions")
@@ -127,6 +127,7 @@ def test_options_reach_the_trace(folder, corpus, tmp_path):
     settings = trace.manifest["settings"]
     assert (settings["context_length"], settings["stride"], settings["batch_tokens"]) == (16, 8, 64)
     assert (settings["control"], settings["seed"], settings["limit"]) == ("random-router", 4, 3)
+    assert settings["control_draws"] == len(trace.random_draws(trace.layers[0].name)) == 2
     weights = trace.weights(1)
     assert len(np.unique(weights)) > 0.5 * weights.size  # gate weights of the model, not equal shares
 
@@ -191,6 +192,7 @@ class NeverLoaded(Exception):
         ({"stride": -1}, "stride: expected a positive number"),
         ({"batch_tokens": 0}, "batch_tokens: expected a positive number"),
         ({"control": "random"}, "control: expected one of random-router"),
+        ({"control_draws": 0}, "control_draws: expected a positive number, got 0"),
         ({"dtype": "float8"}, "dtype: expected one of auto, float32"),
         ({"device": "cpu", "device_map": "auto"}, "expected a device or a device map, got both"),
         ({"model": "no/such/model"}, "expected a checkpoint folder or a hub id"),

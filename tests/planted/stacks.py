@@ -31,6 +31,6 @@ class StackedRun(PlantedRun):
         self.random_routers = tuple(router for router, _ in routers if router.routing == "random")
         self._experts = {(router.routing, router.name): experts for router, experts in routers}
 
-    def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
+    def experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> NDArray[np.int16]:
         """Return the chosen experts [tokens, k] of a router, by name."""
         return self._experts[routing, str(layer)]

@@ -1,7 +1,7 @@
 """A trace held in memory, with what the measurement room asks of one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ class PlantedRouter:
     num_experts: int
     top_k: int
     routing: str = "learned"
+    draw: int = 0
 
 
 class PlantedTrace:
@@ -30,6 +31,7 @@ class PlantedTrace:
         weights: float32 [tokens, k] by layer number; unless given they differ from slot to slot and token to token.
         random_routers: routing of random routers beside them, int16 [tokens, k] by layer number.
         groups: int64 [documents], the group of each; by default each is a group of its own.
+        more_draws: routing of further random routers, likewise.
         name: the run's name.
     """
 
@@ -42,6 +44,7 @@ class PlantedTrace:
         weights: dict[int, NDArray[np.float32]] | None = None,
         random_routers: dict[int, NDArray[np.int16]] | None = None,
         groups: NDArray[np.int64] | None = None,
+        more_draws: Sequence[dict[int, NDArray[np.int16]]] = (),
         name: str = "planted",
     ) -> None:
         self.path = Path("runs") / name
@@ -51,11 +54,17 @@ class PlantedTrace:
         self.random_routers = _routers(random_routers or {}, num_experts, "random")
         self._documents, self._weights = documents, weights
         self.groups = np.arange(self.num_documents) if groups is None else groups
-        self._routings = {"learned": routings, "random": random_routers or {}}
+        self._drawn = [random_routers or {}, *more_draws]
+        self._routings = {("learned", 0): routings} | {("random", d): drawn for d, drawn in enumerate(self._drawn)}
 
-    def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
+    def experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> NDArray[np.int16]:
         """Return the chosen experts [tokens, k] of a layer, by number or by name."""
-        return self._routings[routing][self._number(layer)]
+        return self._routings[routing, draw][self._number(layer)]
+
+    def random_draws(self, name: str) -> Sequence[PlantedRouter]:
+        """Return the random routers beside a router."""
+        first = [router for router in self.random_routers if router.name == name]
+        return [replace(router, draw=draw) for router in first for draw in range(len(self._drawn))]
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Return the gate weights [tokens, k] of a layer, by number or by name."""

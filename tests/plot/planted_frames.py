@@ -35,11 +35,16 @@ def planted_frame(
     strengths: Sequence[float] = (0.1, 0.35, 0.3, 0.2),
     null: float = 0.002,
     control: float | None = None,
+    draws: int = 5,
     p_value: float | None = None,
     cells: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return a result frame with one layer a strength; `control` adds a random router of that share of the strength."""
+    """Return a result frame with one layer a strength.
+
+    `control` adds a random router of that share of the strength, the first of `draws` whose values lie around its own;
+    none of them compared with the learned router, as in results of earlier versions, for 0.
+    """
     rows: list[dict[str, object]] = []
     kinds = [("learned", 1.0)] + ([("random", control)] if control is not None else [])
     for routing, share in kinds:
@@ -56,6 +61,8 @@ def planted_frame(
             "value": best, "unit": "share of H(label)", "null_mean": null, "null_low": null / 2, "null_high": 2 * null,
             "p_value": p_value if p_value is not None else 0.005,
         })  # fmt: skip
+    if control is not None and draws:
+        rows += _random_rows(rows, draws)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame["n_tokens"], frame["n_documents"] = 120_000, 400
     return frame
@@ -94,6 +101,27 @@ def _layer_rows(table: np.ndarray, common: dict, *, null: float, p_value: float 
     rows.append(common | {"metric": "label_entropy", "value": entropy, "unit": "bits"})
     rows.append(common | {"metric": "load_entropy", "value": _entropy(table.sum(0)), "unit": "bits"})
     return rows
+
+
+def _random_rows(rows: list[dict], draws: int) -> list[dict]:
+    coefficients = {
+        (row["routing"], row["layer"]): row["value"] for row in rows if row["metric"] == "uncertainty_coefficient"
+    }
+    added = []
+    for row in [row for row in rows if row["metric"] == "uncertainty_coefficient" and row["routing"] == "learned"]:
+        value = row["value"]
+        drawn = coefficients["random", row["layer"]] * np.array([1, 0.94, 1.06, 0.97, 1.03, *[1] * draws])[:draws]
+        apart = value - drawn.mean()
+        added += [
+            row | {"metric": "uncertainty_coefficient_among_random_routers", "null_mean": drawn.mean(),
+                   "null_low": drawn.min(), "null_high": drawn.max(),
+                   "p_value": (1 + np.sum(drawn >= value)) / (1 + draws)},
+            row | {"metric": "difference of uncertainty_coefficient", "routing": "learned − random", "value": apart,
+                   "ci_low": apart - 0.01, "ci_high": apart + 0.01, "null_mean": np.nan, "p_value": 0.002},
+            {name: row[name] for name in ("run", "routing", "layer", "label_set")}
+            | {"metric": "random_router_draws", "value": float(draws), "unit": "count"},
+        ]  # fmt: skip
+    return added
 
 
 def _cell_rows(table: np.ndarray, common: dict, labels: Sequence[str]) -> list[dict]:

@@ -12,8 +12,10 @@ METRIC = "uncertainty_coefficient"
 @pytest.fixture
 def frame():
     parts = [
-        planted_frame("a", cells=False, control=0.5),
-        planted_frame("a", label_set="bertopic", labels=["x", "y", "z"], cells=False, control=0.5, seed=4, null=0.01),
+        planted_frame("a", cells=False, control=0.5, draws=1),
+        planted_frame(
+            "a", label_set="bertopic", labels=["x", "y", "z"], cells=False, control=0.5, draws=1, seed=4, null=0.01
+        ),
         planted_frame("b", cells=False, seed=7),
         planted_frame("b", label_set="bertopic", labels=["x", "y", "z"], cells=False, seed=8),
     ]
@@ -40,6 +42,21 @@ def test_each_point_is_a_layer_of_a_run_in_layer_order(frame):
     control = artist(ax, "value-random-0")
     assert control.get_linestyle() == "--"
     np.testing.assert_array_equal(control.get_xdata(), values(frame, "a", "upos", "random"))
+
+
+def test_several_random_routers_are_their_mean_with_crosses_over_their_range():
+    frame = pd.concat(
+        [planted_frame(cells=False, control=0.5), planted_frame(label_set="bertopic", cells=False, control=0.5, seed=4)]
+    )
+    ax = syntax_topic_plane(frame)
+    among = frame[frame["metric"] == f"{METRIC}_among_random_routers"]
+    x, y = (among[among["label_set"] == name].sort_values("layer") for name in ("upos", "bertopic"))
+    line = artist(ax, "value-random-0")
+    np.testing.assert_array_equal(line.get_xdata(), x["null_mean"])
+    np.testing.assert_array_equal(line.get_ydata(), y["null_mean"])
+    across = np.array(artist(ax, "interval-x-random-0").get_segments())
+    np.testing.assert_allclose(across[:, :, 0], x[["null_low", "null_high"]])
+    assert "random routers (control): mean, range" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
 
 
 def test_crosses_are_the_intervals(frame):

@@ -53,7 +53,7 @@ def test_runs_differ_in_colour_and_in_marker():
 
 
 def test_random_router_is_dashed_in_the_colour_of_its_run():
-    frame = planted_frame(control=0.5)
+    frame = planted_frame(control=0.5, draws=1)
     ax = layer_profile(frame)
     learned, control = artist(ax, "value-learned-0"), artist(ax, "value-random-0")
     assert learned.get_linestyle() == "-"
@@ -61,7 +61,23 @@ def test_random_router_is_dashed_in_the_colour_of_its_run():
     assert control.get_color() == learned.get_color()
     assert control.get_markerfacecolor() != learned.get_markerfacecolor()
     np.testing.assert_array_equal(control.get_ydata(), rows(frame, "random")["value"])
-    assert any("random" in text.get_text() for text in ax.figure.legends[0].get_texts())
+    assert "random router (control)" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_several_random_routers_are_their_mean_and_range(layers):
+    strengths = (0.1, 0.35, 0.3, 0.2)[:layers]
+    parts = [planted_frame(run, strengths=strengths, control=0.5, draws=draws) for run, draws in (("a", 5), ("b", 1))]
+    ax = layer_profile(pd.concat(parts).sample(frac=1, random_state=0).sort_values("run", kind="stable"))
+    among = rows(parts[0], metric=f"{METRIC}_among_random_routers")
+    np.testing.assert_array_equal(artist(ax, "value-random-0").get_ydata(), among["null_mean"])
+    (band,) = artist(ax, "range-random-0").get_paths()
+    assert set(np.round(band.vertices[:, 1], 12)) == set(np.round([*among["null_low"], *among["null_high"]], 12))
+    np.testing.assert_array_equal(artist(ax, "value-random-1").get_ydata(), rows(parts[1], "random")["value"])
+    ids = {each.get_gid() for each in ax.get_children()}
+    assert "interval-random-1" in ids
+    assert not {"interval-random-0", "range-random-1"} & ids
+    assert "random routers (control): mean and range" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
 
 
 def test_title_and_axis_say_quantity_unit_and_normaliser():

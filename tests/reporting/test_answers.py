@@ -33,9 +33,11 @@ def answer_of(folder, *, words=None, p_within=0.01, **planted):
         ({"p_value": 0.4, "null": 0.6}, "not distinguishable from chance"),
         ({"null": 0.6}, "unclear: test and interval disagree"),
         ({}, "above chance"),
-        ({"control": 0.5}, "above chance and above a random router"),
-        ({"control": 1.0}, "above chance, but not clearly above a random router"),
-        ({"control": 1.6}, "above chance, but below a random router"),
+        ({"control": 0.5}, "above chance and above random routers"),
+        ({"control": 1.0}, "above chance, but not clearly above random routers"),
+        ({"control": 1.6}, "above chance, but below random routers"),
+        ({"control": 0.5, "draws": 1}, "above chance and above random routers"),
+        ({"control": 0.5, "draws": 0}, "above chance"),  # an earlier version did not compare with it
         ({"p_value": float("nan")}, "not tested against chance"),
         ({"words": (0.01, 0.5)}, "above chance; mostly explained by token identity"),
         ({"words": (0.4, 0.5)}, "above chance"),
@@ -53,17 +55,23 @@ def test_value_interval_and_controls_are_the_frames(tmp_path):
     answer = answer_of(tmp_path, strengths=(0.2, 0.5), control=0.5)
     rows = frame[frame["metric"] == "uncertainty_coefficient"]
     best = rows.loc[rows["value"].idxmax()]
-    control = rows[rows["routing"] == "random"]["value"].max()
+    among = frame[(frame["metric"] == "uncertainty_coefficient_among_random_routers") & (frame["layer"] == 1)].iloc[0]
+    control, low, high = (100 * among[name] for name in ("null_mean", "null_low", "null_high"))
     assert answer.value == f"{100 * best['value']:.1f}\u00a0%"
     assert answer.interval == f"{100 * best['ci_low']:.1f} to {100 * best['ci_high']:.1f}"
     assert answer.notes[0] == "layer 1; null mean 0.20\u00a0%; p\u00a0=\u00a00.005"
-    assert answer.notes[1] == f"random router: {100 * control:.2f}\u00a0% (layer 1)"
+    apart = 100 * best["value"] - control
+    assert [note.replace("\u00a0", " ") for note in answer.notes[1:3]] == [
+        f"5 random routers: mean {control:.2f} %, {low:.2f} to {high:.2f} %",
+        f"learned − random: {apart:.1f} percentage points (95 % interval {apart - 1:.1f} to {apart + 1:.1f}); above 5 "
+        "of 5 (p = 0.167, the smallest that 5 random routers allow)",
+    ]
     longest = best["ci_high"]
     assert answer.bar.high == 100
     assert answer.bar.value == pytest.approx(100 * best["value"] / longest, abs=0.01)
     assert answer.bar.low == pytest.approx(100 * best["ci_low"] / longest, abs=0.01)
     assert answer.bar.null == pytest.approx(100 * 0.002 / longest, abs=0.01)
-    assert answer.bar.control == pytest.approx(100 * control / longest, abs=0.01)
+    assert answer.bar.control == pytest.approx(control / longest, abs=0.01)
 
 
 def test_bars_of_all_runs_are_on_one_scale(pair_runs):

@@ -46,13 +46,21 @@ def make_controlled(folder):
 def test_controls_are_the_numbers_of_the_frames(tmp_path):
     runs = read_runs([make_controlled(tmp_path)])
     records = read_records(runs)
-    chance, word, tagger = control_tables(runs[0], judge_runs(runs, records)["run"])
+    chance, random, word, tagger = control_tables(runs[0], judge_runs(runs, records)["run"])
     best, control = (
-        max(r.value for r in records if r.routing == routing and r.layer is not None)
+        100 * max(r.value for r in records if r.routing == routing and r.layer is not None)
         for routing in ("learned", "random")
     )
-    assert texts(chance) == [
-        ["part of speech", "1", f"{100 * best:.2f}", "0.20", "0.005", "0.005", f"{100 * control:.2f}", "7.00", "19.00"]
+    assert texts(chance) == [["part of speech", "1", f"{best:.2f}", "0.20", "0.005", "0.005", "7.00", "19.00"]]
+    # the random routers lie evenly around the first
+    assert texts(random) == [
+        ["part of speech", "1", f"{best:.2f}", f"{control:.2f}", "5 of 5", "0.167", f"{best - control:.2f}", "0.002"]
+    ]
+    assert [cell.below for cell in random.body[0][3:7]] == [
+        f"{0.94 * control:.2f} to {1.06 * control:.2f}",
+        "",
+        "smallest possible",
+        f"[{best - control - 1:.2f}, {best - control + 1:.2f}]",
     ]
     assert texts(word) == [["part of speech", "1", "0.500", "0.020", "0.003", "0.020", "3\u00a0%"]]
     assert texts(tagger) == [
@@ -67,7 +75,7 @@ def test_what_was_not_measured_has_no_table(tmp_path):
     verdicts = judge_runs(runs, records)
     assert control_tables(runs[0], verdicts["bare"]) == []
     (only,) = control_tables(runs[1], verdicts["run"])
-    assert texts(only)[0][6:] == ["–", "–", "–"]
+    assert texts(only)[0][6:] == ["–", "–"]
     assert routing_tables(runs[0]) == difference_tables(runs) == []
 
 

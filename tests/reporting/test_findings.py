@@ -34,10 +34,11 @@ def test_without_the_maximum_the_layers_are_corrected_for_their_number():
     assert alone.p_is_smallest
 
 
-def test_the_random_router_has_a_best_layer_of_its_own():
-    random_routers = [change(routing="random", layer=layer, value=value) for layer, value in ((0, 0.1), (1, 0.05))]
+def test_a_finding_is_of_the_learned_router():
+    random_routers = [change(routing="random", layer=layer, value=value) for layer, value in ((0, 0.3), (1, 0.05))]
     finding = find_best([change(), *random_routers], "toy", "upos")
-    assert (finding.control.layer, finding.control.value) == (0, 0.1)
+    assert (finding.best, finding.has_random) == (change(), True)
+    assert not find_best([change()], "toy", "upos").has_random
     assert find_best(random_routers, "toy", "upos") is None
 
 

@@ -15,6 +15,7 @@ from specialize.reporting import summarise, write_report
 from specialize.reporting.answers import Answer, Bar, answer_table
 from specialize.reporting.findings import find_best, read_records
 from specialize.reporting.markdown import escape_markdown, lay_out_table
+from specialize.reporting.random_control import RandomControl
 from specialize.reporting.reading import read_runs
 from specialize.reporting.rendering import read_templates
 from specialize.reporting.verdict import (
@@ -37,11 +38,32 @@ LEARNED = {
     Outcome.UNCLEAR: {"p_value": 0.0501, "null_mean": 0.17},
     Outcome.ABOVE_CHANCE: {"p_value": 0.05, "null_mean": 0.17},
 }
-RANDOM = {  # value and interval; those of the learned router are 0.2, 0.18 to 0.22
-    AgainstRandom.NOT_RECORDED: None,
-    AgainstRandom.ABOVE: (0.1, 0.09, 0.179),
-    AgainstRandom.NOT_CLEARLY_ABOVE: (0.17, 0.16, 0.18),
-    AgainstRandom.BELOW: (0.3, 0.221, 0.4),
+
+
+def among(*drawn, low, high):
+    """The learned router, of U 0.2, among random routers of these U; the interval of the difference from their mean."""
+    mean = sum(drawn) / len(drawn)
+    place_p = (1 + sum(value >= 0.2 for value in drawn)) / (1 + len(drawn))
+    return RandomControl(len(drawn), 0.2, mean, min(drawn), max(drawn), place_p, 0.2 - mean, low, high, 0.012)
+
+
+RANDOM = {
+    AgainstRandom.NOT_RECORDED: [None],
+    AgainstRandom.NOT_COMPARED: [None],
+    AgainstRandom.ABOVE: [
+        among(0.1, 0.09, 0.12, 0.1, 0.11, low=0.001, high=0.2),
+        among(0.199, low=0.0001, high=0.002),  # one draw
+        among(*[0.15] * 19, low=0.01, high=0.09),
+    ],
+    AgainstRandom.NOT_CLEARLY_ABOVE: [
+        among(0.1, 0.09, 0.12, 0.1, 0.11, low=-0.001, high=0.2),  # above each, but the interval holds 0
+        among(0.1, 0.09, 0.12, 0.1, 0.201, low=0.01, high=0.2),  # above their mean, but not above each
+        among(0.1, 0.09, 0.12, 0.1, 0.2, low=0.01, high=0.2),  # one is as large
+        among(0.3, 0.29, 0.25, low=-0.2, high=0.001),
+        among(0.3, 0.29, 0.199, low=-0.2, high=-0.01),
+        among(0.1, 0.1, low=math.nan, high=math.nan),  # one block: no interval
+    ],
+    AgainstRandom.BELOW: [among(0.3, 0.21, 0.4, low=-0.2, high=-0.001), among(0.21, low=-0.02, high=-0.001)],
 }
 TOKEN = {
     ExplainedByToken.UNKNOWN: [None],
@@ -55,7 +77,7 @@ COMBINATIONS = [
 ]
 
 
-def decide(outcome, against_random, token, **changes):
+def decide(outcome, against_random, token, random=None, **changes):
     records = [change(**LEARNED[outcome], **changes)]
     if RANDOM[against_random] is not None:
         value, low, high = RANDOM[against_random]
@@ -219,11 +241,7 @@ def test_every_combination_is_decided_from_the_numbers(outcome, against_random, 
     assert (verdict.outcome, verdict.against_random, verdict.explained_by_token) == (outcome, against_random, explained)
     assert (verdict.value, verdict.ci_low, verdict.ci_high, verdict.layer) == (0.2, 0.18, 0.22, 2)
     assert verdict.token is token
-    if RANDOM[against_random] is None:
-        assert math.isnan(verdict.random_value)
-        assert verdict.random_layer is None
-    else:
-        assert (verdict.random_value, verdict.random_layer) == (RANDOM[against_random][0], 1)
+    assert verdict.random is RANDOM[against_random][0]
 
 
 def render(verdict):
@@ -256,7 +274,8 @@ CLAIMS = {
     "unclear": ("unclear",),
     "above a random router": ("and above a random router", "less than the learned router"),
     "not clearly above": ("not clearly above",),
-    "below": ("below a random router", "more than the learned router"),
+    "below": ("below random routers",),
+    "not learned": ("need not have been learned",),
     "token": ("mostly explained by token identity",),
 }
 
@@ -272,7 +291,7 @@ def test_no_combination_contradicts_itself(outcome, against_random, explained, t
     if outcome is not Outcome.ABOVE_CHANCE:
         expected = {outcome.value}
     else:
-        comparison = {"above": "above a random router", "not clearly above": "not clearly above", "below": "below"}
+        comparison = {"above": "above random routers", "not clearly above": "not clearly above", "below": "below"}
         expected |= {comparison[against_random]} if against_random in comparison else set()
         expected |= {"token"} if explained is ExplainedByToken.YES else set()
     short = claims_in("\n".join([conclude(verdict), *list_notes(verdict)]))
@@ -289,8 +308,8 @@ def say(*records, token=None):
 
 
 def test_sentences_give_the_numbers_and_name_the_normaliser():
-    near = change(routing="random", layer=0, value=0.1, ci_low=0.09, ci_high=0.11)
-    assert say(change(), near, token=TokenControl(0.5, 0.02, 0.003, 0.02)) == (
+    near = among(0.1, 0.09, 0.12, 0.1, 0.09, low=0.08, high=0.12)
+    assert say(change(), token=TokenControl(0.5, 0.02, 0.003, 0.02), random=near) == (
         "Routing explains 20.0 % of the entropy of part of speech at layer 2 (95 % interval 18.0 to 22.0 %; null mean "
         "0.10 %; p ≤ 0.005). A random router on the same hidden states explains 10.0 % (layer 0), 10.0 percentage "
         "points less than the learned router. The association is mostly explained by token identity: over token ids "

@@ -15,6 +15,7 @@ ROUTERS = (
     RouterSpec(layer=1, name="layers.1.experts", num_experts=8, top_k=2),
     RouterSpec(layer=3, name="layers.3.experts", num_experts=300, top_k=3),
     RouterSpec(layer=3, name="layers.3.control", num_experts=300, top_k=3, routing="random", found_by="control"),
+    RouterSpec(layer=3, name="layers.3.control", num_experts=300, top_k=3, routing="random", draw=1),
 )
 WORDS = np.array(["río", "sea", "the", "violin", "a"])
 DOCUMENTS, WORDS_EACH = 1100, 4  # more documents than are read at once
@@ -93,13 +94,17 @@ def test_every_slot_is_there(trace, folder):
     assert len(table) == trace.num_tokens * sum(router.top_k for router in ROUTERS)
     for router in ROUTERS:
         part = table[(table["layer"] == router.layer) & (table["routing"] == router.routing)]
-        experts = trace.experts(router.name, routing=router.routing).ravel()
-        weights = trace.weights(router.name, routing=router.routing).ravel()
+        part = part[part["draw"] == router.draw]
+        experts = trace.experts(router.name, routing=router.routing, draw=router.draw).ravel()
         assert (part["router"] == router.name).all()
         np.testing.assert_array_equal(part["token"], np.repeat(np.arange(trace.num_tokens), router.top_k))
         np.testing.assert_array_equal(part["slot"], np.tile(np.arange(router.top_k), trace.num_tokens))
         np.testing.assert_array_equal(part["expert"].fillna(NO_EXPERT), experts)
-        np.testing.assert_array_equal(part["weight"], np.where(experts == NO_EXPERT, np.nan, weights))
+        if router.draw:  # stored as ids alone
+            assert part["weight"].isna().all()
+        else:
+            weights = trace.weights(router.name, routing=router.routing).ravel()
+            np.testing.assert_array_equal(part["weight"], np.where(experts == NO_EXPERT, np.nan, weights))
         assert part["norm"].isna().all() == (router.routing == "random")
     groups = pq.read_metadata(folder / "routing.parquet").num_row_groups
     assert groups == len(ROUTERS) * len(trace.manifest["shards"])

@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import specialize
+from specialize.errors import TraceError
 from specialize.trace import TraceWriter, validate_trace
+from specialize.trace.unfinished import read_unfinished
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -45,17 +48,17 @@ def test_a_random_router_of_version_1(tmp_path):
     assert [(router.layer, router.routing) for router in trace.layers] == [(0, "learned")]
     assert [(router.layer, router.routing) for router in trace.random_routers] == [(2, "random")]
     np.testing.assert_array_equal(trace.experts(2, routing="random"), [[299], [299], [299], [7]])
-    assert trace.manifest["version"] == 2
+    assert trace.manifest["version"] == 3
 
 
-def test_an_unfinished_trace_of_version_1_is_resumed_as_one_of_version_2(tmp_path):
+def test_an_unfinished_trace_of_version_1_is_resumed_as_one_of_this_version(tmp_path):
     manifest = name_it_as_version_1_did(tmp_path / "run") | {"complete": False}
     (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
     with TraceWriter(tmp_path / "run", settings=manifest["settings"], provenance={}) as writer:
         assert writer.num_shards == 2
         writer.finish()
     stored = json.loads((tmp_path / "run/manifest.json").read_text())
-    assert (stored["version"], stored["routers"][1]["routing"]) == (2, "random")
+    assert (stored["version"], stored["routers"][1]["routing"]) == (3, "random")
     assert all(check.problem is None for check in validate_trace(tmp_path / "run"))
 
 
@@ -79,3 +82,37 @@ def test_format_version_2():
     documents = trace.documents()
     assert documents[["id", "text"]].to_numpy().tolist() == [["a", "Grüße"], ["b", "x"]]
     assert documents["kind"].fillna("").tolist() == ["y", ""]
+    # results name the trace that was measured by this digest: it stays what it was
+    assert trace.digest == "4843460f03722538ed674083cfa5d7eb3bcb5c00a1fc212dc3fdc1838faa13e7"
+
+
+def test_a_trace_of_version_2_has_one_random_router_beside_each(tmp_path):
+    """It is resumed with that number, not with the present default."""
+    shutil.copytree(GOLDEN / "trace-v2", tmp_path / "run")
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    manifest |= {"complete": False, "settings": {"control": "random-router", "seed": 0}}
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    one = {"control": "random-router", "control_draws": 1, "seed": 0}
+    assert read_unfinished(tmp_path / "run", one)["settings"] == one
+    with pytest.raises(TraceError, match="control_draws: 1 there, 5 now"):
+        read_unfinished(tmp_path / "run", one | {"control_draws": 5})
+
+
+def test_format_version_3():
+    """Random routers after the first are stored as ids alone."""
+    trace = specialize.open_trace(GOLDEN / "trace-v3")
+    assert all(check.problem is None for check in validate_trace(trace.path))
+    assert [(router.routing, router.draw) for router in trace.routers] == [("learned", 0), ("random", 0), ("random", 1)]
+    assert trace.random_routers == trace.random_draws("layers.1.experts")[:1]
+    np.testing.assert_array_equal(trace.experts(1), [[2, 0], [1, -1], [0, 2]])
+    np.testing.assert_array_equal(trace.experts(1, routing="random"), [[0, 1], [2, 1], [1, 0]])
+    np.testing.assert_array_equal(trace.experts(1, routing="random", draw=1), [[1, 2], [0, 2], [2, 0]])
+    np.testing.assert_array_equal(trace.weights(1, routing="random"), [[0.5, 0.25], [0.75, 0.125], [0.375, 0.25]])
+    assert next(trace.shards("routing")).column_names == [
+        "experts.0",
+        "weights.0",
+        "experts.1",
+        "weights.1",
+        "experts.2",
+    ]
+    assert trace.digest == "99c802932c2bf31baf5233edb86d6d897d80777771501f0d815206bab9a77861"

@@ -143,7 +143,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path, shards):
     [
         ("{", "expected JSON"),
         ("[]", "expected the manifest of a specialize-trace"),
-        ('{"format": "specialize-trace", "version": 99}', "expected format version 1 or 2, got 99"),
+        ('{"format": "specialize-trace", "version": 99}', "expected format version 1 to 3, got 99"),
     ],
 )
 def test_manifests_that_are_none(tmp_path, text, message):

@@ -158,14 +158,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _empty_columns(spec: RouterSpec, tokens: int, extras: Sequence[str]) -> dict[str, NDArray[Any]]:
-    columns: dict[str, NDArray[Any]] = {
-        "experts": np.full((tokens, spec.top_k), NO_EXPERT, np.int16),
-        "weights": np.zeros((tokens, spec.top_k), np.float16),
-    }
-    if spec.routing == "learned":
-        widths = {"logits": spec.num_experts, "norms": spec.top_k}
-        columns |= {name: np.zeros((tokens, widths[name]), np.float16) for name in extras}
-    return columns
+    widths = {"weights": spec.top_k, "logits": spec.num_experts, "norms": spec.top_k}
+    halves = {name: np.zeros((tokens, widths[name]), np.float16) for name in spec.held(["weights", *extras])}
+    return {"experts": np.full((tokens, spec.top_k), NO_EXPERT, np.int16), **halves}
 
 
 def _token_columns(

@@ -48,7 +48,7 @@ def find_invalid(
 
     Args:
         specs: the routers.
-        columns: for each router, its experts [tokens, k], weights [tokens, k] and, if recorded, logits [tokens, E] and
+        columns: for each router, its experts [tokens, k] and, if recorded, weights [tokens, k], logits [tokens, E] and
             norms [tokens, k]; then, if recorded, the predictions, of which predicted_token_id [tokens] is -1 where the
             logits of the next token are not finite.
         locate: returns in words where the token of an index is.
@@ -79,13 +79,16 @@ def _routing_problems(
 ) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[Any]]]:
     """Yield what was expected of a router, where it is not so [tokens, width], and the values."""
     name = spec.name if spec.routing == "learned" else f"the random router beside {spec.name}"
-    experts, weights, logits = recorded["experts"], recorded["weights"], recorded.get("logits")
+    experts, logits = recorded["experts"], recorded.get("logits")
     if not len(experts):
         return
     if experts.min() < NO_EXPERT or experts.max() >= spec.num_experts:
         expected = f"{name}: expected expert ids of 0 to {spec.num_experts - 1}, or -1 for none"
         yield expected, (experts < NO_EXPERT) | (experts >= spec.num_experts), experts
-    of_slots = {"gate weights": weights, "output norms of at most 65504 (half precision)": recorded.get("norms")}
+    of_slots = {
+        "gate weights": recorded.get("weights"),
+        "output norms of at most 65504 (half precision)": recorded.get("norms"),
+    }
     for what, values in of_slots.items():
         if values is not None and not np.isfinite(values).all():
             wrong = ~np.isfinite(values) & (experts != NO_EXPERT)

@@ -21,7 +21,7 @@ class LayerRouting:
         spec: the router.
         experts: int64 [tokens, k] in the model's rank order; -1 in a slot that was dropped or skipped. Tokens are in
             reading order, sequence by sequence, one forward pass after the other.
-        weights: float32 [tokens, k] gate weights.
+        weights: float32 [tokens, k] gate weights; None for random routers after the first.
         sequence: int64 [tokens], running number of the token's sequence over the recorded passes; None if the model
             was not called with token ids.
         position: int64 [tokens], position of the token in its sequence, padding included; None likewise.
@@ -32,7 +32,7 @@ class LayerRouting:
 
     spec: RouterSpec
     experts: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
     sequence: NDArray[np.int64] | None = None
     position: NDArray[np.int64] | None = None
     generated: NDArray[np.bool_] | None = None
@@ -98,7 +98,7 @@ def _find_invalid(layer: LayerRouting) -> Invalid | None:
             return f"token {index}"
         return f"sequence {layer.sequence[index]}, position {layer.position[index]}"
 
-    extras = {"logits": layer.logits, "norms": layer.norms}
-    columns: dict[str, NDArray[Any]] = {"experts": layer.experts, "weights": layer.weights}
+    extras = {"weights": layer.weights, "logits": layer.logits, "norms": layer.norms}
+    columns: dict[str, NDArray[Any]] = {"experts": layer.experts}
     columns |= {name: values for name, values in extras.items() if values is not None}
     return find_invalid([layer.spec], [columns], locate, layer.sequence)

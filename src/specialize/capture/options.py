@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from specialize.choices import Control, check_choice, check_whole
+from specialize.choices import CONTROL_DRAWS, Control, check_control, check_whole
 from specialize.errors import CaptureError, TraceError
 
 _CONTENTS = ("weights", "logits", "norms", "predictions")
@@ -20,7 +20,8 @@ class TraceOptions:
         shard_tokens: tokens of the largest shards on disk. So many are held in memory, and lost at most if the run is
             killed; the first shard has those of a batch, each further one as many as all before it. Default: 131,072,
             or fewer if their routing takes more than 256 MiB.
-        control: ``random-router`` records a random router beside each of the model's.
+        control: ``random-router`` records random routers beside each of the model's.
+        control_draws: how many of them; one alone is one draw from all random projections.
         seed: of the control.
         weights: record gate weights.
         logits: record router logits of all experts, in half precision.
@@ -29,7 +30,7 @@ class TraceOptions:
 
     Raises:
         TraceError: a number is not positive, or not a whole one.
-        CaptureError: the control is unknown.
+        CaptureError: the control is unknown, or its draws are not a positive number.
     """
 
     context: int | None = None
@@ -37,6 +38,7 @@ class TraceOptions:
     batch_tokens: int = 8192
     shard_tokens: int | None = None
     control: Control | None = None
+    control_draws: int = CONTROL_DRAWS
     seed: int = 0
     weights: bool = True
     logits: bool = False
@@ -52,8 +54,7 @@ class TraceOptions:
             if value < 1:
                 raise TraceError(f"{name}: expected a positive number, got {value}")
         check_whole("seed", self.seed, error=TraceError)
-        if self.control is not None:
-            check_choice("control", self.control, Control, error=CaptureError)
+        check_control(self.control, self.control_draws, error=CaptureError)
 
     @property
     def contents(self) -> tuple[str, ...]:
@@ -74,6 +75,11 @@ class TraceOptions:
             "batch_tokens": self.batch_tokens,
             "shard_tokens": self.shard_tokens,
             "contents": list(self.contents),
-            "control": self.control,
-            "seed": self.seed if self.control else None,
+            **control_settings(self.control, self.control_draws, self.seed),
         }
+
+
+def control_settings(control: str | None, control_draws: int, seed: int) -> dict[str, Any]:
+    """Return the entries of the manifest's settings about the control."""
+    own = {"control_draws": control_draws, "seed": seed} if control else {"seed": None}
+    return {"control": control, **own}

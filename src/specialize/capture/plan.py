@@ -133,13 +133,8 @@ def tokens_of_a_shard(routers: Sequence[RouterSpec], contents: Sequence[str], ba
 
 def _halves(router: RouterSpec, contents: Sequence[str]) -> int:
     """Return the number of half-precision values per token, besides the ids."""
-    own = router.routing == "learned"
-    widths = {
-        "weights": router.top_k,
-        "logits": router.num_experts if own else 0,
-        "norms": router.top_k if own else 0,
-    }
-    return sum(width for name, width in widths.items() if name in contents)
+    widths = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
+    return sum(widths[name] for name in router.held(contents))
 
 
 def _bytes_on_disk(router: RouterSpec, contents: Sequence[str]) -> float:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from specialize.capture.calls import Call, CallWatcher, kept_positions
-from specialize.capture.controls import RandomRouter, check_control, sequence_summary
+from specialize.capture.controls import RandomRouters, control_input
 from specialize.capture.extras import watch_norms
 from specialize.capture.generation import follow_generation
 from specialize.capture.layer import LayerRouting, check_finite, check_length, read_layer
 from specialize.capture.points import Choice, RoutingPoint
 from specialize.capture.routers import find_routers
+from specialize.choices import CONTROL_DRAWS, check_control
 from specialize.errors import CaptureError, did_you_mean
-from specialize.trace import RouterSpec
 
 EXTRAS = ("logits", "norms")
 
@@ -28,13 +28,15 @@ class Recorder:
     Args:
         model: the model that will be called.
         points: its routing points.
-        control: ``random-router`` runs a random router beside each of the model's.
+        control: ``random-router`` runs random routers beside each of the model's.
+        control_draws: how many of them.
         seed: of the control.
         extras: what to record besides experts and weights: any of logits, norms.
 
     Attributes:
         points: the routing points of the model.
-        specs: the routers in the order of the recorded layers: the model's own, then the random routers.
+        specs: the routers in the order of the recorded layers: the model's own, then the random routers, the first
+            draw of all layers first.
 
     Raises:
         CaptureError: the control or an extra is unknown, or the model does not support it.
@@ -46,18 +48,20 @@ class Recorder:
         points: Sequence[RoutingPoint],
         *,
         control: str | None = None,
+        control_draws: int = CONTROL_DRAWS,
         seed: int = 0,
         extras: Collection[str] = (),
     ) -> None:
-        check_control(control)
+        check_control(control, control_draws, error=CaptureError)
         _check_extras(points, extras)
         self.points = tuple(points)
         self.extras = tuple(extras)
-        self._random_routers = [
-            RandomRouter(point.spec, order=order, seed=seed)
+        self._controls = [
+            RandomRouters(point.spec, order=order, seed=seed, number=control_draws)
             for order, point in enumerate(points if control is not None else ())
         ]
-        self.specs = (*(point.spec for point in points), *(router.spec for router in self._random_routers))
+        by_draw = zip(*(control.specs for control in self._controls), strict=True)
+        self.specs = (*(point.spec for point in points), *(spec for draw in by_draw for spec in draw))
         self._tapes: list[dict[str, list[Tensor]]] = [{} for _ in self.specs]
         self._model = model
         self._prefix = getattr(getattr(model, "config", None), "routing_prefix", None)
@@ -205,8 +209,8 @@ class Recorder:
 
     def _receive(self, index: int) -> Callable[[Choice], None]:
         tape = self._tapes[index]
-        control = self._random_routers[index] if self._random_routers else None
-        beside = self._tapes[len(self.points) + index] if self._random_routers else {}
+        control = self._controls[index] if self._controls else None
+        beside = self._tapes[index :: len(self.points)][1:]
 
         def receive(choice: Choice) -> None:
             call = self._calls.current
@@ -218,26 +222,13 @@ class Recorder:
             if "logits" in self.extras and choice.logits is not None:
                 tape.setdefault("logits", []).append(choice.logits.detach().clone())
             if control is not None:
-                experts, weights = control.choose(self._input_of_router(control.spec, choice, call))
-                beside.setdefault("experts", []).append(experts.to(torch.int16))
-                beside.setdefault("weights", []).append(weights)
+                hidden = control_input(self.specs[index], choice, call, prefix=self._prefix)
+                experts, weights = control.choose(hidden)
+                for draw, chosen in zip(beside, experts, strict=True):
+                    draw.setdefault("experts", []).append(chosen)
+                beside[0].setdefault("weights", []).append(weights)
 
         return receive
-
-    def _input_of_router(self, spec: RouterSpec, choice: Choice, call: Call) -> Tensor:
-        if choice.hidden is None:
-            raise CaptureError(
-                f"{spec.name}: the random router needs the hidden states that this layer routes, which are "
-                "unavailable; leave out the control"
-            )
-        if spec.unit == "token":
-            return choice.hidden
-        mask = call.mask(spec.stack)
-        if mask is None:
-            raise CaptureError(
-                f"{spec.name}: routes whole sequences: call the model with input_ids to run a random router"
-            )
-        return sequence_summary(choice.hidden, mask, prefix=self._prefix)
 
 
 def _check_extras(points: Sequence[RoutingPoint], extras: Collection[str]) -> None:
@@ -264,6 +255,7 @@ def attach(
     inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
     *,
     control: str | None = None,
+    control_draws: int = CONTROL_DRAWS,
     seed: int = 0,
     extras: Collection[str] = (),
 ) -> Recorder:
@@ -287,7 +279,8 @@ def attach(
         model: a model whose routing can be found (`specialize.register_router` adds a kind of layer). It is run once
             on a few tokens, the verification pass, to prove that the hooks see its routing.
         inputs: keywords or positional arguments of the model in the verification pass; default: a few token ids.
-        control: ``random-router`` records beside each router the choices of a random one.
+        control: ``random-router`` records beside each router the choices of random ones.
+        control_draws: how many of them; all but the first without gate weights.
         seed: of the control.
         extras: what to record besides experts and weights: any of logits, norms.
 
@@ -297,4 +290,6 @@ def attach(
     Raises:
         CaptureError: no routing was found, or not in all of the layers that appear to be routed.
     """
-    return Recorder(model, find_routers(model, inputs), control=control, seed=seed, extras=extras).start()
+    points = find_routers(model, inputs)
+    recorder = Recorder(model, points, control=control, control_draws=control_draws, seed=seed, extras=extras)
+    return recorder.start()

@@ -89,4 +89,4 @@ def list_parts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _identity(spec: RouterSpec) -> tuple[Any, ...]:
-    return spec.routing, spec.name, spec.layer, spec.num_experts, spec.top_k, spec.stack
+    return spec.routing, spec.draw, spec.name, spec.layer, spec.num_experts, spec.top_k, spec.stack

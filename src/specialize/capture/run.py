@@ -73,7 +73,14 @@ def trace_documents(
     # before anything is written: a dense model or a broken corpus leaves no folder behind
     points = find_routers(checkpoint.model)
     extras = [name for name in EXTRAS if name in options.contents]
-    recorder = Recorder(checkpoint.model, points, control=options.control, seed=options.seed, extras=extras)
+    recorder = Recorder(
+        checkpoint.model,
+        points,
+        control=options.control,
+        control_draws=options.control_draws,
+        seed=options.seed,
+        extras=extras,
+    )
     survey = survey or survey_corpus(corpus)
     extends = check_corpus(corpus, run, writer.manifest)
     check_routers(recorder.specs, run, writer.manifest)

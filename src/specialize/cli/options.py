@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from specialize.choices import Clustering, Control, Dtype, Outliers, Pieces, Reduction, SlotRule
+from specialize.choices import CONTROL_DRAWS, Clustering, Control, Dtype, Outliers, Pieces, Reduction, SlotRule
 
 _RULE = "How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."
-_SEED = "Seed of the null, of the topic model and of the random router."
+_SEED = "Seed of the null, of the topic model and of the random routers."
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint folder, or id on the Hugging Face hub.")]
 CorpusPath = Annotated[
@@ -111,8 +111,11 @@ class CaptureOptions:
     ] = False
     control: Annotated[
         Control | None,
-        _option(_CAPTURE, help="Also record what a random router would choose from the same hidden states."),
+        _option(_CAPTURE, help="Also record what random routers would choose from the same hidden states."),
     ] = None
+    control_draws: Annotated[
+        int, _option(_CAPTURE, min=1, help="Random routers beside each of the model's, with --control.")
+    ] = CONTROL_DRAWS
     repair: Annotated[bool, _option(_CAPTURE, "--repair", help="Write missing or damaged shards of RUN again.")] = False
 
 

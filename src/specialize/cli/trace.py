@@ -30,7 +30,7 @@ def trace(
     reading: CorpusOptions,
     loading: ModelOptions,
     capture: CaptureOptions,
-    seed: Annotated[int, typer.Option(help="Seed of the random router.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random routers.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a corpus through a model and record which experts every token was routed to.

@@ -21,13 +21,10 @@ def bytes_stored(trace: "RoutingTrace", pattern: str = "*.arrow") -> int:
 def print_trace(trace: "RoutingTrace") -> None:
     """Print the contents and size of a trace, then the path of the run."""
     layers = {router.layer for router in trace.layers}
-    routers = (
-        f"{len(trace.layers)}, and {len(trace.random_routers)} random routers"
-        if trace.random_routers
-        else len(trace.layers)
-    )
+    controls = len(trace.routers) - len(trace.layers)
+    routers = f"{len(trace.layers)}, and {controls} random routers" if controls else len(trace.layers)
     routing = bytes_stored(trace, "routing-*.arrow")
-    each = routing / max(1, trace.num_tokens * (len(trace.layers) + len(trace.random_routers)))
+    each = routing / max(1, trace.num_tokens * len(trace.routers))
     facts = {
         "documents": f"{trace.num_documents:,}",
         "tokens": f"{trace.num_tokens:,}",

@@ -24,7 +24,7 @@ def demo(
 ) -> tuple[list[Path], Path]:
     """Run everything on two small checkpoints that come with the package, over Wikipedia articles.
 
-    Both checkpoints are traced with a random router beside each of their own, and measured with the same labels.
+    Both checkpoints are traced with random routers beside each of their own, and measured with the same labels.
 
     Args:
         folder: where the corpus, a run folder for each checkpoint, and the report go.

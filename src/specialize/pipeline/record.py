@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import Control
+from specialize.choices import CONTROL_DRAWS, Control
 from specialize.events import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def record(
     run: str | PathLike[str],
     *,
     control: Control | None = None,
+    control_draws: int = CONTROL_DRAWS,
     seed: int = 0,
     extras: Collection[str] = (),
     reporter: Reporter = SILENT,
@@ -49,7 +50,8 @@ def record(
             ``attention_mask`` [batch, length]; it is run once more, on a few tokens, to verify its routing.
         tokenizer: its fast tokenizer, or the folder or hub id of one.
         run: the run folder, which must not exist or be empty.
-        control: ``random-router`` records a random router beside each of the model's.
+        control: ``random-router`` records random routers beside each of the model's.
+        control_draws: how many of them.
         seed: of the control.
         extras: what to record besides experts and gate weights: any of logits, norms.
         reporter: receives messages about what was recorded.
@@ -67,6 +69,7 @@ def record(
 
     with whole_folder(Path(run)) as folder:
         from specialize.capture.given import make_checkpoint
+        from specialize.capture.options import control_settings
         from specialize.capture.passes import SOURCE, PassWriter
         from specialize.capture.recorder import Recorder
         from specialize.capture.routers import find_routers
@@ -74,14 +77,14 @@ def record(
         from specialize.trace import TraceWriter
 
         checkpoint = make_checkpoint(model, tokenizer)
-        recorder = Recorder(model, find_routers(model), control=control, seed=seed, extras=extras)
+        points = find_routers(model)
+        recorder = Recorder(model, points, control=control, control_draws=control_draws, seed=seed, extras=extras)
         settings = {
             "model": checkpoint.name,
             "config_digest": checkpoint.facts["config_digest"],
             "dtype": checkpoint.facts["dtype"],
             "corpus": SOURCE,
-            "control": control,
-            "seed": seed if control else None,
+            **control_settings(control, control_draws, seed),
         }
         provenance = {"command": None, "versions": versions(), "model": checkpoint.facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:

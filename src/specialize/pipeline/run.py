@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from specialize.choices import Control, Dtype, Pieces, SlotRule
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, Pieces, SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.report import report
@@ -44,6 +44,7 @@ def run(
     norms: bool = False,
     predictions: bool = False,
     control: Control | None = None,
+    control_draws: int = CONTROL_DRAWS,
     repair: bool = False,
     tags: Sequence[str] = ("upos",),
     pipeline: str | None = None,
@@ -87,7 +88,8 @@ def run(
         logits: record router logits, too.
         norms: record how much each chosen expert adds, too.
         predictions: record the predicted next token and the loss of the true one, too.
-        control: ``random-router`` records a random router beside each of the model's.
+        control: ``random-router`` records random routers beside each of the model's.
+        control_draws: how many of them; one alone is one draw from all random projections.
         repair: write missing or damaged shards again.
         tags: see `specialize.syntax`, as for the next four.
         pipeline: spaCy pipeline by name or path.
@@ -98,7 +100,7 @@ def run(
         num_topics: merge topics until so many are left.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         permutations: permutations under the nulls; by default 1,000 for labels of documents, 200 for all else.
-        seed: of the nulls, of the topic model and of the random router.
+        seed: of the nulls, of the topic model and of the random routers.
         skip_positions: first positions of each sequence whose tags are left out.
         command: the command line, for the manifest and the report.
         reporter: receives messages and progress.
@@ -141,6 +143,7 @@ def run(
         norms=norms,
         predictions=predictions,
         control=control,
+        control_draws=control_draws,
         seed=seed,
         repair=repair,
         command=command,

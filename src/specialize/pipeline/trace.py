@@ -5,7 +5,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import Control, Dtype
+from specialize.choices import CONTROL_DRAWS, Control, Dtype
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
@@ -44,6 +44,7 @@ def trace_corpus(
     norms: bool = False,
     predictions: bool = False,
     control: Control | None = None,
+    control_draws: int = CONTROL_DRAWS,
     seed: int = 0,
     repair: bool = False,
     command: str | None = None,
@@ -83,7 +84,8 @@ def trace_corpus(
         logits: record router logits of all experts, in half precision.
         norms: record the Euclidean norm of each chosen expert's weighted output.
         predictions: record the most likely next token of each token, and the loss of the actual one.
-        control: ``random-router`` records a random router beside each of the model's.
+        control: ``random-router`` records random routers beside each of the model's.
+        control_draws: how many of them; one alone is one draw from all random projections.
         seed: of the control.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
@@ -122,6 +124,7 @@ def trace_corpus(
         stride=stride,
         batch_tokens=batch_tokens,
         control=control,
+        control_draws=control_draws,
         seed=seed,
         weights=weights,
         logits=logits,

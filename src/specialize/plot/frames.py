@@ -96,6 +96,31 @@ def by_run(rows: pd.DataFrame) -> Iterator[tuple[int, str, dict[str, pd.DataFram
         yield index, str(run), {routing: part for routing, part in parts.items() if not part.empty}
 
 
+def average_random(rows: pd.DataFrame, frame: pd.DataFrame, *, metric: str) -> pd.DataFrame:
+    """Return rows of `metric` in which those of several random routers are their mean and range.
+
+    Args:
+        rows: rows of `metric`, as `select_rows` returns them.
+        frame: the result frame, which may have rows of ``METRIC_among_random_routers``.
+        metric: the metric.
+
+    Returns:
+        The rows with the column ``averaged``: True where `value` is the mean over random routers and `ci_low` and
+        `ci_high` are the smallest and the largest of them, instead of an estimate for one router and its interval.
+    """
+    among = complete_frame(frame)
+    among = among[among["metric"] == f"{metric}_among_random_routers"]
+    for column in ("label_set", "run"):
+        among = among[among[column].isin(rows[column].unique())]
+    several = among.loc[among["null_high"] > among["null_low"], "run"].unique()
+    mean = among[among["run"].isin(several)].assign(metric=metric, routing="random", averaged=True)
+    for name, source in (("value", "null_mean"), ("ci_low", "null_low"), ("ci_high", "null_high")):
+        mean[name] = mean[source]
+    mean[["null_mean", "null_low", "null_high", "p_value"]] = np.nan
+    kept = rows[~((rows["routing"] == "random") & rows["run"].isin(several))].assign(averaged=False)
+    return pd.concat([kept, mean], ignore_index=True) if len(mean) else kept
+
+
 def set_plain(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "", room: float | None = None) -> None:
     """Set title and axis labels, wrapped to the axes, without parsing them as mathematics.
 

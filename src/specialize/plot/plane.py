@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
 from specialize.names import name_label_set, shorten
-from specialize.plot.frames import ROUTINGS, by_run, select_rows, set_plain
+from specialize.plot.frames import ROUTINGS, average_random, by_run, select_rows, set_plain
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
 
@@ -23,7 +23,8 @@ def syntax_topic_plane(
 
     Each axis is normalised by the entropy of its own label, which makes them comparable. A line joins the layers of a
     run in order, its first and last layer are numbered, crosses are 95 % intervals, and a plus sign in the run's
-    colour marks the null mean, averaged over the layers.
+    colour marks the null mean, averaged over the layers. Hollow markers are the random router; where several were
+    measured, their mean, with crosses from the smallest to the largest of them.
 
     Args:
         frame: result frame with rows of ``uncertainty_coefficient`` for both label sets.
@@ -37,7 +38,7 @@ def syntax_topic_plane(
     Raises:
         MeasurementError: one of the label sets is missing, or no run and layer has both.
     """
-    rows = select_rows(frame, metric=_METRIC)
+    rows = average_random(select_rows(frame, metric=_METRIC), frame, metric=_METRIC)
     topic = topic or _choose_topic(rows, syntax)
     pairs = _pair(rows, syntax, topic)
     with use_style():
@@ -56,7 +57,8 @@ def syntax_topic_plane(
         if (pairs["routing"] == "random").any():
             handles.append(Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
                                   linestyle=(0, (3, 1.6)), markerfacecolor=PAPER))  # fmt: skip
-            names.append("random router (control)")
+            averaged = pairs[["averaged_x", "averaged_y"]].any(axis=None)
+            names.append("random routers (control): mean, range" if averaged else "random router (control)")
         if pairs["null_mean_x"].notna().any() and pairs["null_mean_y"].notna().any():
             handles.append(Line2D([], [], color=MUTED, marker="+", linestyle="none", markersize=6))
             names.append("null mean over layers")

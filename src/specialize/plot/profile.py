@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from specialize.names import name_quantity, shorten
-from specialize.plot.frames import by_run, only_value, select_rows, set_plain
+from specialize.plot.frames import average_random, by_run, only_value, select_rows, set_plain
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
 
 _LEGEND_ROWS = 4  # rows that fit the height of a figure
@@ -28,7 +28,9 @@ def layer_profile(
     """Draw `metric` by layer: a line for each run, its 95 % intervals and its null distribution.
 
     A line is drawn for the learned router (solid) and, if the frame has one, for the random router (dashed, hollow
-    markers). The null is a band from its 2.5th to its 97.5th percentile with a dotted mean, in the run's colour.
+    markers); where several random routers were measured, for their mean, with a hatched band from the smallest to the
+    largest of them (rows of ``METRIC_among_random_routers``). The null is a band from its 2.5th to its 97.5th
+    percentile with a dotted mean, in the run's colour.
 
     Args:
         frame: result frame with one row of `metric` for each run, routing and layer.
@@ -43,7 +45,7 @@ def layer_profile(
         MeasurementError: the frame has no such rows, or several label sets and none was named.
     """
     rows = select_rows(frame, metric=metric, label_set=label_set)
-    rows = rows[rows["layer"].notna()]
+    rows = average_random(rows[rows["layer"].notna()], frame, metric=metric)
     label_set = only_value(rows, "label_set") or None
     with use_style():
         own_figure = ax is None
@@ -71,16 +73,20 @@ def layer_profile(
 def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: SeriesLook, offset: float) -> None:
     index, run, routing = names
     control = routing == "random"
-    x = part["layer"].to_numpy() + offset + (_SPREAD / 4 if control else 0.0)
-    ax.vlines(
-        x,
-        part["ci_low"],
-        part["ci_high"],
-        color=look.color,
-        linewidth=0.9,
-        alpha=0.6 if control else 1.0,
-        gid=f"interval-{routing}-{index}",
-    )
+    averaged = bool(part["averaged"].any())
+    x = part["layer"].to_numpy() + offset + (_SPREAD / 4 if control and not averaged else 0.0)
+    if averaged:
+        _draw_range(ax, x, part, index)
+    else:
+        ax.vlines(
+            x,
+            part["ci_low"],
+            part["ci_high"],
+            color=look.color,
+            linewidth=0.9,
+            alpha=0.6 if control else 1.0,
+            gid=f"interval-{routing}-{index}",
+        )
     ax.plot(
         x,
         part["value"].to_numpy(),
@@ -96,6 +102,18 @@ def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: 
         gid=f"value-{routing}-{index}",
         label=shorten(run),
     )
+
+
+def _draw_range(ax: Axes, x: np.ndarray, part: pd.DataFrame, index: int) -> None:
+    """Draw the range of several random routers as a band, which needs a width where there is one layer."""
+    low, high = part["ci_low"].to_numpy(dtype=float), part["ci_high"].to_numpy(dtype=float)
+    if len(x) == 1:
+        x, low, high = x + np.array([-0.3, 0.3]), np.repeat(low, 2), np.repeat(high, 2)
+    ax.fill_between(x, low, high, gid=f"range-random-{index}", **_range_look(series_look(index).color))
+
+
+def _range_look(color: str) -> dict[str, Any]:
+    return {"facecolor": "none", "edgecolor": color, "hatch": "//////", "linewidth": 0.0, "alpha": 0.45, "zorder": 1.2}
 
 
 def _draw_null(ax: Axes, part: pd.DataFrame, index: int) -> None:
@@ -128,9 +146,11 @@ def _add_legend(ax: Axes, rows: pd.DataFrame, *, own_figure: bool) -> None:
         handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linewidth=1.3))
         names.append(shorten(run, width=34))
     if (rows["routing"] == "random").any():
-        handles.append(Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
-                              linestyle=(0, (3, 1.6)), markerfacecolor=PAPER))  # fmt: skip
-        names.append("random router (control)")
+        line = Line2D([], [], color=MUTED, marker="o", markersize=4, linewidth=1,
+                      linestyle=(0, (3, 1.6)), markerfacecolor=PAPER)  # fmt: skip
+        averaged = rows["averaged"].any()
+        handles.append((Patch(**_range_look(MUTED)), line) if averaged else line)
+        names.append("random routers (control): mean and range" if averaged else "random router (control)")
     if rows["null_mean"].notna().any() or rows["null_low"].notna().any():
         handles.append(
             (Patch(color=MUTED, alpha=0.25, linewidth=0), Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))

@@ -80,14 +80,18 @@ def answer_runs(runs: Sequence[RunResults], verdicts: Verdicts) -> dict[str, lis
 
 
 def _reach(verdict: Verdict) -> float:
-    ends = (verdict.value, verdict.ci_high, verdict.random_value, 0.0)
+    ends = (verdict.value, verdict.ci_high, _random_mean(verdict), 0.0)
     return max(each for each in ends if math.isfinite(each))
 
 
 def _draw_bar(verdict: Verdict, longest: float) -> Bar:
-    numbers = (verdict.value, verdict.ci_low, verdict.ci_high, verdict.null_mean, verdict.random_value)
+    numbers = (verdict.value, verdict.ci_low, verdict.ci_high, verdict.null_mean, _random_mean(verdict))
     value, *rest = (_place(number / longest) for number in numbers)
     return Bar(value or 0.0, *rest)
+
+
+def _random_mean(verdict: Verdict) -> float:
+    return math.nan if verdict.random is None else verdict.random.mean
 
 
 def _place(share: float) -> float | None:

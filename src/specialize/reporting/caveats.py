@@ -6,9 +6,9 @@ import numpy as np
 
 from specialize.names import name_label_set
 from specialize.reporting.findings import Record
-from specialize.reporting.formatting import percent
+from specialize.reporting.formatting import ALPHA, percent
 from specialize.reporting.runs import TOPICS, RunResults
-from specialize.reporting.verdict import ExplainedByToken, Verdicts
+from specialize.reporting.verdict import AgainstRandom, ExplainedByToken, Verdicts
 from specialize.text import clean_text
 
 _UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are called unstable
@@ -38,6 +38,7 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
             "looks specialized; without this control, learned specialization cannot be separated from the geometry of "
             "the hidden states."
         )
+    caveats += _random_caveats(runs, verdicts)
     for run in runs:
         caveats += _token_caveats(run, verdicts)
     by_caveat: dict[str, list[str]] = {}
@@ -79,6 +80,34 @@ def _weights_caveats(run: RunResults) -> list[str]:
             listed = ", ".join(names[:3]) + ", …" * (weights["number"] > 3)
             number = f"{weights['number']} weight{'s' * (weights['number'] != 1)}"
             caveats.append(f"{run.label}: " + text.format(number, listed))
+    return caveats
+
+
+def _random_caveats(runs: Sequence[RunResults], verdicts: Verdicts) -> list[str]:
+    """Say what so few random routers cannot show, and where results do not compare with them."""
+    by_number: dict[int, list[str]] = {}
+    not_compared = []
+    for run in runs:
+        own = verdicts[run.name].values()
+        numbers = [verdict.random.draws for verdict in own if verdict.random is not None]
+        if numbers:
+            by_number.setdefault(min(numbers), []).append(run.label)
+        if any(verdict.against_random is AgainstRandom.NOT_COMPARED for verdict in own):
+            not_compared.append(run.label)
+    needed = round(1 / ALPHA) - 1
+    caveats = [
+        f"{', '.join(names)}: the learned router was compared with {number} random router{'s' * (number > 1)}, so the "
+        f"p-value of its place among them cannot be below {1 / (1 + number):.2f}; with {needed} random routers "
+        f"(--control-draws {needed}) it can reach {ALPHA:g}. The interval of the difference from their mean describes "
+        "variation over documents, not over random routers."
+        for number, names in by_number.items()
+        if number < needed
+    ]
+    if not_compared:
+        caveats.append(
+            f"{', '.join(not_compared)}: a random router was recorded, but results of an earlier version do not "
+            "compare the learned router with it layer by layer: measure again."
+        )
     return caveats
 
 

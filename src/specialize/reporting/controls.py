@@ -1,4 +1,4 @@
-"""Tables of the controls of a run: chance, random router, token identity, tagger."""
+"""Tables of the controls of a run: chance, random routers, token identity, tagger."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def control_tables(run: RunResults, verdicts: Mapping[str, Verdict]) -> list[Tab
         verdicts: those on the run, by label set.
     """
     own = list(verdicts.values())
-    tables = [_chance_table(run, own), _token_table(run, own), *_tagger_tables(run)]
+    tables = [_chance_table(run, own), _random_table(run, own), _token_table(run, own), *_tagger_tables(run)]
     return [table for table in tables if table is not None]
 
 
@@ -39,14 +39,46 @@ def _chance_table(run: RunResults, verdicts: Sequence[Verdict]) -> Table | None:
             *(format_share(share) for share in (verdict.value, verdict.null_mean)),
             format_p(verdict.p_value, at_most=verdict.p_is_smallest),
             format_p(verdict.q_value, at_most=verdict.p_is_smallest),
-            format_share(verdict.random_value),
             *(format_share(float(rows.loc[name, "value"])) if name in rows.index else NO_VALUE for name in _MORE),
         ]
         body.append([_name_row(verdict), *(Cell(each, "number") for each in numbers)])
-    names = ("labels", "layer", "U", "null mean", "p", "q", "random router", *_MORE.values())
+    names = ("labels", "layer", "U", "null mean", "p", "q", *_MORE.values())
     return Table(
         f"{run.label}: U and its controls, in % of H(label), at the layer with the largest U", _head(names), body
     )
+
+
+def _random_table(run: RunResults, verdicts: Sequence[Verdict]) -> Table | None:
+    body = []
+    for verdict in verdicts:
+        random = verdict.random
+        if random is None:
+            continue
+        spread = f"{format_share(random.low)} to {format_share(random.high)}"
+        numbers = [
+            Cell(str(verdict.layer), "number"),
+            Cell(format_share(random.value), "number"),
+            Cell(format_share(random.mean), "number", below=spread if random.draws > 1 else ""),
+            Cell(f"{random.num_below} of {random.draws}", "number"),
+            Cell(format_p(random.place_p), "number", below="smallest possible" if random.is_p_limited else ""),
+            Cell(format_share(random.difference), "number", below=format_interval(random.ci_low, random.ci_high)),
+            Cell(format_p(random.difference_p), "number"),
+        ]
+        body.append([_name_row(verdict), *numbers])
+    if not body:
+        return None
+    names = (
+        "labels",
+        "layer",
+        "learned",
+        "random, mean",
+        "random below learned",
+        "p of the place",
+        f"learned {MINUS} mean [95{NBSP}%]",
+        "p of the difference",
+    )
+    title = f"{run.label}: U of the learned router among random routers, in % of H(label)"
+    return Table(title, _head(names), body)
 
 
 def _token_table(run: RunResults, verdicts: Sequence[Verdict]) -> Table | None:

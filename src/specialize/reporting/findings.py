@@ -109,14 +109,14 @@ class Finding:
         p_value: p of the largest value over the layers; where that was not measured, as for one of several kinds of
             routers, the smallest of the Benjamini-Hochberg adjusted p-values of the layers (Simes 1986).
         p_is_smallest: whether it is the smallest that the permutations allow.
-        control: the random router's record at its own best layer, or None.
+        has_random: whether U of a random router was measured, too.
         num_layers: layers chosen from.
     """
 
     best: Record
     p_value: float
     p_is_smallest: bool
-    control: Record | None
+    has_random: bool
     num_layers: int
 
 
@@ -130,12 +130,11 @@ def find_best(records: Sequence[Record], run_name: str, label_set: str) -> Findi
     over_layers = [r for r in own if r.routing == "learned" and r.metric == MAXIMUM and _is_probability(r.p_value)]
     tested = over_layers[:1] or [r for r in layers if _is_probability(r.p_value)]
     p_value = float(false_discovery_control([r.p_value for r in tested]).min()) if tested else math.nan
-    random_routers = [r for r in own if r.routing == "random" and r.layer is not None and math.isfinite(r.value)]
     return Finding(
         best=best,
         p_value=p_value,
         p_is_smallest=any(is_smallest_p(p_value, record.n_permutations) for record in tested),
-        control=max(random_routers, key=lambda record: record.value) if random_routers else None,
+        has_random=any(record.routing == "random" and math.isfinite(record.value) for record in own),
         num_layers=len(layers),
     )
 

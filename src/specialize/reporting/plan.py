@@ -6,9 +6,10 @@ import pandas as pd
 
 from specialize import plot
 from specialize.names import name_label_set
-from specialize.plot.frames import select_rows
+from specialize.plot.frames import complete_frame
 from specialize.reporting.findings import METRIC, Record, find_best
 from specialize.reporting.plan_routing import plan_routing
+from specialize.reporting.random_control import AMONG
 from specialize.reporting.runs import SYNTAX, RunResults, section_of, sorted_label_sets
 from specialize.reporting.spec import FigureSpec, slugify
 from specialize.text import NBSP
@@ -57,7 +58,9 @@ def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
                 section_of(label_set, runs),
                 "profile",
                 f"U({names.long} | expert), the share of H({names.short}) that routing explains, by layer. "
-                f"Vertical bars are 95{NBSP}% intervals; the band holds 95{NBSP}% of the null distribution.",
+                f"Vertical bars are 95{NBSP}% intervals; the band holds 95{NBSP}% of the null distribution."
+                + " The hatched band is the range of the random routers, the dashed line their mean."
+                * bool((rows["metric"] == AMONG).any()),
                 plot.layer_profile,
                 rows,
                 {"metric": METRIC, "label_set": label_set},
@@ -142,7 +145,8 @@ def _plan_tokens(run: RunResults, number: int, records: Sequence[Record]) -> Ite
 
 
 def _rows(runs: Sequence[RunResults], label_set: str) -> pd.DataFrame:
-    """The uncertainty coefficients of one label set, of all runs that have them."""
+    """The uncertainty coefficients of one label set, of all runs that have them, and those among random routers."""
     frames = [run.frames[label_set] for run in runs if label_set in run.frames]
-    found = [select_rows(frame, metric=METRIC) for frame in frames if (frame["metric"] == METRIC).any()]
+    frames = [frame[frame["metric"].isin([METRIC, AMONG])] for frame in frames if (frame["metric"] == METRIC).any()]
+    found = [complete_frame(frame) for frame in frames]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

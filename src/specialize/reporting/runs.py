@@ -64,6 +64,13 @@ class RunResults:
         return not (model.get("sequence_summary") == "full" and self.routing_unit != "token")
 
     @property
+    def first_random_router(self) -> str:
+        """What the random router is called whose own rows the results have, the first where there are several."""
+        routers = self.manifest.get("routers") or []
+        several = any(router.get("draw") for router in routers if isinstance(router, dict))
+        return "first random router" if several else "random router"
+
+    @property
     def label(self) -> str:
         """The name, with a warning where the model is not causal."""
         return self.name if self.is_causal else f"{self.name} (non-causal)"

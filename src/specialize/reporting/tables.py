@@ -64,7 +64,7 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record], verdicts
     order = {"token": 0, "sequence": 1}
     runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
     random_routers = any(record.routing == "random" for record in records)
-    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random router"] if random_routers else []), "p", "q"]
+    columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random routers"] if random_routers else []), "p", "q"]
     head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
     comparisons = []
     for label_set in sorted_label_sets(runs):
@@ -87,11 +87,16 @@ def _best_cells(best: Record, verdict: Verdict, random_routers: bool) -> list[Ce
     value, interval, null, _ = estimate_cells(best)
     above = verdict.outcome is Outcome.ABOVE_CHANCE
     tested = (format_p(each, at_most=verdict.p_is_smallest) for each in (verdict.p_value, verdict.q_value))
+    random = verdict.random
+    control = [Cell(NO_VALUE, "number")]
+    if random is not None:
+        spread = f"{format_share(random.low)} to {format_share(random.high)}" if random.draws > 1 else ""
+        control = [Cell(format_share(random.mean), "number", below=spread)]
     return [
         Cell(str(best.layer), "number"),
         Cell(value.text, "number strong" if above else "number", below=interval.text),
         null,
-        *([Cell(format_share(verdict.random_value), "number")] if random_routers else []),
+        *(control if random_routers else []),
         *(Cell(each, "number") for each in tested),
     ]
 
@@ -113,7 +118,7 @@ def layer_table(run: RunResults, records: Sequence[Record]) -> Table | None:
         for routing in ("learned", "random") if both else ("learned",):
             found = [by_key.get((routing, layer, name)) for name in run.label_sets]
             if any(found):
-                name = Cell(f"{layer}", "text", below="" if routing == "learned" else "random router")
+                name = Cell(f"{layer}", "text", below="" if routing == "learned" else run.first_random_router)
                 body.append([name, *(cell for record in found for cell in _stack(record))])
     return Table(f"{run.label}: U by layer, in % of H(label)", head, body)
 

@@ -11,6 +11,7 @@ from scipy.stats import false_discovery_control
 
 from specialize.reporting.findings import Finding, Record, find_best
 from specialize.reporting.formatting import ALPHA
+from specialize.reporting.random_control import RandomControl, find_random_control
 from specialize.reporting.runs import RunResults
 from specialize.text import is_smallest_p
 
@@ -28,9 +29,14 @@ class Outcome(StrEnum):
 
 
 class AgainstRandom(StrEnum):
-    """How the interval of the learned router lies to that of the random router (control)."""
+    """How the learned router compares with random routers (control) at the layer of its largest U.
+
+    Above: the 95 % interval of the paired difference from their mean lies above 0, and the learned router has a larger
+    U than each of them; below likewise. Not compared: results of an earlier version.
+    """
 
     NOT_RECORDED = "not recorded"
+    NOT_COMPARED = "not compared"
     ABOVE = "above"
     NOT_CLEARLY_ABOVE = "not clearly above"
     BELOW = "below"
@@ -75,7 +81,7 @@ class Verdict:
         layer: where U is largest.
         num_layers: layers that it is the largest of.
         outcome: the value against chance.
-        against_random: the value against the random router.
+        against_random: the value against random routers.
         explained_by_token: whether token identity explains most of it.
         value, ci_low, ci_high: U and its 95 % interval.
         null_mean: mean of U under the null.
@@ -84,8 +90,7 @@ class Verdict:
         q_value: `p_value` after Benjamini-Hochberg over the tests of the report; NaN with too little data.
         num_tests: number of these tests.
         shortage: why there is too little data; an empty string where there is enough.
-        random_value: U of the random router at its own best layer.
-        random_layer: that layer; None where no random router was recorded.
+        random: the comparison with random routers at this layer, or None.
         token: the control for token identity of labels of tokens, or None.
     """
 
@@ -105,8 +110,7 @@ class Verdict:
     q_value: float
     num_tests: int
     shortage: str
-    random_value: float = math.nan
-    random_layer: int | None = None
+    random: RandomControl | None = None
     token: TokenControl | None = None
 
 
@@ -140,7 +144,10 @@ def judge_runs(runs: Sequence[RunResults], records: Sequence[Record]) -> Verdict
     for (run, finding), q_value in zip(found, q_values, strict=True):
         best = finding.best
         token = find_token_control(run, best.label_set, best.layer) if best.level == "token" else None
-        verdicts[run.name][best.label_set] = judge(finding, token, q_value=float(q_value), num_tests=int(tested.sum()))
+        random = find_random_control(run, best.label_set, best.layer)
+        verdicts[run.name][best.label_set] = judge(
+            finding, token, random, q_value=float(q_value), num_tests=int(tested.sum())
+        )
     return verdicts
 
 
@@ -171,19 +178,17 @@ def decide_outcome(best: Record, q_value: float) -> Outcome:
     return Outcome.ABOVE_CHANCE if above else Outcome.AT_CHANCE
 
 
-def judge(finding: Finding, token: TokenControl | None, *, q_value: float, num_tests: int) -> Verdict:
-    """Decide what a finding, its q-value among those of the report and its control for token identity amount to."""
-    best, control = finding.best, finding.control
+def judge(
+    finding: Finding,
+    token: TokenControl | None,
+    random: RandomControl | None = None,
+    *,
+    q_value: float,
+    num_tests: int,
+) -> Verdict:
+    """Decide what a finding, its q-value among those of the report and its controls amount to."""
+    best = finding.best
     outcome = decide_outcome(best, q_value)
-
-    if control is None:
-        against_random = AgainstRandom.NOT_RECORDED
-    elif _low(best) > _high(control):
-        against_random = AgainstRandom.ABOVE
-    elif _high(best) < _low(control):
-        against_random = AgainstRandom.BELOW
-    else:
-        against_random = AgainstRandom.NOT_CLEARLY_ABOVE
 
     if token is None:
         explained = ExplainedByToken.UNKNOWN
@@ -198,7 +203,7 @@ def judge(finding: Finding, token: TokenControl | None, *, q_value: float, num_t
         layer=best.layer,
         num_layers=finding.num_layers,
         outcome=outcome,
-        against_random=against_random,
+        against_random=_place(random, recorded=finding.has_random),
         explained_by_token=explained,
         value=best.value,
         ci_low=best.ci_low,
@@ -209,18 +214,23 @@ def judge(finding: Finding, token: TokenControl | None, *, q_value: float, num_t
         q_value=q_value,
         num_tests=num_tests,
         shortage=best.shortage,
-        random_value=math.nan if control is None else control.value,
-        random_layer=None if control is None else control.layer,
+        random=random,
         token=token,
     )
 
 
+def _place(random: RandomControl | None, *, recorded: bool) -> AgainstRandom:
+    if random is None:
+        return AgainstRandom.NOT_COMPARED if recorded else AgainstRandom.NOT_RECORDED
+    if random.ci_low > 0 and random.num_below == random.draws:
+        return AgainstRandom.ABOVE
+    if random.ci_high < 0 and random.is_below_all:
+        return AgainstRandom.BELOW
+    return AgainstRandom.NOT_CLEARLY_ABOVE
+
+
 def _low(record: Record) -> float:
     return record.ci_low if math.isfinite(record.ci_low) else record.value
-
-
-def _high(record: Record) -> float:
-    return record.ci_high if math.isfinite(record.ci_high) else record.value
 
 
 def find_token_control(run: RunResults, label_set: str, layer: int | None) -> TokenControl | None:

@@ -4,6 +4,7 @@ import math
 
 from specialize.names import name_label_set, name_verdict
 from specialize.reporting.formatting import ALPHA, percent, percent_range
+from specialize.reporting.random_control import RandomControl
 from specialize.reporting.verdict import AgainstRandom, ExplainedByToken, Outcome, Verdict
 from specialize.text import MINUS, NBSP, equate_p
 
@@ -11,7 +12,7 @@ _MORE_PERMUTATIONS = "p is the smallest that the permutations allow; measure wit
 
 
 def conclude(verdict: Verdict) -> str:
-    """Return the verdict in a few words: ``above chance and above a random router``."""
+    """Return the verdict in a few words: ``above chance and above random routers``."""
     name = name_verdict(
         verdict.outcome, against_random=verdict.against_random, explained_by_token=verdict.explained_by_token
     )
@@ -19,12 +20,14 @@ def conclude(verdict: Verdict) -> str:
 
 
 def list_notes(verdict: Verdict) -> list[str]:
-    """Return what the verdict rests on, a line each: layer and null, random router, token identity."""
+    """Return what the verdict rests on, a line each: layer and null, random routers, token identity."""
     notes = [f"layer {verdict.layer}; {'; '.join(_null_and_p(verdict))}"]
     if _needs_permutations(verdict):
         notes.append(_MORE_PERMUTATIONS)
-    if verdict.against_random is not AgainstRandom.NOT_RECORDED:
-        notes.append(f"random router: {percent(verdict.random_value)} (layer {verdict.random_layer})")
+    if verdict.random is not None:
+        notes += _note_random(verdict.random)
+    elif verdict.against_random is AgainstRandom.NOT_COMPARED:
+        notes.append("random router recorded, not compared: measure again")
     elif verdict.outcome is Outcome.ABOVE_CHANCE:
         notes.append("no random router recorded")
     if verdict.outcome is Outcome.ABOVE_CHANCE and verdict.token is not None:
@@ -97,20 +100,53 @@ def _ask_permutations(verdict: Verdict) -> str:
     return f" {_MORE_PERMUTATIONS[:1].upper()}{_MORE_PERMUTATIONS[1:]}." if _needs_permutations(verdict) else ""
 
 
-def _describe_random(verdict: Verdict) -> str:
-    if verdict.against_random is AgainstRandom.NOT_RECORDED:
-        return ""
-    said = (
-        f" A random router on the same hidden states explains {percent(verdict.random_value)} "
-        f"(layer {verdict.random_layer})"
+def _note_random(random: RandomControl) -> list[str]:
+    difference = f"learned {MINUS} random: {_points(random.difference)}"
+    interval = percent_range(random.ci_low, random.ci_high)
+    if interval:
+        difference += f" (95{NBSP}% interval {interval})"
+    if random.draws == 1:
+        return [f"one random router: {percent(random.mean)}", difference]
+    spread = (
+        f"{random.draws} random routers: mean {percent(random.mean)}, {percent_range(random.low, random.high)}{NBSP}%"
     )
+    return [spread, f"{difference}; above {random.num_below} of {random.draws} ({_place_p(random)})"]
+
+
+def _describe_random(verdict: Verdict) -> str:
+    random = verdict.random
+    if random is None:
+        return ""
+    several = random.draws > 1
+    spread = f" on average ({percent_range(random.low, random.high)}{NBSP}%)" if several else ""
+    routers = f"{random.draws} random routers explain" if several else "one random router explains"
+    said = f" At the same layer, on the same hidden states, {routers} {percent(random.mean)}{spread}"
     if verdict.outcome is not Outcome.ABOVE_CHANCE:
         return said + "."
-    if verdict.against_random is AgainstRandom.ABOVE:
-        return said + f", {_points(verdict.value - verdict.random_value)} less than the learned router."
-    if verdict.against_random is AgainstRandom.BELOW:
-        return said + ", more than the learned router, so the association need not have been learned."
-    return said + "; the learned router is not clearly above it, so the association need not have been learned."
+    interval = percent_range(random.ci_low, random.ci_high)
+    basis = [f"95{NBSP}% interval of the difference {interval}"] if interval else []
+    basis += [equate_p(random.difference_p)] if math.isfinite(random.difference_p) else []
+    said += (
+        f"; the learned router explains {_points(abs(random.difference))} {'more' if random.difference > 0 else 'less'}"
+        + (f" ({'; '.join(basis)})" if basis else "")
+    )
+    if several:
+        said += f", and {_count_below(random)} of the {random.draws} ({_place_p(random)})"
+    if verdict.against_random is not AgainstRandom.ABOVE:
+        said += ", so the association need not have been learned"
+    return said + "."
+
+
+def _count_below(random: RandomControl) -> str:
+    if random.is_below_all:
+        return "less than each"
+    return "more than " + {0: "none", random.draws: "each"}.get(random.num_below, str(random.num_below))
+
+
+def _place_p(random: RandomControl) -> str:
+    """Return the p-value of the place among the random routers, and say where it cannot be smaller."""
+    limit = f", the smallest that {random.draws} random routers allow" if random.is_p_limited else ""
+    return equate_p(random.place_p) + limit
 
 
 def _describe_token(verdict: Verdict) -> str:

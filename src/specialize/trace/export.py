@@ -3,8 +3,9 @@
     documents.parquet   document, id, text, and a column per label
     tokens.parquet      token, document, sequence, position, token_id, text (of the token), char_start, char_end,
                         phase; and predicted_token_id and next_token_loss if the trace holds predictions
-    routing.parquet     one row per slot of each token: token, layer, router, routing (learned or random), slot (rank,
-                        from 0), expert; and weight and norm if the trace holds them
+    routing.parquet     one row per slot of each token: token, layer, router, routing (learned or random), draw (number
+                        of the random router, 0 for a learned one), slot (rank, from 0), expert; and weight and norm
+                        if the trace holds them
 
 ``token`` and ``document`` are row numbers from 0. Unknown values and slots without an expert are null. A row group of
 routing.parquet holds the rows of one router in one shard, so that a query of one layer reads only that layer. Router
@@ -122,16 +123,15 @@ def _tokens(table: pa.Table, texts: "_Texts", first: int) -> pa.Table:
 def _routing_schema(trace: RoutingTrace) -> pa.Schema:
     names = pa.dictionary(pa.int16(), pa.string())
     fields = [
-        ("token", pa.int64()), ("layer", pa.int16()), ("router", names), ("routing", names), ("slot", pa.int16()),
-        ("expert", pa.int16()),
+        ("token", pa.int64()), ("layer", pa.int16()), ("router", names), ("routing", names), ("draw", pa.int16()),
+        ("slot", pa.int16()), ("expert", pa.int16()),
     ]  # fmt: skip
     return pa.schema(fields + [(name, pa.float32()) for held, name in _SLOT_COLUMNS.items() if held in trace.contents])
 
 
 def _held(trace: RoutingTrace, index: int) -> list[str]:
     """Return what of a router is exported."""
-    own = trace.routers[index].routing == "learned"
-    return ["experts", *(name for name in _SLOT_COLUMNS if name in trace.contents and (own or name == "weights"))]
+    return ["experts", *(name for name in trace.routers[index].held(trace.contents) if name in _SLOT_COLUMNS)]
 
 
 def _routing(table: pa.Table, trace: RoutingTrace, index: int, schema: pa.Schema, first: int) -> pa.Table:
@@ -147,6 +147,7 @@ def _routing(table: pa.Table, trace: RoutingTrace, index: int, schema: pa.Schema
         "layer": np.full(rows, router.layer),
         "router": _constant(router.name, rows),
         "routing": _constant(router.routing, rows),
+        "draw": np.full(rows, router.draw),
         "slot": np.tile(np.arange(router.top_k), table.num_rows),
         "expert": pa.array(experts.astype(np.int16), mask=absent),
     }

@@ -7,6 +7,7 @@ file outside its run folder.
 
 import json
 import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,6 +47,7 @@ class RouterEntry(_Entry):
     static: bool = False
     unit: Literal["token", "sequence"] = "token"
     routing: Literal["learned", "random", "shadow"] = "learned"
+    draw: int = Field(0, ge=0)
     stack: Literal["encoder", "decoder"] = "decoder"
     identity_experts: int = Field(0, ge=0)
     found_by: Name = "experts module"
@@ -54,6 +56,8 @@ class RouterEntry(_Entry):
     def _check(self) -> "RouterEntry":
         if max(self.top_k, self.identity_experts) > self.num_experts:
             raise ValueError("top_k and identity_experts should be at most num_experts")
+        if self.draw and self.routing == "learned":
+            raise ValueError("draw should be 0 for a learned router")
         return self
 
 
@@ -116,8 +120,11 @@ class RunManifest(_Entry):
 
     @model_validator(mode="after")
     def _check(self) -> "RunManifest":
-        if len({(router.routing, router.name) for router in self.routers}) < len(self.routers):
-            raise ValueError("routers should have different names")
+        if len({(router.routing, router.name, router.draw) for router in self.routers}) < len(self.routers):
+            raise ValueError("routers should have different names, or be different draws of a random router")
+        beside = Counter(router.name for router in self.routers if router.routing != "learned")
+        if any(router.draw >= beside[router.name] for router in self.routers if router.draw):
+            raise ValueError("draws of a random router should be numbered from 0 without gaps")
         if len(set(self.contents)) < len(self.contents):
             raise ValueError("contents should be named once")
         for number, shard in enumerate(self.shards):
@@ -180,7 +187,7 @@ def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
         raise TraceError(f"{path}: expected the manifest of a {FORMAT}, got something else")
     if manifest.get("version") not in READABLE_VERSIONS or isinstance(manifest["version"], bool):
         raise TraceError(
-            f"{path}: expected format version {' or '.join(map(str, READABLE_VERSIONS))}, "
+            f"{path}: expected format version {READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}, "
             f"got {_show(manifest.get('version'))}; read it with the version of specialize that wrote it"
         )
     if _is_deeper(manifest, DEEPEST):
@@ -222,12 +229,18 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest of any readable version as one of the current version, without its digest."""
+    """Return the manifest of any readable version as one of the current version, without its digest.
+
+    Routers get no entry that they lacked, because the digest of a trace depends on them.
+    """
     routers = [
         router | {"routing": _UPGRADED.get(router.get("routing"), router.get("routing", "learned"))}
         for router in manifest["routers"]
     ]
-    upgraded = manifest | {"version": FORMAT_VERSION, "routers": routers}
+    settings = manifest.get("settings", {})
+    if settings.get("control") and "control_draws" not in settings:
+        settings = settings | {"control_draws": 1}
+    upgraded = manifest | {"version": FORMAT_VERSION, "routers": routers, "settings": settings}
     return {key: value for key, value in upgraded.items() if key != "digest"}
 
 

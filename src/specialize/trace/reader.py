@@ -44,7 +44,7 @@ class RoutingTrace:
         manifest: contents of manifest.json.
         routers: all routers, as the manifest lists them.
         layers: the model's own routers, in layer order.
-        random_routers: the random routers (controls) recorded beside them, in layer order; may be empty.
+        random_routers: the first random router (control) recorded beside each of them, in layer order; may be empty.
         contents: what the trace holds besides the experts: any of weights, logits, norms, predictions.
     """
 
@@ -53,7 +53,9 @@ class RoutingTrace:
         self.manifest = read_manifest(run)
         self.routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         self.layers = tuple(router for router in self.routers if router.routing == "learned")
-        self.random_routers = tuple(router for router in self.routers if router.routing == "random")
+        self.random_routers = tuple(
+            router for router in self.routers if router.routing == "random" and router.draw == 0
+        )
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
 
     def __repr__(self) -> str:
@@ -80,19 +82,29 @@ class RoutingTrace:
         """SHA-256 (hexadecimal) of documents, tokens, routing and routers; results are matched by it."""
         return digest_trace(self.manifest)
 
-    def experts(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.int16]:
+    def random_draws(self, name: str) -> tuple[RouterSpec, ...]:
+        """Return the random routers recorded beside a router, the first draw first; empty if there are none.
+
+        Args:
+            name: path of the router's experts module.
+        """
+        found = [router for router in self.routers if router.routing == "random" and router.name == name]
+        return tuple(sorted(found, key=lambda router: router.draw))
+
+    def experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> NDArray[np.int16]:
         """Return the chosen experts of a layer, int16 [tokens, k], in rank order.
 
         NO_EXPERT (-1) marks a slot without an expert: dropped for capacity, or skipped.
 
         Args:
             layer: number of the layer, or path of its experts module.
-            routing: ``learned``, the model's own router, or ``random``, the random router run beside it.
+            routing: ``learned``, the model's own router, or ``random``, a random router run beside it.
+            draw: which of the random routers, from 0.
 
         Raises:
             TraceError: the trace has no such router, or a shard cannot be read.
         """
-        index = self._index(layer, routing)
+        index = self._index(layer, routing, draw)
         router = self.routers[index]
         experts = np.concatenate(self._chunks("experts", index, router.top_k), dtype=np.int16, casting="unsafe")
         absent = np.iinfo(expert_dtype(router.num_experts)).max
@@ -101,7 +113,7 @@ class RoutingTrace:
         check_experts(experts, router, self.path)
         return experts
 
-    def stored_experts(self, layer: int | str, *, routing: str = "learned") -> Iterator[NDArray[Any]]:
+    def stored_experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> Iterator[NDArray[Any]]:
         """Yield the chosen experts of a layer as stored, arrays [tokens, k] of one shard after the other.
 
         Slots without an expert hold the largest value of the type, uint8 or uint16.
@@ -109,8 +121,9 @@ class RoutingTrace:
         Args:
             layer: number of the layer, or path of its experts module.
             routing: ``learned`` or ``random``.
+            draw: which of the random routers, from 0.
         """
-        index = self._index(layer, routing)
+        index = self._index(layer, routing, draw)
         router = self.routers[index]
         for table in self.shards("routing", [f"experts.{index}"]):
             for experts in _split(table.column(0), router.top_k):
@@ -118,7 +131,10 @@ class RoutingTrace:
                 yield experts
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
-        """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision."""
+        """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision.
+
+        Of random routers the trace holds those of the first one.
+        """
         weights = self._half("weights", layer, routing)
         check_weights(weights, self.routers[self._index(layer, routing)], self.path)
         return weights
@@ -197,15 +213,19 @@ class RoutingTrace:
             check_tokens(self.shards("tokens", list(CHECKED_COLUMNS)), self.stored_documents(), self.path)
             _checked.add(self.text_digest)
 
-    def _index(self, layer: int | str, routing: str) -> int:
+    def _index(self, layer: int | str, routing: str, draw: int = 0) -> int:
         key = "layer" if isinstance(layer, int | np.integer) else "name"
-        routers = [(index, router) for index, router in enumerate(self.routers) if router.routing == routing]
+        every = [(index, router) for index, router in enumerate(self.routers) if router.routing == routing]
+        routers = [(index, router) for index, router in every if router.draw == draw]
         found = [(index, router.name) for index, router in routers if getattr(router, key) == layer]
         if len(found) == 1:
             return found[0][0]
         if found:
             names = ", ".join(name for _, name in found)
             raise TraceError(f"layer {layer} has {len(found)} routers; name one of {names}")
+        if every and not routers:
+            numbers = ", ".join(map(str, sorted({router.draw for _, router in every})))
+            raise TraceError(f"{self.path}: draw: expected one of {numbers} of the {routing} routers, got {draw}")
         if not routers:
             held = ", ".join(sorted({router.routing for router in self.routers})) or "none"
             raise TraceError(f"{self.path}: expected {routing} routing; the trace has {held}")

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 FORMAT = "specialize-trace"
-FORMAT_VERSION = 2  # in version 1 a random router was called "shadow"; everything else is the same
-READABLE_VERSIONS = (1, 2)
+# Version 1 called a random router "shadow"; in versions 1 and 2 there was at most one beside each router.
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
 PHASES = ("prefill", "generation")
 CONTENTS = {
     "weights": "gate weights of the chosen experts",
@@ -26,6 +27,7 @@ CONTENTS = {
     "norms": "Euclidean norms of the chosen experts' weighted outputs",
     "predictions": "most likely next token of each token, and the loss of the actual one",
 }
+_OF_ROUTERS = ("weights", "logits", "norms")
 NO_EXPERT = -1  # as read; on disk the largest value of the unsigned type
 LAYERS = range(2**15)  # numbers that a layer can have
 MOST_EXPERTS = 2**15 - 1  # ids are read as int16
@@ -55,7 +57,7 @@ class RouterSpec:
 
     Attributes:
         layer: the layer's number, as the model numbers it.
-        name: path of the experts module in the model, unique.
+        name: path of the experts module in the model; unique, apart from the random routers beside that module.
         num_experts: E, the experts to choose from; shared experts are not routed and not counted.
         top_k: k, the number of slots of a token.
         score_function: how router logits become gate weights: softmax, sigmoid, … or unknown.
@@ -64,6 +66,7 @@ class RouterSpec:
         unit: what is routed: each token, or a whole sequence.
         routing: ``learned`` for the model's own router, whether or not it was trained; ``random`` for a random
             router (control) that was run beside it on the same hidden states.
+        draw: number of a random router among those beside the same router, from 0; 0 for a learned router.
         stack: the side of an encoder-decoder model; ``decoder`` for all other models.
         identity_experts: how many of the E experts, the last ones, return their input unchanged.
         found_by: how the router was found.
@@ -78,6 +81,7 @@ class RouterSpec:
     static: bool = False
     unit: Literal["token", "sequence"] = "token"
     routing: Literal["learned", "random"] = "learned"
+    draw: int = 0
     stack: Literal["encoder", "decoder"] = "decoder"
     identity_experts: int = 0
     found_by: str = "experts module"
@@ -85,6 +89,14 @@ class RouterSpec:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
         return asdict(self)
+
+    def held(self, contents: Collection[str]) -> tuple[str, ...]:
+        """Return what a trace with `contents` holds of this router besides the experts, of weights, logits and norms.
+
+        Of random routers that is gate weights of the first draw: the others are there for their number.
+        """
+        own = _OF_ROUTERS if self.routing == "learned" else _OF_ROUTERS[:1] if self.draw == 0 else ()
+        return tuple(name for name in own if name in contents)
 
 
 def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
@@ -98,18 +110,11 @@ def token_schema(contents: Collection[str]) -> pa.Schema:
 
 
 def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
-    """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order.
-
-    A random router has experts and weights only.
-    """
+    """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order."""
     fields = []
     for index, router in enumerate(routers):
         half = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
         experts = pa.from_numpy_dtype(expert_dtype(router.num_experts))
         fields.append(pa.field(f"experts.{index}", pa.list_(experts, router.top_k)))
-        fields += [
-            pa.field(f"{name}.{index}", pa.list_(pa.float16(), width))
-            for name, width in half.items()
-            if name in contents and (router.routing == "learned" or name == "weights")
-        ]
+        fields += [pa.field(f"{name}.{index}", pa.list_(pa.float16(), half[name])) for name in router.held(contents)]
     return pa.schema(fields)

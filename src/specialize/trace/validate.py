@@ -63,9 +63,9 @@ def _check_values(trace: RoutingTrace) -> list[Check]:
     try:
         trace.check()
         for router in trace.routers:
-            for _ in trace.stored_experts(router.name, routing=router.routing):
+            for _ in trace.stored_experts(router.name, routing=router.routing, draw=router.draw):
                 pass
-            if "weights" in trace.contents:
+            if "weights" in router.held(trace.contents):
                 trace.weights(router.name, routing=router.routing)
     except TraceError as error:
         return [Check("trace", str(error), trace.num_tokens)]

@@ -2,7 +2,8 @@
 
 RESULT_COLUMNS: dict[str, str] = {
     "run": "name of the run, by default that of its folder",
-    "routing": "learned: the model's own router; random: a random router (control) on the same hidden states",
+    "routing": "learned: the model's own router; random: the first random router (control) on the same hidden states; "
+    "learned − random: a difference",
     "layer": "index of the layer in the model",
     "router": "module name of the router, unique within a model; missing for quantities of a whole model",
     "expert": "index of the expert; missing for quantities of a whole layer",

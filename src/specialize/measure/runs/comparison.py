@@ -15,7 +15,7 @@ from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
 from specialize.measure.runs.replicates import Key, Replicates, replicate
-from specialize.measure.runs.routers import check_annotation, read_layer, read_places
+from specialize.measure.runs.routers import check_annotation, random_draws, read_layer, read_places
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -49,7 +49,8 @@ def compare_traces(
       are equal; see `measure_saturation`. It is not computed against random routers, whose expert indices are
       unrelated to the model's.
 
-    Routers are paired by stack, layer number and order within the layer. Where the tokens of the traces differ, as
+    Routers are paired by stack, layer number and order within the layer. Where several random routers were recorded,
+    the mean of their statistics is the second side. Where the tokens of the traces differ, as
     with two tokenizers, only annotations of documents are compared.
 
     Args:
@@ -95,7 +96,9 @@ def compare_traces(
     for done, (routing, one, two) in enumerate(pairs):
         if progress is not None:
             progress(done, len(pairs))
-        sides = read_layer(first, one, places, rule=rule), read_layer(other, two, other_places, rule=rule)
+        seconds = random_draws(first, one, rule=rule) if second is None else [two]
+        sides = [read_layer(first, one, places, rule=rule)]
+        sides += [read_layer(other, each, other_places, rule=rule) for each in seconds]
         replicates = dict(replicate(sides, usable, num_blocks=num_blocks, alike=alike))
         measured.setdefault(routing, []).append((one, replicates))
         if second is not None and alike and (one.num_experts, one.top_k) == (two.num_experts, two.top_k):

@@ -1,7 +1,8 @@
 """Pseudo-values of two routers over the same blocks of documents, for paired differences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,9 +29,9 @@ class Replicates:
 
     Attributes:
         first: pseudo-values of the first side, float64 [block].
-        second: pseudo-values of the second side, float64 [block].
+        second: pseudo-values of the second side, float64 [block]; of several routers their mean.
         unit: unit of the statistic.
-        n_tokens: number of tokens routed by at least one side; for labels of documents, by the first side.
+        n_tokens: number of tokens routed by at least one router; for labels of documents, by the first side.
         n_documents: number of documents with such tokens.
     """
 
@@ -53,15 +54,16 @@ class Replicates:
 
 
 def replicate(
-    sides: tuple[LayerInput, LayerInput], annotations: "Sequence[Annotation]", *, num_blocks: int, alike: bool
+    routers: Sequence[LayerInput], annotations: "Sequence[Annotation]", *, num_blocks: int, alike: bool
 ) -> Iterator[tuple[Key, Replicates]]:
     """Yield the pseudo-values of each statistic that both sides have, by label set and metric.
 
     Blocks depend on labels and tokens only, not on routing, so that they are the same for all layers and means over
-    layers can be taken block by block. Annotations for which a side routed no labelled unit are skipped.
+    layers can be taken block by block. Annotations for which a router routed no labelled unit are skipped.
 
     Args:
-        sides: the routing decisions of both sides.
+        routers: the routing decisions of the first side, then those of the second side's router, or of its several
+            routers, of whose pseudo-values the mean is taken.
         annotations: the labels; labels of tokens require `alike`.
         num_blocks: maximum number of document blocks.
         alike: whether both sides have the same tokens; otherwise only labels of documents are measured.
@@ -70,110 +72,127 @@ def replicate(
         ((label set, metric), pseudo-values); the label set is None for metrics without labels.
     """
     if alike:
-        yield from _replicate_routing(sides, num_blocks=num_blocks)
+        yield from _replicate_routing(routers, num_blocks=num_blocks)
     for annotation in annotations:
-        count = _label_tokens if annotation.level == "token" else _label_documents
-        tables, n_tokens, n_documents = count(sides, annotation, num_blocks)
+        tables, n_tokens, n_documents = count_labels(routers, annotation, num_blocks=num_blocks)
         if not all(table.any() for table in tables):
             continue
-        values = [pseudo_values(table, _of_labels) for table in tables]
+        values = np.stack([pseudo_values(table, _of_labels) for table in tables])
         for column, (metric, unit) in enumerate(_OF_LABELS.items()):
-            first, second = (each[:, column] for each in values)
-            yield (annotation.name, metric), Replicates(first, second, unit, n_tokens, n_documents)
+            yield (annotation.name, metric), _sides(values[..., column], unit, n_tokens, n_documents)
+
+
+def count_labels(
+    routers: Iterable[LayerInput], annotation: "Annotation", *, num_blocks: int
+) -> tuple[list[NDArray[np.float64]], int, int]:
+    """Count the labels at the experts of several routers, over the same blocks of documents.
+
+    Args:
+        routers: their routing decisions, of the same tokens if the labels are of tokens; one at a time is in use.
+        annotation: the labels.
+        num_blocks: maximum number of document blocks.
+
+    Returns:
+        A table float64 [block, label, expert] for each router; the numbers of tokens and of documents counted.
+    """
+    count = _label_tokens if annotation.level == "token" else _label_documents
+    return count(routers, annotation, num_blocks)
+
+
+def _sides(values: NDArray[np.float64], unit: str, n_tokens: int, n_documents: int) -> Replicates:
+    """Return the pseudo-values [router, block] of the first router, and the mean of those of the others."""
+    return Replicates(values[0], values[1:].mean(axis=0), unit, n_tokens, n_documents)
 
 
 def _of_labels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([mutual_information(counts), uncertainty_coefficient(counts)], axis=-1)
 
 
-def _replicate_routing(sides: tuple[LayerInput, LayerInput], *, num_blocks: int) -> Iterator[tuple[Key, Replicates]]:
-    documents = sides[0].documents
-    cut = block_tokens(documents, groups=sides[0].groups, num_blocks=num_blocks)
+def _replicate_routing(routers: Sequence[LayerInput], *, num_blocks: int) -> Iterator[tuple[Key, Replicates]]:
+    documents = routers[0].documents
+    cut = block_tokens(documents, groups=routers[0].groups, num_blocks=num_blocks)
     blocks = np.full(int(documents[-1]) + 1, -1, dtype=np.int32)
     blocks[documents] = cut.token_blocks
     entropies, repeats = [], []
-    for side in sides:
-        experts = side.experts
+    for router in routers:
+        experts = router.experts
         loads = count_blocks(
             np.zeros(len(documents), dtype=np.int32),
             experts,
             blocks=cut.token_blocks,
             num_labels=1,
-            num_experts=side.num_experts,
+            num_experts=router.num_experts,
             num_blocks=cut.num_blocks,
-            weights=side.weights,
-            rule=side.rule,
+            weights=router.weights,
+            rule=router.rule,
         )
         entropies.append(pseudo_values(loads, load_entropy))
         counts = count_repeats(
             experts,
             documents,
             blocks,
-            num_experts=side.num_experts,
-            sequences=side.sequences,
-            positions=side.positions,
+            num_experts=router.num_experts,
+            sequences=router.sequences,
+            positions=router.positions,
         )
         repeats.append(pseudo_values(counts, repeat_shares))
-    counted = _count_routed(sides, documents)
-    yield (None, "load_entropy"), Replicates(entropies[0], entropies[1], "bits", *counted)
+    routed = np.logical_or.reduce([router.routed for router in routers])
+    counted = int(routed.sum()), len(np.unique(documents[routed]))
+    yield (None, "load_entropy"), _sides(np.stack(entropies), "bits", *counted)
     for column, metric in enumerate(_REPEATS):
-        first, second = (each[:, column] for each in repeats)
-        yield (None, metric), Replicates(first, second, "share of neighbours", *counted)
+        yield (None, metric), _sides(np.stack(repeats)[..., column], "share of neighbours", *counted)
 
 
 def _label_tokens(
-    sides: tuple[LayerInput, LayerInput], annotation: "Annotation", num_blocks: int
+    routers: Iterable[LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
-    """Count tables float64 [block, label, expert] of both sides over the labelled tokens."""
+    """Count tables float64 [block, label, expert] of all routers over the labelled tokens."""
     labelled = annotation.codes >= 0
-    cut = block_tokens(sides[0].documents[labelled], groups=sides[0].groups, num_blocks=num_blocks)
-    tables = []
-    for side in sides:
-        weights = side.weights
+    remaining = iter(routers)
+    first = next(remaining)
+    documents = first.documents[labelled]
+    cut = block_tokens(documents, groups=first.groups, num_blocks=num_blocks)
+    codes, routed, tables = annotation.codes[labelled], np.zeros(len(documents), dtype=bool), []
+    for router in chain([first], remaining):
+        experts, weights = router.experts[labelled], router.weights
         tables.append(
             count_blocks(
-                annotation.codes[labelled],
-                side.experts[labelled],
+                codes,
+                experts,
                 blocks=cut.token_blocks,
                 num_labels=len(annotation.labels),
-                num_experts=side.num_experts,
+                num_experts=router.num_experts,
                 num_blocks=cut.num_blocks,
                 weights=None if weights is None else weights[labelled],
-                rule=side.rule,
+                rule=router.rule,
             )
         )
-    return tables, *_count_routed(sides, sides[0].documents, labelled)
+        routed |= (experts >= 0).any(axis=1)
+    return tables, int(routed.sum()), len(np.unique(documents[routed]))
 
 
 def _label_documents(
-    sides: tuple[LayerInput, LayerInput], annotation: "Annotation", num_blocks: int
+    routers: Iterable[LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
-    """Count tables float64 [block, label, expert] of both sides; each labelled document that both routed adds 1."""
+    """Count tables float64 [block, label, expert] of all routers; each labelled document that all routed adds 1."""
     documents = len(annotation.codes)
-    usages = []
-    for side in sides:
-        experts, masses = spread_mass(side.experts, side.weights, rule=side.rule)
+    usages, present, groups = [], np.ones(documents, dtype=bool), None
+    for router in routers:
+        groups = router.groups
+        experts, masses = spread_mass(router.experts, router.weights, rule=router.rule)
         usage = count_usage(
-            experts, masses, as_codes(side.documents), num_documents=documents, num_experts=side.num_experts
+            experts, masses, as_codes(router.documents), num_documents=documents, num_experts=router.num_experts
         )
         usages.append(usage)
+        present &= np.bincount(router.documents, minlength=documents) > 0
     routed = [usage.sum(axis=1) for usage in usages]
-    present = [np.bincount(side.documents, minlength=documents) > 0 for side in sides]
-    labelled = np.flatnonzero((annotation.codes >= 0) & present[0] & present[1])
-    blocks = assign_blocks(group_documents(labelled, sides[0].groups), num_blocks=num_blocks)
-    both = (routed[0] > 0)[labelled] & (routed[1] > 0)[labelled]
-    kept = labelled[both]
+    labelled = np.flatnonzero((annotation.codes >= 0) & present)
+    blocks = assign_blocks(group_documents(labelled, groups), num_blocks=num_blocks)
+    by_all = np.all([total[labelled] > 0 for total in routed], axis=0)
+    kept = labelled[by_all]
     tables = []
     for usage, total in zip(usages, routed, strict=True):
         table = np.zeros((int(blocks.max(initial=-1)) + 1, len(annotation.labels), usage.shape[1]))
-        np.add.at(table, (blocks[both], annotation.codes[kept]), usage[kept] / total[kept, None])
+        np.add.at(table, (blocks[by_all], annotation.codes[kept]), usage[kept] / total[kept, None])
         tables.append(table)
     return tables, round(float(routed[0][kept].sum())), len(kept)
-
-
-def _count_routed(
-    sides: tuple[LayerInput, LayerInput], documents: NDArray[np.integer], kept: NDArray[np.bool_] | bool = True
-) -> tuple[int, int]:
-    """Count the tokens with an expert on at least one side, and their documents."""
-    routed = (sides[0].routed | sides[1].routed) & kept
-    return int(routed.sum()), len(np.unique(documents[routed]))

@@ -20,7 +20,7 @@ def iterate_layers(
     rule: SlotRule = "selection",
     progress: Callable[[int, int], None] | None = None,
 ) -> "Iterator[tuple[RouterSpec, LayerInput]]":
-    """Yield each router of a trace with its routing decisions, random routers after the model's own.
+    """Yield each router of a trace with its routing decisions, after the model's own the first random router of each.
 
     Args:
         trace: an open trace.
@@ -53,7 +53,7 @@ def read_layer(
     """
     known = {name: places[name].to_numpy() for name in ("document", "sequence", "position") if name in places}
     return LayerInput(
-        experts=trace.experts(router.name, routing=router.routing),
+        experts=trace.experts(router.name, routing=router.routing, draw=router.draw),
         documents=known["document"],
         num_experts=router.num_experts,
         weights=trace.weights(router.name, routing=router.routing) if rule == "gate" else None,
@@ -62,6 +62,18 @@ def read_layer(
         positions=known.get("position"),
         groups=trace.groups,
     )
+
+
+def random_draws(trace: "RoutingTrace", router: "RouterSpec", *, rule: SlotRule) -> "tuple[RouterSpec, ...]":
+    """Return the random routers beside a router that a slot rule can measure: by gate weights the first alone.
+
+    Args:
+        trace: an open trace.
+        router: one of the model's routers.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+    """
+    drawn = trace.random_draws(router.name)
+    return drawn[:1] if rule == "gate" else drawn
 
 
 def read_places(trace: "RoutingTrace") -> pd.DataFrame:

@@ -19,6 +19,7 @@ from specialize.measure.estimators.null_uncertainty import draw_null_uncertainty
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.random_routers import random_router_rows
 from specialize.measure.runs.routers import (
     check_annotation,
     check_labelled,
@@ -53,7 +54,7 @@ def measure_specialization(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure the association of routing with one annotation, for each layer of a trace and each random router in it.
+    """Measure the association of routing with one annotation, for each layer of a trace and the random routers in it.
 
     Rows, by ``metric``:
 
@@ -67,6 +68,9 @@ def measure_specialization(
     - once per routing, ``max_uncertainty_coefficient``, the maximum over layers, with the p-value of the maximum
       statistic: one test for the whole model. Where the p-value of the model's own router lies near 0.05, more
       permutations are drawn for it (`n_permutations`), see `specialize.measure.base.sequential.count_more`.
+    - of each layer with random routers, ``difference of uncertainty_coefficient`` (``routing`` is "learned − random"),
+      ``uncertainty_coefficient_among_random_routers`` and ``random_router_draws``: the learned router against all
+      random routers beside it, see `random_router_rows`. All other rows of ``routing`` random are of the first one.
 
     See `measure_layer` for definitions, nulls and intervals.
 
@@ -92,21 +96,23 @@ def measure_specialization(
     check_layers(trace)
     check_annotation(trace, annotation)
     check_labelled(annotation)
-    measured = [
-        (
-            router,
-            measure_layer(
-                annotation.codes,
-                **layer.masses,
-                level=annotation.level,
-                num_labels=len(annotation.labels),
-                permutations=permutations,
-                num_blocks=num_blocks,
-                seed=seed,
-            ),
+    places = read_places(trace)
+    measured = []
+    among: list[pd.DataFrame] = []
+    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+        measurement = measure_layer(
+            annotation.codes,
+            **layer.masses,
+            level=annotation.level,
+            num_labels=len(annotation.labels),
+            permutations=permutations,
+            num_blocks=num_blocks,
+            seed=seed,
         )
-        for router, layer in iterate_layers(trace, rule=rule, progress=progress)
-    ]
+        measured.append((router, measurement))
+        if router.routing == "learned":
+            how = {"places": places, "rule": rule, "num_blocks": num_blocks}
+            among += random_router_rows(trace, router, layer, annotation, **how)
 
     def draw_more(permutations: int, seed: Seed) -> NDArray[np.float64]:
         return _draw_largest(trace, annotation, rule=rule, permutations=permutations, num_blocks=num_blocks, seed=seed)
@@ -120,7 +126,7 @@ def measure_specialization(
         )
         rows.append(estimate_rows(largest, "max_uncertainty_coefficient"))
         frames.append(pd.concat(rows, ignore_index=True).assign(routing=routing))
-    frame = adjust_by_routing(pd.concat(frames, ignore_index=True))
+    frame = adjust_by_routing(pd.concat([*frames, *among], ignore_index=True))
     return as_results(frame.assign(run=name_run(trace, run_name), label_set=annotation.name))
 
 
