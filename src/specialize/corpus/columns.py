@@ -15,6 +15,7 @@ from specialize.text import list_names
 # pandas stores integers of which some are missing
 ColumnKind = Literal["text", "scalar", "integral", "other"]
 
+LANGUAGE_COLUMNS = ("lang", "language")  # with language codes; the first of them that a corpus has is read
 _ROWS_TO_JUDGE = 100
 LARGEST_EXACT = 2**53  # integers beyond it are rounded as floats
 
@@ -73,9 +74,9 @@ def choose_columns(
     """Choose the text, id and label columns of a table.
 
     Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
-    strings or integers, else none (rows are numbered from 0). Labels: those asked for, else every string, integer or
-    boolean column that is neither, and columns of floats that are integers with missing values among them. Columns
-    that are then not used are noted with the reason.
+    strings or integers, else none (rows are numbered from 0). Labels: those asked for and the column with the language
+    (`lang` or `language`), else every string, integer or boolean column that is neither, and columns of floats that are
+    integers with missing values among them. Columns that are then not used are noted with the reason.
 
     Args:
         kinds: the kind of each column.
@@ -98,8 +99,9 @@ def choose_columns(
     integral = frozenset(column for column, kind in kinds.items() if kind == "integral")
     found = text if request.text is None and text != "text" else None
     if request.labels is not None:
-        notes = ReadingNotes(labels=request.labels, found_text=found)
-        return ColumnChoice(text, identifier, request.labels, integral, notes=notes)
+        language = (name for name in LANGUAGE_COLUMNS if kinds.get(name) == "text" and name not in (text, identifier))
+        labels = tuple(dict.fromkeys((*request.labels, *islice(language, 1))))  # the tagger depends on the language
+        return ColumnChoice(text, identifier, labels, integral, notes=ReadingNotes(labels=labels, found_text=found))
     rest = [column for column in kinds if column not in (text, identifier)]
     labels = tuple(c for c in rest if kinds[c] != "other" and (c, kinds[c]) != ("id", "integral"))
     types = types or {}
