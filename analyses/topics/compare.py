@@ -23,7 +23,7 @@ from analyses.topics.corpora import Corpus, read_corpora
 from specialize.annotators import topic_clusters, topics
 from specialize.annotators.topics import annotate_topics
 
-SEED, STABILITY_SEEDS = 0, (1, 2)
+SEED, STABILITY_SEEDS = 0, (1,)
 FORMER = "former default"
 DEFAULT = "default"
 
@@ -37,12 +37,10 @@ def configurations(corpus: Corpus) -> dict[str, tuple[dict[str, Any], dict[str, 
         DEFAULT: ({}, {}),
         "number at resolution 1": ({}, {"finest": 1.0}),
         "number up to resolution 2": ({}, {"finest": 2.0}),
-        "graph of 10 neighbours": ({}, {"neighbours": 10}),
         "graph of 30 neighbours": ({}, {"neighbours": 30}),
         "hdbscan, one in 100": ({"clustering": "hdbscan"}, {}),
         "hdbscan, one in 50": ({"clustering": "hdbscan", "min_topic_size": max(5, number // 50)}, {}),
         "hdbscan, BERTopic's size": ({"clustering": "hdbscan", "min_topic_size": 10}, {}),
-        "pca, hdbscan, one in 100": ({"clustering": "hdbscan", "reduction": "pca"}, {}),
         "pca": ({"reduction": "pca"}, {}),
         "no reduction": ({"reduction": "none"}, {}),
         "gold number": ({"num_topics": gold}, {}),

@@ -161,7 +161,7 @@ class EmbeddingOptions:
     num_topics: Annotated[
         int | None,
         _option(
-            _TOPICS, min=2, help="How many topics; with hdbscan, merge until so many are left. Default: estimated."
+            _TOPICS, min=2, help="How many topics. Default: estimated; hdbscan merges topics until so many are left."
         ),
     ] = None
 
