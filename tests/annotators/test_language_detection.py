@@ -1,4 +1,4 @@
-"""The language of documents that do not say it."""
+"""The language of documents that do not state it."""
 
 import sys
 
@@ -52,10 +52,10 @@ def test_the_language_of_a_corpus_is_detected(language):
     facts = found.describe()
     assert facts["documents_by_language"] == {language: 2}
     assert facts["detector"].startswith("py3langid ")
-    assert f"language detected: {language} (2 documents)" in found.tell()
+    assert f"language detected: {language} (2 documents)" in found.summarize()
 
 
-def test_mixed_corpora_are_told_apart_by_document():
+def test_mixed_corpora_are_detected_by_document():
     texts = [text for pair in zip(*TEXTS.values(), strict=True) for text in pair]
     assert find_languages(table(texts)).codes.tolist() == [*TEXTS] * 2
 
@@ -65,7 +65,7 @@ def test_an_uncertain_document_is_in_a_language_of_the_others():
     assert found.codes[:6].tolist() == ["de", "de", "en", "en", "de", "en"]
     assert found.codes[6] in ("de", "en")  # it has no words
     assert found.uncertain == 3
-    assert "3 documents are too short or too mixed" in found.tell()
+    assert "3 documents are too short or too mixed" in found.summarize()
 
 
 def test_short_documents_are_judged_together():
@@ -79,7 +79,7 @@ def test_what_has_no_language_is_unknown_and_said(texts):
     found = find_languages(table(texts))
     assert found.source == "unknown"
     assert found.codes.isna().all()
-    assert "the language of the texts is unknown and taken to be English; give --language" in found.tell()
+    assert "the language of the texts is unknown and assumed to be English; give --language" in found.summarize()
 
 
 def test_an_empty_corpus_has_no_language():
@@ -91,7 +91,7 @@ def test_what_is_given_and_what_a_column_says_win():
     for language, source, code in ((None, "column", "fr"), ("en-GB", "given", "en")):
         found = find_languages(german, language)
         assert (found.source, found.codes.tolist()) == (source, [code] * 2)
-        assert found.tell() is None
+        assert found.summarize() is None
     assert find_languages(german, found) is found
 
 
@@ -106,7 +106,7 @@ def test_without_the_detector_it_is_said(monkeypatch):
     language_detection._load_detector.cache_clear()
     found = find_languages(table(TEXTS["de"]))
     assert found.source == "unknown"
-    assert "py3langid is not installed; pip install py3langid" in found.tell()
+    assert "py3langid is not installed; pip install py3langid" in found.summarize()
     language_detection._load_detector.cache_clear()
 
 

@@ -29,10 +29,10 @@ class Languages:
 
     Attributes:
         codes: language code of each document, object [documents]; None where it is unknown.
-        source: given (by the user), column (of the corpus), detected, or unknown: no text tells its language, or the
-            detector is not installed. Documents whose column is empty are detected.
-        uncertain: number of documents whose own text does not tell their language. They are taken to be in the most
-            probable of the languages that other documents are in.
+        source: given (by the user), column (of the corpus), detected, or unknown: no language could be detected, or the
+            detector is not installed. It is also detected for documents whose column is empty.
+        uncertain: number of documents whose own text is too short or mixed to detect a language. They are assigned to
+            the most probable of the languages of the other documents.
     """
 
     codes: pd.Series
@@ -52,12 +52,12 @@ class Languages:
         counts = self.codes.value_counts(normalize=True)
         return sorted(counts.index if self.source != "detected" else counts.index[counts >= _RARE])
 
-    def tell(self) -> str | None:
-        """Return one line about languages that nobody gave; None where they were given."""
+    def summarize(self) -> str | None:
+        """Return one line about languages that were not given; None where they were given."""
         advice = "give --language (language=) or a column lang"
         if self.source == "unknown":
             why = "" if _load_detector() else f" ({DETECTOR} is not installed; pip install {DETECTOR})"
-            return f"the language of the texts is unknown{why} and taken to be English; {advice} if it is not"
+            return f"the language of the texts is unknown{why} and assumed to be English; {advice} if it is not"
         if self.source != "detected":
             return None
         counts = ", ".join(f"{code} ({number:,} documents)" for code, number in self.codes.value_counts().items())
@@ -68,10 +68,10 @@ class Languages:
 def find_languages(documents: pd.DataFrame, language: "str | Languages | None" = None) -> Languages:
     """Find the language of each document.
 
-    The language that is given is that of all documents; else a column lang or language tells it. Where neither does,
-    it is detected from the start of each text. A document whose language is uncertain is taken to be in the most
-    probable of the languages of the other documents. Where fewer than one in ten is certain, as with very short texts,
-    all are judged together.
+    The language that is given is that of all documents; otherwise each has that in its column lang or language. Where
+    there is neither, it is detected from the start of each text. A document whose language is uncertain is assigned to
+    the most probable of the languages of the other documents. Where fewer than one in ten is certain, as with very
+    short texts, all are judged together.
 
     Args:
         documents: one row per document with the column text.
@@ -95,7 +95,7 @@ def find_languages(documents: pd.DataFrame, language: "str | Languages | None" =
 
 
 def _detect(texts: Sequence[str]) -> tuple[list[str | None], int]:
-    """Return the language of each text, None for all if no text tells it, and the number of uncertain texts."""
+    """Return the language of each text, None for all if none can be detected, and the number of uncertain texts."""
     identifier = _load_detector()
     if identifier is None:
         return [None] * len(texts), len(texts)

@@ -37,8 +37,8 @@ def annotate_syntax(
 
     The pipeline is the given one; otherwise, for each document, the smallest installed one for its language. A language
     that is neither given nor in a column is detected from the text (see `find_languages`); only where that is
-    impossible, the text is taken to be English. Documents in a language for which no pipeline is installed are not
-    labelled; the provenance counts them, and says how languages were found.
+    impossible, the text is assumed to be English. Documents in a language for which no pipeline is installed are not
+    labelled; the provenance counts them, and records how languages were found.
 
     Args:
         trace: the trace to annotate.

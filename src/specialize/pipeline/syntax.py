@@ -198,7 +198,7 @@ def _tag_words(
 
     documents = trace.documents()
     languages = None if options.pipeline is not None else find_languages(documents, language)
-    note = None if languages is None else languages.tell()
+    note = None if languages is None else languages.summarize()
     if note is not None:
         reporter.say(note)
     made_by = {

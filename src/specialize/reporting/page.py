@@ -54,7 +54,7 @@ _EXPERTS_NOTE = (
     "first; labels are sorted by the expert with their largest lift."
 )
 
-# what the provenance of the tags tells in the page
+# entries of the provenance of the tags that the page shows
 _TAGGING = (
     *("tool", "spacy", "pipeline", "pipeline_version", "languages", "pieces", "language_source", "detector"),
     *("documents_by_language", "documents_uncertain", "documents_without_pipeline"),
