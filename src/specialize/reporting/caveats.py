@@ -132,7 +132,7 @@ def _topic_caveat(run: RunResults) -> str:
         parts = [
             f"topics are fitted; fits with different seeds agree with an adjusted Rand index of {only}{agreement:.2f}"
         ]
-    if np.isfinite(outliers):
+    if np.isfinite(outliers) and outliers > 0:
         fate = "are left out" if unlabelled else "are assigned to the nearest topic"
         parts.append(f"{percent(outliers)} of the documents are outliers of the clustering and {fate}")
     return "; ".join(parts) + "."
