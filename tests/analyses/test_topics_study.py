@@ -40,8 +40,21 @@ def test_the_demo_does_not_choose():
 
 
 def test_means_are_of_the_corpora_of_a_role():
-    columns = ("role", "corpus", "configuration", "nmi", "nmi_without_outliers", "ari_over_seeds", "outlier_share")
-    rows = [("check", "a", "x", 0.2, 0.4, 1, 0), ("check", "b", "x", 0.4, 0.4, 0, 1), ("choose", "c", "x", 1, 1, 1, 0)]
+    columns = (
+        "role",
+        "corpus",
+        "configuration",
+        "seed",
+        "nmi",
+        "nmi_without_outliers",
+        "ari_over_seeds",
+        "outlier_share",
+    )
+    rows = [
+        ("check", "a", "x", 0, 0.2, 0.4, 1, 0),
+        ("check", "b", "x", 0, 0.4, 0.4, 0, 1),
+        ("choose", "c", "x", 0, 1, 1, 1, 0),
+    ]
     means = average(pd.DataFrame(rows, columns=columns)).set_index("role")
     assert means.loc["check", "nmi"] == pytest.approx(0.3)
     assert means.loc["check", "corpora"] == 2
