@@ -62,6 +62,19 @@ def test_integers_with_a_missing_value_are_labels_and_the_rest_is_named(tmp_path
     assert open_corpus(source, labels=["grade"]).notes == ()
 
 
+@pytest.mark.parametrize("column", ["lang", "language"])
+def test_the_language_is_kept_beside_the_labels_that_are_asked_for(column):
+    frame = pd.DataFrame(
+        {"text": ["Un texte.", "Ein Text."], "genre": ["a", "b"], "topic": [1, 2], column: ["fr", "de"]}
+    )
+    labels = [document.labels for document in open_corpus(frame, labels=["genre"])]
+    assert labels == [{"genre": "a", column: "fr"}, {"genre": "b", column: "de"}]
+    assert [document.labels for document in open_corpus(frame, text_column=column, labels=["genre"])] == [
+        {"genre": "a"},
+        {"genre": "b"},
+    ]
+
+
 def test_json_lines_with_nan(tmp_path):
     path = tmp_path / "c.jsonl"
     rows = [

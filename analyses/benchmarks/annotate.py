@@ -22,6 +22,7 @@ import pandas as pd
 
 from specialize.annotators.syntax import annotate_syntax
 from specialize.annotators.tagging import load_pipeline
+from specialize.annotators.topic_clusters import EstimatedKMeans
 from specialize.annotators.topics import annotate_topics
 from specialize.demo import write_corpus
 from specialize.manifest import versions, write_json
@@ -82,7 +83,6 @@ def tagging(texts: list[str], processes: int, rounds: int) -> dict[str, object]:
 
 def topics(texts: list[str], rounds: int, cache: Path) -> dict[str, object]:
     from bertopic import BERTopic
-    from hdbscan import HDBSCAN
     from sklearn.feature_extraction.text import CountVectorizer
     from umap import UMAP
 
@@ -94,7 +94,7 @@ def topics(texts: list[str], rounds: int, cache: Path) -> dict[str, object]:
     def raw() -> None:
         BERTopic(
             umap_model=UMAP(n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=0, n_jobs=1),
-            hdbscan_model=HDBSCAN(min_cluster_size=size, core_dist_n_jobs=1),
+            hdbscan_model=EstimatedKMeans(embeddings, size=size, seed=0),
             vectorizer_model=CountVectorizer(stop_words="english"),
         ).fit(texts, embeddings)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from specialize.annotation import NO_LABEL
-from specialize.annotators import syntax
+from specialize.annotators import syntax, tagging
 from specialize.annotators.syntax import annotate_syntax
 from specialize.annotators.tagging import UPOS_TAGS
 from specialize.errors import AnnotationError
@@ -110,3 +110,65 @@ def test_a_pipeline_in_a_folder_is_identified_by_its_files(make_trace, pipeline)
     assert syntax.identify_pipelines(documents, pipeline=str(pipeline)) == before
     (pipeline / "attribute_ruler" / "patterns").write_bytes(b"")
     assert syntax.identify_pipelines(documents, pipeline=pipeline) != before
+
+
+GERMAN = [
+    "Die alte Brücke war drei Monate lang gesperrt, weil der Fluss zwei ihrer Pfeiler beschädigt hatte.",
+    "Niemand wusste, wer das Fenster offen gelassen hatte, aber am Morgen lagen die Blätter auf dem Boden.",
+]
+ENGLISH = ["Nobody knew who had left the window open, but the papers were all over the floor by morning."]
+
+
+@pytest.fixture
+def pipelines(tmp_path, monkeypatch):
+    """Installed pipelines for English and German; the German one calls every word X, the English one INTJ."""
+    pytest.importorskip("py3langid")
+    for code, tag in (("en", "INTJ"), ("de", "X")):
+        nlp = spacy.blank(code)
+        nlp.add_pipe("attribute_ruler").add([[{}]], {"POS": tag})
+        nlp.to_disk(tmp_path / code)
+    known = {None: tmp_path / "en", "en": tmp_path / "en", "de": tmp_path / "de"}
+    for module in (syntax, tagging):
+        monkeypatch.setattr(module, "find_pipeline", lambda code: str(known[code]) if code in known else None)
+    return known
+
+
+def tags_by_document(trace, annotation):
+    tokens = trace.tokens().assign(code=annotation.codes)
+    labelled = tokens[tokens["code"] != NO_LABEL]
+    return {
+        document: {annotation.labels[code] for code in each["code"]} for document, each in labelled.groupby("document")
+    }
+
+
+def test_each_document_is_tagged_in_the_language_that_is_detected(make_trace, pipelines):
+    trace = make_trace([*GERMAN, *ENGLISH])
+    (annotation,) = annotate_syntax(trace)
+    assert tags_by_document(trace, annotation) == {0: {"X"}, 1: {"X"}, 2: {"INTJ"}}
+    assert annotation.provenance["language_source"] == "detected"
+    assert annotation.provenance["documents_by_language"] == {"de": 2, "en": 1}
+
+
+def test_the_language_that_is_given_wins_over_the_one_detected(make_trace, pipelines):
+    trace = make_trace(GERMAN)
+    (given,) = annotate_syntax(trace, language="en")
+    assert tags_by_document(trace, given) == {0: {"INTJ"}, 1: {"INTJ"}}
+    assert given.provenance["language_source"] == "given"
+    trace = make_trace(GERMAN, lang=["en", "de"])
+    (column,) = annotate_syntax(trace)
+    assert tags_by_document(trace, column) == {0: {"INTJ"}, 1: {"X"}}
+    (named,) = annotate_syntax(trace, pipeline=pipelines["en"])
+    assert tags_by_document(trace, named) == {0: {"INTJ"}, 1: {"INTJ"}}
+    assert "language_source" not in named.provenance
+
+
+def test_a_language_without_a_pipeline_is_not_tagged_as_english(make_trace, pipelines):
+    del pipelines["de"]
+    with pytest.raises(
+        AnnotationError, match=r"detected as 'de': expected a spaCy pipeline for 'de', none is installed"
+    ):
+        annotate_syntax(make_trace(GERMAN))
+    trace = make_trace([*GERMAN, *ENGLISH])
+    (annotation,) = annotate_syntax(trace)
+    assert tags_by_document(trace, annotation) == {2: {"INTJ"}}
+    assert annotation.provenance["documents_without_pipeline"] == {"de": 2}

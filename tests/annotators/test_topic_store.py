@@ -164,5 +164,3 @@ def test_other_parts_find_the_themes_too_and_can_be_saved(tmp_path, themed_docum
 def test_parts_that_do_not_exist_raise(themed_documents):
     with pytest.raises(AnnotationError, match="reduction: expected one of umap, pca, none, got 'tsne'"):
         annotate_topics(themed_documents, embedding=TFIDF, reduction="tsne")
-    with pytest.raises(AnnotationError, match="expected the number of topics, which k-means needs"):
-        annotate_topics(themed_documents, embedding=TFIDF, clustering="kmeans")

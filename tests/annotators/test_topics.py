@@ -144,9 +144,9 @@ def noisy_documents():
 @pytest.mark.slow
 def test_a_seed_gives_the_same_topics_again_also_when_some_are_merged(noisy_documents):
     pytest.importorskip("bertopic")
+    options = {"embedding": "tfidf", "clustering": "hdbscan", "stability_seeds": (), "outliers": "keep"}
     once, again, merged = (
-        annotate_topics(noisy_documents, embedding="tfidf", stability_seeds=(), num_topics=num_topics, outliers="keep")
-        for num_topics in (None, None, 2)
+        annotate_topics(noisy_documents, num_topics=num_topics, **options) for num_topics in (None, None, 2)
     )
     assert quantities(once.quality)["num_topics"] > 2
     assert 0 < quantities(once.quality)["outlier_share"] < 1
@@ -169,7 +169,7 @@ def test_fewer_than_two_topics_raise(themed_documents, monkeypatch, topics, foun
 def test_outliers_get_the_nearest_topic_unless_they_are_kept(noisy_documents):
     pytest.importorskip("bertopic")
     nearest, kept = (
-        annotate_topics(noisy_documents, embedding="tfidf", stability_seeds=(), outliers=outliers)
+        annotate_topics(noisy_documents, embedding="tfidf", clustering="hdbscan", stability_seeds=(), outliers=outliers)
         for outliers in ("nearest", "keep")
     )
     lost = kept.outliers

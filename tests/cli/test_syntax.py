@@ -87,6 +87,25 @@ def test_a_language_without_a_pipeline_has_its_gold_tags(call, run, treebank):
     assert "expected a spaCy pipeline for 'xx', none is installed; install one (spacy.io/models/xx)" in err
 
 
+def test_text_whose_language_nobody_gave_is_not_tagged_as_english(call, traced, checkpoint, tmp_path, pipeline):
+    pytest.importorskip("py3langid")
+    rows = [
+        {"id": f"d{row}", "text": f"Am {row}. Mai stand das Wasser so hoch, dass niemand mehr über die Brücke kam."}
+        for row in range(30)
+    ]
+    corpus = tmp_path / "german.jsonl"
+    corpus.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    run = traced(checkpoint, corpus)
+    code, out, err = call("syntax", run, "--permutations", 9)
+    assert (code, out) == (2, "")
+    assert "language detected: de (30 documents)" in err
+    assert "the texts were detected as 'de': expected a spaCy pipeline for 'de', none is installed" in err
+    assert not (run / "syntax").exists()
+    code, _, err = call("syntax", run, "--permutations", 9, "--pipeline", pipeline)
+    assert code == 0, err
+    assert "detected" not in err
+
+
 def test_classes_alone_need_no_tagger(call, run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "spacy", None)
     code, _, err = call("syntax", run, "--tags", "class,position,word_part", "--permutations", 9)

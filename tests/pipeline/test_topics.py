@@ -9,6 +9,7 @@ import pytest
 from planted import plant_document_labels
 from planted.stored import store_trace
 from specialize.annotation import Annotation
+from specialize.annotators import topic_clusters
 from specialize.annotators import topics as topics_module
 from specialize.annotators.store import load_annotation, save_annotation
 from specialize.annotators.topics import TopicModel
@@ -76,7 +77,7 @@ def test_an_embedding_that_cannot_be_loaded_leaves_the_run_as_it_was(run, monkey
         ({"labels": ["genre", "gerne"]}, "Did you mean 'genre'"),
         ({"num_topics": 1}, "at least 2 topics"),
         ({"min_topic_size": 1}, "minimum topic size of at least 2"),
-        ({"clustering": "kmeans"}, "the number of topics, which k-means needs"),
+        ({"clustering": "k-means"}, "expected one of kmeans, hdbscan"),
         ({"language": "german!"}, "expected a language code"),
         ({"topics_from": "nowhere"}, "expected fitted topics, found none"),
     ],
@@ -108,6 +109,11 @@ def test_a_fit_is_known_by_what_it_used_and_not_by_what_was_left_out(run, fits, 
     monkeypatch.setattr("specialize.annotators.embedding._find_default", lambda: "another")
     find_topics(trace, TopicOptions())
     assert len(fits) == 2
+    monkeypatch.setitem(topic_clusters.ESTIMATE, "neighbours", 16)
+    find_topics(trace, TopicOptions())
+    assert len(fits) == 3
+    find_topics(trace, TopicOptions(clustering="hdbscan"))
+    assert len(fits) == 4
 
 
 @pytest.mark.parametrize(

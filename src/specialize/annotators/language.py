@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from specialize.corpus.columns import LANGUAGE_COLUMNS
 from specialize.errors import AnnotationError
 
-_LANGUAGE_COLUMNS = ("lang", "language")
 _WORD = re.compile(r"(?u)\b\w\w+\b")  # what scikit-learn's vectorizers count
 
 
@@ -23,7 +23,7 @@ def read_languages(documents: pd.DataFrame, language: str | None) -> pd.Series:
     """
     if language is not None:
         return pd.Series([_shorten(language)] * len(documents), dtype=object)
-    column = next((name for name in _LANGUAGE_COLUMNS if name in documents), None)
+    column = next((name for name in LANGUAGE_COLUMNS if name in documents), None)
     if column is None:
         return pd.Series([None] * len(documents), dtype=object)
     return pd.Series([_shorten(value) for value in documents[column]], dtype=object)

@@ -124,6 +124,19 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
     return annotation
 
 
+def read_provenance(run: Path, name: str) -> dict[str, Any]:
+    """Return how an annotation of a run folder was made; empty if there is none or it is damaged.
+
+    The labels are neither read nor checked.
+    """
+    try:
+        metadata = pa.ipc.open_file(run / "annotations" / f"{name}.arrow").schema.metadata or {}
+        provenance = json.loads(metadata[b"provenance"])
+    except Exception:  # Arrow raises anything where bytes are wrong
+        return {}
+    return provenance if isinstance(provenance, dict) else {}
+
+
 def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
     """Return the annotation of a table; any exception means that the file is damaged."""
     column = table["label"].combine_chunks()

@@ -9,10 +9,11 @@ import pandas as pd
 
 from specialize.annotation import Annotation
 from specialize.annotators.carrier import Carrier, TokensAndTexts
-from specialize.annotators.language import read_languages
+from specialize.annotators.language_detection import Languages, find_languages
 from specialize.annotators.model_folders import identify_folder
 from specialize.annotators.tagging import describe_pipeline, find_pipeline, load_pipeline, make_encoders, tag_texts
 from specialize.choices import Pieces
+from specialize.errors import AnnotationError
 from specialize.events import Progress
 
 
@@ -21,7 +22,7 @@ def annotate_syntax(
     *,
     tags: Sequence[str] = ("upos",),
     pipeline: str | Path | None = None,
-    language: str | None = None,
+    language: str | Languages | None = None,
     pieces: Pieces = "first",
     batch_size: int = 64,
     processes: int = 1,
@@ -34,15 +35,17 @@ def annotate_syntax(
     95.5 % of the verbs and 77.5 % of the subordinating conjunctions; without its parser, which makes it four times as
     fast, on 86.3 % and 62.3 %. White space carries no label.
 
-    The pipeline is the given one; otherwise, for each document, the smallest installed one for its language;
-    where the language is unknown, the installed English one. Documents in a language for which no pipeline is installed
-    are not labelled; the provenance counts them.
+    The pipeline is the given one; otherwise, for each document, the smallest installed one for its language. A language
+    that is neither given nor in a column is detected from the text (see `find_languages`); only where that is
+    impossible, the text is assumed to be English. Documents in a language for which no pipeline is installed are not
+    labelled; the provenance counts them, and records how languages were found.
 
     Args:
         trace: the trace to annotate.
         tags: any of `specialize.annotators.tagging.TAGS`; one annotation is made for each.
         pipeline: name or path of a spaCy pipeline for all documents.
-        language: language code of all texts; by default that in the column lang or language of the documents.
+        language: language code of all texts, or what `find_languages` returned; by default that in the column lang or
+            language of the documents, or detected.
         pieces: which tokens of a word carry its tag (see `align_to_words`).
         batch_size: number of texts that spaCy tags at a time.
         processes: number of spaCy's worker processes; each loads the pipeline, so that more than one is worthwhile
@@ -60,12 +63,14 @@ def annotate_syntax(
     """
     encoders = make_encoders(tags)
     carrier = Carrier(trace, pieces=pieces, width=len(encoders))
-    languages = pd.Series([None] * len(carrier.texts)) if pipeline else read_languages(carrier.documents, language)
+    languages, how = pd.Series([None] * len(carrier.texts), dtype=object), {}
+    if pipeline is None:
+        found = find_languages(carrier.documents, language)
+        languages, how = found.codes, found.describe()
+        _check_installed(found)
     without = {
         code: int((languages == code).sum()) for code in languages.dropna().unique() if find_pipeline(code) is None
     }
-    if without and languages.isin(without).all():
-        load_pipeline(language=next(iter(without)))  # raises an error that says how to install one
     facts: dict[str, Any] = {}
     done = sum(without.values())
     for code in languages.drop_duplicates():
@@ -82,11 +87,26 @@ def annotate_syntax(
             if progress is not None:
                 progress(done, len(carrier.texts))
     provenance = next(iter(facts.values())) if len(facts) == 1 else {"tool": "spacy", "languages": facts}
-    return carrier.annotate(encoders, provenance | ({"documents_without_pipeline": without} if without else {}))
+    provenance = provenance | how | ({"documents_without_pipeline": without} if without else {})
+    return carrier.annotate(encoders, provenance)
+
+
+def _check_installed(languages: Languages) -> None:
+    """Raise AnnotationError if there are documents, and no pipeline is installed for the language of any of them."""
+    codes = languages.codes.drop_duplicates()
+    if codes.empty or any(find_pipeline(code) is not None for code in codes):
+        return
+    code = languages.codes.mode()[0] if codes.notna().any() else None
+    try:
+        load_pipeline(language=code)
+    except AnnotationError as error:
+        if languages.source != "detected":
+            raise
+        raise AnnotationError(f"the texts were detected as {code!r}: {error}, or give their language") from None
 
 
 def identify_pipelines(
-    documents: pd.DataFrame, *, pipeline: str | Path | None = None, language: str | None = None
+    documents: pd.DataFrame, *, pipeline: str | Path | None = None, language: str | Languages | None = None
 ) -> dict[str, str]:
     """Return the names and versions of the pipelines that `annotate_syntax` would use, without loading them.
 
@@ -95,8 +115,8 @@ def identify_pipelines(
     """
     if pipeline is not None:
         return {"all": _identify(str(pipeline))}
-    languages = read_languages(documents, language).drop_duplicates()
-    found = {code or "all": find_pipeline(code) for code in languages}
+    codes = find_languages(documents, language).codes.drop_duplicates()
+    found = {code or "all": find_pipeline(code) for code in codes}
     return {code: _identify(name) for code, name in found.items() if name is not None}
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from specialize.annotators.language import read_languages
+from specialize.annotators.language_detection import Languages, find_languages
 from specialize.choices import Clustering, Outliers, Reduction, check_choice, check_whole
 from specialize.errors import AnnotationError
 
@@ -12,7 +12,7 @@ def check_topic_settings(
     num_topics: int | None = None,
     min_topic_size: int | None = None,
     reduction: Reduction = "umap",
-    clustering: Clustering = "hdbscan",
+    clustering: Clustering = "kmeans",
     outliers: Outliers = "nearest",
 ) -> None:
     """Check the settings of `annotate_topics` that need no documents to be checked.
@@ -21,11 +21,11 @@ def check_topic_settings(
         num_topics: number of topics, at least 2.
         min_topic_size: fewest documents of a topic, at least 2.
         reduction: umap, pca or none.
-        clustering: hdbscan; or kmeans, which needs `num_topics`.
+        clustering: kmeans or hdbscan.
         outliers: nearest or keep.
 
     Raises:
-        AnnotationError: a number is out of range or missing, or a choice is unknown.
+        AnnotationError: a number is out of range, or a choice is unknown.
     """
     for name, value in (("num_topics", num_topics), ("min_topic_size", min_topic_size)):
         if value is not None:
@@ -37,23 +37,22 @@ def check_topic_settings(
     check_choice("reduction", reduction, Reduction, error=AnnotationError)
     check_choice("clustering", clustering, Clustering, error=AnnotationError)
     check_choice("outliers", outliers, Outliers, error=AnnotationError)
-    if clustering == "kmeans" and num_topics is None:
-        raise AnnotationError("expected the number of topics, which k-means needs, got none; give num_topics")
 
 
 def default_topic_size(num_documents: int) -> int:
-    """Return the fewest documents of a topic where it is not set: one in 200, at least 5 and at most 100."""
-    return min(100, max(5, num_documents // 200))
+    """Return the fewest documents of a topic where it is not set: one in 100, and at least 5."""
+    return max(5, num_documents // 100)
 
 
-def list_languages(documents: pd.DataFrame, language: str | None) -> list[str]:
+def list_languages(documents: pd.DataFrame, language: str | Languages | None) -> list[str]:
     """Return the codes of the languages whose stop words are excluded, in alphabetical order.
 
     Args:
         documents: one row per document.
-        language: code of all texts' language; by default that in the column lang or language, else en.
+        language: code of all texts' language, or what `find_languages` returned; by default that in the column lang or
+            language, else detected, without those of fewer than one document in twenty; en where it is unknown.
 
     Raises:
         AnnotationError: a value is not a language code.
     """
-    return sorted({code or "en" for code in read_languages(documents, language)})
+    return find_languages(documents, language).common() or ["en"]

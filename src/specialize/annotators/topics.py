@@ -15,6 +15,8 @@ from specialize.annotation import NO_LABEL, Annotation
 from specialize.annotators.columns import annotate_column, label_columns, read_texts
 from specialize.annotators.embedding import embed_texts
 from specialize.annotators.language import stop_words
+from specialize.annotators.language_detection import Languages
+from specialize.annotators.topic_clusters import ESTIMATE, make_clusters, make_reducer
 from specialize.annotators.topic_settings import check_topic_settings, default_topic_size, list_languages
 from specialize.choices import Clustering, Outliers, Reduction
 from specialize.errors import AnnotationError, first_line
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from bertopic import BERTopic
 
 FEWEST_DOCUMENTS = 30
+_PACKAGES = ("bertopic", "umap-learn", "hdbscan", "networkx", "scikit-learn")
 _WORDS_IN_LABEL = 3
 _EXAMPLE_CHARACTERS = 200
 
@@ -63,9 +66,9 @@ def annotate_topics(
     num_topics: int | None = None,
     min_topic_size: int | None = None,
     reduction: Reduction = "umap",
-    clustering: Clustering = "hdbscan",
+    clustering: Clustering = "kmeans",
     outliers: Outliers = "nearest",
-    language: str | None = None,
+    language: str | Languages | None = None,
     seed: int = 0,
     stability_seeds: Sequence[int] = (1,),
     cache: str | Path | None = None,
@@ -80,17 +83,17 @@ def annotate_topics(
             columns are used to assess the topics, not to fit them.
         embedding: name or path of a sentence-transformers model, or `"tfidf"`; default: the packaged
             all-MiniLM-L6-v2 if it is installed, else `"tfidf"` (see `embed_texts`).
-        num_topics: number of topics to which those found are merged; default: no merging.
-        min_topic_size: minimum number of documents in a topic; default: one document in 200, but at least 5 and at
-            most 100.
+        num_topics: number of topics of kmeans, by default estimated (see `EstimatedKMeans`); with hdbscan, the number
+            to which those found are merged, by default none are.
+        min_topic_size: minimum number of documents in a topic; default: one document in 100, but at least 5. It is not
+            used where kmeans has the number of topics.
         reduction: umap or pca, both to 5 dimensions, or none, to cluster the embeddings themselves.
-        clustering: hdbscan, which finds the number of topics and leaves outliers; or kmeans, which requires
-            `num_topics` and has no outliers.
+        clustering: kmeans, which leaves no outliers; or hdbscan, which does, and finds many small topics.
         outliers: nearest, to assign a document that hdbscan leaves in no topic to the topic whose mean embedding has
             the highest cosine similarity, as new documents are assigned; or keep, to leave it without a topic, in
             which case specialization is measured on the documents that are easy to cluster only.
-        language: language code of the texts, whose stop words are excluded from the words of topics; by default that in
-            the column lang or language, else en.
+        language: language code of the texts, whose stop words are excluded from the words of topics; or what
+            `find_languages` returned; by default that in the column lang or language, else detected.
         seed: random seed of UMAP, PCA and k-means.
         stability_seeds: further seeds to refit with, for `ari_over_seeds`; may be empty.
         cache: folder in which embeddings are kept.
@@ -128,8 +131,8 @@ def annotate_topics(
         embeddings, embedding_name = embed_texts(texts, embedding=embedding, seed=seed, cache=cache, progress=report)
         codes = []
         for fits, fit_seed in enumerate((seed, *stability_seeds)):
-            clusters = _make_clusters(clustering, size=size, num_topics=num_topics, seed=fit_seed)
-            reducer = _make_reducer(reduction, fit_seed)
+            clusters = make_clusters(clustering, embeddings, size=size, num_topics=num_topics, seed=fit_seed)
+            reducer = make_reducer(reduction, fit_seed)
             fitted = _fit(texts, embeddings, reducer, clusters, num_topics=num_topics, languages=languages)
             codes.append(np.asarray(fitted.topics_, dtype=np.int32))
             if fits == 0:
@@ -148,12 +151,13 @@ def annotate_topics(
     )
     provenance: dict[str, Any] = {
         "tool": "bertopic",
-        **{package: version(package) for package in ("bertopic", "umap-learn", "hdbscan", "scikit-learn")},
+        **{package: version(package) for package in _PACKAGES},
         "embedding": embedding_name,
         "reduction": reduction,
         "clustering": clustering,
         "min_topic_size": size,
         "num_topics": num_topics,
+        "estimate": ESTIMATE if clustering == "kmeans" and num_topics is None else None,
         "outliers": outliers,
         "language": ",".join(languages),
         "seed": seed,
@@ -184,43 +188,6 @@ def _assign_outliers(codes: NDArray[np.int32], embeddings: NDArray[np.float32]) 
     assigned = codes.copy()
     assigned[lost] = np.argmax(embeddings[lost] @ _centroids(embeddings, codes).T, axis=1)
     return assigned
-
-
-def _make_reducer(reduction: Reduction, seed: int) -> Any:
-    if reduction == "pca":
-        from sklearn.decomposition import PCA
-
-        return PCA(n_components=5, random_state=seed)
-    _need_topic_libraries()
-    if reduction == "none":
-        from bertopic.dimensionality import BaseDimensionalityReduction
-
-        return BaseDimensionalityReduction()
-    from umap import UMAP
-
-    return UMAP(n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=seed, n_jobs=1)
-
-
-def _make_clusters(clustering: Clustering, *, size: int, num_topics: int | None, seed: int) -> Any:
-    _need_topic_libraries()
-    if clustering == "kmeans":
-        from sklearn.cluster import KMeans
-
-        return KMeans(n_clusters=num_topics, random_state=seed, n_init=10)
-    from hdbscan import HDBSCAN
-
-    return HDBSCAN(min_cluster_size=size, core_dist_n_jobs=1)
-
-
-def _need_topic_libraries() -> None:
-    try:
-        import bertopic  # noqa: F401 (whether it is installed)
-        import hdbscan  # noqa: F401
-        import umap  # noqa: F401
-    except ImportError as error:
-        raise AnnotationError(
-            f"topics need BERTopic, UMAP and HDBSCAN, {error.name} is not installed; pip install 'specialize[topics]'"
-        ) from None
 
 
 def _fit(

@@ -155,7 +155,7 @@ class TagOptions:
 
 Language = Annotated[
     str | None,
-    typer.Option(help="Language of the texts, such as de. Default: their column lang or language, else English."),
+    typer.Option(help="Language of the texts, such as de. Default: their column lang or language, else detected."),
 ]
 
 
@@ -168,7 +168,10 @@ class EmbeddingOptions:
         _option(_TOPICS, help="sentence-transformers model by name or path, or tfidf. Default: the packaged one."),
     ] = None
     num_topics: Annotated[
-        int | None, _option(_TOPICS, min=2, help="Merge topics until so many are left; with kmeans, how many to find.")
+        int | None,
+        _option(
+            _TOPICS, min=2, help="How many topics. Default: estimated; hdbscan merges topics until so many are left."
+        ),
     ] = None
 
 
@@ -186,13 +189,13 @@ class TopicOptions(EmbeddingOptions):
     reduction: Annotated[Reduction, _option(_TOPICS, help="How embeddings lose dimensions.")] = "umap"
     clustering: Annotated[
         Clustering,
-        _option(_TOPICS, help="hdbscan finds their number and leaves outliers; kmeans does neither."),
-    ] = "hdbscan"
+        _option(_TOPICS, help="kmeans assigns every document; hdbscan leaves outliers, and finds many small topics."),
+    ] = "kmeans"
     outliers: Annotated[
         Outliers, _option(_TOPICS, help="Documents that hdbscan leaves out: nearest topic, or kept without one.")
     ] = "nearest"
     min_topic_size: Annotated[
-        int | None, _option(_TOPICS, min=2, help="Fewest documents of a topic. Default: one in 200, 5 to 100.")
+        int | None, _option(_TOPICS, min=2, help="Fewest documents of a topic. Default: one in 100, at least 5.")
     ] = None
     window: Annotated[
         int | None,

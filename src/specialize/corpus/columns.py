@@ -15,6 +15,7 @@ from specialize.text import list_names
 # pandas stores integers of which some are missing
 ColumnKind = Literal["text", "scalar", "integral", "other"]
 
+LANGUAGE_COLUMNS = ("lang", "language")  # with language codes; the first of them that a corpus has is read
 _ROWS_TO_JUDGE = 100
 LARGEST_EXACT = 2**53  # integers beyond it are rounded as floats
 
@@ -75,10 +76,10 @@ def choose_columns(
     """Choose the text, id and label columns of a table.
 
     Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
-    strings or integers, else none (rows are numbered from 0). Labels: those asked for, else every string, integer or
-    boolean column that is neither, and columns of floats that are integers with missing values among them. Columns
-    that are then not used are noted with the reason. Groups: the column asked for, else `group`, unless it is asked for
-    as a label.
+    strings or integers, else none (rows are numbered from 0). Labels: those asked for and the column with the language
+    (`lang` or `language`), else every string, integer or boolean column that is neither, and columns of floats that are
+    integers with missing values among them. Columns that are then not used are noted with the reason. Groups: the column
+    asked for, else `group`, unless it is asked for as a label.
 
     Args:
         kinds: the kind of each column.
@@ -109,7 +110,9 @@ def choose_columns(
         group = "group"
     grouping = () if group is None else (group,)
     if request.labels is not None:
-        labels = tuple(dict.fromkeys((*request.labels, *grouping)))
+        language = (name for name in LANGUAGE_COLUMNS if kinds.get(name) == "text" and name not in (text, identifier))
+        asked = (*request.labels, *islice(language, 1), *grouping)  # the tagger depends on the language
+        labels = tuple(dict.fromkeys(asked))
         notes = ReadingNotes(labels=labels, found_text=found, group=group)
         return ColumnChoice(text, identifier, labels, integral, notes=notes)
     rest = [column for column in kinds if column not in (text, identifier)]

@@ -63,8 +63,9 @@ def open_corpus(
             - A corpus, which is returned as it is.
         text_column: column with the text; default: `text`, else the only string column.
         id_column: column with the ids; default: `id`, else rows are numbered from 0.
-        labels: columns with labels; default: every string, integer or boolean column that is neither text nor id. If
-            columns have no type (JSON Lines, DataFrames, datasets), the first 100 rows determine it.
+        labels: columns with labels, to which that with the language (lang or language) is added; default: every
+            string, integer or boolean column that is neither text nor id. If columns have no type (JSON Lines,
+            DataFrames, datasets), the first 100 rows determine it.
         group: column that says which documents belong together (book, thread, prompt), so that intervals and
             permutations keep them together; default: `group`, if there is such a column that `labels` does not name.
         limit: largest number of documents to read; default: all.

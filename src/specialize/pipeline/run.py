@@ -97,7 +97,7 @@ def run(
         pieces: which of a word's tokens carries its tag.
         processes: worker processes of the tagger.
         embedding: see `specialize.topics`.
-        num_topics: merge topics until so many are left.
+        num_topics: how many topics to fit, estimated by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         permutations: permutations under the nulls; by default 1,000 for labels of documents, 200 for all else.
         seed: of the nulls, of the topic model and of the random routers.

@@ -54,7 +54,7 @@ def syntax(
         tags: upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position of tokens.
         pipeline: spaCy pipeline by name or path; by default the smallest one that is installed for the language.
         language: code of all texts' language, such as ``de``; by default that of the column lang or language, else
-            English.
+            detected from the texts.
         gold: CoNLL-U file or folder that holds the tags of the traced text.
         pieces: which of a word's tokens carries its tag.
         processes: worker processes of the tagger.
@@ -192,11 +192,18 @@ def _tag_words(
     trace: "RoutingTrace", tags: Sequence[str], options: SyntaxOptions, language: str | None, reporter: Reporter
 ) -> "list[Annotation]":
     """Tag with spaCy, unless the very same was done before."""
+    from specialize.annotators.language_detection import find_languages
     from specialize.annotators.store import find_annotation
     from specialize.annotators.syntax import annotate_syntax, identify_pipelines
 
+    documents = trace.documents()
+    languages = None if options.pipeline is not None else find_languages(documents, language)
+    note = None if languages is None else languages.summarize()
+    if note is not None:
+        reporter.say(note)
     made_by = {
-        "pipelines": identify_pipelines(trace.documents(), pipeline=options.pipeline, language=language),
+        "pipelines": identify_pipelines(documents, pipeline=options.pipeline, language=languages),
+        "languages": None if languages is None else languages.describe(),
         "pieces": options.pieces,
         "specialize": version("specialize"),
     }
@@ -210,7 +217,7 @@ def _tag_words(
             trace,
             tags=tags,
             pipeline=options.pipeline,
-            language=language,
+            language=languages,
             pieces=options.pieces,
             processes=options.processes,
             progress=update,

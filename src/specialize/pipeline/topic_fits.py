@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from specialize.annotation import Annotation
+    from specialize.annotators.language_detection import Languages
     from specialize.annotators.topics import TopicModel
     from specialize.trace import RoutingTrace
 
@@ -31,7 +32,7 @@ class TopicOptions:
     num_topics: int | None = None
     min_topic_size: int | None = None
     reduction: Reduction = "umap"
-    clustering: Clustering = "hdbscan"
+    clustering: Clustering = "kmeans"
     outliers: Outliers = "nearest"
     window: int | None = None
     language: str | None = None
@@ -75,6 +76,7 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
         AnnotationError: the trace has no texts, a package is missing, or there are too few documents.
         MeasurementError: every document is an outlier.
     """
+    from specialize.annotators.language_detection import find_languages
     from specialize.annotators.store import find_annotation, save_annotation
     from specialize.annotators.windows import WINDOW_TOPICS, cut_windows, spread_windows
     from specialize.measure.runs.routers import check_labelled
@@ -85,19 +87,20 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
     else:
         units, window_of = cut_windows(trace, options.window)
         reporter.say(f"{len(units):,} windows of {trace.num_documents:,} documents")
-    made_by = _describe_fit(units, options) if options.saved is None else {}
+    languages = find_languages(units, options.language) if options.saved is None else None
+    made_by = {} if languages is None else _describe_fit(units, options, languages)
     stored = find_annotation(trace, name, made_by) if made_by else None
     if stored is not None and _is_whole(trace, options.folder(trace.path)):
         reporter.say(f"topics: fitted before, taken from {trace.path / 'annotations'}")
         _write_again(options.folder(trace.path))
         return stored
-    if options.saved is None:
-        model = _fit_topics(trace, units, options, reporter)
+    if languages is not None:
+        model = _fit_topics(trace, units, options, languages, reporter)
         facts = model.annotation.provenance | {"window": options.window, "made_by": made_by}
         annotation = replace(model.annotation, provenance=facts)
     else:
         model = None
-        annotation = _take_topics(trace, units, options, options.saved, reporter)
+        annotation = _take_topics(trace, units, options, reporter)
     if window_of is not None:
         annotation = spread_windows(annotation, window_of)
     check_labelled(annotation)
@@ -152,21 +155,23 @@ def _store_fit(trace: "RoutingTrace", units: "pd.DataFrame", model: "TopicModel 
         write_both(frame, folder, name, text_columns=TABLES[name], trace=trace)
 
 
-def _describe_fit(units: "pd.DataFrame", options: TopicOptions) -> dict[str, Any]:
+def _describe_fit(units: "pd.DataFrame", options: TopicOptions, languages: "Languages") -> dict[str, Any]:
     """Return what a fit of these documents or windows uses: no setting is left to a default that may change."""
     from specialize.annotators.embedding import identify_embedding
+    from specialize.annotators.topic_clusters import ESTIMATE
     from specialize.annotators.topic_settings import default_topic_size, list_languages
 
     used = {
+        "estimate": ESTIMATE,
         "embedding": identify_embedding(options.embedding),
         "min_topic_size": options.min_topic_size or default_topic_size(len(units)),
-        "language": ",".join(list_languages(units, options.language)),
+        "language": ",".join(list_languages(units, languages)),
     }
     return {**asdict(options), "saved": None, **used, "specialize": version("specialize")}
 
 
 def _fit_topics(
-    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, reporter: Reporter
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, languages: "Languages", reporter: Reporter
 ) -> "TopicModel":
     reporter.say("loading BERTopic …")
     from specialize.annotators.topics import annotate_topics
@@ -179,15 +184,16 @@ def _fit_topics(
             stability_seeds=(options.seed + 1,),
             cache=trace.path / "annotations" / "embeddings",
             progress=update,
-            **fitting,
+            **fitting | {"language": languages},
         )
 
 
 def _take_topics(
-    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, saved: Path, reporter: Reporter
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, reporter: Reporter
 ) -> "Annotation":
     from specialize.annotators.topic_store import apply_topics
 
+    saved = options.saved or trace.path
     own = options.folder(saved) / "model"
     folder = own if own.is_dir() else saved
     kind = "documents" if options.window is None else "windows"

@@ -34,7 +34,7 @@ def topics(
     embedding: str | None = None,
     num_topics: int | None = None,
     reduction: Reduction = "umap",
-    clustering: Clustering = "hdbscan",
+    clustering: Clustering = "kmeans",
     outliers: Outliers = "nearest",
     min_topic_size: int | None = None,
     window: int | None = None,
@@ -57,13 +57,14 @@ def topics(
         labels: label columns of the corpus to measure; all usable ones by default.
         fit: fit topics, or only measure known labels.
         embedding: sentence-transformers model by name or path, or ``tfidf``; by default the packaged model.
-        num_topics: merge topics until so many are left; with kmeans, how many to find.
+        num_topics: how many topics, estimated by default; with hdbscan, topics are merged until so many are left.
         reduction: how embeddings lose dimensions.
-        clustering: hdbscan finds the number of topics and leaves outliers; kmeans does neither.
+        clustering: kmeans assigns every document; hdbscan leaves outliers, and finds many small topics.
         outliers: documents that hdbscan leaves out get the nearest topic, or keep none.
-        min_topic_size: fewest documents of a topic; by default one document in 200, at least 5 and at most 100.
+        min_topic_size: fewest documents of a topic; by default one document in 100, at least 5.
         window: topics of windows of so many tokens, not of documents.
-        language: code of the texts' language, for stop words; by default that of the column lang or language.
+        language: code of the texts' language, for stop words; by default that of the column lang or
+            language, else detected.
         topics_from: label by the topics that were fitted in another run.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         permutations: permutations under the null; by default 1,000 for labels of documents, 200 for those of tokens.

@@ -122,6 +122,7 @@ def _token_caveats(run: RunResults, verdicts: Verdicts) -> list[str]:
                 f"occur mostly with one {name_label_set(label_set).long}, so some or all of the association may be "
                 "explained by token identity."
             )
+    caveats += _language_caveats(run)
     for tag, frame in run.taggers.items():
         rows = frame[frame["metric"] == "tagger_accuracy"]
         if len(rows):
@@ -130,6 +131,21 @@ def _token_caveats(run: RunResults, verdicts: Verdicts) -> list[str]:
                 f"{run.label}: the tagger’s accuracy against gold tags is {percent(row['value'])} of the tokens "
                 f"({clean_text(tag)})."
             )
+    return caveats
+
+
+def _language_caveats(run: RunResults) -> list[str]:
+    """Say where the language of the tagged texts is a guess, or has no tagger."""
+    caveats = []
+    if run.tagging.get("language_source") == "unknown":
+        caveats.append(
+            f"{run.label}: the language of the texts was neither given nor detected. They were tagged as English, and "
+            "the parts of speech of texts in another language, or of code, mean nothing."
+        )
+    without = run.tagging.get("documents_without_pipeline")
+    if isinstance(without, dict) and without:
+        listed = ", ".join(f"{number} in {clean_text(str(code))}" for code, number in without.items())
+        caveats.append(f"{run.label}: documents in languages without a tagger have no parts of speech: {listed}.")
     return caveats
 
 
@@ -145,7 +161,7 @@ def _topic_caveat(run: RunResults) -> str:
         parts = [
             f"topics are fitted; fits with different seeds agree with an adjusted Rand index of {only}{agreement:.2f}"
         ]
-    if np.isfinite(outliers):
+    if np.isfinite(outliers) and outliers > 0:
         fate = "are left out" if unlabelled else "are assigned to the nearest topic"
         parts.append(f"{percent(outliers)} of the documents are outliers of the clustering and {fate}")
     return "; ".join(parts) + "."

@@ -54,6 +54,12 @@ _EXPERTS_NOTE = (
     "first; labels are sorted by the expert with their largest lift."
 )
 
+# entries of the provenance of the tags that the page shows
+_TAGGING = (
+    *("tool", "spacy", "pipeline", "pipeline_version", "languages", "pieces", "language_source", "detector"),
+    *("documents_by_language", "documents_uncertain", "documents_without_pipeline"),
+)
+
 
 def write_report(
     runs: Sequence[Path],
@@ -264,4 +270,5 @@ def _provenance(run: RunResults) -> dict[str, Any]:
     shown = {"model", "routers", "layers", "shards", "files", "checksums"}
     facts = [("folder", run.path.as_posix()), ("SHA-256 of manifest.json", run.digest)]
     facts += tables.flatten({key: value for key, value in run.manifest.items() if key not in shown})
+    facts += tables.flatten({"tagging": {key: run.tagging.get(key) for key in _TAGGING}})
     return {"name": run.label, "facts": tables.facts_table("Trace", facts)}

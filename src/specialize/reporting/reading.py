@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from specialize.annotators.store import read_provenance
 from specialize.errors import MeasurementError, TraceError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import sha256_of
@@ -76,6 +77,7 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[Ru
         syntax={key: syntax[key] for key in sorted(syntax, key=lambda key: (key != SYNTAX, key != GOLD, key))},
         taggers=files.read_label_sets("syntax/tagger"),
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
+        tagging=read_provenance(path, SYNTAX),
         topic_info=files.read_table("topics", "topic_info", _check_info),
         topic_quality=files.read_table("topics", "topic_quality", _check_quality),
         routing=files.read_folder("routing").get("routing"),

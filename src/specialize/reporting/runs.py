@@ -30,6 +30,7 @@ class RunResults:
         topic_quality: quantity (str) and value (float) of the topic fit, or None.
         others: what other commands measured, by the name of its file below the run: ``vocabulary``, ``probe-upos``,
             ``compare-against-OTHER``.
+        tagging: how parts of speech were tagged, the provenance of the annotation; empty if they were not.
         unverified: names of result files that do not name their trace; empty if all do.
     """
 
@@ -45,6 +46,7 @@ class RunResults:
     routing: pd.DataFrame | None = None
     top_tokens: pd.DataFrame | None = None
     others: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tagging: dict[str, Any] = field(default_factory=dict)
     unverified: str = ""
 
     @property
