@@ -78,8 +78,8 @@ def choose_columns(
     Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
     strings or integers, else none (rows are numbered from 0). Labels: those asked for and the column with the language
     (`lang` or `language`), else every string, integer or boolean column that is neither, and columns of floats that are
-    integers with missing values among them. Columns that are then not used are noted with the reason. Groups: the column
-    asked for, else `group`, unless it is asked for as a label.
+    integers with missing values among them. Columns that are then not used are noted with the reason. Groups: the
+    column asked for, else `group`, unless it is asked for as a label.
 
     Args:
         kinds: the kind of each column.
