@@ -79,16 +79,28 @@ COMBINATIONS = [
 
 def decide(outcome, against_random, token, random=None, **changes):
     records = [change(**LEARNED[outcome], **changes)]
-    if RANDOM[against_random] is not None:
-        value, low, high = RANDOM[against_random]
-        records.append(change(routing="random", layer=1, value=value, ci_low=low, ci_high=high))
-    return judge_alone(records, token)
+    if against_random is not AgainstRandom.NOT_RECORDED:
+        records.append(change(routing="random", layer=1, value=0.15))
+    return judge_alone(records, token, random or RANDOM[against_random][0])
 
 
-def judge_alone(records, token=None):
+def judge_alone(records, token=None, random=None):
     """Return the verdict in a report of a single test."""
     finding = find_best(records, "toy", records[0].label_set)
-    return judge(finding, token, q_value=finding.p_value, num_tests=1)
+    return judge(finding, token, random, q_value=finding.p_value, num_tests=1)
+
+
+@pytest.mark.parametrize(("expected", "random"), [(name, each) for name, own in RANDOM.items() for each in own])
+def test_random_routers_are_judged_by_the_paired_difference_and_by_the_place_among_them(expected, random):
+    verdict = decide(Outcome.ABOVE_CHANCE, expected, None, random)
+    assert (verdict.against_random, verdict.random) == (expected, random)
+    if random is not None:
+        said = describe(verdict).replace(NBSP, " ")
+        limited = random.draws == 5 and random.num_below == 5
+        assert ("p = 0.167, the smallest that 5 random routers allow" in said) == limited
+        assert ("so the association need not have been learned" in said) == (expected is not AgainstRandom.ABOVE)
+        place = {0: "less than each", random.draws: "more than each"}.get(random.num_below)
+        assert f"{place or f'more than {random.num_below}'} of the {random.draws}" in said or random.draws == 1
 
 
 # value, interval, null mean, q; the numbers of the first two contradicted their verdicts
@@ -272,7 +284,7 @@ CLAIMS = {
     "at chance": ("not distinguishable from chance",),
     "too little data": ("too little data",),
     "unclear": ("unclear",),
-    "above a random router": ("and above a random router", "less than the learned router"),
+    "above random routers": ("and above random routers",),
     "not clearly above": ("not clearly above",),
     "below": ("below random routers",),
     "not learned": ("need not have been learned",),
@@ -296,23 +308,32 @@ def test_no_combination_contradicts_itself(outcome, against_random, explained, t
         expected |= {"token"} if explained is ExplainedByToken.YES else set()
     short = claims_in("\n".join([conclude(verdict), *list_notes(verdict)]))
     assert short == expected
-    assert claims_in(describe(verdict)) == expected
-    recorded = against_random is not AgainstRandom.NOT_RECORDED
-    assert any(note.startswith("random router: ") for note in list_notes(verdict)) == recorded
-    compared = recorded and outcome is not Outcome.TOO_LITTLE_DATA
-    assert ("A random router on the same hidden states explains" in describe(verdict)) == compared
+    # a sentence says the same of random routers in other words
+    in_short = {"above random routers", "not clearly above", "below"}
+    not_learned = {"not learned"} if expected & {"not clearly above", "below"} else set()
+    assert claims_in(describe(verdict)) == expected - in_short | not_learned
+    compared = RANDOM[against_random][0] is not None
+    assert any(note.startswith("5 random routers: ") for note in list_notes(verdict)) == (
+        compared and RANDOM[against_random][0].draws == 5
+    )
+    described = compared and outcome is not Outcome.TOO_LITTLE_DATA
+    assert ("random routers explain" in describe(verdict)) == described
+    again = "random router recorded, not compared: measure again" in list_notes(verdict)
+    assert again == (against_random is AgainstRandom.NOT_COMPARED)
 
 
-def say(*records, token=None):
-    return describe(judge_alone(records, token)).replace(NBSP, " ")
+def say(*records, token=None, random=None):
+    return describe(judge_alone(records, token, random)).replace(NBSP, " ")
 
 
 def test_sentences_give_the_numbers_and_name_the_normaliser():
     near = among(0.1, 0.09, 0.12, 0.1, 0.09, low=0.08, high=0.12)
     assert say(change(), token=TokenControl(0.5, 0.02, 0.003, 0.02), random=near) == (
         "Routing explains 20.0 % of the entropy of part of speech at layer 2 (95 % interval 18.0 to 22.0 %; null mean "
-        "0.10 %; p ≤ 0.005). A random router on the same hidden states explains 10.0 % (layer 0), 10.0 percentage "
-        "points less than the learned router. The association is mostly explained by token identity: over token ids "
+        "0.10 %; p ≤ 0.005). At the same layer, on the same hidden states, 5 random routers explain 10.0 % on average "
+        "(9.00 to 12.0 %); the learned router explains 10.0 percentage points more (95 % interval of the difference "
+        "8.00 to 12.0; p = 0.012), and more than each of the 5 (p = 0.167, the smallest that 5 random routers allow). "
+        "The association is mostly explained by token identity: over token ids "
         "that occur with more than one label, I(expert; label) is 0.500 bits, and I(expert; label | token id) is 0.020 "
         "bits (null mean 0.003, p = 0.020)."
     )
@@ -337,14 +358,3 @@ def test_what_was_not_measured_is_not_claimed():
         "Routing explains 20.0 % of the entropy of part of speech at layer 2 (no null; no p-value). It was not tested "
         "against chance."
     )
-
-
-def test_the_decision_on_random_routers_needs_no_interval():
-    bare = {"ci_low": math.nan, "ci_high": math.nan}
-    for value, expected in (
-        (0.1, AgainstRandom.ABOVE),
-        (0.2, AgainstRandom.NOT_CLEARLY_ABOVE),
-        (0.3, AgainstRandom.BELOW),
-    ):
-        records = [change(**bare), change(routing="random", value=value, **bare)]
-        assert judge_alone(records).against_random is expected

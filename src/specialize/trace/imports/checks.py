@@ -128,8 +128,10 @@ def choose_layers(source: Source, asked: tuple[int, ...] | None, count: int) -> 
         count: number of layers in the input.
 
     Raises:
-        TraceError: a layer that was asked for is not in the input.
+        TraceError: there are no layers, or one that was asked for is not in the input.
     """
+    if not count:
+        raise TraceError(f"{source.path}: expected the routing of at least one layer, got arrays without layers")
     known = source.layers or tuple(range(count))
     if asked is None:
         return known, list(range(count))
