@@ -19,6 +19,7 @@ RESULTS = HERE / "results"
 SAME = {
     "next_token_mutual_information": "mutual_information",
     "next_token_uncertainty_coefficient": "uncertainty_coefficient",
+    "uncertainty_coefficient_among_random_routers": "uncertainty_coefficient",  # p is a rank
     "uncertainty_coefficient_without_first": "uncertainty_coefficient",
     "difference of …": "difference of mutual_information",
     "mean difference of …": "difference of mutual_information",
@@ -29,7 +30,7 @@ SAME = {
     "tagger_precision": "domain_specialization",
     "baseline_accuracy": "baseline_accuracy, majority",
 }
-WITHOUT_INTERVAL = {"dead_experts", "skipped_positions"}
+WITHOUT_INTERVAL = {"dead_experts", "skipped_positions", "random_router_draws"}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = []
     for i in range(40):
         topic = ("rivers", "music")[i % 2]
-        body = " ".join(SENTENCES[topic][(i // 2 + j) % 2] for j in range(3))
+        body = " ".join(SENTENCES[topic][(i // 2 + j) % 2] for j in range(3)) + f" {i}."  # no copy of another one
         lines.append(json.dumps({"name": f"n{i}", "body": body, "theme": topic}))
     path.write_text("\n".join(lines))
     return path

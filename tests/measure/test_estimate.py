@@ -4,7 +4,8 @@ import scipy.stats
 
 from specialize.errors import MeasurementError
 from specialize.measure import jackknife, lift, load, mutual_information, specific_information
-from specialize.measure.base.estimate import jackknife_values, ratio_interval
+from specialize.measure.base.estimate import jackknife_values
+from specialize.measure.base.intervals import ratio_interval
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
+from specialize.measure.base.intervals import describe_interval, interval, ratio_interval
 from specialize.measure.base.nulls import p_values, summarize_null
 from specialize.measure.base.shortage import mark_shortage
 
@@ -273,36 +273,3 @@ def correct_bias(
     spread = ((without_one - np.expand_dims(mean, axis)) ** 2).sum(axis=axis)
     error = np.sqrt(spread * (num_blocks - 1) / num_blocks)
     return num_blocks * whole - (num_blocks - 1) * mean, error
-
-
-def interval(
-    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both ends of the Student t interval with ``num_blocks - 1`` degrees of freedom."""
-    if not 0 < confidence < 1:
-        raise MeasurementError(f"confidence: expected a probability between 0 and 1, got {confidence}: 0.95 is usual")
-    reach = student_t.ppf((1 + confidence) / 2, num_blocks - 1) if num_blocks > 1 else np.nan
-    return value - reach * error, value + reach * error
-
-
-def ratio_interval(
-    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both ends of an interval that is symmetric on the log scale, for a ratio such as the lift.
-
-    The standard error of the logarithm is ``error / value`` (delta method). Unlike a jackknife of the logarithm it
-    remains finite when all mass of a cell lies in one block. Both ends are NaN where the ratio is zero.
-    """
-    positive = value > 0
-    safe = np.where(positive, value, np.nan)
-    low, high = interval(np.log(safe), error / safe, num_blocks=num_blocks, confidence=confidence)
-    return np.exp(low), np.exp(high)
-
-
-def describe_interval(
-    num_blocks: int, *, confidence: float = 0.95, method: str = "jackknife", note: str = ""
-) -> str | None:
-    """Describe the interval's confidence and method; None where there are too few blocks for an interval."""
-    if num_blocks < 2:
-        return None
-    return f"{100 * confidence:g} % {method} over {num_blocks} document blocks (Student t{note})"
