@@ -421,6 +421,8 @@ def test_a_parquet_file_of_another_make(tmp_path):
     refuse("expected lists of integers, got list<.*double>", experts_0=[[1.5]])
     refuse("for all layers or none", experts_0=[[1]], experts_1=[[1]], weights_0=[[0.5]])
     refuse("the same length k in all layers, got 1 and, in layer 1, 2", experts_0=[[1]], experts_1=[[1, 2]])
+    unsigned = pa.array([[1, 2]], pa.list_(pa.uint64()))
+    refuse("one type of integers in all layers, got int64, uint64", experts_0=unsigned, experts_1=[[1, 2]])
     refuse("column token_id: expected an integer for each token", experts_0=[[1]], token_id=["x"])
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(TraceError, match="expected a Parquet file"):

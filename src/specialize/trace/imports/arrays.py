@@ -183,6 +183,9 @@ def _read_parquet(
                         f"{place}: expected lists of the same length k in all layers, got {experts[0].shape[1]} and, "
                         f"in layer {layer}, {part.shape[1]}; import the layers separately"
                     )
+            if np.result_type(*experts).kind == "f":  # of uint64 and a signed type: ids would be rounded
+                types = list_names(sorted({str(part.dtype) for part in experts}))
+                raise TraceError(f"{place}: expected experts of one type of integers in all layers, got {types}")
             columns = [name for name in _TOKEN_COLUMNS if name in batch.schema.names]
             yield Block(
                 document=document,
