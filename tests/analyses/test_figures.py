@@ -63,6 +63,9 @@ def segment_ends(artist: Any, axis: int) -> np.ndarray:
     return np.array([segment[:, axis] for segment in artist.get_segments() if len(segment)])
 
 
+U, AMONG = "uncertainty_coefficient", "uncertainty_coefficient_among_random_routers"
+
+
 def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     for column, value in values.items():
         frame = frame[frame[column] == value]
@@ -161,19 +164,24 @@ def test_the_figures_of_the_demo_are_drawn_from_its_runs(tmp_path, monkeypatch):
 def test_a_profile_shows_its_numbers(name):
     figure, numbers = draw(name), read_numbers(name)
     for index, run in enumerate(pd.unique(numbers["run"])):
-        own = select(numbers, run=run, routing="learned").sort_values("layer")
+        own, among = (
+            select(numbers, run=run, routing="learned", metric=metric).sort_values("layer") for metric in (U, AMONG)
+        )
         assert_array_equal(find(figure, f"value-learned-{index}").get_ydata(), own["value"])
         assert_array_equal(segment_ends(find(figure, f"interval-learned-{index}"), 1), own[["ci_low", "ci_high"]])
         assert_array_equal(find(figure, f"null-mean-{index}").get_ydata(), own["null_mean"])
         (band,) = find(figure, f"null-band-{index}").get_paths()
         assert set(band.vertices[:, 1]) == set(own["null_low"]) | set(own["null_high"])
+        assert_array_equal(find(figure, f"value-random-{index}").get_ydata(), among["null_mean"])
+        (drawn,) = find(figure, f"range-random-{index}").get_paths()
+        assert set(drawn.vertices[:, 1]) == set(among["null_low"]) | set(among["null_high"])
 
 
 def test_the_plane_shows_its_numbers():
     figure, numbers = draw("plane-gold-topic"), read_numbers("plane-gold-topic")
     for index, run in enumerate(pd.unique(numbers["run"])):
         across, up = (
-            select(numbers, run=run, routing="learned", label_set=name).sort_values("layer")
+            select(numbers, run=run, routing="learned", label_set=name, metric=U).sort_values("layer")
             for name in ("upos", "gold_topic")
         )
         line = find(figure, f"value-learned-{index}")
@@ -182,6 +190,16 @@ def test_the_plane_shows_its_numbers():
         for axis, name, own in ((0, "x", across), (1, "y", up)):
             crosses = segment_ends(find(figure, f"interval-{name}-learned-{index}"), axis)
             assert_array_equal(crosses, own[["ci_low", "ci_high"]])
+        drawn = [
+            select(numbers, run=run, label_set=name, metric=AMONG).sort_values("layer")
+            for name in ("upos", "gold_topic")
+        ]
+        hollow = find(figure, f"value-random-{index}")
+        assert_array_equal(hollow.get_xdata(), drawn[0]["null_mean"])
+        assert_array_equal(hollow.get_ydata(), drawn[1]["null_mean"])
+        for axis, name, own in ((0, "x", drawn[0]), (1, "y", drawn[1])):
+            crosses = segment_ends(find(figure, f"interval-{name}-random-{index}"), axis)
+            assert_array_equal(crosses, own[["null_low", "null_high"]])
         null = find(figure, f"null-mean-{index}")
         assert_allclose((*null.get_xdata(), *null.get_ydata()), (across["null_mean"].mean(), up["null_mean"].mean()))
 
