@@ -29,7 +29,7 @@ BAD = {
 }
 NOT_RUN = "not run"
 _LONGEST_LINE = 1000
-_CACHES = ("*/.lock", "*/annotations/embeddings/*", "*/__pycache__/*")
+_CACHES = ("*/.lock", "*/.*.lock", "*/annotations/embeddings/*", "*/__pycache__/*")
 _PARTS = ("*.partial*",)  # also in folders, and what is in such a folder
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import markupsafe
 from analyses.reliability.baseline import find
 
 _TABLES = (".arrow", ".parquet")
@@ -87,7 +88,8 @@ def move(patterns: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
 
 def _back(text: str, renamed: Mapping[str, str]) -> str:
     for old, new in renamed.items():
-        for name in (shlex.quote(new), new, new.rsplit("/", 1)[-1]):
+        quoted = shlex.quote(new)
+        for name in (str(markupsafe.escape(quoted)), quoted, new, new.rsplit("/", 1)[-1]):
             text = text.replace(name, old)
     return text
 

@@ -7,6 +7,7 @@ from planted.manifests import edit_manifest
 from reporting.planted_runs import make_run
 from specialize.annotation import Annotation
 from specialize.annotators.store import save_annotation
+from specialize.errors import AnnotationError
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.page import write_report
 from specialize.reporting.reading import read_runs
@@ -60,3 +61,24 @@ def test_languages_that_the_tagger_does_not_know_are_among_the_limitations(tmp_p
     assert all(caveat.startswith(start) for caveat, start in zip(caveats, expected, strict=True))
     page = write_report([path], tmp_path / "report")
     assert "en_core_web_sm" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", ["cut", "another text", "a folder", "a file for the folder"])
+def test_tags_of_which_it_cannot_be_told_how_they_were_made_are_an_error(tmp_path, damage):
+    path = make_run(tmp_path / "run")
+    trace = open_trace(path)
+    codes = np.zeros(trace.num_tokens, dtype=np.int32)
+    stored = save_annotation(trace, Annotation("upos", "token", ("NOUN",), codes, {"pipeline": "p"}))
+    if damage == "cut":
+        stored.write_bytes(stored.read_bytes()[:100])
+    elif damage == "another text":
+        stored.write_bytes(stored.read_bytes().replace(trace.text_digest.encode(), b"0" * 64))
+    else:
+        stored.unlink()
+        if damage == "a folder":
+            stored.mkdir()
+        else:
+            stored.parent.rmdir()
+            stored.parent.write_text("")
+    with pytest.raises(AnnotationError, match=r"annotations.*: expected|expected labels of the text"):
+        read_runs([path])

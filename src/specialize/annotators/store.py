@@ -90,6 +90,8 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             or of another format version, or it was made for another text.
     """
     path = _path_of(trace, name)
+    if path.exists() and not path.is_file():
+        raise _damaged(path, "something that is no file")
     if not path.is_file():
         stored = list_annotations(trace)
         raise AnnotationError(
@@ -124,17 +126,13 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
     return annotation
 
 
-def read_provenance(run: Path, name: str) -> dict[str, Any]:
-    """Return how an annotation of a run folder was made; empty if there is none or it is damaged.
+def read_provenance(trace: AnnotatedRun, name: str) -> dict[str, Any]:
+    """Return how an annotation of a run was made; empty if there is none.
 
-    The labels are neither read nor checked.
+    Raises:
+        AnnotationError: it is damaged, or was made for another text.
     """
-    try:
-        metadata = pa.ipc.open_file(run / "annotations" / f"{name}.arrow").schema.metadata or {}
-        provenance = json.loads(metadata[b"provenance"])
-    except Exception:  # Arrow raises anything where bytes are wrong
-        return {}
-    return provenance if isinstance(provenance, dict) else {}
+    return dict(load_annotation(trace, name).provenance) if name in list_annotations(trace) else {}
 
 
 def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
@@ -167,7 +165,7 @@ def _digest(annotation: Annotation) -> str:
     return digest.hexdigest()
 
 
-def _damaged(path: Path, error: Exception) -> AnnotationError:
+def _damaged(path: Path, error: object) -> AnnotationError:
     reason = first_line(error)
     return AnnotationError(f"{path}: expected an annotation, got a damaged file ({reason}); annotate anew")
 

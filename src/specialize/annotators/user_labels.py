@@ -85,6 +85,10 @@ class _Table:
 def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     """Return the document of each row of the table, int64 [rows]."""
     places = {identifier: row for row, identifier in enumerate(trace.documents()["id"])}
+    if pd.api.types.is_datetime64_any_dtype(table.frame["id"]):
+        raise AnnotationError(
+            f"{table.name}: expected ids of text or integers, got {table.frame['id'].dtype}; write them as text"
+        )
     missing = int(table.frame["id"].isna().sum())
     if missing:
         raise AnnotationError(f"{table.name}: expected an id in every row, {missing} of {len(table.frame)} have none")
@@ -100,6 +104,8 @@ def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
 
 def _find_tokens(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     """Return the token of each row of the table, int64 [rows]."""
+    if not pd.api.types.is_integer_dtype(table.frame["token"]):
+        raise AnnotationError(f"{table.name}: expected integers in the column token, got {table.frame['token'].dtype}")
     rows = table.frame["token"].to_numpy()
     if not np.issubdtype(rows.dtype, np.integer):
         raise AnnotationError(f"{table.name}: expected integers in the column token, got {rows.dtype}")

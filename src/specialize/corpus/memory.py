@@ -53,7 +53,7 @@ def is_integral_column(column: "pd.Series") -> bool:
 
     if not pd.api.types.is_float_dtype(column.dtype):
         return False
-    present = column.dropna()
+    present = column.dropna().astype("float64")  # half precision cannot hold the limit
     return 0 < len(present) < len(column) and bool((present % 1 == 0).all() and (present.abs() <= LARGEST_EXACT).all())
 
 

@@ -16,6 +16,7 @@ from specialize.reporting.result_files import ResultFiles, list_names
 from specialize.reporting.router_kinds import split_kinds
 from specialize.reporting.runs import GOLD, SYNTAX, TOPICS, RunResults
 from specialize.text import clean_text
+from specialize.trace import open_trace
 from specialize.trace.manifest import digest_trace, read_manifest
 
 _TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", "share")
@@ -77,7 +78,7 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[Ru
         syntax={key: syntax[key] for key in sorted(syntax, key=lambda key: (key != SYNTAX, key != GOLD, key))},
         taggers=files.read_label_sets("syntax/tagger"),
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
-        tagging=read_provenance(path, SYNTAX),
+        tagging=read_provenance(open_trace(path), SYNTAX),
         topic_info=files.read_table("topics", "topic_info", _check_info),
         topic_quality=files.read_table("topics", "topic_quality", _check_quality),
         routing=files.read_folder("routing").get("routing"),
