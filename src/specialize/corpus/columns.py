@@ -101,13 +101,7 @@ def choose_columns(
     text = request.text or _find_text_column(kinds, identifier, request, name)
     integral = frozenset(column for column, kind in kinds.items() if kind == "integral")
     found = text if request.text is None and text != "text" else None
-    group = request.group
-    if (
-        group is None
-        and kinds.get("group", "other") != "other"
-        and "group" not in (request.labels or (text, identifier))
-    ):
-        group = "group"
+    group = request.group or _find_group_column(kinds, (text, identifier, *(request.labels or ())))
     grouping = () if group is None else (group,)
     if request.labels is not None:
         language = (name for name in LANGUAGE_COLUMNS if kinds.get(name) == "text" and name not in (text, identifier))
@@ -123,6 +117,10 @@ def choose_columns(
     return ColumnChoice(
         text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused, labels, found, group)
     )
+
+
+def _find_group_column(kinds: Mapping[str, ColumnKind], taken: Sequence[str | None]) -> str | None:
+    return "group" if kinds.get("group", "other") != "other" and "group" not in taken else None
 
 
 def _find_text_column(
