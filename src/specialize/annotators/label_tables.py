@@ -103,7 +103,7 @@ def write_labels(column: pd.Series, where: str) -> Iterator[str | None]:
     try:
         for value, is_missing in zip(column, missing, strict=True):
             yield None if is_missing else _write(int(value) if integral else value, where)
-    except _UNWRITABLE:  # also as pandas takes them from the column
+    except UNWRITABLE:  # also as pandas takes them from the column
         raise AnnotationError(f"{where}: expected labels that can be written, got others ({column.dtype})") from None
 
 
@@ -112,7 +112,7 @@ def _holds_integers(present: pd.Series, *, with_missing: bool) -> bool:
     return (with_missing or any(isinstance(value, int) for value in present)) and all(map(is_integral, present))
 
 
-_UNWRITABLE = (ValueError, OverflowError, NotImplementedError)  # dates out of range, integers of thousands of digits
+UNWRITABLE = (ValueError, OverflowError, NotImplementedError)  # dates out of range, integers of thousands of digits
 
 
 def _write(value: Any, where: str) -> str:
@@ -120,7 +120,7 @@ def _write(value: Any, where: str) -> str:
         raise AnnotationError(f"{where}: expected strings, numbers or booleans, got {type(value).__name__}")
     try:
         label = str(value)
-    except _UNWRITABLE:
+    except UNWRITABLE:
         raise AnnotationError(f"{where}: expected labels that can be written, got a {type(value).__name__}") from None
     if not label.isascii():
         try:

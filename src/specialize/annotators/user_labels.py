@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
-from specialize.annotators.label_tables import read_table, write_labels
+from specialize.annotators.label_tables import UNWRITABLE, read_table, write_labels
 from specialize.annotators.labels import LabelEncoder
 from specialize.annotators.store import TABLES, is_storable
 from specialize.errors import AnnotationError
@@ -85,14 +85,15 @@ class _Table:
 def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     """Return the document of each row of the table, int64 [rows]."""
     places = {identifier: row for row, identifier in enumerate(trace.documents()["id"])}
-    if pd.api.types.is_datetime64_any_dtype(table.frame["id"]):
-        raise AnnotationError(
-            f"{table.name}: expected ids of text or integers, got {table.frame['id'].dtype}; write them as text"
-        )
     missing = int(table.frame["id"].isna().sum())
     if missing:
         raise AnnotationError(f"{table.name}: expected an id in every row, {missing} of {len(table.frame)} have none")
-    ids = [str(value) for value in table.frame["id"]]  # no column of pandas: it takes no lone surrogates
+    try:
+        ids = [str(value) for value in table.frame["id"]]  # no column of pandas: it takes no lone surrogates
+    except UNWRITABLE:  # also as pandas takes them from the column
+        raise AnnotationError(
+            f"{table.name}: expected ids that can be written, got others ({table.frame['id'].dtype})"
+        ) from None
     unknown = [identifier for identifier in ids if identifier not in places]
     if unknown:
         raise AnnotationError(
@@ -104,11 +105,10 @@ def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
 
 def _find_tokens(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     """Return the token of each row of the table, int64 [rows]."""
-    if not pd.api.types.is_integer_dtype(table.frame["token"]):
-        raise AnnotationError(f"{table.name}: expected integers in the column token, got {table.frame['token'].dtype}")
-    rows = table.frame["token"].to_numpy()
-    if not np.issubdtype(rows.dtype, np.integer):
-        raise AnnotationError(f"{table.name}: expected integers in the column token, got {rows.dtype}")
+    column = table.frame["token"]
+    if not pd.api.types.is_integer_dtype(column) or column.hasnans:
+        raise AnnotationError(f"{table.name}: expected integers in the column token, got {column.dtype}")
+    rows = column.to_numpy()
     if len(rows) and not (rows.min() >= 0 and rows.max() < trace.num_tokens):
         raise AnnotationError(
             f"{table.name}: expected tokens from 0 to {trace.num_tokens - 1} as in {trace.path}, "
