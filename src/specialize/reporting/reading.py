@@ -17,7 +17,7 @@ from specialize.reporting.router_kinds import split_kinds
 from specialize.reporting.runs import GOLD, SYNTAX, TOPICS, RunResults
 from specialize.text import clean_text
 from specialize.trace import open_trace
-from specialize.trace.manifest import digest_trace, read_manifest
+from specialize.trace.manifest import digest_trace
 
 _TOP_TOKENS = ("routing", "layer", "router", "token", "expert", "rank", "text", "share")
 _TOP_TOKEN_NUMBERS = ("layer", "expert", "rank", "share")
@@ -64,8 +64,8 @@ def read_runs(
 
 
 def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[RunResults, ResultFiles]:
-    manifest, digest = read_manifest(path), sha256_of(path / "manifest.json")
-    files = ResultFiles(path, digest_trace(manifest), leave_out=leave_out)
+    trace, digest = open_trace(path), sha256_of(path / "manifest.json")
+    files = ResultFiles(path, trace.digest, leave_out=leave_out)
     syntax, topics = files.read_label_sets("syntax"), files.read_label_sets("topics")
     frames = [*syntax.values(), *topics.values()]
     given = next((str(frame["run"].iloc[0]) for frame in frames if len(frame) and "run" in frame.columns), "")
@@ -73,12 +73,12 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[Ru
     run = RunResults(
         name=clean_text(name) or "run",
         path=path,
-        manifest=manifest,
+        manifest=trace.manifest,
         digest=digest,
         syntax={key: syntax[key] for key in sorted(syntax, key=lambda key: (key != SYNTAX, key != GOLD, key))},
         taggers=files.read_label_sets("syntax/tagger"),
         topics={key: topics[key] for key in sorted(topics, key=lambda key: (key != TOPICS, key))},
-        tagging=read_provenance(open_trace(path), SYNTAX),
+        tagging=read_provenance(trace, SYNTAX),
         topic_info=files.read_table("topics", "topic_info", _check_info),
         topic_quality=files.read_table("topics", "topic_quality", _check_quality),
         routing=files.read_folder("routing").get("routing"),

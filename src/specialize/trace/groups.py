@@ -8,7 +8,7 @@ import xxhash
 from numpy.typing import NDArray
 
 
-def group_documents(batches: Iterable[pa.RecordBatch], column: str | None) -> NDArray[np.int64]:
+def hash_groups(batches: Iterable[pa.RecordBatch], column: str | None) -> NDArray[np.int64]:
     """Return the group of each document: those with the same value in a column, otherwise those with the same text.
 
     A document without a value in the column is grouped by its text, one without a text is a group of its own. Numbers

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from specialize.errors import TraceError
 from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens, check_weights
 from specialize.trace.files import read_arrow, read_batches
-from specialize.trace.groups import group_documents
+from specialize.trace.groups import hash_groups
 from specialize.trace.manifest import digest_trace, read_manifest
 from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
 from specialize.trace.verified import REPAIR, list_files, verify_ahead
@@ -190,7 +190,7 @@ class RoutingTrace:
         Documents belong together that have the same value in the corpus's column of groups (`group_column`), or else
         the same text. Numbers are hashes of these contents.
         """
-        return group_documents(self.stored_documents(), self.group_column)
+        return hash_groups(self.stored_documents(), self.group_column)
 
     @property
     def group_column(self) -> str | None:

@@ -98,11 +98,16 @@ def block_tokens(documents: ArrayLike, *, groups: ArrayLike | None = None, num_b
         MeasurementError: document numbers are negative or decrease.
     """
     places = as_codes(documents)
-    if len(places) and (places[0] < 0 or np.any(places[1:] < places[:-1])):
-        raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
+    check_order(places)
     begins = np.diff(places, prepend=-1) > 0
     own = np.cumsum(begins, dtype=np.int32) - np.int32(1)
     return TokenBlocks(own, assign_blocks(group_documents(places[begins], groups), num_blocks=num_blocks))
+
+
+def check_order(documents: NDArray[np.integer]) -> None:
+    """Raise MeasurementError unless the documents of tokens are numbered from 0 and tokens are sorted by document."""
+    if len(documents) and (documents[0] < 0 or np.any(documents[1:] < documents[:-1])):
+        raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
 
 
 def group_documents(documents: NDArray[np.integer], groups: ArrayLike | None) -> NDArray[np.integer]:

@@ -1,7 +1,7 @@
 """Estimates with interval, null and p-value, and the delete-one-block jackknife."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -97,14 +97,12 @@ class EstimateArray:
         Bias correction can lead beyond it: with equally frequent labels the entropy is at its maximum, every table
         without a block lies below it, and the corrected value lies above it.
         """
-        return self._map(lambda cells: np.minimum(cells, limit), _ON_THE_SCALE)
+        return replace(self, **{name: np.minimum(getattr(self, name), limit) for name in _ON_THE_SCALE})
 
-    def _map(
-        self, change: Callable[[NDArray[Any]], NDArray[Any]], names: Sequence[str] | None = None
-    ) -> "EstimateArray":
+    def _map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "EstimateArray":
         cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cells.items():
-            if isinstance(value, np.ndarray) and (names is None or name in names):
+            if isinstance(value, np.ndarray):
                 cells[name] = change(value)
         return EstimateArray(**cells)
 

@@ -27,9 +27,9 @@ def find_shortage(seen: Observations, table: NDArray[np.float64], *, n_documents
         table: float64 [label, expert], their mass.
         n_documents: number of documents counted.
     """
-    of_observed, units = 1.0, "document"
-    if seen.groups is not None and len(np.unique(seen.groups)) < len(seen.groups):
-        of_observed, units = len(np.unique(seen.groups)) / len(seen.groups), "group"
+    observed = len(seen.blocks)
+    distinct = observed if seen.groups is None else len(np.unique(seen.groups))
+    of_observed, units = distinct / max(observed, 1), "group" if distinct < observed else "document"
     independent = round(n_documents * of_observed)
     if independent < FEWEST_DOCUMENTS:
         return f"{independent} {units}{'s' * (independent != 1)}, at least {FEWEST_DOCUMENTS} needed"

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks, group_documents, note_sparse
+from specialize.measure.base.blocks import check_order, divide, estimate_blocks, note_sparse
 from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass, tabulate
 from specialize.measure.base.estimate import Estimate, correct_bias, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.estimators.observed import observe_units
 from specialize.measure.estimators.type_runs import sort_by_type
 
 MIN_COUNT = 10
@@ -126,17 +127,10 @@ def measure_conditional_information(
             f"expected routed tokens of a type with {min_count} occurrences and {min_labels} labels, got none: "
             "trace more text, or lower min_count"
         )
-    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
-    observed = Observations(
-        codes=labels,
-        experts=chosen,
-        masses=masses,
-        starts=np.append(np.unique(cut.documents, return_index=True)[1], len(labels)).astype(np.int64),
-        blocks=cut.blocks,
-        groups=group_documents(np.unique(places), groups),
-    )
+    check_order(places)
+    observed = observe_units(labels, chosen, masses, places, groups=groups, num_blocks=num_blocks)
     tokens = sort_by_type(observed, words)
-    mass = np.bincount(cut.token_blocks, weights=np.where(chosen >= 0, masses, 0.0).sum(axis=1))
+    mass = np.bincount(observed.unit_blocks, weights=np.where(chosen >= 0, masses, 0.0).sum(axis=1))
     remaining = np.append(mass.sum() - mass, mass.sum())  # without each block, and overall
     per_mass = divide(np.ones_like(remaining), remaining)
     given_type = tokens.expert_entropy(np.zeros((1, len(labels)), np.int32), 1, num_experts) * per_mass
@@ -144,16 +138,15 @@ def measure_conditional_information(
     null = np.empty((permutations, len(per_mass)))
     for batch, exchanged in tokens.exchange(permutations=permutations, seed=seed):
         null[batch] = given_type - tokens.expert_entropy(exchanged, num_labels, num_experts) * per_mass
-    shape = (cut.num_blocks, num_labels, num_experts)
-    blocks = tabulate(labels, chosen, masses, cut.token_blocks, shape=shape)
+    shape = (observed.num_blocks, num_labels, num_experts)
+    blocks = tabulate(labels, chosen, masses, observed.unit_blocks, shape=shape)
     load = blocks.sum(axis=1)
     unconditional = information.entropy(np.vstack([load.sum(axis=0) - load, load.sum(axis=0)]))
 
     pairs = len(np.unique(words[routed].astype(np.int64) * num_labels + labels[routed]))
     freedom = (pairs - len(np.unique(words[routed]))) * (np.count_nonzero(load.sum(axis=0)) - 1)
     note = note_sparse(routed.sum(), int(freedom))
-    n_documents = int(np.count_nonzero(np.bincount(cut.documents[routed])))
-    counted: dict[str, Any] = {"n_tokens": int(routed.sum()), "n_documents": n_documents}
+    counted: dict[str, Any] = {"n_tokens": int(routed.sum()), "n_documents": len(np.unique(places[routed]))}
     return ConditionalInformation(
         conditional_information=_estimate((given_type - given_both)[0], null, note=note, **counted),
         mutual_information=estimate_blocks(

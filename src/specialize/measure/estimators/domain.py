@@ -4,14 +4,17 @@ Source: Muennighoff et al. 2024, "OLMoE: Open Mixture-of-Experts Language Models
 N(expert, domain) / N(domain).
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import assign_blocks, divide, group_documents
+from specialize.measure.base.blocks import divide
 from specialize.measure.base.counting import as_codes, check_range, count_usage, tabulate
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
-from specialize.measure.base.nulls import Observations, permuted_tables
+from specialize.measure.base.nulls import permuted_tables
+from specialize.measure.estimators.observed import observe_units
 
 UNIT = "share of the label's tokens"
 
@@ -66,21 +69,20 @@ def measure_domain_specialization(
     kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
     if not len(kept):
         raise MeasurementError("expected documents with both a label and an expert, got none: check the labels")
-    own = group_documents(kept, groups)
-    seen = Observations(
-        codes=labels[kept],
-        experts=np.tile(np.arange(num_experts + 1, dtype=np.int16), (len(kept), 1)),
-        masses=usage[kept],
-        starts=np.arange(len(kept) + 1, dtype=np.int64),
-        blocks=assign_blocks(own, num_blocks=num_blocks),
-        groups=own,
+    seen = observe_units(
+        labels[kept],
+        np.tile(np.arange(num_experts + 1, dtype=np.int16), (len(kept), 1)),
+        usage[kept],
+        kept,
+        groups=groups,
+        num_blocks=num_blocks,
     )
     blocks = tabulate(
         seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=(seen.num_blocks, num_labels, num_experts + 1)
     )
     value = _shares(blocks.sum(axis=0))
     _, error = jackknife_values(blocks, _shares)
-    pooled = Observations(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(seen.blocks), own)
+    pooled = replace(seen, blocks=np.zeros_like(seen.blocks))
     null = np.empty((permutations, num_labels, num_experts))
     for batch, tables in permuted_tables(
         pooled, shape=(1, num_labels, num_experts + 1), permutations=permutations, seed=seed

@@ -9,17 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import (
     Counted,
-    assign_blocks,
-    block_tokens,
+    check_order,
     divide,
     estimate_blocks,
-    group_documents,
     note_sparse,
 )
 from specialize.measure.base.counting import as_codes, check_range, tabulate
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
 from specialize.measure.base.information import label_entropy, mutual_information
 from specialize.measure.base.nulls import Observations, shifted_tables
+from specialize.measure.estimators.observed import observe_units
 
 RARE = 5  # tokens
 
@@ -86,7 +85,7 @@ def measure_flow(
         )
     check_range("experts", before, num_experts)
     check_range("following", after, num_following)
-    block_tokens(places)  # raises where documents are not in order
+    check_order(places)
     seen = _observe(before, after, places, groups, num_blocks=num_blocks)
     if not len(seen.codes):
         raise MeasurementError("expected tokens that both layers routed, got none: measure layers of one stack")
@@ -126,13 +125,13 @@ def _observe(
 ) -> Observations:
     """Keep the tokens that have a first expert in both layers."""
     both = (before >= 0) & (after >= 0)
-    own, first, lengths = np.unique(documents[both], return_index=True, return_counts=True)
-    return Observations(
-        codes=np.ascontiguousarray(after[both]),
-        experts=np.ascontiguousarray(before[both][:, None], dtype=np.int16),
-        masses=np.ones((int(both.sum()), 1)),
-        starts=np.append(first, lengths.sum()).astype(np.int64),
-        blocks=assign_blocks(group_documents(own, groups), num_blocks=num_blocks),
+    return observe_units(
+        np.ascontiguousarray(after[both]),
+        np.ascontiguousarray(before[both][:, None], dtype=np.int16),
+        np.ones((int(both.sum()), 1)),
+        documents[both],
+        groups=groups,
+        num_blocks=num_blocks,
     )
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import assign_blocks, group_documents
+from specialize.measure.base.blocks import assign_blocks, check_order, group_documents
 from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass
 from specialize.measure.base.nulls import Observations
 
@@ -50,6 +50,37 @@ def observe_layer(
     return seen, counts
 
 
+def observe_units(
+    codes: NDArray[np.int32],
+    experts: NDArray[np.int16],
+    masses: NDArray[np.float64],
+    documents: NDArray[np.integer],
+    *,
+    groups: ArrayLike | None,
+    num_blocks: int,
+) -> Observations:
+    """Return labelled units, tokens or documents, with the block and the group of each of their documents.
+
+    Args:
+        codes: int32 [units], the label of each unit.
+        experts: int16 [units, slots]; negative where a slot holds no expert.
+        masses: float64 [units, slots] or [units, 1].
+        documents: integers [units], the document of each unit, non-decreasing.
+        groups: integers [documents], see `assign_blocks`; None where each document is a group of its own.
+        num_blocks: maximum number of document blocks.
+    """
+    present, first = np.unique(documents, return_index=True)
+    own = group_documents(present, groups)
+    return Observations(
+        codes=codes,
+        experts=experts,
+        masses=masses,
+        starts=np.append(first, len(documents)).astype(np.int64),
+        blocks=assign_blocks(own, num_blocks=num_blocks),
+        groups=own,
+    )
+
+
 def _check_documents(
     labels: NDArray[np.int32], experts: NDArray[np.int16], documents: NDArray[np.int32], *, level: Level
 ) -> None:
@@ -59,8 +90,7 @@ def _check_documents(
             "codes, experts and documents must be of one length, "
             f"got {len(labels)}, {len(experts)} and {len(documents)}"
         )
-    if len(documents) and (documents[0] < 0 or np.any(documents[1:] < documents[:-1])):
-        raise MeasurementError("documents: expected non-decreasing numbers from 0, got others: sort tokens by document")
+    check_order(documents)
     if level == "document":
         check_range("documents", documents, len(labels))
 
@@ -76,18 +106,16 @@ def _observe_tokens(
 ) -> tuple[Observations, ObservedCounts]:
     """Keep the labelled tokens, routed by this layer or not, so that blocks and nulls of layers correspond."""
     labelled = labels >= 0
-    documents, first, lengths = np.unique(documents[labelled], return_index=True, return_counts=True)
-    own = group_documents(documents, groups)
-    seen = Observations(
-        codes=labels[labelled],
-        experts=experts[labelled],
-        masses=masses[labelled],
-        starts=np.append(first, lengths.sum()).astype(np.int64),
-        blocks=assign_blocks(own, num_blocks=num_blocks),
-        groups=own,
+    seen = observe_units(
+        labels[labelled],
+        experts[labelled],
+        masses[labelled],
+        documents[labelled],
+        groups=groups,
+        num_blocks=num_blocks,
     )
     routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
-    n_documents = int(np.count_nonzero(np.add.reduceat(routed, first))) if len(first) else 0
+    n_documents = int(np.count_nonzero(np.add.reduceat(routed, seen.starts[:-1]))) if len(seen.codes) else 0
     return seen, ObservedCounts(int(routed.sum()), n_documents, seen.num_blocks)
 
 
@@ -102,13 +130,12 @@ def _observe_documents(
     """Keep the labelled documents that have tokens, routed by this layer or not."""
     kept = np.flatnonzero((labels >= 0) & (np.bincount(documents, minlength=len(labels)) > 0))
     routed = usage[kept].sum(axis=1)
-    own = group_documents(kept, groups)
-    seen = Observations(
-        codes=labels[kept],
-        experts=np.tile(np.arange(usage.shape[1], dtype=np.int16), (len(kept), 1)),
-        masses=usage[kept] / np.where(routed > 0, routed, 1.0)[:, None],
-        starts=np.arange(len(kept) + 1, dtype=np.int64),
-        blocks=assign_blocks(own, num_blocks=num_blocks),
-        groups=own,
+    seen = observe_units(
+        labels[kept],
+        np.tile(np.arange(usage.shape[1], dtype=np.int16), (len(kept), 1)),
+        usage[kept] / np.where(routed > 0, routed, 1.0)[:, None],
+        kept,
+        groups=groups,
+        num_blocks=num_blocks,
     )
     return seen, ObservedCounts(round(float(routed.sum())), int(np.count_nonzero(routed)), seen.num_blocks)

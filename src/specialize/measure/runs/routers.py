@@ -18,6 +18,7 @@ def iterate_layers(
     trace: "RoutingTrace",
     *,
     rule: SlotRule = "selection",
+    places: pd.DataFrame | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "Iterator[tuple[RouterSpec, LayerInput]]":
     """Yield each router of a trace with its routing decisions, after the model's own the first random router of each.
@@ -25,12 +26,13 @@ def iterate_layers(
     Args:
         trace: an open trace.
         rule: how a token's mass is spread over its slots, see `spread_mass`; gate weights are read for ``"gate"`` only.
+        places: the place of each token, see `read_places`; read from the trace by default.
         progress: called with (routers done, total routers).
 
     Yields:
         The router and its routing decisions; one layer at a time is held in memory.
     """
-    tokens = read_places(trace)
+    tokens = read_places(trace) if places is None else places
     routers = [*trace.layers, *trace.random_routers]
     for done, router in enumerate(routers):
         if progress is not None:

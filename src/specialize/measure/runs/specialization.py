@@ -99,7 +99,7 @@ def measure_specialization(
     places = read_places(trace)
     measured = []
     among: list[pd.DataFrame] = []
-    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+    for router, layer in iterate_layers(trace, rule=rule, places=places, progress=progress):
         measurement = measure_layer(
             annotation.codes,
             **layer.masses,
@@ -115,7 +115,9 @@ def measure_specialization(
             among += random_router_rows(trace, router, layer, annotation, **how)
 
     def draw_more(permutations: int, seed: Seed) -> NDArray[np.float64]:
-        return _draw_largest(trace, annotation, rule=rule, permutations=permutations, num_blocks=num_blocks, seed=seed)
+        return _draw_largest(
+            trace, annotation, places, rule=rule, permutations=permutations, num_blocks=num_blocks, seed=seed
+        )
 
     frames = []
     for routing in dict.fromkeys(router.routing for router, _ in measured):
@@ -176,6 +178,7 @@ def largest_uncertainty(
 def _draw_largest(
     trace: "RoutingTrace",
     annotation: Annotation,
+    places: pd.DataFrame,
     *,
     rule: SlotRule,
     permutations: int,
@@ -183,7 +186,6 @@ def _draw_largest(
     seed: Seed,
 ) -> NDArray[np.float64]:
     """Draw the maximum over the model's own routers of U under the null, float64 [permutation]; a layer at a time."""
-    places = read_places(trace)
     largest = np.full(permutations, np.nan)
     for router in trace.layers:
         null = draw_null_uncertainty(
