@@ -62,8 +62,10 @@ class EstimatedKMeans:
 
     def predict(self, reduced: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the cluster with the nearest mean for each row."""
-        distances = ((reduced[:, None, :] - self._centers[None]) ** 2).sum(axis=2)
-        return np.argmin(distances, axis=1)
+        from sklearn.metrics import pairwise_distances_argmin
+
+        nearest: NDArray[np.int64] = pairwise_distances_argmin(reduced, self._centers)  # a part in memory at a time
+        return nearest
 
     def _dissolve(self, reduced: NDArray[np.float32]) -> None:
         """Dissolve clusters below the smallest size, the smallest first, as long as two are left."""
