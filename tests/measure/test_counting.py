@@ -148,6 +148,9 @@ def test_groups_stay_together_and_large_ones_do_not_upset_the_balance():
 def test_a_number_of_documents_is_not_their_groups():
     with pytest.raises(MeasurementError, match="expected the group of each document"):
         assign_blocks(40)
+    for groups in ([1.2, 1.7], ["a", "b"], [True, False]):
+        with pytest.raises(MeasurementError, match=r"groups: expected integers, got .*: number the groups"):
+            assign_blocks(groups)
 
 
 def test_no_blocks_is_an_error():

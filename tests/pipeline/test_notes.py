@@ -9,7 +9,7 @@ from capture.test_run import TEXTS, make_checkpoint
 from listening import Listener
 from planted import plant_document_labels
 from planted.stored import store_trace
-from specialize.errors import AnnotationError
+from specialize.errors import AnnotationError, CorpusError
 from specialize.pipeline.topics import topics
 from specialize.pipeline.trace import trace_corpus
 
@@ -74,3 +74,17 @@ def test_the_column_of_groups_is_found_or_named(tmp_path, asked, labels, found):
             "so few groups are wide"
         ]
         assert [values.index(value) for value in values] == [list(trace.groups).index(each) for each in trace.groups]
+
+
+def test_another_column_of_groups_is_not_passed_over_in_silence(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": text, "book": f"b{row // 2}"}) + "\n" for row, text in enumerate(TEXTS))
+    )
+    first = trace_corpus(make_checkpoint(), path, tmp_path / "run", context=16)
+    with pytest.raises(CorpusError, match=r"belong together by no column, as in the trace in .*, got 'book'; choose"):
+        trace_corpus(make_checkpoint(), path, tmp_path / "run", context=16, group="book")
+    assert trace_corpus(make_checkpoint(), path, tmp_path / "run", context=16).manifest == first.manifest
+    trace_corpus(make_checkpoint(), path, tmp_path / "grouped", context=16, group="book")
+    with pytest.raises(CorpusError, match=r"belong together by 'book', as in the trace in .*, got no column; choose"):
+        trace_corpus(make_checkpoint(), path, tmp_path / "grouped", context=16)

@@ -26,10 +26,18 @@ def check_corpus(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> bool
         manifest: of the trace; empty if there is none yet.
 
     Raises:
-        CorpusError: the trace was begun with other documents.
+        CorpusError: the trace was begun with other documents, or with another column of groups.
     """
     before = manifest.get("corpus")
-    if before is None or before.get("digest") == corpus.digest:
+    if before is None:
+        return False
+    if before.get("group") != corpus.group:  # the trace would keep its own, and intervals would rest on it
+        theirs, ours = (repr(column) if column else "no column" for column in (before.get("group"), corpus.group))
+        raise CorpusError(
+            f"{corpus.source}: expected documents that belong together by {theirs}, as in the trace in {run}, got "
+            f"{ours}; choose another folder"
+        )
+    if before.get("digest") == corpus.digest:
         return False
     held = before.get("documents") or 0
     if corpus.num_documents < held:

@@ -67,13 +67,15 @@ def assign_blocks(groups: ArrayLike, *, num_blocks: int = 50) -> NDArray[np.int3
         int32 [documents], block numbers from 0; no block is empty.
 
     Raises:
-        MeasurementError: ``num_blocks`` is below 1, or groups are not one-dimensional.
+        MeasurementError: ``num_blocks`` is below 1, or groups are not one-dimensional or no integers.
     """
     if num_blocks < 1:
         raise MeasurementError(f"num_blocks must be at least 1, got {num_blocks}: 50 is usual")
     numbers = np.asarray(groups)
     if numbers.ndim != 1:
         raise MeasurementError(f"groups: expected the group of each document, got shape {numbers.shape}: pass an array")
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise MeasurementError(f"groups: expected integers, got {numbers.dtype}: number the groups")
     distinct, rows, sizes = np.unique(numbers.astype(np.int64), return_inverse=True, return_counts=True)
     largest_first = np.lexsort((_scramble(distinct), -sizes))
     per_block = max(1, -(-len(rows) // num_blocks))
