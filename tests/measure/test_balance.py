@@ -47,6 +47,18 @@ def test_a_planted_load_is_recovered():
     np.testing.assert_allclose(first.load.value, np.bincount(experts[:, 0], minlength=6) / 10_000)
 
 
+def test_random_differences_between_experts_are_corrected():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(64, 10.0))
+    truth, documents, errors, errors_as_counted = scipy.stats.variation(shares), np.repeat(np.arange(100), 20), [], []
+    for _ in range(60):
+        experts = rng.choice(64, size=(2000, 1), p=shares)
+        errors.append(measure_balance(experts, documents, num_experts=64).variation.value - truth)
+        errors_as_counted.append(scipy.stats.variation(np.bincount(experts[:, 0], minlength=64)) - truth)
+    assert np.mean(errors_as_counted) > 0.03
+    assert abs(np.mean(errors)) < np.mean(errors_as_counted) / 4
+
+
 def test_slots_without_experts_leave_the_mass_to_the_others():
     experts = np.array([[0, 1], [2, -1], [-1, -1]])
     balance = measure_balance(experts, [0, 0, 1], num_experts=3)

@@ -190,8 +190,26 @@ def test_domains_by_hand():
     np.testing.assert_allclose(measured.value[:2], [[1, 0, 0], [0.5, 1, 0.5]])
     assert np.isnan(measured.value[2]).all()
     assert (measured.n_tokens, measured.n_documents) == (3, 2)
+    assert np.isnan(measured.ci_low[0, 1:]).all()  # a share of 0: documents that were not seen may have another
     with pytest.raises(MeasurementError, match="both a label and an expert"):
         measure_domain_specialization([-1, -1, -1], experts, [0, 0, 0, 1, 2], num_labels=3, num_experts=3)
+
+
+def test_intervals_of_domains_with_few_documents_cover_the_planted_share():
+    """Whole documents go to one expert, so that a share is one of some twenty documents."""
+    covered = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        codes = np.repeat([0, 1, 2], 20)
+        experts = np.array([rng.choice(4, p=CHANNEL[code]) for code in codes])
+        measured = measure_domain_specialization(
+            codes, np.repeat(experts, 5)[:, None], np.repeat(np.arange(60), 5), num_labels=3, num_experts=4,
+            permutations=0,
+        )  # fmt: skip
+        has_interval = ~np.isnan(measured.ci_low)
+        covered.append(inside(measured, CHANNEL)[has_interval].mean())
+        assert ((measured.ci_low > 0) & (measured.ci_high < 1))[has_interval].all()
+    assert 0.93 <= np.mean(covered) <= 0.98
 
 
 def test_domain_p_values_are_uniform():

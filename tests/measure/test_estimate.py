@@ -5,7 +5,7 @@ import scipy.stats
 from specialize.errors import MeasurementError
 from specialize.measure import jackknife, lift, load, mutual_information, specific_information
 from specialize.measure.base.estimate import jackknife_values
-from specialize.measure.base.intervals import ratio_interval
+from specialize.measure.base.intervals import ratio_interval, share_interval
 
 
 @pytest.fixture
@@ -73,6 +73,14 @@ def test_ratio_interval_is_symmetric_on_the_log_scale():
     assert low[0] * high[0] == pytest.approx(4.0)
     assert 0 < low[0] < 2 < high[0]
     assert np.isnan([low[1], high[1]]).all()
+
+
+def test_share_interval_stays_between_0_and_1():
+    low, high = share_interval(np.array([0.02, 0.5, 0.98, 0.0, 1.0]), np.full(5, 0.02), num_blocks=50)
+    assert ((low[:3] > 0) & (high[:3] < 1)).all()
+    np.testing.assert_allclose(low[[2, 0, 1]], 1 - high[[0, 2, 1]])  # of the complement
+    assert high[1] - low[1] == pytest.approx(2 * 2.0096 * 0.02, rel=5e-3)  # near a half as the linear one
+    assert np.isnan([low[3:], high[3:]]).all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.counting import as_codes, check_range
 from specialize.measure.base.estimate import EstimateArray, Statistic, jackknife_values, make_estimates
 
-ENOUGH = 2.5  # tokens for each degree of freedom, from the simulations of analyses/calibration
+ENOUGH = 5  # tokens for each degree of freedom, from the simulations of analyses/calibration
 
 
 class Counted(TypedDict):

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.intervals import describe_interval, interval, ratio_interval
+from specialize.measure.base.intervals import Scale, describe_interval, interval, ratio_interval, share_interval
 from specialize.measure.base.nulls import p_values, summarize_null
 from specialize.measure.base.shortage import mark_shortage
 
 NOT_A_NUMBER = float("nan")
 _ON_THE_SCALE = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high")
+_INTERVALS = {"linear": interval, "log": ratio_interval, "logit": share_interval}
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -166,7 +167,7 @@ def make_estimates(
     chance: NDArray[np.float64] | None = None,
     p_value: ArrayLike | None = None,
     confidence: float = 0.95,
-    log_scale: bool = False,
+    scale: Scale = "linear",
     ends: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     method: str = "jackknife",
     note: str = "",
@@ -188,7 +189,8 @@ def make_estimates(
         chance: expected value where it is known in closed form, float64 [*shape]; replaces the mean of the null.
         p_value: the p-value [*shape] of a test that uses no permutations.
         confidence: coverage probability of the interval.
-        log_scale: whether the interval is symmetric on the log scale, for ratios; see `ratio_interval`.
+        scale: on which the interval is symmetric: linear; log, for ratios (`ratio_interval`); or logit, for shares of
+            few documents (`share_interval`).
         ends: both ends of the interval, float64 [*shape], where they do not follow from value and standard error.
         method: method of the standard error, as `describe_interval` names it.
         note: appended to the description of the interval.
@@ -203,12 +205,10 @@ def make_estimates(
     """
     values, errors = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
     if ends is None:
-        reach = ratio_interval if log_scale else interval
-        ends = reach(values, errors, num_blocks=num_blocks, confidence=confidence)
+        ends = _INTERVALS[scale](values, errors, num_blocks=num_blocks, confidence=confidence)
     low, high = ends
-    kind = describe_interval(
-        num_blocks, confidence=confidence, method=method, note=", log scale" if log_scale else note
-    )
+    scaled = "" if scale == "linear" else f", {scale} scale"
+    kind = describe_interval(num_blocks, confidence=confidence, method=method, note=scaled + note)
     kind = mark_shortage(kind, shortage) if shortage else kind
     under_null = np.empty((0, *values.shape)) if null is None else np.asarray(null)
     null_mean, null_low, null_high = summarize_null(under_null)

@@ -1,10 +1,15 @@
 """Student t intervals of jackknife estimates, and their description."""
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from scipy.stats import t as student_t
 
 from specialize.errors import MeasurementError
+
+Scale: TypeAlias = Literal["linear", "log", "logit"]  # on which an interval is symmetric
 
 
 def interval(
@@ -29,6 +34,20 @@ def ratio_interval(
     safe = np.where(positive, value, np.nan)
     low, high = interval(np.log(safe), error / safe, num_blocks=num_blocks, confidence=confidence)
     return np.exp(low), np.exp(high)
+
+
+def share_interval(
+    value: NDArray[np.float64], error: NDArray[np.float64], *, num_blocks: int, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both ends of an interval that is symmetric on the logit scale, for a share of few documents.
+
+    The standard error of the logit is ``error / (value (1 - value))`` (delta method). Both ends lie between 0 and 1,
+    and are NaN where the share is 0 or 1.
+    """
+    inside = (value > 0) & (value < 1)
+    safe = np.where(inside, value, np.nan)
+    low, high = interval(logit(safe), error / (safe * (1 - safe)), num_blocks=num_blocks, confidence=confidence)
+    return expit(low), expit(high)
 
 
 def describe_interval(

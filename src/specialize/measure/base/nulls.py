@@ -51,6 +51,11 @@ class Observations:
         """Block of each unit, int32 [units]."""
         return np.repeat(self.blocks, np.diff(self.starts))
 
+    @property
+    def group_numbers(self) -> NDArray[np.integer]:
+        """Group of each document, its own number where each is a group of its own, integers [documents]."""
+        return np.arange(len(self.blocks)) if self.groups is None else self.groups
+
 
 def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: Seed) -> NDArray[np.int32]:
     """Draw a circular shift for every document, uniformly from all shifts including the identity.
@@ -143,7 +148,7 @@ def permuted_tables(
     Each document must be one unit. Permutations depend on the seed and the groups of documents only, not on the
     routing, so that permutations of layers correspond. Each batch comes with its slice of the permutations.
     """
-    sources = draw_permutations(_groups(observations), permutations=permutations, seed=seed)
+    sources = draw_permutations(observations.group_numbers, permutations=permutations, seed=seed)
     for batch, tables in _batches(shape, permutations):
         count_permuted(
             tables,
@@ -154,10 +159,6 @@ def permuted_tables(
             observations.unit_blocks,
         )
         yield batch, tables
-
-
-def _groups(observations: Observations) -> NDArray[np.integer]:
-    return np.arange(len(observations.codes)) if observations.groups is None else observations.groups
 
 
 def _check_permutations(permutations: int) -> None:

@@ -20,8 +20,9 @@ class Balance:
     Attributes:
         load: P(expert), the expert's share of all mass, [expert].
         entropy: H(expert) in bits, bias-corrected; log2 E for a uniform load.
-        variation: coefficient of variation of the load, see `load_variation`.
-        peak: maximum over mean load, see `load_peak`.
+        variation: coefficient of variation of the load, see `load_variation`, bias-corrected, as random differences
+            between experts add to it.
+        peak: maximum over mean load, see `load_peak`, as counted.
         dead: number of experts without any load; without interval.
     """
 
@@ -104,18 +105,12 @@ def measure_balance(
     present = (np.asarray(experts) >= 0).any(axis=1)
     counts: Counted = {"n_tokens": int(present.sum()), "n_documents": len(np.unique(cut.documents[present]))}
 
-    def statistics(table: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack([load_variation(table), load_peak(table)], axis=-1)
-
-    entropy = estimate_blocks(
-        tables, lambda table: load_entropy(table)[..., None], unit="bits", corrected=True, **counts
-    ).at_most(float(np.log2(num_experts)))
-    ratios = estimate_blocks(tables, statistics, unit="ratio", **counts)
+    entropy = estimate_blocks(tables, load_entropy, unit="bits", corrected=True, **counts)
     dead = int((tables.sum(axis=(0, 1)) == 0).sum())
     return Balance(
         load=estimate_blocks(tables, load, unit="share", **counts),
-        entropy=entropy[0],
-        variation=ratios[0],
-        peak=ratios[1],
+        entropy=entropy.at_most(float(np.log2(num_experts)))[()],
+        variation=estimate_blocks(tables, load_variation, unit="ratio", corrected=True, **counts)[()],
+        peak=estimate_blocks(tables, load_peak, unit="ratio", **counts)[()],
         dead=Estimate(value=float(dead), unit="count", **counts),
     )

@@ -36,7 +36,8 @@ def measure_domain_specialization(
     N(domain) is the number of the domain's routed tokens; the shares of a domain sum to k where no slot is empty, and a
     uniform load gives k/E. Tokens are pooled, so that documents are weighted by their length. The null permutes domains
     across documents (across groups, where documents belong together); its mean is the load. P-values are two-sided,
-    based on the distance from the load.
+    based on the distance from the load. Intervals are symmetric on the logit scale, as a domain may have few documents;
+    a share of 0 or 1 has none.
 
     Args:
         codes: integers [documents], the domain of each document; negative where there is none.
@@ -98,6 +99,7 @@ def measure_domain_specialization(
         n_documents=len(kept),
         null=null,
         tested=(np.abs(value - load), np.abs(null - load)),
+        scale="logit",
     )
 
 

@@ -55,7 +55,7 @@ def measure_flow(
     Only slot 0 counts. Two layers with identical choices then have U = 1, which would not hold if a token's mass were
     spread over all pairs of slots. The null circularly shifts the choices of the other layer within each document.
     Mutual information and uncertainty coefficient are bias-corrected by the jackknife over document blocks. Transitions
-    of fewer than `RARE` tokens have no interval, as theirs would cover the share too rarely. With fewer than 2.5 tokens
+    of fewer than `RARE` tokens have no interval, as theirs would cover the share too rarely. With fewer than 5 tokens
     for each degree of freedom, (experts - 1) (experts of the other layer - 1), the information is too high, and
     ``ci_kind`` says so.
 

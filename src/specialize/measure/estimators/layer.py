@@ -200,4 +200,4 @@ def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, co
     _, error = jackknife_values(blocks, information.lift)
     with np.errstate(divide="ignore"):  # log 0 = -inf: a lift of 0 is the most extreme
         tested = np.abs(np.log(value)), np.abs(np.log(null))
-    return make_estimates(value, error, unit="ratio", null=null, tested=tested, log_scale=True, **vars(counts))
+    return make_estimates(value, error, unit="ratio", null=null, tested=tested, scale="log", **vars(counts))

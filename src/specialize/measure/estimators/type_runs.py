@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from specialize.measure.base.nulls import Observations
+from specialize.measure.base.nulls import Observations, draw_permutations
 from specialize.measure.base.random import kernel_seeds
 
 _BATCH_BYTES = 48 * 2**20
@@ -26,6 +26,7 @@ class TypeRuns:
 
     Attributes:
         codes: int32 [tokens], the label of each token.
+        documents: int64 [tokens], the document of each token, counted from 0.
         experts: int16 [tokens, slots]; negative where a slot holds no expert.
         masses: float64 [tokens, slots], or [tokens, 1]; all 1 where all masses are equal.
         unit: factor from these masses to tokens.
@@ -38,6 +39,7 @@ class TypeRuns:
     """
 
     codes: NDArray[np.int32]
+    documents: NDArray[np.int64]
     experts: NDArray[np.int16]
     masses: NDArray[np.float64]
     unit: float
@@ -80,6 +82,26 @@ class TypeRuns:
             _exchange(codes, self.codes, self.cells, self.order, self.groups, seeds[batch])
             yield batch, codes
 
+    def permute(
+        self, labels: NDArray[np.int32], groups: NDArray[np.integer], *, permutations: int, seed: int
+    ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """Yield batches of labels int32 [permutation, tokens], with the labels of documents permuted across documents.
+
+        All tokens of a document receive the label of one other document, whatever their types. Each batch comes with
+        its slice of the permutations.
+
+        Args:
+            labels: int32 [documents], the label of each document.
+            groups: integers [documents], the group of each document, see `draw_permutations`.
+            permutations: number of permutations.
+            seed: seed of the permutations.
+        """
+        sources = draw_permutations(groups, permutations=permutations, seed=seed)
+        size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
+        for first in range(0, permutations, size):
+            batch = slice(first, min(first + size, permutations))
+            yield batch, labels[sources[batch]][:, self.documents]
+
 
 def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns:
     """Sort labelled tokens by word type.
@@ -106,6 +128,7 @@ def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns
         known = counts * np.log2(np.maximum(counts, 1.0))
     return TypeRuns(
         codes=observed.codes[order],
+        documents=documents,
         experts=experts,
         masses=masses,
         unit=unit,
