@@ -12,7 +12,7 @@ import pandas as pd
 
 from specialize.names import name_label_set, shorten
 from specialize.reporting.runs import RunResults
-from specialize.text import clean_text
+from specialize.text import clean_text, format_p, is_smallest_p
 from specialize.trace import RouterSpec, RoutingTrace, open_trace
 
 PASSAGES = 12
@@ -128,16 +128,17 @@ def _loads(run: RunResults) -> _ByExpert:
 def _strongest_labels(run: RunResults) -> _ByExpert:
     """The labels of the largest lift of each expert: label set, label, lift, interval, q."""
     found: _ByExpert = defaultdict(dict)
-    numbers = ("value", "ci_low", "ci_high", "q_value")
+    columns = ("value", "ci_low", "ci_high", "p_value", "q_value", "n_permutations")
     for label_set, frame in run.frames.items():
         short = name_label_set(label_set).short
         rows = frame[(frame["metric"] == "lift") & (frame["routing"] == "learned")]
         rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
         rows = rows.groupby(["layer", "expert"]).head(LABELS)
         labels = {label: shorten(label, width=48) for label in rows["label"].unique()}
-        for layer, expert, label, *estimate in _zip(rows, "layer", "expert", "label", *numbers):
+        for layer, expert, label, *estimate, p, q, permutations in _zip(rows, "layer", "expert", "label", *columns):
             own = found[layer].setdefault(str(int(expert)), [])
-            own.append([short, labels[label], *map(_round, estimate)])
+            tested = format_p(q, at_most=is_smallest_p(p, permutations))
+            own.append([short, labels[label], *map(_round, estimate), tested])
     return found
 
 

@@ -51,7 +51,7 @@
     labels.replaceChildren(...rows.map(([set, label, lift, low, high, q]) => {
       const row = make("tr");
       const span = low === null ? "–" : `${low} to ${high}`;
-      row.append(make("th", label), make("td", set), make("td", lift, "number"), make("td", span, "number"), make("td", q === null ? "–" : q, "number"));
+      row.append(make("th", label), make("td", set), make("td", lift, "number"), make("td", span, "number"), make("td", q, "number"));
       row.firstChild.scope = "row";
       return row;
     }));
