@@ -1,6 +1,6 @@
 """Coverage of the intervals, bias of the values and rejections under a true null, for every quantity in every design.
 
-    python -m analyses.calibration.coverage --workers 2
+    python -m analyses.calibration.coverage
 
 Data sets are drawn with consecutive seeds. Rows are written to ``results/`` whenever a design is done, and the same
 command runs only what is missing, for its number of data sets and seed. It then writes the tables into README.md.
@@ -25,6 +25,7 @@ from specialize.manifest import versions, write_json
 from specialize.measure.results.files import write_table
 
 HERE = Path(__file__).parent
+PROBED = 200  # data sets on which probes are fitted
 PERMUTATIONS = 39  # a 5 % test is exact: p is a multiple of 1/40
 SEED = 1_000_000
 BY_NAME = {design.name: design for design in DESIGNS}
@@ -76,7 +77,7 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
     warned: dict[str, int] = {}
     for number in range(datasets):
         sample = population.draw(seed + number)
-        for name, estimate in measure(population, sample, permutations=0, seed=seed + number):
+        for name, estimate in measure(population, sample, permutations=0, seed=seed + number, probes=number < PROBED):
             found.setdefault(name, []).append((estimate.value, estimate.ci_low, estimate.ci_high))
             kinds = {str(kind) for kind in np.ravel(np.asarray(estimate.ci_kind, dtype=object))}
             warned[name] = warned.get(name, 0) + any(warning in kind for kind in kinds for warning in WARNINGS)
@@ -96,7 +97,7 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
         row |= {"truth": float(np.nanmean(true)), "bias": float(np.nanmean(bias))}
         row |= {"largest_bias": float(np.nanmax(np.abs(bias))), "width": float(np.nanmean(tally.mean("width")))}
         row |= {"nominal": NOMINAL.get(name, 0.95), "verdict": judge_coverage(row["coverage"], NOMINAL.get(name, 0.95))}
-        if row["verdict"] == "undercovers" and 2 * warned[name] > datasets:
+        if row["verdict"] == "undercovers" and 2 * warned[name] > row["datasets"]:
             row["verdict"] = "warned"
         rows.append({"design": design.name, "quantity": name} | row)
     return pd.DataFrame(rows)
@@ -109,7 +110,7 @@ def reject(design: Design, datasets: int, seed: int) -> pd.DataFrame:
     for number in range(datasets):
         null, associated = population.draw_null(seed + number), population.draw(seed + number)
         for name, estimate in (
-            *measure(population, null, permutations=PERMUTATIONS, seed=seed + number),
+            *measure(population, null, permutations=PERMUTATIONS, seed=seed + number, probes=number < PROBED),
             *differences(population, associated, twin=True),
             ("equivalence of uncertainty_coefficient", equivalence(population, associated)),
         ):
@@ -172,8 +173,8 @@ def make_tables(results: Path) -> str:
         counts = frame["verdict"].value_counts()
         rows = [" | ".join((f"`{quantity}`", *row)) for quantity, row in zip(wide.index, wide.to_numpy(), strict=True)]
         lines = [
-            f"{title}, in percent of {int(frame['asked'].max())} data sets for each design. Monte Carlo error: "
-            f"{error:.1f} percentage points (median), {100 * frame['error'].max():.1f} (largest). "
+            f"{title}, in percent of {int(frame['asked'].max()):,} data sets for each design (probes: {PROBED}). "
+            f"Monte Carlo error: {error:.1f} percentage points (median), {100 * frame['error'].max():.1f} (largest). "
             + ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
             + ".",
             "",
@@ -194,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md", help="file between whose markers tables go")
-    parser.add_argument("--datasets", type=int, default=400, help="data sets of each design, for each table")
+    parser.add_argument("--datasets", type=int, default=1000, help="data sets of each design, for each table")
     parser.add_argument("--designs", nargs="*", choices=list(BY_NAME), default=list(BY_NAME), help="all by default")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
@@ -219,8 +220,14 @@ def main() -> None:
             ordered = kept[table].iloc[np.argsort(order.to_numpy(), kind="stable")]
             write_table(ordered, given.output / f"{table}.csv", text_columns=["design", "quantity", "verdict"])
             print(f"{table}, {name}: {seconds:.0f} s of CPU time", flush=True)
-    about = {"permutations": PERMUTATIONS, "datasets": given.datasets, "seed": given.seed, "versions": versions()}
-    write_json(given.output / "about-coverage.json", about)
+    about = {
+        "permutations": PERMUTATIONS,
+        "datasets": given.datasets,
+        "probed": PROBED,
+        "seed": given.seed,
+        "versions": versions(),
+    }
+    write_json(given.output / "about-coverage.json", about | {"versions": versions()})
     text = given.readme.read_text(encoding="utf-8")
     given.readme.write_text(fill_readme(text, make_tables(given.output)), encoding="utf-8")
 

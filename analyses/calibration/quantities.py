@@ -108,8 +108,10 @@ def true_values(population: Population, *, repeats: bool = True) -> dict[str, An
     return truth
 
 
-def measure(population: Population, sample: Sample, *, permutations: int, seed: int) -> Iterator[tuple[str, Measured]]:
-    """Yield the estimates of each quantity."""
+def measure(
+    population: Population, sample: Sample, *, permutations: int, seed: int, probes: bool = True
+) -> Iterator[tuple[str, Measured]]:
+    """Yield the estimates of each quantity, with or without those of probes, which take most of the time."""
     design = population.design
     sizes = {"num_labels": design.labels, "num_experts": design.experts}
     weighted = {"weights": sample.weights, "rule": design.rule}
@@ -143,7 +145,7 @@ def measure(population: Population, sample: Sample, *, permutations: int, seed: 
         yield from _measure_routing(population, sample, weighted, options)
     if not permutations:
         yield from differences(population, sample)
-    if design.probes:
+    if design.probes and probes:
         yield from _probe(population, sample, null=permutations > 0, seed=seed)
 
 
