@@ -13,7 +13,9 @@ from specialize.cli.written import print_trace
 
 @add_command(RECORD, "import")
 def import_(
-    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang or arrays.")],
+    format_name: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang, route-trace, megatron or arrays.")
+    ],
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file of that format, or a folder of them.")],
     *,
     output: Output,
@@ -44,6 +46,12 @@ def import_(
              a file or a folder; -1: not recorded
     sglang   JSON Lines of responses with meta_info.routed_experts (base64);
              give --num-layers and --top-k
+    route-trace
+             CSV of a llama.cpp-based engine, a row a slot: turn, phase,
+             step, layer, slot, expert, weight; a file or a folder. A layer
+             without rows for a token: -1
+    megatron router_trace_rankN.jsonl of Megatron-LM, a file or a folder
+             with those of several ranks; a step of a rank is a document
     arrays   .npz or a folder of .npy: experts (tokens x layers x k); if
              wanted, weights (the same), document, token_id, position,
              char_start, char_end (tokens), layers (layers), num_experts.

@@ -88,7 +88,8 @@ def test_a_constant_choice_is_warned_about(tmp_path, monkeypatch):
     import_trace("vllm", tmp_path / "a.npy", tmp_path / "run", num_experts=8, reporter=listener)
     assert listener.notes == [
         "warning: all 1,999 tokens have the same experts in 1 of 3 layers (1; in layer 1: 3, 4); a router rarely does "
-        "so: is it a dense layer, or was nothing recorded?"
+        "so: is it a dense layer, or was nothing recorded?",
+        "tokens without experts, which are -1 in all slots of a layer: 1 in layer 1",
     ]
     np.save(tmp_path / "a.npy", experts[:900])
     listener = Listener()

@@ -45,7 +45,8 @@ def import_trace(
     largest id. Columns of the tokens that the input lacks are filled with UNKNOWN (-1); texts are null.
 
     Args:
-        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang`` or ``arrays``, a key of `FORMATS`.
+        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang``, ``route-trace``, ``megatron`` or ``arrays``, a key of
+            `FORMATS`.
         path: the input, a file or folder of that format.
         run: the run folder to create, all of it or nothing.
         documents: a table of the documents (id, text, labels) that `specialize.corpus.open_corpus` reads; rows are
@@ -124,9 +125,8 @@ def _import(
                     plausibility.see(layer, columns["experts"])
             if not writer.num_shards:
                 raise TraceError(f"{path}: expected the routing of at least one token, got none")
-            warning = plausibility.judge()
-            if warning:
-                reporter.say(warning)
+            for finding in plausibility.judge():
+                reporter.say(finding)
             writer.write_documents(*documents.batches())
             writer.describe(
                 corpus={
@@ -146,7 +146,7 @@ def _routers(checker: Checker, format_name: str) -> list[dict[str, Any]]:
     return [
         RouterSpec(
             layer=number,
-            name=f"layers.{number}",
+            name=checker.source.names.get(number, f"layers.{number}"),
             num_experts=checker.num_experts,
             top_k=checker.top_k,
             found_by=f"import of {format_name}",

@@ -74,6 +74,7 @@ class Source:
         num_experts: E, if the input states it.
         marks_absent: whether the format marks a slot without an expert by -1 (65535 in unsigned 16-bit integers).
         documents: a table of the documents beside the input.
+        names: of the routers, by the number of the layer; default: ``layers.N``.
         notes: messages about what was inferred.
         facts: the same as entries of the manifest.
     """
@@ -85,6 +86,7 @@ class Source:
     num_experts: int | None = None
     marks_absent: bool = False
     documents: Path | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
