@@ -9,6 +9,7 @@ from specialize.cli.app import RECORD, add_command, command_line
 from specialize.cli.console import TERMINAL, print_json
 from specialize.cli.options import Json, Output
 from specialize.cli.written import print_trace
+from specialize.errors import TraceError
 
 
 @add_command(RECORD, "import")
@@ -16,7 +17,10 @@ def import_(
     format_name: Annotated[
         str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang, route-trace, megatron or arrays.")
     ],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file of that format, or a folder of them.")],
+    path: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="A file of that format, or a folder of them; several as NAME=PATH."),
+    ],
     *,
     output: Output,
     documents: Annotated[
@@ -32,6 +36,9 @@ def import_(
     ] = None,
     num_layers: Annotated[
         int | None, typer.Option(min=1, help="Layers in each response, dense ones included (sglang).")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Label of documents for the names of inputs. Default: input.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -60,19 +67,22 @@ def import_(
              -1 or null: a slot without an expert. documents.parquet beside
              it is the table of documents.
 
+    Several inputs in one run, labelled by their names: `specialize import esft intent=DIR law=DIR -o RUN --label task`.
+
     `syntax` and `topics` need the texts: give them with --documents, and char_start and char_end for `syntax`.
     """
     import specialize
 
     trace = specialize.import_trace(
         format_name,
-        path,
+        _read_inputs(path),
         output,
         documents=documents,
         num_experts=num_experts,
         top_k=top_k,
         layers=layers,
         num_layers=num_layers,
+        label=label,
         command=command_line(),
         reporter=TERMINAL,
     )
@@ -90,3 +100,18 @@ def import_(
         )
     else:
         print_trace(trace)
+
+
+def _read_inputs(given: list[str]) -> str | dict[str, str]:
+    """Return the input, or the inputs by name: NAME=PATH, unless a single word is the path of a file or folder."""
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return given[0]
+    named: dict[str, str] = {}
+    for word in given:
+        name, equals, path = word.partition("=")
+        if not equals or not path:
+            raise TraceError(f"path: expected NAME=PATH for each of several inputs, got {word!r:.100}")
+        if name in named:
+            raise TraceError(f"path: expected another name for each input, got {name!r:.60} twice")
+        named[name] = path
+    return named

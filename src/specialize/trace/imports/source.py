@@ -51,6 +51,7 @@ class Block:
         tokens: columns of the token schema that the input has, each [tokens].
         where: returns the place of a row of this block in the input, for messages.
         bytes_read: bytes of the input read up to the end of this block.
+        part: which of several inputs it is from, by their order.
     """
 
     document: NDArray[np.integer]
@@ -60,6 +61,7 @@ class Block:
     weights: NDArray[np.floating] | None = None
     tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     bytes_read: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Source:
     """An opened input.
 
     Attributes:
-        path: the input.
+        path: the input, for messages.
         read: reads it from the start; may be called repeatedly.
         size: bytes to read.
         layers: number of each layer on the layers' axis, as the model numbers them; None if not known.
@@ -79,7 +81,7 @@ class Source:
         facts: the same as entries of the manifest.
     """
 
-    path: Path
+    path: Path | str
     read: Callable[[], Iterator[Block]]
     size: int
     layers: tuple[int, ...] | None = None
