@@ -19,7 +19,7 @@ def import_(
     ],
     path: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="A file of that format, or a folder of them; several as NAME=PATH."),
+        typer.Argument(metavar="PATH", help="A file of that format, or a folder of them; several as NAME=PATH."),
     ],
     *,
     output: Output,
@@ -28,7 +28,8 @@ def import_(
         typer.Option(help="Table of the documents: id, text, labels. By row, or by id where the format has ids."),
     ] = None,
     num_experts: Annotated[
-        int | None, typer.Option(min=1, help="Experts of a layer. Default: the largest id + 1.")
+        int | None,
+        typer.Option(min=1, help="Experts of a layer. Default: by the input or --model, else the largest id + 1."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Slots of a token, where the format does not say.")] = None,
     layers: Annotated[
@@ -39,6 +40,12 @@ def import_(
     ] = None,
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Label of documents for the names of inputs. Default: input.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Folder or hub id of the model, whose config gives E, k and the MoE layers."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +59,7 @@ def import_(
     vllm     routed experts (tokens x layers x k), .npy or .safetensors,
              a file or a folder; -1: not recorded
     sglang   JSON Lines of responses with meta_info.routed_experts (base64);
-             give --num-layers and --top-k
+             give --num-layers and --top-k, or --model
     route-trace
              CSV of a llama.cpp-based engine, a row a slot: turn, phase,
              step, layer, slot, expert, weight; a file or a folder. A layer
@@ -83,6 +90,7 @@ def import_(
         layers=layers,
         num_layers=num_layers,
         label=label,
+        model=model,
         command=command_line(),
         reporter=TERMINAL,
     )

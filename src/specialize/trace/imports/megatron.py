@@ -72,7 +72,7 @@ def open_megatron(path: Path, options: ImportOptions) -> Source:
     _check_stages(routers)
     first = {file: _first_step(file) for file in files}
     _check_ranks(first)
-    numbers = _number(sorted(set.union(*routers.values())))
+    numbers = _number(sorted(set.union(*routers.values())), options.model.num_layers if options.model else 0)
     kept = {router: number for router, number in numbers.items() if number in (options.layers or numbers.values())}
     if options.layers is not None and len(kept) < len(options.layers):
         kept = numbers  # a layer that is not there is refused where layers are chosen
@@ -82,18 +82,22 @@ def open_megatron(path: Path, options: ImportOptions) -> Source:
         size=sum(file.stat().st_size for file in files),
         layers=tuple(kept.values()),
         marks_absent=True,
-        names={number: router.name for router, number in kept.items()},
+        names={number: router.name for router, number in kept.items() if router.is_mtp},
         notes=_judge_order([record for records in first.values() for record in records]),
     )
 
 
-def _number(routers: list[_Router]) -> dict[_Router, int]:
-    """Return the number of each router as a layer: the decoder's own numbers, and then those of the MTP head."""
+def _number(routers: list[_Router], num_layers: int) -> dict[_Router, int]:
+    """Return the number of each router as a layer: the decoder's own numbers, and then those of the MTP head.
+
+    Args:
+        routers: in order.
+        num_layers: layers of the decoder, as far as they are known.
+    """
     numbers = {router: router.layer for router in routers if not router.is_mtp}
-    for router in routers:
-        if router.is_mtp:
-            numbers[router] = max(numbers.values(), default=-1) + 1
-    return numbers
+    first = max([num_layers, *(1 + layer for layer in numbers.values())])
+    heads = (router for router in routers if router.is_mtp)
+    return numbers | {router: number for number, router in enumerate(heads, start=first)}
 
 
 def _first_step(file: Path) -> list[_Record]:

@@ -1,6 +1,7 @@
 """From an opened input to a run folder: checked, cut into shards, and written completely or not at all."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from specialize.trace.imports.checks import Checker, largest_expert
 from specialize.trace.imports.documents import ImportedDocuments, LabelledDocuments
 from specialize.trace.imports.formats import open_source
 from specialize.trace.imports.joining import DEFAULT_LABEL, join_sources, name_inputs
+from specialize.trace.imports.model_config import fit_layers, read_model
 from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
 from specialize.trace.imports.shards import cut_shards
-from specialize.trace.imports.source import Block, ImportOptions, Source, read_layers
+from specialize.trace.imports.source import Block, ImportOptions, ModelFacts, Source, read_layers
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import RouterSpec
 from specialize.trace.writer import TraceWriter
@@ -35,6 +37,7 @@ def import_trace(
     layers: str | Sequence[int] | None = None,
     num_layers: int | None = None,
     label: str | None = None,
+    model: str | PathLike[str] | None = None,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> RoutingTrace:
@@ -57,6 +60,8 @@ def import_trace(
             all layers of the input.
         num_layers: layers per token in the input, dense ones included, for formats that do not state it (sglang).
         label: column of documents for the names of several inputs; default: ``input``.
+        model: a folder with the model's config.json, or its hub id: E, k and the MoE layers are read from there unless
+            they are given, and an input that cannot be of the model raises an error. No code of the model is run.
         command: the command line, for the manifest.
         reporter: receives messages about what was inferred, and the progress.
 
@@ -75,6 +80,7 @@ def import_trace(
         layers=read_layers(layers) if isinstance(layers, str) else None if layers is None else tuple(layers),
         num_layers=num_layers,
         documents=None if documents is None else Path(documents),
+        model=None if model is None else read_model(model),
     )
     inputs = name_inputs(path, label)
     with reporter.progress("importing", "MB") as update:
@@ -97,8 +103,14 @@ def _import(
     for note in (*documents.notes, *source.notes):
         reporter.say(note)
     num_experts = options.num_experts or source.num_experts
+    if options.model is not None:
+        fitted, notes = fit_layers(options.model, source, options.layers)
+        num_experts = num_experts or options.model.num_experts
+        options = replace(options, layers=fitted)
+        for note in notes:
+            reporter.say(note)
     clock.total = source.size
-    facts = dict(source.facts)
+    facts = dict(source.facts) | _describe(options.model)
     with whole_folder(run) as folder:
         if num_experts is None:
             clock.total = 2 * source.size
@@ -159,6 +171,10 @@ def _open(
         )
     tables = {name: ImportedDocuments(source.documents) for name, source in sources.items()}
     return join_sources(sources), LabelledDocuments(tables, label)
+
+
+def _describe(model: ModelFacts | None) -> dict[str, Any]:
+    return {} if model is None else {"model": {"name": model.name, "config": dict(model.config)}}
 
 
 def _routers(checker: Checker, format_name: str) -> list[dict[str, Any]]:

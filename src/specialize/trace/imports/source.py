@@ -21,6 +21,32 @@ Key = int | str
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """What the configuration of a model says about its routers.
+
+    Attributes:
+        name: the folder or hub id.
+        num_experts: E, with experts that return their input unchanged.
+        top_k: k; None if the configuration does not say.
+        num_layers: layers of the model, dense ones included.
+        moe_layers: numbers of the layers with routers.
+        config: the whole configuration.
+    """
+
+    name: str
+    num_experts: int
+    top_k: int | None
+    num_layers: int
+    moe_layers: tuple[int, ...]
+    config: Mapping[str, Any]
+
+    @property
+    def dense_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers without a router."""
+        return tuple(sorted(set(range(self.num_layers)) - set(self.moe_layers)))
+
+
+@dataclass(frozen=True)
 class ImportOptions:
     """What the user states about an input, see `import_trace`.
 
@@ -30,6 +56,7 @@ class ImportOptions:
         layers: numbers of the MoE layers, as the model numbers them.
         num_layers: layers per token in the input, dense ones included.
         documents: a table of the documents, in a format of `open_corpus`.
+        model: what the configuration of the model says.
     """
 
     num_experts: int | None = None
@@ -37,6 +64,17 @@ class ImportOptions:
     layers: tuple[int, ...] | None = None
     num_layers: int | None = None
     documents: Path | None = None
+    model: ModelFacts | None = None
+
+    @property
+    def expected_top_k(self) -> int | None:
+        """K of a format that does not state it, as given or as in the model's configuration."""
+        return self.top_k or (self.model.top_k if self.model else None)
+
+    @property
+    def expected_num_layers(self) -> int | None:
+        """Layers per token of a format that does not state it, as given or as in the model's configuration."""
+        return self.num_layers or (self.model.num_layers if self.model else None)
 
 
 @dataclass(frozen=True)
