@@ -18,7 +18,7 @@ from analyses.fuzzing.mutation import (
 )
 
 from specialize.errors import SpecializeError
-from specialize.trace import NO_EXPERT
+from specialize.trace import NO_EXPERT, RoutingTrace
 from specialize.trace.imports import import_trace
 
 OPTIONS: tuple[dict[str, Any], ...] = (
@@ -41,6 +41,9 @@ def import_source(format_name: str, source: Path, folder: Path, options: Mapping
     except SpecializeError:
         require(not list(run.parent.iterdir()), "an import that fails leaves nothing")
         raise
+    if not trace.has_tokens:
+        check_usage(trace)
+        return
     try:
         tokens, documents = trace.tokens(), trace.documents()
         experts = {router.layer: trace.experts(router.layer) for router in trace.layers}
@@ -62,6 +65,21 @@ def import_source(format_name: str, source: Path, folder: Path, options: Mapping
     for each in weights.values():
         require(np.isfinite(each).all(), "gate weights are finite")
     require(documents["id"].is_unique and documents["id"].notna().all(), "ids of documents are unique")
+
+
+def check_usage(trace: RoutingTrace) -> None:
+    try:
+        documents = trace.documents()
+        usage = [trace.usage(router.name) for router in trace.layers]
+    except SpecializeError as error:
+        raise AssertionError(f"an imported trace cannot be read: {error}") from error
+    require(len(usage) == len({router.layer for router in trace.layers}) > 0, "layers are distinct")
+    require(documents["id"].is_unique and len(documents) == trace.num_documents > 0, "ids of documents are unique")
+    for router, each in zip(trace.layers, usage, strict=True):
+        require(
+            each.shape == (trace.num_documents, router.num_experts), "usage is of documents and experts", each.shape
+        )
+        require((np.isfinite(each) & (each >= 0)).all(), "usage is finite and not negative")
 
 
 def choose(rng: np.random.Generator, tokens: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from specialize.errors import TraceError
 @add_command(RECORD, "import")
 def import_(
     format_name: Annotated[
-        str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang, route-trace, megatron or arrays.")
+        str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang, route-trace, megatron, usage or arrays.")
     ],
     path: Annotated[
         list[str],
@@ -66,6 +66,8 @@ def import_(
              without rows for a token: -1
     megatron router_trace_rankN.jsonl of Megatron-LM, a file or a folder
              with those of several ranks; a step of a rank is a document
+    usage    counts or shares (documents x layers x experts), .npy or an .npz
+             with usage and, if wanted, layers: a run without tokens
     arrays   .npz or a folder of .npy: experts (tokens x layers x k); if
              wanted, weights (the same), document, token_id, position,
              char_start, char_end (tokens), layers (layers), num_experts.

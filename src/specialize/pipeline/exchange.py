@@ -44,7 +44,7 @@ def export(
     from specialize.trace.export import export_parquet
 
     check_choice("to", to, ExportFormat, error=TraceError)
-    trace = open_run(run)
+    trace = open_run(run, tokens_for="export")
     with reporter.progress("exporting", "tokens") as update:
         return export_parquet(trace, trace.path / to if folder is None else Path(folder), progress=update)
 
@@ -76,7 +76,7 @@ def affinity(
     from specialize.measure.runs.affinity import measure_affinity
 
     check_choice("by", by, AffinityScore, error=MeasurementError)
-    trace = open_run(run)
+    trace = open_run(run, tokens_for="affinity")
     parts = None if label is None else _tokens_by_value(trace, label)
     with reporter.progress("affinity", "layers") as update:
         return list(measure_affinity(trace, top_p=top_p, by=by, parts=parts, progress=update))

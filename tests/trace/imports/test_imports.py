@@ -430,7 +430,7 @@ def test_a_parquet_file_of_another_make(tmp_path):
 
 
 def test_every_format_says_what_it_is():
-    assert list(FORMATS) == ["esft", "olmoe", "vllm", "sglang", "route-trace", "megatron", "arrays"]
+    assert list(FORMATS) == ["esft", "olmoe", "vllm", "sglang", "route-trace", "megatron", "usage", "arrays"]
     assert all(each.what for each in FORMATS.values())
 
 

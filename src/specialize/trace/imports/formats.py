@@ -13,6 +13,7 @@ from specialize.trace.imports.olmoe import open_olmoe
 from specialize.trace.imports.route_trace import open_route_trace
 from specialize.trace.imports.serving import open_sglang, open_vllm
 from specialize.trace.imports.source import ImportOptions, Source, check_layers
+from specialize.trace.imports.usage import open_usage
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ _ALL = (
     ImportFormat("sglang", "SGLang's responses with routed experts, in JSON Lines", open_sglang),
     ImportFormat("route-trace", "route traces of llama.cpp-based engines: a CSV file or a folder", open_route_trace),
     ImportFormat("megatron", "Megatron-LM's router traces: router_trace_rankN.jsonl or a folder", open_megatron),
+    ImportFormat("usage", "counts or shares of experts by document: .npy or .npz [documents, layers, E]", open_usage),
     ImportFormat("arrays", "a plain layout for a user's own routing: .npz, a folder of .npy, or Parquet", open_arrays),
 )
 FORMATS: Mapping[str, ImportFormat] = MappingProxyType({each.name: each for each in _ALL})

@@ -72,6 +72,7 @@ _SHARED: Mapping[str, Callable[[Source], Any]] = {
     "layers": lambda source: source.layers,
     "routers": lambda source: dict(source.names),
     "number of experts": lambda source: source.num_experts,
+    "k": lambda source: source.top_k,
     "facts": lambda source: dict(source.facts),
 }
 

@@ -202,7 +202,7 @@ def fit_layers(
     block: Block | None = next((each for each in source.read() if len(each.experts)), None)
     if block is None:
         return asked, ()
-    count, top_k = block.experts.shape[1:]
+    count, top_k = block.experts.shape[1], source.top_k if source.is_usage else block.experts.shape[2]
     notes = [] if model.top_k in (None, top_k) else [
         f"k = {top_k} in the input, {model.top_k} in the configuration of {model.name}: the input decides"
     ]  # fmt: skip

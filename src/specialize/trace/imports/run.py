@@ -19,6 +19,7 @@ from specialize.trace.imports.model_config import fit_layers, read_model
 from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
 from specialize.trace.imports.shards import cut_shards
 from specialize.trace.imports.source import Block, ImportOptions, ModelFacts, Source, read_layers
+from specialize.trace.imports.usage import UsageChecker
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import RouterSpec
 from specialize.trace.writer import TraceWriter
@@ -47,8 +48,8 @@ def import_trace(
     largest id. Columns of the tokens that the input lacks are filled with UNKNOWN (-1); texts are null.
 
     Args:
-        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang``, ``route-trace``, ``megatron`` or ``arrays``, a key of
-            `FORMATS`.
+        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang``, ``route-trace``, ``megatron``, ``usage`` or ``arrays``,
+            a key of `FORMATS`.
         path: the input, a file or folder of that format; or several inputs by name. The documents of all of them are
             in one trace, with the name of their input as a label, and before their ids.
         run: the run folder to create, all of it or nothing.
@@ -129,17 +130,19 @@ def _import(
         }
         provenance = {"command": command, "versions": versions(), **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
-            checker = Checker(source, num_experts=num_experts, layers=options.layers)
+            kind = UsageChecker if source.is_usage else Checker
+            checker = kind(source, num_experts=num_experts, layers=options.layers)
             plausibility = Plausibility(str(source.path), num_experts=num_experts)
             for shard in cut_shards(checker, documents, clock.count(source.read())):
                 if not writer.num_shards:
                     writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
                 writer.write_shard(shard)
                 for layer, columns in zip(checker.layers, shard.routing, strict=True):
-                    plausibility.see(layer, columns["experts"])
+                    if not source.is_usage:  # which is checked when it is opened
+                        plausibility.see(layer, columns["experts"])
             if not writer.num_shards:
                 raise TraceError(f"{source.path}: expected the routing of at least one token, got none")
-            for finding in plausibility.judge():
+            for finding in () if source.is_usage else plausibility.judge():
                 reporter.say(finding)
             writer.write_documents(*documents.batches())
             writer.describe(

@@ -63,10 +63,10 @@ def _shard(checker: Checker, columns: Mapping[str, NDArray[Any]], last_document:
     position[document == last_document] += seen
     unknown = {name: np.full(len(document), UNKNOWN) for name in _KNOWN_TO_INPUT}
     tokens = unknown | {"position": position, "sequence": document, "phase": np.zeros(len(document), np.uint8)}
-    tokens |= {name: column for name, column in columns.items() if name not in ("experts", "weights")}
+    tokens |= {name: column for name, column in columns.items() if name not in (checker.column, "weights")}
     routing = []
     for layer in range(len(checker.layers)):
-        parts = {"experts": columns["experts"][:, layer]}
+        parts = {checker.column: columns[checker.column][:, layer]}
         if "weights" in columns:
             parts["weights"] = columns["weights"][:, layer]
         routing.append(parts)

@@ -84,7 +84,7 @@ class Block:
     Attributes:
         document: int [tokens], running number of each token's document over the whole input, from 0.
         keys: ids (str) or numbers (int) in the input of the documents that begin in this block.
-        experts: integers [tokens, layers, k], in rank order.
+        experts: integers [tokens, layers, k], in rank order; or usage, see `Source`.
         weights: gate weights [tokens, layers, k], if the input has them.
         tokens: columns of the token schema that the input has, each [tokens].
         where: returns the place of a row of this block in the input, for messages.
@@ -94,7 +94,7 @@ class Block:
 
     document: NDArray[np.integer]
     keys: Sequence[Key]
-    experts: NDArray[np.integer]
+    experts: NDArray[Any]
     where: Callable[[int], str]
     weights: NDArray[np.floating] | None = None
     tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -112,6 +112,8 @@ class Source:
         size: bytes to read.
         layers: number of each layer on the layers' axis, as the model numbers them; None if not known.
         num_experts: E, if the input states it.
+        is_usage: whether rows are documents and not tokens, and `Block.experts` is usage [documents, layers, E].
+        top_k: k of an input of usage.
         marks_absent: whether the format marks a slot without an expert by -1 (65535 in unsigned 16-bit integers).
         documents: a table of the documents beside the input.
         names: of the routers, by the number of the layer; default: ``layers.N``.
@@ -124,6 +126,8 @@ class Source:
     size: int
     layers: tuple[int, ...] | None = None
     num_experts: int | None = None
+    is_usage: bool = False
+    top_k: int = 1
     marks_absent: bool = False
     documents: Path | None = None
     names: Mapping[int, str] = field(default_factory=dict)
