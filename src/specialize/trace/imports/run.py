@@ -18,7 +18,7 @@ from specialize.trace.imports.joining import DEFAULT_LABEL, join_sources, name_i
 from specialize.trace.imports.model_config import fit_layers, read_model
 from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
 from specialize.trace.imports.shards import cut_shards
-from specialize.trace.imports.source import Block, ImportOptions, ModelFacts, Source, read_layers
+from specialize.trace.imports.source import Block, ImportOptions, Source, read_layers
 from specialize.trace.imports.usage import UsageChecker
 from specialize.trace.reader import RoutingTrace, open_trace
 from specialize.trace.schema import RouterSpec
@@ -103,24 +103,14 @@ def _import(
     source, documents = _open(format_name, inputs, options, label)
     for note in (*documents.notes, *source.notes):
         reporter.say(note)
-    num_experts = options.num_experts or source.num_experts
     if options.model is not None:
-        fitted, notes = fit_layers(options.model, source, options.layers)
-        num_experts = num_experts or options.model.num_experts
-        options = replace(options, layers=fitted)
+        layers, notes = fit_layers(options.model, source, options.layers)
+        options = replace(options, layers=layers)
         for note in notes:
             reporter.say(note)
     clock.total = source.size
-    facts = dict(source.facts) | _describe(options.model)
     with whole_folder(run) as folder:
-        if num_experts is None:
-            clock.total = 2 * source.size
-            largest = largest_expert(source, options.layers, clock.count(source.read()))
-            check_not_all_zero(str(source.path), largest)
-            num_experts = 1 + largest
-            clock.passed = source.size
-            facts["num_experts_inferred"] = True
-            reporter.say(f"{num_experts} experts, inferred from the largest id; set num_experts if there are more")
+        num_experts, facts = _count_experts(source, options, clock, reporter)
         settings = {
             "import": format_name,
             "source": str(source.path),
@@ -128,36 +118,66 @@ def _import(
             "top_k": options.top_k,
             "layers": options.layers and list(options.layers),
         }
-        provenance = {"command": command, "versions": versions(), **facts}
+        kind = UsageChecker if source.is_usage else Checker
+        checker = kind(source, num_experts=num_experts, layers=options.layers)
+        provenance = {"command": command, "versions": versions(), **source.facts, **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
-            kind = UsageChecker if source.is_usage else Checker
-            checker = kind(source, num_experts=num_experts, layers=options.layers)
-            plausibility = Plausibility(str(source.path), num_experts=num_experts)
-            for shard in cut_shards(checker, documents, clock.count(source.read())):
-                if not writer.num_shards:
-                    writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
-                writer.write_shard(shard)
-                for layer, columns in zip(checker.layers, shard.routing, strict=True):
-                    if not source.is_usage:  # which is checked when it is opened
-                        plausibility.see(layer, columns["experts"])
-            if not writer.num_shards:
-                raise TraceError(f"{source.path}: expected the routing of at least one token, got none")
-            for finding in () if source.is_usage else plausibility.judge():
+            for finding in _write(writer, checker, documents, format_name, clock):
                 reporter.say(finding)
-            writer.write_documents(*documents.batches())
-            writer.describe(
-                corpus={
-                    "source": str(documents.table or source.path),
-                    "digest": documents.digest,
-                    "documents": documents.count,
-                    "labels": documents.labels,
-                    "group": documents.group if documents.group in documents.labels else None,
-                }
-            )
-            writer.finish()
     if documents.left_out:
-        table = documents.table or "the tables"
-        reporter.say(f"{documents.left_out} documents of {table} have no tokens and are left out")
+        table, what = documents.table or "the tables", "usage" if source.is_usage else "tokens"
+        reporter.say(f"{documents.left_out} documents of {table} have no {what} and are left out")
+
+
+def _count_experts(
+    source: Source, options: ImportOptions, clock: "_Clock", reporter: Reporter
+) -> tuple[int, dict[str, Any]]:
+    """Return E, as given, stated or by the model, else by the largest id; and what the manifest says of it."""
+    model = options.model
+    facts = {} if model is None else {"model": {"name": model.name, "config": dict(model.config)}}
+    num_experts = options.num_experts or source.num_experts or (model.num_experts if model else None)
+    if num_experts is not None:
+        return num_experts, facts
+    clock.total = 2 * source.size
+    largest = largest_expert(source, options.layers, clock.count(source.read()))
+    check_not_all_zero(str(source.path), largest)
+    clock.passed = source.size
+    reporter.say(f"{largest + 1} experts, inferred from the largest id; set num_experts if there are more")
+    return largest + 1, facts | {"num_experts_inferred": True}
+
+
+def _write(
+    writer: TraceWriter,
+    checker: Checker,
+    documents: ImportedDocuments | LabelledDocuments,
+    format_name: str,
+    clock: "_Clock",
+) -> Iterator[str]:
+    """Write the whole trace, and yield what a user should know of its routing."""
+    source = checker.source
+    plausibility = Plausibility(str(source.path), num_experts=checker.num_experts)
+    for shard in cut_shards(checker, documents, clock.count(source.read())):
+        if not writer.num_shards:
+            writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
+        writer.write_shard(shard)
+        if not source.is_usage:  # which is judged when it is opened
+            for layer, columns in zip(checker.layers, shard.routing, strict=True):
+                plausibility.see(layer, columns["experts"])
+    if not writer.num_shards:
+        raise TraceError(f"{source.path}: expected the routing of at least one token, got none")
+    if not source.is_usage:
+        yield from plausibility.judge()
+    writer.write_documents(*documents.batches())
+    writer.describe(
+        corpus={
+            "source": str(documents.table or source.path),
+            "digest": documents.digest,
+            "documents": documents.count,
+            "labels": documents.labels,
+            "group": documents.group if documents.group in documents.labels else None,
+        }
+    )
+    writer.finish()
 
 
 def _open(
@@ -174,10 +194,6 @@ def _open(
         )
     tables = {name: ImportedDocuments(source.documents) for name, source in sources.items()}
     return join_sources(sources), LabelledDocuments(tables, label)
-
-
-def _describe(model: ModelFacts | None) -> dict[str, Any]:
-    return {} if model is None else {"model": {"name": model.name, "config": dict(model.config)}}
 
 
 def _routers(checker: Checker, format_name: str) -> list[dict[str, Any]]:
