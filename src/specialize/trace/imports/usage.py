@@ -82,7 +82,8 @@ def open_usage(path: Path, options: ImportOptions) -> Source:
 def _load(path: Path) -> tuple[NDArray[Any], tuple[int, ...] | None, list[str]]:
     """Return the table, the numbers of its layers if it states them, and notes."""
     if path.suffix not in (".npy", ".npz") or not path.is_file():
-        raise TraceError(f"{path}: expected usage in an .npy or .npz, got {path.suffix or 'no extension'}")
+        got = "a folder" if path.is_dir() else path.suffix or "no extension"
+        raise TraceError(f"{path}: expected usage in an .npy or .npz, got {got}")
     check_file(path)
     if path.suffix == ".npy":
         return load_array(path), None, []
