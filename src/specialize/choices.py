@@ -7,6 +7,7 @@ from specialize.errors import SpecializeError, did_you_mean, show_value
 
 Level = Literal["token", "document"]  # what carries a label
 SlotRule = Literal["selection", "gate", "first"]  # how a token's mass is spread over its slots
+MassRule = Literal["selection", "gate", "first", "counts"]  # counts: the masses are given, as in a run without tokens
 Pieces = Literal["first", "last", "all"]  # which of a word's tokens carries its tag
 Reduction = Literal["umap", "pca", "none"]  # how embeddings lose dimensions
 Clustering = Literal["kmeans", "hdbscan"]  # how topics are found

@@ -69,6 +69,29 @@ def _read_vllm(data: bytes, folder: Path) -> None:
     import_source("vllm", source if len(members) > 1 else source / f"0{suffix}", folder, OPTIONS[option % len(OPTIONS)])
 
 
+def _seeds_of_usage() -> Mapping[str, bytes]:
+    counts = np.random.default_rng(0).integers(0, 9, (3, 2, 4))
+    shares = counts / counts.sum(axis=2, keepdims=True)
+    return {
+        "counts": join(0, 0, _npy(counts)),
+        "shares": join(0, 2, _npy(shares.astype(np.float16))),
+        "numbered": join(1, 3, _npy(2 * counts), _npy([1, 0])),
+    }
+
+
+def _read_usage(data: bytes, folder: Path) -> None:
+    """Kinds: an .npy, or an .npz with the numbers of layers."""
+    kind, option, members = split(data)
+    source = folder / ("in.npz" if kind % 2 else "in.npy")
+    if kind % 2:
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, content in zip(("usage", "layers", "others"), members, strict=False):
+                archive.writestr(f"{name}.npy", content)
+    else:
+        source.write_bytes(members[0])
+    import_source("usage", source, folder, OPTIONS[option % len(OPTIONS)])
+
+
 def _seeds_of_arrays() -> Mapping[str, bytes]:
     rng = np.random.default_rng(0)
     experts = choose(rng, 4)
@@ -174,6 +197,14 @@ _NPY_TOKENS = (
     *(b"'<u8'", b"'>f4'", b"'|V8'", b"'<U4'", b"-1", b"\xff\xff\xff\xff\xff\xff\xff\xff"),
 )
 VLLM = Target("vllm", "vLLM's arrays: .npy and safetensors", _seeds_of_vllm, _read_vllm, _mutate_vllm, _NPY_TOKENS)
+USAGE = Target(
+    "usage",
+    "usage by document: .npy and .npz",
+    _seeds_of_usage,
+    _read_usage,
+    lambda data, rng: mutate_member(data, rng, _mutate_array),
+    _NPY_TOKENS,
+)
 ARRAYS = Target(
     "arrays", "arrays: folders of .npy, .npz and Parquet", _seeds_of_arrays, _read_arrays, _mutate_arrays, _NPY_TOKENS
 )

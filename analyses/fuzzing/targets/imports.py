@@ -18,7 +18,7 @@ from analyses.fuzzing.mutation import (
 )
 
 from specialize.errors import SpecializeError
-from specialize.trace import NO_EXPERT
+from specialize.trace import NO_EXPERT, RoutingTrace
 from specialize.trace.imports import import_trace
 
 OPTIONS: tuple[dict[str, Any], ...] = (
@@ -41,6 +41,9 @@ def import_source(format_name: str, source: Path, folder: Path, options: Mapping
     except SpecializeError:
         require(not list(run.parent.iterdir()), "an import that fails leaves nothing")
         raise
+    if not trace.has_tokens:
+        check_usage(trace)
+        return
     try:
         tokens, documents = trace.tokens(), trace.documents()
         experts = {router.layer: trace.experts(router.layer) for router in trace.layers}
@@ -62,6 +65,21 @@ def import_source(format_name: str, source: Path, folder: Path, options: Mapping
     for each in weights.values():
         require(np.isfinite(each).all(), "gate weights are finite")
     require(documents["id"].is_unique and documents["id"].notna().all(), "ids of documents are unique")
+
+
+def check_usage(trace: RoutingTrace) -> None:
+    try:
+        documents = trace.documents()
+        usage = [trace.usage(router.name) for router in trace.layers]
+    except SpecializeError as error:
+        raise AssertionError(f"an imported trace cannot be read: {error}") from error
+    require(len(usage) == len({router.layer for router in trace.layers}) > 0, "layers are distinct")
+    require(documents["id"].is_unique and len(documents) == trace.num_documents > 0, "ids of documents are unique")
+    for router, each in zip(trace.layers, usage, strict=True):
+        require(
+            each.shape == (trace.num_documents, router.num_experts), "usage is of documents and experts", each.shape
+        )
+        require((np.isfinite(each) & (each >= 0)).all(), "usage is finite and not negative")
 
 
 def choose(rng: np.random.Generator, tokens: int) -> np.ndarray:
@@ -110,36 +128,72 @@ def _seeds_of_sglang() -> Mapping[str, bytes]:
     return {"responses": join(0, 5, lines), "a list": join(1, 6, json.dumps([native, served]).encode())}
 
 
-def _read_lines(format_name: str, data: bytes, folder: Path) -> None:
+def _seeds_of_route_trace() -> Mapping[str, bytes]:
+    chosen = choose(np.random.default_rng(0), 4)
+    preamble = "# route_trace v1\n# model=m.gguf arch=x n_layer=2 n_expert=8 n_expert_used=2\n"
+    header = "turn,phase,step,layer,slot,expert,weight,residency,expert_bytes\n"
+    rows = "".join(
+        f"0,{int(step > 2)},{step},{layer},{slot},{chosen[step, layer, slot]},0.5,0,10\n"
+        for step, layer, slot in np.ndindex(chosen.shape)
+        if (step, layer) != (0, 1)
+    )
+    turns = rows + "".join(f"1{row[1:]}\n" for row in rows.splitlines())
+    return {
+        "one file": join(0, 0, (preamble + header + rows).encode()),
+        "two files": join(0, 1, (header + rows).encode(), (header + turns).encode()),
+    }
+
+
+def _seeds_of_megatron() -> Mapping[str, bytes]:
+    chosen = choose(np.random.default_rng(0), 3)
+    records = [
+        {"step": step, "stage": "x", "block": "decoder", "layer": layer, "rank": 0, "num_tokens": 3, "topk": 2,
+         "top_indices": chosen[:, layer].tolist()}
+        for step in range(2) for layer in range(2)
+    ]  # fmt: skip
+    head = {**records[0], "block": "mtp", "mtp_idx": 0}
+    other = [{**record, "rank": 1} for record in records]
+    content, beside = (
+        "\n".join(map(json.dumps, each)).encode() for each in ([*records[:2], head, *records[2:]], other)
+    )
+    return {"one rank": join(0, 0, content), "two ranks": join(0, 1, content, beside)}
+
+
+def _name_of(format_name: str, kind: int, number: int) -> str:
+    """Return the name of a file, as the format has it."""
+    names = {"route-trace": f"{number}.csv", "megatron": f"router_trace_rank{number}.jsonl"}
+    return names.get(format_name, f"{number}.json" if kind % 2 and format_name == "sglang" else f"{number}.jsonl")
+
+
+def _read_files(format_name: str, data: bytes, folder: Path) -> None:
     kind, option, members = split(data)
     source = folder / "in"
     source.mkdir()
-    suffix = ".json" if kind % 2 and format_name == "sglang" else ".jsonl"
     for number, content in enumerate(members[:3]):
-        (source / f"{number}{suffix}").write_bytes(content)
-    import_source(
-        format_name, source if len(members) > 1 else source / f"0{suffix}", folder, OPTIONS[option % len(OPTIONS)]
-    )
+        (source / _name_of(format_name, kind, number)).write_bytes(content)
+    first = source / _name_of(format_name, kind, 0)
+    import_source(format_name, source if len(members) > 1 else first, folder, OPTIONS[option % len(OPTIONS)])
 
 
 def of_members(mutate: Callable[[bytes, Random], bytes]) -> Callable[[bytes, Random], bytes]:
     return lambda data, rng: mutate_member(data, rng, mutate)
 
 
-def _mutate_esft(data: bytes, rng: Random) -> bytes:
-    return mutate_member(data, rng, mutate_cells if rng.random() < 0.7 else mutate_bytes)
+def _mutate_table(data: bytes, rng: Random, *, separator: bytes = b"\t") -> bytes:
+    cells = partial(mutate_cells, separator=separator)
+    return mutate_member(data, rng, cells if rng.random() < 0.7 else mutate_bytes)
 
 
 _JSON_TOKENS = (b"null", b"[[", b"]]", b"-1", b"1e999", b"99999999999", b'"id"', b"\\ud800", b"NaN", b"{}")
 
 ESFT = Target(
-    "esft", "ESFT's text dumps", _seeds_of_esft, _read_esft, _mutate_esft, (b"\t\t", b"\t", b"nan", b"inf", b"-1")
+    "esft", "ESFT's text dumps", _seeds_of_esft, _read_esft, _mutate_table, (b"\t\t", b"\t", b"nan", b"inf", b"-1")
 )
 OLMOE = Target(
     "olmoe",
     "OLMoE's analysis in JSON Lines",
     _seeds_of_olmoe,
-    partial(_read_lines, "olmoe"),
+    partial(_read_files, "olmoe"),
     of_members(mutate_json_line),
     (b'"exp_ids"', b'"input_ids"', b'"predicted_token_ids"', *_JSON_TOKENS),
 )
@@ -147,7 +201,23 @@ SGLANG = Target(
     "sglang",
     "SGLang's responses in JSON Lines",
     _seeds_of_sglang,
-    partial(_read_lines, "sglang"),
+    partial(_read_files, "sglang"),
     of_members(mutate_json_line),
     (b'"meta_info"', b'"routed_experts"', b'"choices"', b'"sgl_ext"', b"AAAA", b"/////w==", *_JSON_TOKENS),
+)
+ROUTE_TRACE = Target(
+    "route-trace",
+    "route traces of llama.cpp-based engines in CSV",
+    _seeds_of_route_trace,
+    partial(_read_files, "route-trace"),
+    partial(_mutate_table, separator=b","),
+    (b"# route_trace v1", b"n_expert=", b"n_expert_used=", b"nan", b",", b"-1", b"2147483648", b"turn", b"weight"),
+)
+MEGATRON = Target(
+    "megatron",
+    "Megatron-LM's router traces in JSON Lines",
+    _seeds_of_megatron,
+    partial(_read_files, "megatron"),
+    of_members(mutate_json_line),
+    (b'"top_indices"', b'"mtp_idx"', b'"layer"', b'"step"', b'"rank"', b'"block"', *_JSON_TOKENS),
 )

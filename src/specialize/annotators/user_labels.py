@@ -63,6 +63,11 @@ def read_labels(trace: "RoutingTrace", source: str | PathLike[str] | pd.DataFram
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise AnnotationError(f"{table.name}: expected each column once, got {twice!r} more than once; rename one")
+    if keys != ["id"] and not trace.num_tokens:
+        raise AnnotationError(
+            f"{table.name}: expected labels of documents, with a column id, as {trace.path} has no tokens; got labels "
+            "of tokens"
+        )
     rows = _find_documents(trace, table) if keys == ["id"] else _find_tokens(trace, table)
     if len(np.unique(rows)) < len(rows):
         values, counts = np.unique(rows, return_counts=True)

@@ -9,12 +9,18 @@ from specialize.cli.app import RECORD, add_command, command_line
 from specialize.cli.console import TERMINAL, print_json
 from specialize.cli.options import Json, Output
 from specialize.cli.written import print_trace
+from specialize.errors import TraceError
 
 
 @add_command(RECORD, "import")
 def import_(
-    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang or arrays.")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file of that format, or a folder of them.")],
+    format_name: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang, route-trace, megatron, usage or arrays.")
+    ],
+    path: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="A file of that format, or a folder of them; several as NAME=PATH."),
+    ],
     *,
     output: Output,
     documents: Annotated[
@@ -22,7 +28,8 @@ def import_(
         typer.Option(help="Table of the documents: id, text, labels. By row, or by id where the format has ids."),
     ] = None,
     num_experts: Annotated[
-        int | None, typer.Option(min=1, help="Experts of a layer. Default: the largest id + 1.")
+        int | None,
+        typer.Option(min=1, help="Experts of a layer. Default: by the input or --model, else the largest id + 1."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Slots of a token, where the format does not say.")] = None,
     layers: Annotated[
@@ -30,6 +37,15 @@ def import_(
     ] = None,
     num_layers: Annotated[
         int | None, typer.Option(min=1, help="Layers in each response, dense ones included (sglang).")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Label of documents for the names of inputs. Default: input.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Folder or hub id of the model, whose config gives E, k and the MoE layers."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +59,15 @@ def import_(
     vllm     routed experts (tokens x layers x k), .npy or .safetensors,
              a file or a folder; -1: not recorded
     sglang   JSON Lines of responses with meta_info.routed_experts (base64);
-             give --num-layers and --top-k
+             give --num-layers and --top-k, or --model
+    route-trace
+             CSV of a llama.cpp-based engine, a row a slot: turn, phase,
+             step, layer, slot, expert, weight; a file or a folder. A layer
+             without rows for a token: -1
+    megatron router_trace_rankN.jsonl of Megatron-LM, a file or a folder
+             with those of several ranks; a step of a rank is a document
+    usage    counts or shares (documents x layers x experts), .npy or an .npz
+             with usage and, if wanted, layers: a run without tokens
     arrays   .npz or a folder of .npy: experts (tokens x layers x k); if
              wanted, weights (the same), document, token_id, position,
              char_start, char_end (tokens), layers (layers), num_experts.
@@ -52,19 +76,23 @@ def import_(
              -1 or null: a slot without an expert. documents.parquet beside
              it is the table of documents.
 
+    Several inputs in one run, labelled by their names: `specialize import esft intent=DIR law=DIR -o RUN --label task`.
+
     `syntax` and `topics` need the texts: give them with --documents, and char_start and char_end for `syntax`.
     """
     import specialize
 
     trace = specialize.import_trace(
         format_name,
-        path,
+        _read_inputs(path),
         output,
         documents=documents,
         num_experts=num_experts,
         top_k=top_k,
         layers=layers,
         num_layers=num_layers,
+        label=label,
+        model=model,
         command=command_line(),
         reporter=TERMINAL,
     )
@@ -82,3 +110,18 @@ def import_(
         )
     else:
         print_trace(trace)
+
+
+def _read_inputs(given: list[str]) -> str | dict[str, str]:
+    """Return the input, or the inputs by name: NAME=PATH, unless a single word is the path of a file or folder."""
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return given[0]
+    named: dict[str, str] = {}
+    for word in given:
+        name, equals, path = word.partition("=")
+        if not equals or not path:
+            raise TraceError(f"path: expected NAME=PATH for each of several inputs, got {word!r:.100}")
+        if name in named:
+            raise TraceError(f"path: expected another name for each input, got {name!r:.60} twice")
+        named[name] = path
+    return named

@@ -48,12 +48,17 @@ def _print_routing(frame: "pd.DataFrame") -> None:
     where = router_columns(frame)
     whole = frame[frame["expert"].isna() & (frame["label_set"].isna() | (frame["label_set"] == "next_router"))]
     load, repeats = [], []
+    measured = [metric for metric in _LOAD if (whole["metric"] == metric).any()]
     for _, rows in whole.groupby(["routing", "layer", "router"], sort=False):
         router = rows[list(where)].iloc[0].tolist()
         found = rows.set_index("metric").reindex([*_LOAD, *_REPEATS])
-        load.append([*router, *(format_estimate(found.loc[metric]) for metric in _LOAD)])
+        load.append([*router, *(format_estimate(found.loc[metric]) for metric in measured)])
         repeats.append([*router, *(cell for metric in _REPEATS for cell in _beside_null(found.loc[metric]))])
-    print_table("Load and flow, with 95 % intervals", [*where.values(), *map(number, _LOAD.values())], load)
+    title = "Load and flow" if "flow_uncertainty_coefficient" in measured else "Load"
+    heads = [number(_LOAD[metric]) for metric in measured]
+    print_table(f"{title}, with 95 % intervals", [*where.values(), *heads], load)
+    if not whole["metric"].isin(_REPEATS).any():  # the run has no tokens
+        return
     out.print()
     print_table(
         "Neighbouring tokens, with 95 % intervals; null: the same tokens in random order",

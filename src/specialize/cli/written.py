@@ -24,17 +24,18 @@ def print_trace(trace: "RoutingTrace") -> None:
     controls = len(trace.routers) - len(trace.layers)
     routers = f"{len(trace.layers)}, and {controls} random routers" if controls else len(trace.layers)
     routing = bytes_stored(trace, "routing-*.arrow")
-    each = routing / max(1, trace.num_tokens * len(trace.routers))
+    rows, unit = (trace.num_tokens, "token") if trace.has_tokens else (trace.num_documents, "document")
+    each = routing / max(1, rows * len(trace.routers))
     facts = {
         "documents": f"{trace.num_documents:,}",
-        "tokens": f"{trace.num_tokens:,}",
+        "tokens": f"{trace.num_tokens:,}" if trace.has_tokens else "none, usage by document",
         "layers": f"{len(layers)}, {_range(layers)}",
         "routers": routers,
         "experts per router, E": _range(router.num_experts for router in trace.layers),
         "slots per token, k": _range(router.top_k for router in trace.layers),
         "besides expert ids": ", ".join(trace.contents) or "nothing",
         "size": format_bytes(bytes_stored(trace)),
-        "routing": f"{format_bytes(routing)}, {each:.1f} bytes per token and router",
+        "routing": f"{format_bytes(routing)}, {each:.1f} bytes per {unit} and router",
     }
     print_facts(facts)
     print_line(trace.path)

@@ -55,6 +55,8 @@ def compare(
         raise MeasurementError(f"margin: expected a number above 0, got {margin:g}")
     first = open_run(run, rule=rule)
     second = None if other is None else open_run(other, rule=rule)
+    if not all(trace.has_tokens for trace in (first, second) if trace is not None):
+        reporter.say("without tokens in both runs, repeats and saturation are left out")
     if second is None:
         annotations = list(known_annotations(first, reporter=reporter).values())
     else:

@@ -23,8 +23,8 @@ def routing(
 ) -> "pd.DataFrame":
     """Measure load, co-activation, consecutive repeats and flow between layers.
 
-    No labels are needed; repeats are also given for each value of the labels of documents that the run knows. Writes
-    RUN/routing/routing.{csv,parquet}.
+    No labels are needed; repeats are also given for each value of the labels of documents that the run knows. Of a run
+    of usage, which has no tokens, the load alone is measured. Writes RUN/routing/routing.{csv,parquet}.
 
     Args:
         run: a run folder, or its open trace.
@@ -45,6 +45,10 @@ def routing(
 
     MeasureSettings(rule, permutations, seed)
     trace = open_run(run, rule=rule)
+    if not trace.has_tokens:
+        reporter.say(
+            f"{trace.path}: no tokens, so that load alone is measured; repeats, co-activation and flow need them"
+        )
     known = known_annotations(trace, reporter=reporter)
     labels = [each for each in known.values() if each.level == "document"]
     with reporter.progress("routing", "routers") as update:

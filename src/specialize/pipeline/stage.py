@@ -66,19 +66,27 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise MeasurementError(f"{name}: expected a number of at least {least}, got {value}")
 
 
-def open_run(run: "str | PathLike[str] | RoutingTrace", *, rule: SlotRule = "selection") -> "RoutingTrace":
+def open_run(
+    run: "str | PathLike[str] | RoutingTrace", *, rule: SlotRule = "selection", tokens_for: str | None = None
+) -> "RoutingTrace":
     """Open the trace of a run folder; an open trace is returned as it is.
 
     Args:
         run: a run folder, or its open trace.
         rule: how a token's mass will be spread over its slots.
+        tokens_for: what needs the tokens of the trace, for the message; None if a trace without tokens will do.
 
     Raises:
-        TraceError: there is no trace in the folder, it is not complete, or it lacks the gate weights of the rule.
+        TraceError: there is no trace in the folder, it is not complete, it lacks the gate weights of the rule, or
+            has no tokens where they are needed.
     """
     from specialize.trace import RoutingTrace, open_trace
 
     trace = run if isinstance(run, RoutingTrace) else open_trace(run)
+    if tokens_for is not None:
+        trace.require_tokens(tokens_for)
+    if rule != "selection":
+        trace.require_tokens(f"rule {rule}")
     if rule == "gate" and "weights" not in trace.contents:
         raise TraceError(
             f"{trace.path}: rule gate: expected a trace with gate weights, got one without; use another rule, or trace "

@@ -76,7 +76,7 @@ def syntax(
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     options = SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes)
-    trace = open_run(run, rule=rule)
+    trace = open_run(run, rule=rule, tokens_for="syntax")
     check = partial(check_measurable, trace, settings=settings)
     annotations = {each.name: each for each in tag_tokens(trace, options, check=check, reporter=reporter)}
     frames = {

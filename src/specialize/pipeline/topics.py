@@ -87,7 +87,8 @@ def topics(
         embedding, num_topics, min_topic_size, reduction, clustering, outliers, window, language, seed, saved
     )
     chosen = options if fit else None
-    frames = measure_topics(open_run(run, rule=rule), labels, options=chosen, settings=settings, reporter=reporter)
+    trace = open_run(run, rule=rule, tokens_for=None if window is None else "topics of windows")
+    frames = measure_topics(trace, labels, options=chosen, settings=settings, reporter=reporter)
     return pd.concat(frames, ignore_index=True)
 
 

@@ -48,7 +48,7 @@ def vocabulary(
     check_at_least("top", top, 1)
     check_at_least("permutations", permutations, 1)
     check_at_least("seed", seed, 0)
-    trace = open_run(run)
+    trace = open_run(run, tokens_for="vocabulary")
     with reporter.progress("vocabulary", "routers") as update:
         frame, table = measure_vocabulary_specialization(
             trace, min_count=min_count, most=top, permutations=permutations, seed=seed, progress=update

@@ -25,6 +25,7 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
         )
     for run in runs:
         caveats += _weights_caveats(run)
+        caveats += _usage_caveats(run)
         if run.unverified:
             caveats.append(
                 f"{run.label}: some results do not name the trace that was measured, so that it could not be checked: "
@@ -61,6 +62,17 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
         "that expert.",
     ]
     return caveats
+
+
+def _usage_caveats(run: RunResults) -> list[str]:
+    """Say what a run without tokens cannot have."""
+    if run.has_tokens:
+        return []
+    weight = " Shares give every document the same weight." if run.manifest.get("usage") == "shares" else ""
+    return [
+        f"{run.label}: the run has usage of experts by document and no tokens, and so no parts of speech, repeats, "
+        f"co-activation or flow.{weight}"
+    ]
 
 
 def _weights_caveats(run: RunResults) -> list[str]:

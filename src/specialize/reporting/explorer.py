@@ -43,6 +43,8 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     if not (run.path / "trace").is_dir():
         return None  # results were copied without their trace
     trace = open_trace(run.path)
+    if not trace.has_tokens:
+        return None
     documents = trace.documents()
     tokens = trace.tokens()
     if not trace.layers or not len(tokens) or "char_start" not in tokens or "text" not in documents:

@@ -213,7 +213,7 @@ def _summarise(run: RunResults, verdicts: Mapping[str, Verdict], answers: Sequen
 
 def _missing(run: RunResults) -> list[dict[str, str]]:
     """Return what was not measured on `run`, with the command that measures it."""
-    hints = [] if run.syntax else [_hint(run, "part of speech", "syntax")]
+    hints = [] if run.syntax or not run.has_tokens else [_hint(run, "part of speech", "syntax")]
     return hints + ([] if run.topics else [_hint(run, "topics", "topics")])
 
 

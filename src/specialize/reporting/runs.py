@@ -58,6 +58,11 @@ class RunResults:
         return units.pop() if len(units) == 1 else "mixed" if units else ""
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether the run has tokens, and not only the usage of experts by document."""
+        return "usage" not in (self.manifest.get("contents") or ())
+
+    @property
     def is_causal(self) -> bool:
         """False where the model's configuration says that its sequence router reads the whole sequence."""
         model = dict(_walk(self.manifest.get("model", {})))

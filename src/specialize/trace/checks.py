@@ -56,6 +56,22 @@ def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path) 
     )
 
 
+def check_usage(usage: NDArray[np.float64], router: RouterSpec, run: Path) -> None:
+    """Raise TraceError if what a document's experts received is negative or not finite.
+
+    Args:
+        usage: [documents, E].
+        router: the router.
+        run: the run folder, for the message.
+    """
+    wrong = ~(np.isfinite(usage) & (usage >= 0)).all(axis=1)
+    if wrong.any():
+        raise TraceError(
+            f"{run}: {router.name} (layer {router.layer}): expected usage of 0 or more, got another in document "
+            f"{int(wrong.argmax())}; {_ELSEWHERE}"
+        )
+
+
 def check_documents(
     batches: Iterable[pa.RecordBatch], count: int, group: str | None, path: Path
 ) -> Iterator[pa.RecordBatch]:

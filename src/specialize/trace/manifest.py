@@ -111,7 +111,7 @@ class RunManifest(_Entry):
     settings: dict[str, Any] = {}
     settings_digest: Sha256 | None = None
     routers: list[RouterEntry]
-    contents: list[Literal["weights", "logits", "norms", "predictions"]] = ["weights"]
+    contents: list[Literal["usage", "weights", "logits", "norms", "predictions"]] = ["weights"]
     shards: list[ShardEntry]
     documents: DocumentsEntry | None = None
     corpus: CorpusEntry | None = None
@@ -127,6 +127,8 @@ class RunManifest(_Entry):
             raise ValueError("draws of a random router should be numbered from 0 without gaps")
         if len(set(self.contents)) < len(self.contents):
             raise ValueError("contents should be named once")
+        if "usage" in self.contents and len(self.contents) > 1:
+            raise ValueError("contents should be usage alone, without tokens")
         for number, shard in enumerate(self.shards):
             if shard.files.keys() != set(shard_files(number)):
                 raise ValueError(f"shard {number} should have the files {' and '.join(shard_files(number))}")

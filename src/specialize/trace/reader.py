@@ -13,7 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
-from specialize.trace.checks import CHECKED_COLUMNS, check_documents, check_experts, check_tokens, check_weights
+from specialize.trace.checks import (
+    CHECKED_COLUMNS,
+    check_documents,
+    check_experts,
+    check_tokens,
+    check_usage,
+    check_weights,
+)
 from specialize.trace.files import read_arrow, read_batches
 from specialize.trace.groups import hash_groups
 from specialize.trace.manifest import digest_trace, read_manifest
@@ -45,7 +52,7 @@ class RoutingTrace:
         routers: all routers, as the manifest lists them.
         layers: the model's own routers, in layer order.
         random_routers: the first random router (control) recorded beside each of them, in layer order; may be empty.
-        contents: what the trace holds besides the experts: any of weights, logits, norms, predictions.
+        contents: what the trace holds besides the experts: any of weights, logits, norms, predictions; or usage alone.
     """
 
     def __init__(self, run: Path) -> None:
@@ -63,8 +70,21 @@ class RoutingTrace:
 
     @property
     def num_tokens(self) -> int:
-        """Number of tokens: rows of `tokens()`, `experts()` and `weights()`."""
-        return sum(shard["tokens"] for shard in self.manifest["shards"])
+        """Number of tokens: rows of `tokens()`, `experts()` and `weights()`; 0 where the trace has none."""
+        return sum(shard["tokens"] for shard in self.manifest["shards"]) if self.has_tokens else 0
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the trace has tokens and their experts, or only the `usage` of each document's experts."""
+        return "usage" not in self.contents
+
+    def require_tokens(self, what: str) -> None:
+        """Raise TraceError, which says what needs tokens, if the trace has none."""
+        if not self.has_tokens:
+            raise TraceError(
+                f"{self.path}: {what}: expected the experts of each token, got usage by document, without tokens; "
+                "record or import the routing of tokens"
+            )
 
     @property
     def num_documents(self) -> int:
@@ -104,6 +124,7 @@ class RoutingTrace:
         Raises:
             TraceError: the trace has no such router, or a shard cannot be read.
         """
+        self.require_tokens("experts")
         index = self._index(layer, routing, draw)
         router = self.routers[index]
         experts = np.concatenate(self._chunks("experts", index, router.top_k), dtype=np.int16, casting="unsafe")
@@ -112,6 +133,19 @@ class RoutingTrace:
             experts[experts == absent] = NO_EXPERT
         check_experts(experts, router, self.path)
         return experts
+
+    def usage(self, layer: int | str) -> NDArray[np.float64]:
+        """Return how much of each document every expert of a layer received, float64 [documents, E], without tokens.
+
+        In tokens, which divide their mass of 1 over k experts, if the input counted; shares of a document sum to 1.
+        """
+        if self.has_tokens:
+            raise TraceError(f"{self.path}: expected usage by document, without tokens; the trace has tokens")
+        index = self._index(layer, "learned")
+        router = self.routers[index]
+        usage: NDArray[np.float64] = np.concatenate(self._chunks("usage", index, router.num_experts))
+        check_usage(usage, router, self.path)
+        return usage
 
     def stored_experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> Iterator[NDArray[Any]]:
         """Yield the chosen experts of a layer as stored, arrays [tokens, k] of one shard after the other.
@@ -123,6 +157,7 @@ class RoutingTrace:
             routing: ``learned`` or ``random``.
             draw: which of the random routers, from 0.
         """
+        self.require_tokens("experts")
         index = self._index(layer, routing, draw)
         router = self.routers[index]
         for table in self.shards("routing", [f"experts.{index}"]):
@@ -167,6 +202,7 @@ class RoutingTrace:
         Args:
             columns: the columns to read; default: all.
         """
+        self.require_tokens("tokens")
         self.check()
         frame: pd.DataFrame = pa.concat_tables(
             self.shards("tokens", None if columns is None else list(columns))

@@ -3,9 +3,11 @@
     RUN/manifest.json                format name and version, routers, provenance, shards with checksums
     RUN/trace/documents.arrow        id, text, and one column per label
     RUN/trace/tokens-NNNNN.arrow     document, sequence, position, token_id, char_start, char_end, phase
-    RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k]
+    RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k];
+                                     in a run without tokens usage.r list<float64>[E]
 
-All files are Arrow IPC with zstd compression. Rows are tokens, ordered by document, sequence and position.
+All files are Arrow IPC with zstd compression. Rows are tokens, ordered by document, sequence and position; in a run
+without tokens there is one row for each document.
 The manifest lists under ``contents`` what the trace holds besides the experts, see `CONTENTS`.
 """
 
@@ -27,6 +29,7 @@ CONTENTS = {
     "norms": "Euclidean norms of the chosen experts' weighted outputs",
     "predictions": "most likely next token of each token, and the loss of the actual one",
 }
+USAGE = "usage"  # contents of a trace without tokens: how much of each document every expert received
 _OF_ROUTERS = ("weights", "logits", "norms")
 NO_EXPERT = -1  # as read; on disk the largest value of the unsigned type
 LAYERS = range(2**15)  # numbers that a layer can have
@@ -112,6 +115,10 @@ def token_schema(contents: Collection[str]) -> pa.Schema:
 def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
     """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order."""
     fields = []
+    if USAGE in contents:
+        return pa.schema(
+            [(f"usage.{index}", pa.list_(pa.float64(), each.num_experts)) for index, each in enumerate(routers)]
+        )
     for index, router in enumerate(routers):
         half = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
         experts = pa.from_numpy_dtype(expert_dtype(router.num_experts))

@@ -63,6 +63,9 @@ def _check_values(trace: RoutingTrace) -> list[Check]:
     try:
         trace.check()
         for router in trace.routers:
+            if not trace.has_tokens:
+                trace.usage(router.name)
+                continue
             for _ in trace.stored_experts(router.name, routing=router.routing, draw=router.draw):
                 pass
             if "weights" in router.held(trace.contents):

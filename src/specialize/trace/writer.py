@@ -20,6 +20,7 @@ from specialize.trace.schema import (
     CONTENTS,
     FORMAT,
     FORMAT_VERSION,
+    USAGE,
     RouterSpec,
     expert_dtype,
     routing_schema,
@@ -35,7 +36,8 @@ class Shard:
     Attributes:
         tokens: a column [tokens] for each field of the token schema.
         routing: the columns of each router: experts, int [tokens, k], NO_EXPERT in a slot without one; and, if the
-            trace holds them, weights [tokens, k], logits [tokens, E] and norms [tokens, k].
+            trace holds them, weights [tokens, k], logits [tokens, E] and norms [tokens, k]. In a run without tokens
+            rows are documents, and there is usage [documents, E] alone.
         facts: further entries of the shard in the manifest, besides its size and checksums.
     """
 
@@ -148,8 +150,8 @@ class TraceWriter:
         self.manifest["documents"] = {"count": count, "sha256": checksum, "xxh3": xxh3}
 
     def describe(self, **facts: Any) -> None:
-        """Add entries (routers, corpus; contents, a list of keys of CONTENTS) to the manifest and write it."""
-        unknown = set(facts.get("contents", ())) - set(CONTENTS)
+        """Add entries (routers, corpus; contents, a list of keys of CONTENTS or USAGE) to the manifest and write it."""
+        unknown = set(facts.get("contents", ())) - {*CONTENTS, USAGE}
         if unknown:
             raise TraceError(f"contents: expected any of {', '.join(CONTENTS)}, got {', '.join(sorted(unknown))}")
         self.manifest |= facts
@@ -186,7 +188,8 @@ def _routing_batch(routers: Sequence[RouterSpec], contents: Sequence[str], shard
         name, index = column.name.split(".")
         values = shard.routing[int(index)][name]
         # NO_EXPERT wraps around to the largest value of the unsigned type, the sentinel on disk
-        dtype = expert_dtype(routers[int(index)].num_experts) if name == "experts" else np.float16
+        kinds: dict[str, Any] = {"experts": expert_dtype(routers[int(index)].num_experts), USAGE: np.float64}
+        dtype = kinds.get(name, np.float16)
         columns.append(
             pa.FixedSizeListArray.from_arrays(
                 pa.array(np.ascontiguousarray(values, dtype=dtype).reshape(-1)), column.type.list_size

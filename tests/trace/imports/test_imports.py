@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-import specialize.trace.imports.run as run_module
+import specialize.trace.imports.shards as shards_module
 from listening import Listener
 from planted.dumps import LAYERS, LENGTHS, NUM_EXPERTS, TOP_K, Planted, write_esft
 from specialize.errors import CorpusError, OutputError, TraceError
@@ -182,7 +182,7 @@ def write_arrays(tmp_path, layout, kind):
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet"])
 def test_arrays(tmp_path, planted, kind, monkeypatch):
-    for module in ("arrays", "run"):  # so that blocks and shards cut across documents
+    for module in ("arrays", "shards"):  # so that blocks and shards cut across documents
         monkeypatch.setattr(f"specialize.trace.imports.{module}.BLOCK_TOKENS", 3 if module == "arrays" else 4)
     monkeypatch.setattr("specialize.trace.imports.arrays._PARQUET_ROWS", 3)
     planted.experts[2][1, 1, 1] = NO_EXPERT
@@ -231,11 +231,11 @@ def test_documents_that_do_not_fit(tmp_path, planted):
 
 
 def test_shards_are_as_long_as_they_are_said_to_be(tmp_path):
-    tokens = run_module.BLOCK_TOKENS + 5
+    tokens = shards_module.BLOCK_TOKENS + 5
     experts = np.arange(tokens, dtype=np.int32).reshape(-1, 1, 1) % 300
     np.save(tmp_path / "a.npy", experts)
     trace = import_trace("vllm", tmp_path / "a.npy", tmp_path / "run")
-    assert [shard["tokens"] for shard in trace.manifest["shards"]] == [run_module.BLOCK_TOKENS, 5]
+    assert [shard["tokens"] for shard in trace.manifest["shards"]] == [shards_module.BLOCK_TOKENS, 5]
     np.testing.assert_array_equal(trace.experts(0)[:, 0], np.arange(tokens) % 300)
     np.testing.assert_array_equal(trace.tokens()["position"], np.arange(tokens))
 
@@ -430,7 +430,7 @@ def test_a_parquet_file_of_another_make(tmp_path):
 
 
 def test_every_format_says_what_it_is():
-    assert list(FORMATS) == ["esft", "olmoe", "vllm", "sglang", "arrays"]
+    assert list(FORMATS) == ["esft", "olmoe", "vllm", "sglang", "route-trace", "megatron", "usage", "arrays"]
     assert all(each.what for each in FORMATS.values())
 
 

@@ -79,7 +79,7 @@ def test_one_expert_is_a_model_that_someone_may_have(tmp_path):
 
 
 def test_a_constant_choice_is_warned_about(tmp_path, monkeypatch):
-    monkeypatch.setattr("specialize.trace.imports.run.BLOCK_TOKENS", 700)
+    monkeypatch.setattr("specialize.trace.imports.shards.BLOCK_TOKENS", 700)
     experts = np.random.default_rng(0).random((2000, 3, 8)).argsort(axis=2)[:, :, :2]
     experts[:, 1] = np.where(np.arange(2000)[:, None] % 2, [4, 3], [3, 4])
     experts[5, 1] = -1
@@ -88,12 +88,13 @@ def test_a_constant_choice_is_warned_about(tmp_path, monkeypatch):
     import_trace("vllm", tmp_path / "a.npy", tmp_path / "run", num_experts=8, reporter=listener)
     assert listener.notes == [
         "warning: all 1,999 tokens have the same experts in 1 of 3 layers (1; in layer 1: 3, 4); a router rarely does "
-        "so: is it a dense layer, or was nothing recorded?"
+        "so: is it a dense layer, or was nothing recorded?",
+        "tokens without experts, which are -1 in all slots of a layer: 1 in layer 1",
     ]
     np.save(tmp_path / "a.npy", experts[:900])
     listener = Listener()
     import_trace("vllm", tmp_path / "a.npy", tmp_path / "few", num_experts=8, reporter=listener)
-    assert listener.notes == []
+    assert len(listener.notes) == 1  # of the slots without experts
 
 
 def test_a_table_of_ids_and_labels_keeps_its_labels(tmp_path, planted):

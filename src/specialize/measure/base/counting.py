@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.choices import SlotRule, check_choice
+from specialize.choices import MassRule, SlotRule, check_choice
 from specialize.errors import MeasurementError
 
 
@@ -16,7 +16,7 @@ def spread_mass(
     experts: NDArray[np.integer],
     weights: NDArray[np.floating] | None = None,
     *,
-    rule: SlotRule = "selection",
+    rule: MassRule = "selection",
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Spread a mass of 1 per token over the token's experts.
 
@@ -26,7 +26,8 @@ def spread_mass(
         experts: integers [tokens, k]; negative where a slot holds no expert (a dropped or skipped token).
         weights: gate weights [tokens, k], non-negative; required by the rule ``"gate"`` only.
         rule: ``"selection"`` gives equal shares to the token's experts, ``"gate"`` shares proportional to the gate
-            weights, normalised to sum to 1 over the token's slots, ``"first"`` all mass to slot 0.
+            weights, normalised to sum to 1 over the token's slots, ``"first"`` all mass to slot 0. ``"counts"`` takes
+            the weights as masses, where a row is a document and not a token.
 
     Returns:
         Experts int16 [tokens, slots] and masses float64 [tokens, slots], or [tokens, 1] where all slots of
@@ -35,22 +36,26 @@ def spread_mass(
     Raises:
         MeasurementError: the rule is unknown, or gate weights are missing, of the wrong shape, negative or not finite.
     """
-    check_choice("slot rule", rule, SlotRule, error=MeasurementError)
+    if rule != "counts":
+        check_choice("slot rule", rule, SlotRule, error=MeasurementError)
     if experts.ndim != 2:
         raise MeasurementError(f"expected experts [tokens, k], got shape {experts.shape}: add the axis of slots")
     if rule == "first":
         experts = experts[:, :1]
     chosen = np.ascontiguousarray(experts, dtype=np.int16)
-    if rule != "gate":
+    if rule not in ("gate", "counts"):
         return chosen, _share_equally(chosen)
     if weights is None or weights.shape != chosen.shape:
         got = "none" if weights is None else f"shape {weights.shape}"
-        raise MeasurementError(f"rule gate: expected weights of shape {chosen.shape}, got {got}: pass the gate weights")
+        raise MeasurementError(
+            f"rule {rule}: expected weights of shape {chosen.shape}, got {got}: pass the gate weights"
+        )
     masses = np.where(chosen >= 0, weights, 0.0).astype(np.float64)
     if masses.size and not (masses.min() >= 0 and np.isfinite(masses.max())):
         raise MeasurementError("expected finite, non-negative gate weights, got others: use the selection rule instead")
-    total = masses.sum(axis=1, keepdims=True)
-    masses /= np.where(total > 0, total, 1.0)
+    if rule == "gate":
+        total = masses.sum(axis=1, keepdims=True)
+        masses /= np.where(total > 0, total, 1.0)
     return chosen, masses
 
 
@@ -63,7 +68,7 @@ def count_blocks(
     num_experts: int,
     num_blocks: int,
     weights: ArrayLike | None = None,
-    rule: SlotRule = "selection",
+    rule: MassRule = "selection",
 ) -> NDArray[np.float64]:
     """Count the mass of each label at each expert, by block of documents.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.choices import SlotRule
+from specialize.choices import MassRule
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, block_tokens, estimate_blocks
 from specialize.measure.base.counting import count_blocks
@@ -67,7 +67,7 @@ def measure_balance(
     *,
     num_experts: int,
     weights: ArrayLike | None = None,
-    rule: SlotRule = "selection",
+    rule: MassRule = "selection",
     groups: ArrayLike | None = None,
     num_blocks: int = 50,
 ) -> Balance:
@@ -103,7 +103,8 @@ def measure_balance(
         rule=rule,
     )
     present = (np.asarray(experts) >= 0).any(axis=1)
-    counts: Counted = {"n_tokens": int(present.sum()), "n_documents": len(np.unique(cut.documents[present]))}
+    n_tokens = round(float(tables.sum())) if rule == "counts" else int(present.sum())
+    counts: Counted = {"n_tokens": n_tokens, "n_documents": len(np.unique(cut.documents[present]))}
 
     entropy = estimate_blocks(tables, load_entropy, unit="bits", corrected=True, **counts)
     dead = int((tables.sum(axis=(0, 1)) == 0).sum())

@@ -27,6 +27,8 @@ def measure_domain_specialization(
     num_labels: int,
     num_experts: int,
     permutations: int = 1000,
+    counts: ArrayLike | None = None,
+    tokens: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     num_blocks: int = 50,
     seed: int = 0,
@@ -46,6 +48,8 @@ def measure_domain_specialization(
         num_labels: number of labels of the label set, including labels that do not occur.
         num_experts: E.
         permutations: number of permutations under the null; 0 for none.
+        counts: how often each choice counts, float [tokens, k]; default: once.
+        tokens: how many tokens each row stands for, float [tokens]; default: one.
         groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
             document is a group of its own.
         num_blocks: maximum number of document blocks for the jackknife.
@@ -66,7 +70,8 @@ def measure_domain_specialization(
     routed = (chosen >= 0).any(axis=1)
     # an additional column counts the tokens, the denominator of the other columns
     slots = np.hstack([chosen, np.where(routed, num_experts, -1).astype(np.int16)[:, None]])
-    usage = count_usage(slots, np.ones((len(slots), 1)), places, num_documents=len(labels), num_experts=num_experts + 1)
+    masses = np.ones((len(slots), 1)) if counts is None else np.column_stack([np.asarray(counts), np.asarray(tokens)])
+    usage = count_usage(slots, masses, places, num_documents=len(labels), num_experts=num_experts + 1)
     kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
     if not len(kept):
         raise MeasurementError("expected documents with both a label and an expert, got none: check the labels")

@@ -4,7 +4,7 @@ Source: Wang et al. 2024, "Let the Expert Stick to His Last", https://arxiv.org/
 (selection ratio) and ESFT-Gate (average gate score). Scores are pooled over tokens, not averaged over samples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,12 +45,14 @@ class LayerAffinity:
         token_scores: float64 [E], see `token_scores`.
         gate_scores: float64 [E], see `gate_scores`; None where the trace has no gate weights.
         selected: the smallest set of experts that reaches the requested share, in decreasing order of score.
+        value: of the label whose tokens were scored; None for all tokens.
     """
 
     layer: str
     token_scores: NDArray[np.float64]
     gate_scores: NDArray[np.float64] | None
     selected: tuple[int, ...]
+    value: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary, with scores by expert."""
@@ -136,6 +138,7 @@ def measure_affinity(
     *,
     top_p: float = 0.2,
     by: AffinityScore = "token",
+    parts: Mapping[str, NDArray[np.bool_]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[LayerAffinity]:
     """Measure the affinity of each layer's experts to the traced corpus.
@@ -144,10 +147,11 @@ def measure_affinity(
         trace: a trace of the task's data.
         top_p: share that the selected experts reach, see `affinity_set`.
         by: score for the selection, token or gate.
+        parts: bool [tokens] by the value of a label, to score the tokens of each value apart; default: all together.
         progress: called with (layers done, total layers).
 
     Yields:
-        One `LayerAffinity` per router, in layer order.
+        One `LayerAffinity` per router, in layer order; with `parts`, one per router and value.
 
     Raises:
         MeasurementError: the score is unknown, or `top_p` is out of range.
@@ -158,11 +162,13 @@ def measure_affinity(
     for done, router in enumerate(trace.layers, start=1):
         experts = trace.experts(router.name)
         weighted = "weights" in trace.contents or by == "gate"
-        token = token_scores(experts, router.num_experts)
-        gate = gate_scores(experts, trace.weights(router.name), router.num_experts) if weighted else None
-        selected = affinity_set(token if by == "token" or gate is None else gate, top_p)
+        weights = trace.weights(router.name) if weighted else None
         name = str(router.layer) if numbers.count(router.layer) == 1 else router.name
-        yield LayerAffinity(name, token, gate, tuple(selected.tolist()))
+        for value, tokens in parts.items() if parts is not None else ((None, slice(None)),):
+            token = token_scores(experts[tokens], router.num_experts)
+            gate = None if weights is None else gate_scores(experts[tokens], weights[tokens], router.num_experts)
+            selected = affinity_set(token if by == "token" or gate is None else gate, top_p)
+            yield LayerAffinity(name, token, gate, tuple(selected.tolist()), value)
         if progress is not None:
             progress(done, len(numbers))
 

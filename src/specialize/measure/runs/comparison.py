@@ -15,7 +15,7 @@ from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
 from specialize.measure.runs.replicates import Key, Replicates, replicate
-from specialize.measure.runs.routers import check_annotation, random_draws, read_layer, read_places
+from specialize.measure.runs.routers import check_annotation, has_tokens, random_draws, read_layer, read_places
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -75,7 +75,7 @@ def compare_traces(
     other = first if second is None else second
     if second is not None:
         check_same_corpus(first, second)
-    if not (first.num_tokens and other.num_tokens):
+    if any(has_tokens(trace) and not trace.num_tokens for trace in (first, other)):
         raise MeasurementError(
             f"{first.path} and {other.path}: expected tokens in both, got none: trace a corpus first"
         )
@@ -101,7 +101,8 @@ def compare_traces(
         sides += [read_layer(other, each, other_places, rule=rule) for each in seconds]
         replicates = dict(replicate(sides, usable, num_blocks=num_blocks, alike=alike))
         measured.setdefault(routing, []).append((one, replicates))
-        if second is not None and alike and (one.num_experts, one.top_k) == (two.num_experts, two.top_k):
+        same_slots = sides[0].has_tokens and (one.num_experts, one.top_k) == (two.num_experts, two.top_k)
+        if second is not None and alike and same_slots:
             saturation = measure_saturation(
                 sides[0].experts,
                 sides[1].experts,

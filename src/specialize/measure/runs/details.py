@@ -15,7 +15,14 @@ from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.context import drop_positions, next_codes
-from specialize.measure.runs.routers import check_annotation, check_layers, iterate_layers, name_rows, name_run
+from specialize.measure.runs.routers import (
+    check_annotation,
+    check_layers,
+    has_tokens,
+    iterate_layers,
+    name_rows,
+    name_run,
+)
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -73,7 +80,7 @@ def measure_details(
     """
     check_layers(trace)
     check_annotation(trace, annotation)
-    tokens = trace.tokens()
+    tokens = trace.tokens() if has_tokens(trace) else pd.DataFrame()
     how: dict[str, Any] = {"num_labels": len(annotation.labels), "num_blocks": num_blocks, "seed": seed}
     few = min(permutations, _MOST_PERMUTATIONS)
     frames = []
@@ -83,7 +90,9 @@ def measure_details(
             rows += _next_token_rows(annotation, tokens, layer, how | {"permutations": few})
             rows += _first_position_rows(annotation, tokens, layer, how)
         else:
-            domains = measure_domain_specialization(annotation.codes, **layer.choices, permutations=permutations, **how)
+            domains = measure_domain_specialization(
+                annotation.codes, **layer.choices, **layer.multiples, permutations=permutations, **how
+            )
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
             rows.append(domain[domain["value"].notna()])
         if rows:  # none where every document has one token: no next token, and nothing but first positions

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specialize.errors import MeasurementError
+from specialize.measure.runs.routers import has_tokens
 from specialize.measure.runs.routing import stack_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def check_same_corpus(first: "RoutingTrace", second: "RoutingTrace") -> None:
 
 
 def same_tokens(first: "RoutingTrace", second: "RoutingTrace") -> bool:
-    """Return whether two traces of one corpus have the same tokens, as far as token ids are known."""
+    """Return whether two traces of one corpus have the same tokens, as far as token ids are known, or none both."""
+    if not (has_tokens(first) and has_tokens(second)):
+        return has_tokens(first) == has_tokens(second) and first.num_documents == second.num_documents
     if first.num_tokens != second.num_tokens:
         return False
     one, two = first.tokens(), second.tokens()

@@ -127,6 +127,8 @@ def _replicate_routing(routers: Sequence[LayerInput], *, num_blocks: int) -> Ite
             rule=router.rule,
         )
         entropies.append(pseudo_values(loads, load_entropy))
+        if not router.has_tokens:
+            continue
         counts = count_repeats(
             experts,
             documents,
@@ -137,8 +139,13 @@ def _replicate_routing(routers: Sequence[LayerInput], *, num_blocks: int) -> Ite
         )
         repeats.append(pseudo_values(counts, repeat_shares))
     routed = np.logical_or.reduce([router.routed for router in routers])
-    counted = int(routed.sum()), len(np.unique(documents[routed]))
+    n_tokens = int(routed.sum())
+    if not routers[0].has_tokens and routers[0].weights is not None:
+        n_tokens = round(float(routers[0].weights.sum()))
+    counted = n_tokens, len(np.unique(documents[routed]))
     yield (None, "load_entropy"), _sides(np.stack(entropies), "bits", *counted)
+    if not repeats:  # there are no tokens
+        return
     for column, metric in enumerate(_REPEATS):
         yield (None, metric), _sides(np.stack(repeats)[..., column], "share of neighbours", *counted)
 

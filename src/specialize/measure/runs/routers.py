@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from specialize.annotation import NO_LABEL, Annotation
@@ -53,6 +54,8 @@ def read_layer(
         places: the place of each token, see `read_places`.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
     """
+    if not has_tokens(trace):
+        return _read_usage(trace, router)
     known = {name: places[name].to_numpy() for name in ("document", "sequence", "position") if name in places}
     return LayerInput(
         experts=trace.experts(router.name, routing=router.routing, draw=router.draw),
@@ -64,6 +67,25 @@ def read_layer(
         positions=known.get("position"),
         groups=trace.groups,
     )
+
+
+def _read_usage(trace: "RoutingTrace", router: "RouterSpec") -> LayerInput:
+    """Read a router of a trace without tokens: each document is a row with all experts, and what they received."""
+    usage = trace.usage(router.name)
+    return LayerInput(
+        experts=np.tile(np.arange(router.num_experts, dtype=np.int16), (len(usage), 1)),
+        documents=np.arange(len(usage)),
+        num_experts=router.num_experts,
+        weights=usage,
+        rule="counts",
+        groups=trace.groups,
+        top_k=router.top_k,
+    )
+
+
+def has_tokens(trace: "RoutingTrace") -> bool:
+    """Return whether a trace has tokens, and not only the usage of experts by each document."""
+    return getattr(trace, "has_tokens", True)
 
 
 def random_draws(trace: "RoutingTrace", router: "RouterSpec", *, rule: SlotRule) -> "tuple[RouterSpec, ...]":
@@ -79,14 +101,19 @@ def random_draws(trace: "RoutingTrace", router: "RouterSpec", *, rule: SlotRule)
 
 
 def read_places(trace: "RoutingTrace") -> pd.DataFrame:
-    """Return the place of each token: columns document and, where known, sequence and position."""
+    """Return the place of each token: columns document and, where known, sequence and position.
+
+    Without tokens, each document is a row.
+    """
+    if not has_tokens(trace):
+        return pd.DataFrame({"document": np.arange(trace.num_documents)})
     tokens = trace.tokens()
     return tokens[[name for name in ("document", "sequence", "position") if name in tokens]]
 
 
 def check_layers(trace: "RoutingTrace") -> None:
-    """Raise MeasurementError for a trace without layers or without tokens."""
-    if not trace.layers or not trace.num_tokens:
+    """Raise MeasurementError for a trace without layers, or without tokens and usage."""
+    if not trace.layers or not (trace.num_tokens if has_tokens(trace) else trace.num_documents):
         raise MeasurementError("expected a trace with tokens and MoE layers, got none: trace a model with routers")
 
 

@@ -65,6 +65,8 @@ def measure_routing(
       router of the same stack, which is the ``label`` (``label_set`` next_router); and ``transition``, P(next expert =
       ``label`` | ``expert``), ``label_set`` next_expert. See `measure_flow`.
 
+    A trace without tokens has the rows of the load alone.
+
     With more than 65 experts, ``coactivation`` and ``transition`` have rows for the 64 most frequent partners of each
     expert only.
 
@@ -91,6 +93,9 @@ def measure_routing(
     frames = []
     before: tuple[Any, LayerInput] | None = None
     for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+        if not layer.has_tokens:
+            frames.append(name_rows(_load_rows(layer, num_blocks), router))
+            continue
         pairs = measure_coactivation(**layer.choices, num_blocks=num_blocks)
         parts = [
             *_load_rows(layer, num_blocks),

@@ -26,7 +26,10 @@ class Checker:
         layers: numbers of the layers that are kept; set by the first block.
         top_k: k; set by the first block.
         contents: what the trace holds besides the experts; set by the first block.
+        column: what `check` returns of each layer.
     """
+
+    column = "experts"
 
     def __init__(self, source: Source, *, num_experts: int, layers: tuple[int, ...] | None) -> None:
         if not 1 <= num_experts <= MOST_EXPERTS:

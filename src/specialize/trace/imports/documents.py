@@ -1,6 +1,7 @@
-"""The documents of an import: rows of a table, or ids alone."""
+"""The documents of an import: rows of a table, or ids alone; of several inputs together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from specialize.corpus import Document
 from specialize.corpus.source import open_documents
 from specialize.errors import CorpusError, TraceError
+from specialize.manifest import digest_of
 from specialize.trace.imports.source import Block, Key
 from specialize.trace.schema import UNKNOWN
 
@@ -59,13 +61,17 @@ class ImportedDocuments:
             self._by_id = {document.id: row for row, document in enumerate(self._rows)}
             self.digest = corpus.digest
 
-    def take(self, keys: Sequence[Key], where: str) -> None:
+    def take(self, block: Block, where: str) -> None:
         """Add the documents that begin in a block: integers are rows of the table, strings ids in it.
+
+        Args:
+            block: the block.
+            where: its place, for messages.
 
         Raises:
             TraceError: a document occurs a second time, or is not in the table.
         """
-        for key in keys:
+        for key in block.keys:
             if isinstance(key, str) and not _is_unicode(key):
                 raise TraceError(f"{where}: expected a document id of valid Unicode, got {key!r:.60}")
             if key in self._seen:
@@ -124,22 +130,102 @@ class ImportedDocuments:
         """Names of the label columns."""
         return list(dict.fromkeys(name for row in self._taken for name in self._rows[row].labels))
 
+    def has_column(self, name: str) -> bool:
+        """Return whether the table has a label column of that name."""
+        return any(name in row.labels for row in self._rows)
+
     def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Return the schema and the rows: id, text (null if not known) and the labels, all of them strings."""
-        schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *self.labels)])
+        return _batches(self.labels, self.count, self.row)
 
-        def rows() -> Iterator[pa.RecordBatch]:
-            for start in range(0, self.count, _AT_ONCE):
-                part = [self._row(number) for number in range(start, min(start + _AT_ONCE, self.count))]
-                yield pa.RecordBatch.from_pylist(part, schema=schema)
-
-        return schema, rows()
-
-    def _row(self, number: int) -> dict[str, Any]:
+    def row(self, number: int) -> dict[str, Any]:
+        """Return the columns of a document that was added, by its number."""
         if self.table is None:
             return {"id": self._ids[number], "text": None}
         document = self._rows[self._taken[number]]
         return {"id": document.id, "text": document.text if self._has_texts else None, **document.labels}
+
+
+class LabelledDocuments:
+    """The documents of several inputs, in order. Their ids begin with the name of the input, which is a label.
+
+    Args:
+        parts: the documents of each input, by its name.
+        label: column of the names.
+
+    Attributes:
+        table: none for all of them together.
+        digest: of the tables of all inputs.
+        notes: what a user should know about the tables.
+        group: the column that says which documents belong together, if all tables have the same one.
+
+    Raises:
+        TraceError: a table has a column of that name already.
+    """
+
+    def __init__(self, parts: Mapping[str, ImportedDocuments], label: str) -> None:
+        self.table: Path | None = None
+        self._label = label
+        self._names = tuple(parts)
+        self._parts = tuple(parts.values())
+        if any(part.has_column(label) for part in self._parts):
+            raise TraceError(
+                f"label: expected a new column, got {label!r:.60}, which a table of documents has already; choose "
+                "another name"
+            )
+        self.notes = tuple(note for part in self._parts for note in part.notes)
+        groups = {part.group for part in self._parts}
+        self.group = groups.pop() if len(groups) == 1 else None
+        digests = {name: part.digest for name, part in parts.items()}
+        self.digest = digest_of(digests) if any(digests.values()) else None
+
+    def take(self, block: Block, where: str) -> None:
+        """Add the documents that begin in a block, see `ImportedDocuments.take`."""
+        self._parts[block.part].take(block, where)
+
+    def check_places(self, block: Block) -> None:
+        """Raise TraceError unless characters lie in their texts, see `ImportedDocuments.check_places`."""
+        before = sum(part.count for part in self._parts[: block.part])
+        self._parts[block.part].check_places(replace(block, document=block.document - before))
+
+    @property
+    def count(self) -> int:
+        """Number of documents added."""
+        return sum(part.count for part in self._parts)
+
+    @property
+    def left_out(self) -> int:
+        """Number of rows of the tables that no token belongs to."""
+        return sum(part.left_out for part in self._parts)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the label columns, that of the inputs first."""
+        return [self._label, *dict.fromkeys(name for part in self._parts for name in part.labels)]
+
+    def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Return the schema and the rows, see `ImportedDocuments.batches`."""
+        places = [(part, number) for part, each in enumerate(self._parts) for number in range(each.count)]
+
+        def row(number: int) -> dict[str, Any]:
+            part, place = places[number]
+            columns = self._parts[part].row(place)
+            return {**columns, "id": f"{self._names[part]}:{columns['id']}", self._label: self._names[part]}
+
+        return _batches(self.labels, self.count, row)
+
+
+def _batches(
+    labels: Sequence[str], count: int, row: Callable[[int], dict[str, Any]]
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *labels)])
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for start in range(0, count, _AT_ONCE):
+            part = [row(number) for number in range(start, min(start + _AT_ONCE, count))]
+            yield pa.RecordBatch.from_pylist(part, schema=schema)
+
+    return schema, rows()
 
 
 def _is_unicode(key: str) -> bool:

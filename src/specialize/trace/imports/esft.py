@@ -41,8 +41,8 @@ def open_esft(path: Path, options: ImportOptions) -> Source:
         files[layer] = file
     layers = tuple(sorted(files))
     paths = [files[layer] for layer in layers]
-    top_k = options.top_k or _infer_top_k(paths[0])
-    inferred = options.top_k is None
+    top_k = options.expected_top_k or _infer_top_k(paths[0])
+    inferred = options.expected_top_k is None
     return Source(
         path=path,
         read=lambda: _read(paths, top_k),

@@ -8,9 +8,12 @@ from types import MappingProxyType
 from specialize.errors import TraceError, did_you_mean
 from specialize.trace.imports.arrays import open_arrays
 from specialize.trace.imports.esft import open_esft
+from specialize.trace.imports.megatron import open_megatron
 from specialize.trace.imports.olmoe import open_olmoe
+from specialize.trace.imports.route_trace import open_route_trace
 from specialize.trace.imports.serving import open_sglang, open_vllm
 from specialize.trace.imports.source import ImportOptions, Source, check_layers
+from specialize.trace.imports.usage import open_usage
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ _ALL = (
     ImportFormat("olmoe", "OLMoE's analysis: JSON Lines of input_ids, predicted_token_ids, exp_ids", open_olmoe),
     ImportFormat("vllm", "vLLM's routed experts: .npy or .safetensors [tokens, layers, k], or a folder", open_vllm),
     ImportFormat("sglang", "SGLang's responses with routed experts, in JSON Lines", open_sglang),
+    ImportFormat("route-trace", "route traces of llama.cpp-based engines: a CSV file or a folder", open_route_trace),
+    ImportFormat("megatron", "Megatron-LM's router traces: router_trace_rankN.jsonl or a folder", open_megatron),
+    ImportFormat("usage", "counts or shares of experts by document: .npy or .npz [documents, layers, E]", open_usage),
     ImportFormat("arrays", "a plain layout for a user's own routing: .npz, a folder of .npy, or Parquet", open_arrays),
 )
 FORMATS: Mapping[str, ImportFormat] = MappingProxyType({each.name: each for each in _ALL})

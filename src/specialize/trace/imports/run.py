@@ -1,12 +1,10 @@
 """From an opened input to a run folder: checked, cut into shards, and written completely or not at all."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from specialize.errors import TraceError
 from specialize.events import SILENT, Reporter, Update
@@ -14,21 +12,24 @@ from specialize.manifest import versions
 from specialize.rate import Rate
 from specialize.trace.folders import whole_folder
 from specialize.trace.imports.checks import Checker, largest_expert
-from specialize.trace.imports.documents import ImportedDocuments
+from specialize.trace.imports.documents import ImportedDocuments, LabelledDocuments
 from specialize.trace.imports.formats import open_source
+from specialize.trace.imports.joining import DEFAULT_LABEL, join_sources, name_inputs
+from specialize.trace.imports.model_config import fit_layers, read_model
 from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
-from specialize.trace.imports.source import BLOCK_TOKENS, Block, ImportOptions, read_layers
+from specialize.trace.imports.shards import cut_shards
+from specialize.trace.imports.source import Block, ImportOptions, Source, read_layers
+from specialize.trace.imports.usage import UsageChecker
 from specialize.trace.reader import RoutingTrace, open_trace
-from specialize.trace.schema import UNKNOWN, RouterSpec
-from specialize.trace.writer import Shard, TraceWriter
+from specialize.trace.schema import RouterSpec
+from specialize.trace.writer import TraceWriter
 
 _SECONDS_OF_RATE = 30.0
-_KNOWN_TO_INPUT = ("token_id", "char_start", "char_end")
 
 
 def import_trace(
     format_name: str,
-    path: str | PathLike[str],
+    path: str | PathLike[str] | Mapping[str, str | PathLike[str]],
     run: str | PathLike[str],
     *,
     documents: str | PathLike[str] | None = None,
@@ -36,6 +37,8 @@ def import_trace(
     top_k: int | None = None,
     layers: str | Sequence[int] | None = None,
     num_layers: int | None = None,
+    label: str | None = None,
+    model: str | PathLike[str] | None = None,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> RoutingTrace:
@@ -45,16 +48,21 @@ def import_trace(
     largest id. Columns of the tokens that the input lacks are filled with UNKNOWN (-1); texts are null.
 
     Args:
-        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang`` or ``arrays``, a key of `FORMATS`.
-        path: the input, a file or folder of that format.
+        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang``, ``route-trace``, ``megatron``, ``usage`` or ``arrays``,
+            a key of `FORMATS`.
+        path: the input, a file or folder of that format; or several inputs by name. The documents of all of them are
+            in one trace, with the name of their input as a label, and before their ids.
         run: the run folder to create, all of it or nothing.
         documents: a table of the documents (id, text, labels) that `specialize.corpus.open_corpus` reads; rows are
-            matched by id if the format has ids, else by number.
+            matched by id if the format has ids, else by number. Not with several inputs.
         num_experts: E; default: as the input says, else its largest id plus one.
         top_k: k, for formats that do not state it.
         layers: numbers of the MoE layers, as the model numbers them, or text such as ``1-26`` or ``0,2,4``; default:
             all layers of the input.
         num_layers: layers per token in the input, dense ones included, for formats that do not state it (sglang).
+        label: column of documents for the names of several inputs; default: ``input``.
+        model: a folder with the model's config.json, or its hub id: E, k and the MoE layers are read from there unless
+            they are given, and an input that cannot be of the model raises an error. No code of the model is run.
         command: the command line, for the manifest.
         reporter: receives messages about what was inferred, and the progress.
 
@@ -73,80 +81,126 @@ def import_trace(
         layers=read_layers(layers) if isinstance(layers, str) else None if layers is None else tuple(layers),
         num_layers=num_layers,
         documents=None if documents is None else Path(documents),
+        model=None if model is None else read_model(model),
     )
+    inputs = name_inputs(path, label)
     with reporter.progress("importing", "MB") as update:
         clock = _Clock(update)
-        _import(format_name, Path(path), Path(run), options, command, clock, reporter)
+        _import(format_name, inputs, Path(run), options, label or DEFAULT_LABEL, command, clock, reporter)
     return open_trace(run)
 
 
 def _import(
     format_name: str,
-    path: Path,
+    inputs: Mapping[str, Path],
     run: Path,
     options: ImportOptions,
+    label: str,
     command: str | None,
     clock: "_Clock",
     reporter: Reporter,
 ) -> None:
-    source = open_source(format_name, path, options)
-    documents = ImportedDocuments(options.documents or source.documents)
+    source, documents = _open(format_name, inputs, options, label)
     for note in (*documents.notes, *source.notes):
         reporter.say(note)
-    num_experts = options.num_experts or source.num_experts
+    if options.model is not None:
+        layers, notes = fit_layers(options.model, source, options.layers)
+        options = replace(options, layers=layers)
+        for note in notes:
+            reporter.say(note)
     clock.total = source.size
-    facts = dict(source.facts)
     with whole_folder(run) as folder:
-        if num_experts is None:
-            clock.total = 2 * source.size
-            largest = largest_expert(source, options.layers, clock.count(source.read()))
-            check_not_all_zero(str(path), largest)
-            num_experts = 1 + largest
-            clock.passed = source.size
-            facts["num_experts_inferred"] = True
-            reporter.say(f"{num_experts} experts, inferred from the largest id; set num_experts if there are more")
+        num_experts, facts = _count_experts(source, options, clock, reporter)
         settings = {
             "import": format_name,
-            "source": str(path),
+            "source": str(source.path),
             "num_experts": num_experts,
             "top_k": options.top_k,
             "layers": options.layers and list(options.layers),
         }
-        provenance = {"command": command, "versions": versions(), **facts}
+        kind = UsageChecker if source.is_usage else Checker
+        checker = kind(source, num_experts=num_experts, layers=options.layers)
+        provenance = {"command": command, "versions": versions(), **source.facts, **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
-            checker = Checker(source, num_experts=num_experts, layers=options.layers)
-            plausibility = Plausibility(str(path), num_experts=num_experts)
-            for shard in _shards(checker, documents, clock.count(source.read())):
-                if not writer.num_shards:
-                    writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
-                writer.write_shard(shard)
-                for layer, columns in zip(checker.layers, shard.routing, strict=True):
-                    plausibility.see(layer, columns["experts"])
-            if not writer.num_shards:
-                raise TraceError(f"{path}: expected the routing of at least one token, got none")
-            warning = plausibility.judge()
-            if warning:
-                reporter.say(warning)
-            writer.write_documents(*documents.batches())
-            writer.describe(
-                corpus={
-                    "source": str(documents.table or path),
-                    "digest": documents.digest,
-                    "documents": documents.count,
-                    "labels": documents.labels,
-                    "group": documents.group if documents.group in documents.labels else None,
-                }
-            )
-            writer.finish()
+            for finding in _write(writer, checker, documents, format_name, clock):
+                reporter.say(finding)
     if documents.left_out:
-        reporter.say(f"{documents.left_out} documents of {documents.table} have no tokens and are left out")
+        table, what = documents.table or "the tables", "usage" if source.is_usage else "tokens"
+        reporter.say(f"{documents.left_out} documents of {table} have no {what} and are left out")
+
+
+def _count_experts(
+    source: Source, options: ImportOptions, clock: "_Clock", reporter: Reporter
+) -> tuple[int, dict[str, Any]]:
+    """Return E, as given, stated or by the model, else by the largest id; and what the manifest says of it."""
+    model = options.model
+    facts = {} if model is None else {"model": {"name": model.name, "config": dict(model.config)}}
+    num_experts = options.num_experts or source.num_experts or (model.num_experts if model else None)
+    if num_experts is not None:
+        return num_experts, facts
+    clock.total = 2 * source.size
+    largest = largest_expert(source, options.layers, clock.count(source.read()))
+    check_not_all_zero(str(source.path), largest)
+    clock.passed = source.size
+    reporter.say(f"{largest + 1} experts, inferred from the largest id; set num_experts if there are more")
+    return largest + 1, facts | {"num_experts_inferred": True}
+
+
+def _write(
+    writer: TraceWriter,
+    checker: Checker,
+    documents: ImportedDocuments | LabelledDocuments,
+    format_name: str,
+    clock: "_Clock",
+) -> Iterator[str]:
+    """Write the whole trace, and yield what a user should know of its routing."""
+    source = checker.source
+    plausibility = Plausibility(str(source.path), num_experts=checker.num_experts)
+    for shard in cut_shards(checker, documents, clock.count(source.read())):
+        if not writer.num_shards:
+            writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
+        writer.write_shard(shard)
+        if not source.is_usage:  # which is judged when it is opened
+            for layer, columns in zip(checker.layers, shard.routing, strict=True):
+                plausibility.see(layer, columns["experts"])
+    if not writer.num_shards:
+        raise TraceError(f"{source.path}: expected the routing of at least one token, got none")
+    if not source.is_usage:
+        yield from plausibility.judge()
+    writer.write_documents(*documents.batches())
+    writer.describe(
+        corpus={
+            "source": str(documents.table or source.path),
+            "digest": documents.digest,
+            "documents": documents.count,
+            "labels": documents.labels,
+            "group": documents.group if documents.group in documents.labels else None,
+        }
+    )
+    writer.finish()
+
+
+def _open(
+    format_name: str, inputs: Mapping[str, Path], options: ImportOptions, label: str
+) -> tuple[Source, ImportedDocuments | LabelledDocuments]:
+    """Open the inputs, one or several by name, and the tables of their documents."""
+    sources = {name: open_source(format_name, path, options) for name, path in inputs.items()}
+    if sources.keys() == {""}:
+        return sources[""], ImportedDocuments(options.documents or sources[""].documents)
+    if options.documents is not None:
+        raise TraceError(
+            f"{options.documents}: expected no table of documents for several inputs; put documents.parquet beside "
+            "each input in the format `arrays`, or import the inputs one at a time"
+        )
+    tables = {name: ImportedDocuments(source.documents) for name, source in sources.items()}
+    return join_sources(sources), LabelledDocuments(tables, label)
 
 
 def _routers(checker: Checker, format_name: str) -> list[dict[str, Any]]:
     return [
         RouterSpec(
             layer=number,
-            name=f"layers.{number}",
+            name=checker.source.names.get(number, f"layers.{number}"),
             num_experts=checker.num_experts,
             top_k=checker.top_k,
             found_by=f"import of {format_name}",
@@ -175,50 +229,3 @@ class _Clock:
             self._speed.count(len(block.experts))
             done = (self.passed + block.bytes_read) // 10**6
             self._update(done, -(-self.total // 10**6), rate=f"{self._speed.value:,.0f} tokens/s")
-
-
-def _shards(checker: Checker, documents: ImportedDocuments, blocks: Iterator[Block]) -> Iterator[Shard]:
-    """Check the blocks and cut them into shards of `BLOCK_TOKENS` tokens."""
-    held: list[dict[str, NDArray[Any]]] = []
-    count = 0
-    last_document, seen = -1, 0
-    for block in blocks:
-        documents.take(block.keys, block.where(0) if len(block.experts) else str(checker.source.path))
-        if not len(block.experts):
-            continue
-        held.append(checker.check(block))
-        documents.check_places(block)
-        count += len(block.experts)
-        while count >= BLOCK_TOKENS:
-            joined = {name: np.concatenate([part[name] for part in held]) for name in held[0]}
-            ready = {name: column[:BLOCK_TOKENS] for name, column in joined.items()}
-            held = [{name: column[BLOCK_TOKENS:] for name, column in joined.items()}]
-            count -= BLOCK_TOKENS
-            yield _shard(checker, ready, last_document, seen)
-            last_document, seen = _carry(ready["document"], last_document, seen)
-    if count:
-        joined = {name: np.concatenate([part[name] for part in held]) for name in held[0]}
-        yield _shard(checker, joined, last_document, seen)
-
-
-def _carry(document: NDArray[np.integer], last_document: int, seen: int) -> tuple[int, int]:
-    """Return the last document of a shard and the number of its tokens so far."""
-    last = int(document[-1])
-    count = int((document == last).sum())
-    return last, count + (seen if last == last_document else 0)
-
-
-def _shard(checker: Checker, columns: Mapping[str, NDArray[Any]], last_document: int, seen: int) -> Shard:
-    document = columns["document"]
-    position = np.arange(len(document)) - np.searchsorted(document, document)
-    position[document == last_document] += seen
-    unknown = {name: np.full(len(document), UNKNOWN) for name in _KNOWN_TO_INPUT}
-    tokens = unknown | {"position": position, "sequence": document, "phase": np.zeros(len(document), np.uint8)}
-    tokens |= {name: column for name, column in columns.items() if name not in ("experts", "weights")}
-    routing = []
-    for layer in range(len(checker.layers)):
-        parts = {"experts": columns["experts"][:, layer]}
-        if "weights" in columns:
-            parts["weights"] = columns["weights"][:, layer]
-        routing.append(parts)
-    return Shard(tokens, routing)

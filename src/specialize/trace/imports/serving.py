@@ -101,16 +101,16 @@ def open_sglang(path: Path, options: ImportOptions) -> Source:
     be given.
     """
     reject_torch(path)
-    num_layers = options.num_layers or len(options.layers or ())
-    if not options.top_k or not num_layers:
+    num_layers, top_k = options.expected_num_layers or len(options.layers or ()), options.expected_top_k
+    if not top_k or not num_layers:
         raise TraceError(
             f"{path}: the responses do not state the shape of their routed experts; set top_k and num_layers (all "
-            "layers of the model, dense ones included)"
+            "layers, dense ones included), or model"
         )
     files = list_files(path, ["*.jsonl", "*.json"], what="SGLang's responses, one JSON object per line")
     for file in files:
         check_file(file)
-    shape = (num_layers, options.top_k)
+    shape = (num_layers, top_k)
     size = sum(file.stat().st_size for file in files)
     return Source(path=path, read=lambda: _read_sglang(files, shape), size=size, marks_absent=True)
 

@@ -21,6 +21,32 @@ Key = int | str
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """What the configuration of a model says about its routers.
+
+    Attributes:
+        name: the folder or hub id.
+        num_experts: E, with experts that return their input unchanged.
+        top_k: k; None if the configuration does not say.
+        num_layers: layers of the model, dense ones included.
+        moe_layers: numbers of the layers with routers.
+        config: the whole configuration.
+    """
+
+    name: str
+    num_experts: int
+    top_k: int | None
+    num_layers: int
+    moe_layers: tuple[int, ...]
+    config: Mapping[str, Any]
+
+    @property
+    def dense_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers without a router."""
+        return tuple(sorted(set(range(self.num_layers)) - set(self.moe_layers)))
+
+
+@dataclass(frozen=True)
 class ImportOptions:
     """What the user states about an input, see `import_trace`.
 
@@ -30,6 +56,7 @@ class ImportOptions:
         layers: numbers of the MoE layers, as the model numbers them.
         num_layers: layers per token in the input, dense ones included.
         documents: a table of the documents, in a format of `open_corpus`.
+        model: what the configuration of the model says.
     """
 
     num_experts: int | None = None
@@ -37,6 +64,17 @@ class ImportOptions:
     layers: tuple[int, ...] | None = None
     num_layers: int | None = None
     documents: Path | None = None
+    model: ModelFacts | None = None
+
+    @property
+    def expected_top_k(self) -> int | None:
+        """K of a format that does not state it, as given or as in the model's configuration."""
+        return self.top_k or (self.model.top_k if self.model else None)
+
+    @property
+    def expected_num_layers(self) -> int | None:
+        """Layers per token of a format that does not state it, as given or as in the model's configuration."""
+        return self.num_layers or (self.model.num_layers if self.model else None)
 
 
 @dataclass(frozen=True)
@@ -46,20 +84,22 @@ class Block:
     Attributes:
         document: int [tokens], running number of each token's document over the whole input, from 0.
         keys: ids (str) or numbers (int) in the input of the documents that begin in this block.
-        experts: integers [tokens, layers, k], in rank order.
+        experts: integers [tokens, layers, k], in rank order; or usage, see `Source`.
         weights: gate weights [tokens, layers, k], if the input has them.
         tokens: columns of the token schema that the input has, each [tokens].
         where: returns the place of a row of this block in the input, for messages.
         bytes_read: bytes of the input read up to the end of this block.
+        part: which of several inputs it is from, by their order.
     """
 
     document: NDArray[np.integer]
     keys: Sequence[Key]
-    experts: NDArray[np.integer]
+    experts: NDArray[Any]
     where: Callable[[int], str]
     weights: NDArray[np.floating] | None = None
     tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     bytes_read: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,24 +107,30 @@ class Source:
     """An opened input.
 
     Attributes:
-        path: the input.
+        path: the input, for messages.
         read: reads it from the start; may be called repeatedly.
         size: bytes to read.
         layers: number of each layer on the layers' axis, as the model numbers them; None if not known.
         num_experts: E, if the input states it.
+        is_usage: whether rows are documents and not tokens, and `Block.experts` is usage [documents, layers, E].
+        top_k: k of an input of usage.
         marks_absent: whether the format marks a slot without an expert by -1 (65535 in unsigned 16-bit integers).
         documents: a table of the documents beside the input.
+        names: of the routers, by the number of the layer; default: ``layers.N``.
         notes: messages about what was inferred.
         facts: the same as entries of the manifest.
     """
 
-    path: Path
+    path: Path | str
     read: Callable[[], Iterator[Block]]
     size: int
     layers: tuple[int, ...] | None = None
     num_experts: int | None = None
+    is_usage: bool = False
+    top_k: int = 1
     marks_absent: bool = False
     documents: Path | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
