@@ -25,6 +25,7 @@ from specialize.measure.estimators.type_runs import sort_by_type
 
 MIN_COUNT = 10
 MIN_LABELS = 2
+_FOR_THE_MEAN = 100  # permutations within types, of which only the mean is used
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,16 @@ def measure_conditional_information(
     given_both = tokens.expert_entropy(tokens.codes[None], num_labels, num_experts) * per_mass
 
     def draw(labels_under_null: Iterator[tuple[slice, NDArray[np.int32]]]) -> NDArray[np.float64]:
-        null = np.empty((permutations, len(per_mass)))
-        for batch, codes_under_null in labels_under_null:
-            null[batch] = given_type - tokens.expert_entropy(codes_under_null, num_labels, num_experts) * per_mass
-        return null
+        drawn = [tokens.expert_entropy(codes, num_labels, num_experts) for _, codes in labels_under_null]
+        return given_type - np.concatenate([np.empty((0, len(per_mass))), *drawn]) * per_mass
 
-    null = draw(tokens.exchange(permutations=permutations, seed=seed))
-    if level == "document" and permutations:
+    if level == "token":
+        null = draw(tokens.exchange(permutations=permutations, seed=seed))
+    else:
         of_documents = observed.codes[observed.starts[:-1]]
         together = draw(tokens.permute(of_documents, observed.group_numbers, permutations=permutations, seed=seed))
-        null = together - together.mean(axis=0) + null.mean(axis=0)
+        within_types = draw(tokens.exchange(permutations=min(permutations, _FOR_THE_MEAN), seed=seed))
+        null = together - _mean(together) + _mean(within_types)
     shape = (observed.num_blocks, num_labels, num_experts)
     blocks = tabulate(labels, chosen, masses, observed.unit_blocks, shape=shape)
     load = blocks.sum(axis=1)
@@ -205,6 +206,11 @@ def find_ambiguous(
     enough = (np.bincount(word) >= min_count) & (np.bincount(pairs) >= min_labels)
     labelled[labelled] = enough[word]
     return labelled
+
+
+def _mean(null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over permutations [permutation, block + 1]; zeros where there are none."""
+    return null.mean(axis=0) if len(null) else np.zeros(null.shape[1:])
 
 
 def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted: Any) -> Estimate:
