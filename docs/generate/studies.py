@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 _PAGES = {
+    "real_models": "study/real-models.md",
     "design_choices": "study/design-choices.md",
     "calibration": "study/calibration.md",
     "tagger": "study/tagger.md",
