@@ -5,6 +5,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from analyses.calibration.populations import Floats, Integers, Population, Sample
+from analyses.calibration.routing_quantities import (
+    EXPECTED_PREDICTIONS,
+    measure_label_usage,
+    measure_mean,
+    measure_predictions,
+    true_mean,
+    true_overlap,
+    true_signatures,
+)
 from scipy import sparse
 
 from specialize.measure import (
@@ -49,14 +58,14 @@ _PROBES = {
     "beyond_word_form": "probe_beyond_word_form",
 }
 # Their true value is the mean over the data sets: the expected accuracy of probes that are fitted on as many documents.
-EXPECTED = frozenset(_PROBES.values())
+EXPECTED = EXPECTED_PREDICTIONS.union(_PROBES.values())
 
 
 def true_values(population: Population, *, repeats: bool = True) -> dict[str, Any]:
     """Return the true value of each quantity, an array of the shape of its estimates.
 
-    Values are those of the exact joint distribution, but for repeats, which are those of a data set `LARGE` times as
-    large; without ``repeats`` these are left out.
+    Values are those of the exact joint distribution, but for repeats and similarities of documents, which are those of
+    a data set `LARGE` times as large; without ``repeats`` these are left out.
     """
     design, mass = population.design, population.mass()
     k, joint = design.top_k, mass.sum(axis=1)
@@ -91,6 +100,8 @@ def true_values(population: Population, *, repeats: bool = True) -> dict[str, An
         "vocabulary_specialization, expert": squares / chosen,
         "vocabulary_specialization_above_load, expert": squares / chosen - chosen,
         "domain_specialization": np.einsum("yw,ywe->ye", population.pairs, members) / by_label[:, None],
+        "label_overlap": true_overlap(joint),
+        "mean by label": true_mean(population),
         "difference of mutual_information": mutual_information(joint) - mutual_information(second),
         "difference of uncertainty_coefficient": uncertainty_coefficient(joint) - uncertainty_coefficient(second),
         "difference of load_entropy": entropy(load) - entropy(second.sum(axis=0)),
@@ -100,6 +111,8 @@ def true_values(population: Population, *, repeats: bool = True) -> dict[str, An
     excess = np.sort(joint / by_label[:, None] - load, axis=1)[:, -k:].sum(axis=1)
     for name, each in (("", shares), ("_above_uniform", shares - k / design.experts), ("_above_load", excess)):
         truth[f"top_expert_share{name}"], truth[f"top_expert_share{name}, all labels"] = each, by_label @ each
+    if repeats:
+        truth |= true_signatures(population, LARGE * design.documents)
     if repeats and design.level == "token":
         large = population.draw(2**31, LARGE * design.documents)
         (found_repeats,) = measure_repeats(large.experts, large.documents, num_experts=design.experts, permutations=0)
@@ -136,11 +149,13 @@ def measure(
     yield "conditional_information", conditional.conditional_information
     yield "ambiguous_mutual_information", conditional.mutual_information
     yield "ambiguous_word_information", conditional.word_information
+    yield "mean by label", measure_mean(population, sample, options)
     if design.level == "document":
         yield (
             "domain_specialization",
             measure_domain_specialization(sample.codes, sample.experts, sample.documents, **sizes, **options),
         )
+        yield from measure_label_usage(population, sample, options)
     else:
         yield from _measure_routing(population, sample, weighted, options)
     if not permutations:
@@ -168,6 +183,7 @@ def _measure_routing(
         experts = experts[order]
     (repeats,) = measure_repeats(experts, documents, num_experts=size, **options)
     yield from _repeats(repeats)
+    yield from measure_predictions(population, sample, experts, options)
     balance = measure_balance(sample.experts, documents, num_experts=size, **weighted)
     yield "load_variation", balance.variation
     yield "load_peak", balance.peak

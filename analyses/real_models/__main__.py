@@ -14,7 +14,7 @@ from analyses.real_models import gpt_oss, others
 from specialize.manifest import versions, write_json
 
 HERE = Path(__file__).parent
-PERMUTATIONS, SEED = 200, 0
+PERMUTATIONS, SEED = 100, 0
 
 
 def main() -> None:

@@ -33,8 +33,8 @@ def plan_figures(results: Path) -> Iterator[StudyFigure]:
     )
     yield StudyFigure(
         "gpt-oss-beyond-tokens",
-        "gpt-oss-20b. What routing tells about part of speech among occurrences of one token id, less the mean under "
-        "the null, in bits (top) and as a share of what it tells about part of speech in the same tokens (bottom).",
+        "gpt-oss-20b. Information of routing about part of speech among occurrences of one token id, less the mean under "
+        "the null, in bits (top) and as a share of the information over the same tokens (bottom).",
         draw_beyond_tokens,
         pd.read_csv(results / "gpt_oss_beyond_tokens.csv"),
         about,
@@ -90,7 +90,7 @@ def draw_turns(frame: pd.DataFrame) -> Figure:
 
 
 def draw_beyond_tokens(frame: pd.DataFrame) -> Figure:
-    """Draw what routing tells about part of speech within one token id, in bits and as a share."""
+    """Draw the information about part of speech that is left within one token id, in bits and as a share."""
     rows = frame[frame["about"] == "syntax"].assign(net=lambda each: each["value"] - each["null_mean"])
     wide = rows.pivot(index="layer", columns="quantity", values="net")
     figure = Figure(figsize=(COLUMN_WIDTH, 2.6), layout="constrained")

@@ -192,7 +192,7 @@ def measure_variants(corpus: Corpus, *, permutations: int, seed: int) -> pd.Data
 
 
 def measure_beyond_tokens(corpus: Corpus, *, permutations: int, seed: int) -> pd.DataFrame:
-    """Measure at every layer what routing tells about part of speech and field among occurrences of one token id."""
+    """Measure at every layer the information about part of speech and field among occurrences of one token id."""
     rows = []
     for router in corpus.trace.routers:
         for about, codes, level in (("syntax", corpus.tags, "token"), ("subject", corpus.field, "document")):

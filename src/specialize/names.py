@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from specialize.text import clean_text
 
+CACHE_SIZE = "cache_size"  # label set of the rows of a cache, whose label is its number of experts
+
 
 def shorten(text: object, *, width: int = 32) -> str:
     """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""

@@ -29,8 +29,15 @@ SAME = {
     "tagger_recall": "domain_specialization",
     "tagger_precision": "domain_specialization",
     "baseline_accuracy": "baseline_accuracy, majority",
+    "choice_entropy": "mean by label",
+    "choice_margin": "mean by label",
+    "next_token_loss": "mean by label",
+    "common_committee_load": "load",
+    "common_committee_mass": "domain_specialization",
 }
-WITHOUT_INTERVAL = {"dead_experts", "skipped_positions", "random_router_draws"}
+WITHOUT_INTERVAL = {
+    "dead_experts", "skipped_positions", "random_router_draws", "committee_size", "common_committee_size",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -46,9 +46,14 @@ def test_routing(runs, call):
     assert not {"coactivation", "transition"} & {row["metric"] for row in rows}  # many: they are in the files
     assert {row["label"] for row in rows if row["metric"] == "any_expert_repeats"} == {None, *LABELS}
     assert "transition" in set(read_results(runs / "a" / "routing", "routing")["metric"])
-    code, out, _ = call("routing", runs / "a", "--permutations", 2)
+    assert {row["label"] for row in rows if row["metric"] == "committee_size"} == set(LABELS)
+    assert {row["label"] for row in rows if row["metric"] == "lru_hit_rate"} == {"1"}
+    code, out, err = call("routing", runs / "a", "--permutations", 2, "--label", "genre", "--cache-size", 2)
     assert code == 0
     assert "load entropy" in out
+    assert "experts in the cache: 2" in out
+    assert "labels permuted over documents" in out
+    assert "the overlap of occurrences of a token id is left out: the trace has no token ids" in err
 
 
 def test_compare(runs, call):
@@ -71,6 +76,14 @@ def test_compare(runs, call):
     ("arguments", "problem"),
     [
         (["routing", "nowhere"], "expected a run folder, found none"),
+        (
+            ["routing", "a", "--label", "gerne"],
+            "labels: expected labels of documents, genre, got 'gerne'. Did you mean",
+        ),
+        (
+            ["routing", "a", "--cache-size", "5"],
+            "capacity: expected a number from 1, the experts of a token, to 4, got 5",
+        ),
         (["compare", "a", "nowhere"], "expected a run folder, found none"),
         (["compare", "a", "other"], "traces of one corpus, got 60 and 50 documents"),
         (["compare", "a", "b", "--against-random"], "expected RUN_B or --against-random, got both"),

@@ -57,25 +57,21 @@ def test_bytes_of_olmoe():
 def test_findings_are_those_of_the_figure():
     import pandas as pd
 
-    rows = pd.read_csv(ROOT / "figures" / "plane-gold-topic.csv")
-    learned = rows[(rows["routing"] == "learned") & (rows["metric"] == "uncertainty_coefficient")]
-    among = rows[rows["metric"] == "uncertainty_coefficient_among_random_routers"]
-    found = []
-    for label_set, run in (("upos", "token"), ("gold_topic", "sequence")):
-        own = learned[(learned["label_set"] == label_set) & (learned["run"] == run)]
-        best = own.loc[own["value"].idxmax()]
-        [drawn] = among[
-            (among["label_set"] == label_set) & (among["run"] == run) & (among["layer"] == best["layer"])
-        ].to_dict("records")
-        found += [best["value"], drawn["null_low"], drawn["null_high"]]
-    assert [f"{value:.0%}" for value in found] == ["23%", "10%", "19%", "13%", "2%", "10%"]
+    rows = pd.read_csv(ROOT / "figures" / "gpt-oss-turns.csv")
+    rows = rows[rows["variant"] == "as reported"]
+    curves = (100 * rows[rows["about"] == about].set_index("layer")["value"] for about in ("syntax", "subject"))
+    syntax, subject = curves
+    ends, middle = [0, 1, 18], [10, 11, 12, 13]
+    ranges = [(each.min(), each.max()) for each in (syntax[[0, 1]], syntax[middle], subject[ends], subject[middle])]
+    first, low, weak, strong = (f"{round(least)} to {round(most)} %" for least, most in ranges)
+    turns = pd.read_csv(ROOT / "analyses" / "real_models" / "results" / "gpt_oss_turns.csv").set_index("about")
+    value, least, most = turns.loc["correlation over layers", ["value", "ci_low", "ci_high"]]
     text = " ".join(README.split())
-    assert "up to 23 % of the entropy of part of speech" in text
-    assert (
-        "up to 13 % of the entropy of the topic; five random routers on the same hidden states reach 10 to 19 % "
-        in text
-    )
-    assert "and 2 to 10 %, and" in text
+    assert f"routing explains {first} of the entropy of part of speech in the first two layers" in text
+    assert f"{low} at layers 10 to 13 and {round(syntax[18])} % at layer 18" in text
+    assert f"it explains {weak} where syntax is strong and {strong} where it is weak" in text
+    said = f"correlated by {value:.2f} (95 % interval {least:.2f} to {most:.2f})".replace("-", "−")
+    assert said in text
 
 
 def test_citation():

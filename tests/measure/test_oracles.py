@@ -13,7 +13,12 @@ from specialize.measure import (
     label_entropy,
     load,
     load_entropy,
+    measure_cache,
+    measure_committee,
+    measure_label_overlap,
     measure_layer,
+    measure_same_token,
+    measure_signatures,
     mutual_information,
     specific_information,
     uncertainty_coefficient,
@@ -117,3 +122,29 @@ def test_specific_informations_weighted_by_load_are_the_information(seed, shape)
     parts = load(table) * specific_information(table)
     assert np.nansum(parts) == pytest.approx(mutual_information(table), abs=1e-10)
     assert (parts[np.isfinite(parts)] >= 0).all()
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_renaming_experts_changes_no_prediction_and_no_usage(seed):
+    """Neither what predicts experts nor how labels use them depends on how experts are numbered."""
+    rng = np.random.default_rng(seed)
+    documents, of_expert = np.repeat(np.arange(20), 10), rng.permutation(6)
+    experts = rng.random((200, 6)).argsort(axis=1)[:, :2].astype(np.int16)
+    usage, codes, words = rng.dirichlet(np.ones(6), 20), rng.integers(0, 3, 20), rng.integers(0, 9, 200)
+    renamed, moved = of_expert[experts], np.empty_like(usage)
+    moved[:, of_expert] = usage
+    how = {"num_labels": 3, "permutations": 9}
+
+    def measure_all(experts, usage):
+        cached = measure_cache(experts, documents, num_experts=6, capacity=3, permutations=9)
+        committee = measure_committee(usage, codes, **how)
+        return [
+            cached.recent, cached.segments, measure_same_token(words, experts, documents, num_experts=6).same,
+            committee.common_size, committee.sizes, measure_signatures(usage, codes, **how).difference,
+            measure_label_overlap(usage, codes, **how),
+        ]  # fmt: skip
+
+    for before, after in zip(measure_all(experts, usage), measure_all(renamed, moved), strict=True):
+        for part in ("value", "ci_low", "null_mean", "p_value"):
+            np.testing.assert_allclose(getattr(after, part), getattr(before, part), atol=1e-9)

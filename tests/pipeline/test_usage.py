@@ -55,14 +55,19 @@ def test_labels_of_the_user(runs):
         specialize.annotate(runs[1], pd.DataFrame({"token": [0], "half": ["u"]}))
 
 
-def test_load_alone_is_measured_of_routing(runs):
+def test_load_and_experts_of_labels_are_measured_of_routing(runs):
     listener = Listener()
     tokens = specialize.routing(runs[0], permutations=5)
     usage = specialize.routing(runs[1], permutations=5, reporter=listener)
-    assert set(usage["metric"]) == {"load", "load_entropy", "load_variation", "load_peak", "dead_experts"}
+    of_load = {"load", "load_entropy", "load_variation", "load_peak", "dead_experts"}
+    of_labels = {
+        *("committee_size", "common_committee_size", "common_committee_load", "common_committee_mass"),
+        *("label_overlap", "signature_within", "signature_between", "signature_difference"),
+    }
+    assert set(usage["metric"]) == of_load | of_labels
     tokens = tokens[tokens["metric"].isin(usage["metric"].unique())]
     check_equal(usage, tokens)
-    assert any("repeats, co-activation and flow need them" in note for note in listener.notes)
+    assert any("repeats, co-activation, flow and caches need them" in note for note in listener.notes)
 
 
 def test_runs_are_compared(runs, tmp_path):

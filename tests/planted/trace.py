@@ -32,6 +32,8 @@ class PlantedTrace:
         random_routers: routing of random routers beside them, int16 [tokens, k] by layer number.
         groups: int64 [documents], the group of each; by default each is a group of its own.
         more_draws: routing of further random routers, likewise.
+        logits: router logits [tokens, E] by layer number; not recorded by default.
+        losses: loss of the next token, nats [tokens]; not recorded by default.
         name: the run's name.
     """
 
@@ -45,6 +47,8 @@ class PlantedTrace:
         random_routers: dict[int, NDArray[np.int16]] | None = None,
         groups: NDArray[np.int64] | None = None,
         more_draws: Sequence[dict[int, NDArray[np.int16]]] = (),
+        logits: dict[int, NDArray[np.float32]] | None = None,
+        losses: NDArray[np.float32] | None = None,
         name: str = "planted",
     ) -> None:
         self.path = Path("runs") / name
@@ -52,7 +56,9 @@ class PlantedTrace:
         self.num_documents = int(documents.max()) + 1 if len(documents) else 0
         self.layers = _routers(routings, num_experts, "learned")
         self.random_routers = _routers(random_routers or {}, num_experts, "random")
+        self.contents = ("weights", *(["logits"] if logits else []), *([] if losses is None else ["predictions"]))
         self._documents, self._weights = documents, weights
+        self._logits, self._losses = logits, losses
         self.groups = np.arange(self.num_documents) if groups is None else groups
         self._drawn = [random_routers or {}, *more_draws]
         self._routings = {("learned", 0): routings} | {("random", d): drawn for d, drawn in enumerate(self._drawn)}
@@ -72,9 +78,14 @@ class PlantedTrace:
             return self._weights[self._number(layer)]
         return unequal_weights(self.experts(layer, routing=routing), seed=self._number(layer) + 1)
 
+    def router_logits(self, layer: int | str) -> NDArray[np.float32]:
+        """Return the router logits [tokens, E] of a layer, by number or by name."""
+        return self._logits[self._number(layer)]
+
     def tokens(self) -> pd.DataFrame:
-        """Return the document of each token."""
-        return pd.DataFrame({"document": self._documents})
+        """Return the document of each token and, where recorded, the loss of the next one."""
+        losses = {} if self._losses is None else {"next_token_loss": self._losses}
+        return pd.DataFrame({"document": self._documents} | losses)
 
     def _number(self, layer: int | str) -> int:
         return next(router.layer for router in self.layers if layer in (router.layer, router.name))

@@ -116,8 +116,22 @@ def test_routing_has_load_and_where_measured_repeats_and_flow(tmp_path):
                                 ci_low=0.28, ci_high=0.42, null_mean=0.2))  # fmt: skip
     measured.append(rows_of({"flow_uncertainty_coefficient": 0.15}, run="run", routing="learned", layer=0,
                             label_set="next_router", label="next", null_mean=0.001))  # fmt: skip
+    measured.append(rows_of({"next_layer_recall": 0.4}, run="run", routing="learned", layer=0,
+                            label_set="next_router", label="next", null_mean=0.1))  # fmt: skip
+    for layer in (0, 1):
+        measured.append(rows_of({"lru_hit_rate": 0.6, "optimal_hit_rate": 0.7}, run="run", routing="learned",
+                                layer=layer, label_set="cache_size", label="4", null_mean=0.5))  # fmt: skip
+    measured.append(rows_of({"common_committee_size": 3.0, "signature_difference": 0.04}, run="run", routing="learned",
+                            layer=0, label_set="genre", null_mean=0.01, ci_low=0.02, ci_high=0.05))  # fmt: skip
     write_results(pd.concat(measured, ignore_index=True), run / "routing", "routing")
-    _, more = routing_tables(read_runs([run])[0])
+    _, more, predicted, labels = routing_tables(read_runs([run])[0])
+    assert texts(labels) == [["0", "3", "0.0", "4.00", "1.00"]]
+    assert labels.body[0][3].below == "[2.00, 5.00]"
+    assert texts(predicted) == [
+        ["0", "40.00", "10.00", "60.00", "50.00", "70.00"],
+        ["1", "–", "–", "60.00", "50.00", "70.00"],
+    ]
+    assert "a cache (size 4)" in predicted.caption
     assert texts(more) == [["0", "30.00", "20.00", "15.00", "0.10"], ["1", "40.00", "20.00", "–", "–"]]
     assert more.body[0][1].below == "[28.00, 42.00]"
 

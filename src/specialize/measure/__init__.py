@@ -28,14 +28,21 @@ if TYPE_CHECKING:
     from specialize.measure.base.nulls import draw_permutations, draw_shifts, p_values
     from specialize.measure.base.pairing import estimate_difference, pseudo_values
     from specialize.measure.estimators.balance import measure_balance
+    from specialize.measure.estimators.cache import measure_cache
     from specialize.measure.estimators.coactivation import measure_coactivation
+    from specialize.measure.estimators.committee import measure_committee
     from specialize.measure.estimators.composition import Composition, top_shares
     from specialize.measure.estimators.conditional import ConditionalInformation, measure_conditional_information
     from specialize.measure.estimators.domain import measure_domain_specialization
     from specialize.measure.estimators.flow import measure_flow
+    from specialize.measure.estimators.label_means import choice_entropy, choice_margin, measure_label_means
+    from specialize.measure.estimators.label_overlap import measure_label_overlap
     from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
+    from specialize.measure.estimators.next_layer import measure_next_layer_recall
     from specialize.measure.estimators.repeats import measure_repeats
+    from specialize.measure.estimators.same_token import measure_same_token
     from specialize.measure.estimators.saturation import measure_saturation
+    from specialize.measure.estimators.signatures import measure_signatures
     from specialize.measure.estimators.vocabulary import VocabularyMeasurement, measure_vocabulary, top_tokens
     from specialize.measure.results.files import read_results, write_results
     from specialize.measure.results.schema import RESULT_COLUMNS
@@ -62,6 +69,8 @@ _HOMES = {
     "SlotRule": "specialize.choices",
     "VocabularyMeasurement": "specialize.measure.estimators.vocabulary",
     "assign_blocks": "specialize.measure.base.blocks",
+    "choice_entropy": "specialize.measure.estimators.label_means",
+    "choice_margin": "specialize.measure.estimators.label_means",
     "compare_traces": "specialize.measure.runs.comparison",
     "count_blocks": "specialize.measure.base.counting",
     "count_contingency_tables": "specialize.measure.runs.contingency",
@@ -79,15 +88,22 @@ _HOMES = {
     "load_entropy": "specialize.measure.base.information",
     "measure_affinity": "specialize.measure.runs.affinity",
     "measure_balance": "specialize.measure.estimators.balance",
+    "measure_cache": "specialize.measure.estimators.cache",
     "measure_coactivation": "specialize.measure.estimators.coactivation",
+    "measure_committee": "specialize.measure.estimators.committee",
     "measure_conditional_information": "specialize.measure.estimators.conditional",
     "measure_details": "specialize.measure.runs.details",
     "measure_domain_specialization": "specialize.measure.estimators.domain",
     "measure_flow": "specialize.measure.estimators.flow",
+    "measure_label_means": "specialize.measure.estimators.label_means",
+    "measure_label_overlap": "specialize.measure.estimators.label_overlap",
     "measure_layer": "specialize.measure.estimators.layer",
+    "measure_next_layer_recall": "specialize.measure.estimators.next_layer",
     "measure_repeats": "specialize.measure.estimators.repeats",
     "measure_routing": "specialize.measure.runs.routing",
+    "measure_same_token": "specialize.measure.estimators.same_token",
     "measure_saturation": "specialize.measure.estimators.saturation",
+    "measure_signatures": "specialize.measure.estimators.signatures",
     "measure_specialization": "specialize.measure.runs.specialization",
     "measure_tagger_error": "specialize.measure.runs.tagger",
     "measure_vocabulary": "specialize.measure.estimators.vocabulary",
@@ -117,6 +133,8 @@ __all__ = [
     "SlotRule",
     "VocabularyMeasurement",
     "assign_blocks",
+    "choice_entropy",
+    "choice_margin",
     "compare_traces",
     "count_blocks",
     "count_contingency_tables",
@@ -134,15 +152,22 @@ __all__ = [
     "load_entropy",
     "measure_affinity",
     "measure_balance",
+    "measure_cache",
     "measure_coactivation",
+    "measure_committee",
     "measure_conditional_information",
     "measure_details",
     "measure_domain_specialization",
     "measure_flow",
+    "measure_label_means",
+    "measure_label_overlap",
     "measure_layer",
+    "measure_next_layer_recall",
     "measure_repeats",
     "measure_routing",
+    "measure_same_token",
     "measure_saturation",
+    "measure_signatures",
     "measure_specialization",
     "measure_tagger_error",
     "measure_vocabulary",

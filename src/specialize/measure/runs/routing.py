@@ -1,10 +1,11 @@
-"""Measure routing without labels: load, repeats, co-activation and flow; results as a tidy frame."""
+"""Measure the routing itself: load, repeats, co-activation, flow, caches, labels' experts; results as a tidy frame."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from specialize.choices import SlotRule
 from specialize.measure.base.estimate import EstimateArray
@@ -16,7 +17,17 @@ from specialize.measure.estimators.repeats import Repeats, measure_repeats
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
-from specialize.measure.runs.routers import check_annotation, check_layers, iterate_layers, name_rows, name_run
+from specialize.measure.runs.confidence import choice_rows, loss_rows
+from specialize.measure.runs.label_usage import label_usage_rows
+from specialize.measure.runs.prediction import cache_rows, recall_rows, same_token_rows
+from specialize.measure.runs.routers import (
+    check_annotation,
+    check_layers,
+    has_tokens,
+    iterate_layers,
+    name_rows,
+    name_run,
+)
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -44,6 +55,7 @@ def measure_routing(
     *,
     run_name: str | None = None,
     rule: SlotRule = "selection",
+    cache_size: int | None = None,
     permutations: int = 200,
     num_blocks: int = 50,
     seed: int = 0,
@@ -64,17 +76,33 @@ def measure_routing(
     - ``flow_mutual_information`` (bits) and ``flow_uncertainty_coefficient`` (share of H(next expert)) with the next
       router of the same stack, which is the ``label`` (``label_set`` next_router); and ``transition``, P(next expert =
       ``label`` | ``expert``), ``label_set`` next_expert. See `measure_flow`.
+    - ``next_layer_recall`` and ``next_layer_recall_above_load``, shares of the next layer's slots, with the next router
+      as for the flow. See `measure_next_layer_recall`.
+    - ``lru_hit_rate``, ``optimal_hit_rate`` and ``segment_coverage``, shares of slots that a cache serves; ``label`` is
+      its number of experts, ``label_set`` cache_size. See `measure_cache`; at most 99 permutations.
+    - ``same_token_overlap``, ``any_token_overlap`` and ``same_token_overlap_above_any``, shares of slots. See
+      `measure_same_token`. Absent where token ids are unknown or none occurs in two documents.
+    - for each annotation of documents (``label_set``): ``common_committee_size``, ``common_committee_mass`` of each
+      label, ``common_committee_load`` of each expert in the common group, and ``committee_size`` of each label, see
+      `measure_committee`; ``label_overlap`` of each pair of labels, whose ``label`` is "a × b", see
+      `measure_label_overlap`; ``signature_within``, ``signature_between`` and ``signature_difference``, see
+      `measure_signatures`.
+    - where router logits were recorded, ``choice_entropy`` and ``choice_margin`` (bits) over all tokens and by label of
+      documents; where losses were, ``next_token_loss`` (bits), of no layer. See `measure_label_means`.
 
-    A trace without tokens has the rows of the load alone.
+    A trace without tokens has the rows of the load, and of the groups, overlap and similarity of labels, alone.
 
-    With more than 65 experts, ``coactivation`` and ``transition`` have rows for the 64 most frequent partners of each
-    expert only.
+    With more than 64 labels, ``label_overlap`` has rows for pairs of the 64 labels of most documents only. With more
+    than 65 experts, ``coactivation`` and ``transition`` have rows for the 64 most frequent partners of each expert
+    only.
 
     Args:
         trace: an open trace.
         annotations: labels of its documents; annotations of tokens are ignored.
         run_name: name of the run in the frame, by default that of the trace's folder.
-        rule: how a token's mass is spread over its slots, see `spread_mass`; applies to the load only.
+        rule: how a token's mass is spread over its slots, see `spread_mass`; applies to the load, and to what is
+            measured of annotations, except repeats.
+        cache_size: number of experts in the cache; by default a quarter of a router's.
         permutations: number of permutations under the null.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the nulls; all layers share the same permutations.
@@ -88,24 +116,32 @@ def measure_routing(
         MeasurementError: an annotation does not match the trace, or the trace has no layers or no tokens.
     """
     check_layers(trace)
-    groups = _group(trace, [each for each in annotations if each.level == "document"])
+    labelled = [each for each in annotations if each.level == "document"]
+    groups = _group(trace, labelled)
+    types = _read_types(trace)
     settings = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
     frames = []
     before: tuple[Any, LayerInput] | None = None
     for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+        of_labels = [rows for annotation in labelled for rows in label_usage_rows(layer, annotation, settings)]
         if not layer.has_tokens:
-            frames.append(name_rows(_load_rows(layer, num_blocks), router))
+            frames.append(name_rows([*_load_rows(layer, num_blocks), *of_labels], router))
             continue
         pairs = measure_coactivation(**layer.choices, num_blocks=num_blocks)
         parts = [
             *_load_rows(layer, num_blocks),
             *_repeat_rows(layer, groups, settings),
             _pair_rows(pairs, "coactivation", "expert"),
+            *cache_rows(layer, cache_size, settings),
+            *same_token_rows(layer, types, settings),
+            *choice_rows(trace, router, layer, labelled, settings),
+            *of_labels,
         ]
         frames.append(name_rows(parts, router))
         if before is not None and _follows(before, (router, layer)):
             frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
         before = (router, layer)
+    frames += [rows.assign(routing="learned") for rows in loss_rows(trace, labelled, settings)]
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True).assign(run=name_run(trace, run_name)))
     return as_results(frame.sort_values("routing", kind="stable", ignore_index=True))
 
@@ -126,6 +162,14 @@ def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[t
             if member.any():
                 groups.append((annotation.name, label, member))
     return groups
+
+
+def _read_types(trace: "RoutingTrace") -> NDArray[np.integer] | None:
+    """Return the token ids [tokens]; None where they are unknown."""
+    if not has_tokens(trace):
+        return None
+    tokens = trace.tokens()
+    return np.asarray(tokens["token_id"]) if "token_id" in tokens else None
 
 
 def _load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
@@ -154,6 +198,7 @@ def _flow_rows(layer: LayerInput, after: LayerInput, name: str, settings: dict[s
         [
             estimate_rows(flow.mutual_information, "flow_mutual_information"),
             estimate_rows(flow.uncertainty_coefficient, "flow_uncertainty_coefficient"),
+            *recall_rows(layer, after, settings["num_blocks"]),
         ],
         ignore_index=True,
     ).assign(label_set="next_router", label=name)

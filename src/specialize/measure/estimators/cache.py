@@ -1,0 +1,129 @@
+"""Caches of experts: how often a token's experts are among the few that are kept in fast memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import block_tokens, divide
+from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
+from specialize.measure.estimators.cache_counts import count_cached, count_in_order
+from specialize.measure.estimators.neighbours import check_neighbours
+
+UNIT = "share of slots"
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """Shares of a layer's slots that a cache of a few experts serves.
+
+    Attributes:
+        recent: hit rate of a cache that evicts the least recently used expert (LRU). Null: each document's tokens in
+            random order.
+        optimal: hit rate of the best cache, which knows the future (Belady).
+        segments: share of slots that the most used experts of each segment cover. Null: as for `recent`.
+        capacity: number of experts in the cache or group.
+        segment: number of tokens of a segment.
+    """
+
+    recent: Estimate
+    optimal: Estimate
+    segments: Estimate
+    capacity: int
+    segment: int
+
+
+def measure_cache(
+    experts: ArrayLike,
+    documents: ArrayLike,
+    *,
+    num_experts: int,
+    capacity: int | None = None,
+    segment: int = 64,
+    permutations: int = 200,
+    groups: ArrayLike | None = None,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> CacheUse:
+    """Measure how many of a layer's slots a cache of experts serves.
+
+    The cache holds ``capacity`` experts and is empty at the start of each document, whose tokens come in order. A
+    token requests its experts together: those in the cache are hits, the others are loaded, and none of them can be
+    evicted for another. Evicted is the least recently used expert (of experts last used by one token, that of the
+    last slot) or, by the optimal cache, the one whose next use is farthest. A first use is always a miss.
+
+    Segments are ``segment`` consecutive tokens of a document; the last one may be shorter. The best fixed group of a
+    segment are its ``capacity`` most used experts, and what is given is the share of slots that they cover.
+
+    The null permutes the tokens, with their experts, within each document: it preserves which experts a document uses,
+    so that the p-values, of a higher hit rate and a higher coverage, test their order only.
+
+    Args:
+        experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        num_experts: number of experts of the layer.
+        capacity: number of experts in the cache, at least k; by default a quarter of the layer's, or k if that is more.
+        segment: number of tokens of a segment.
+        permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the null.
+
+    Returns:
+        The estimates, with jackknife intervals over document blocks; NaN where no token was routed.
+
+    Raises:
+        MeasurementError: arrays do not match in length, values are out of range, or the cache is too small for a token.
+
+    Source:
+        Belady (1966), A study of replacement algorithms for a virtual-storage computer; Eliseev & Mazur (2023),
+        https://arxiv.org/abs/2312.17238, section 3.1, for LRU caches of experts.
+    """
+    chosen, places = check_neighbours(experts, documents, num_experts)
+    slots = chosen.shape[1]
+    size = max(slots, num_experts // 4) if capacity is None else capacity
+    if not slots <= size <= num_experts:
+        raise MeasurementError(
+            f"capacity: expected a number from {slots}, the experts of a token, to {num_experts}, got {size}"
+        )
+    if segment < 1:
+        raise MeasurementError(f"segment: expected at least 1 token, got {segment}: 64 is usual")
+    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
+    starts = np.append(np.flatnonzero(np.diff(places, prepend=-1)), len(places))
+    layout = chosen, starts, cut.blocks, num_experts, size
+    counts = np.zeros((cut.num_blocks, 1, 4))
+    count_cached(counts[:, 0], *layout, segment)
+    drawn = np.zeros((permutations, 2))
+    count_in_order(drawn, *layout, segment, seed)
+    null = divide(drawn, np.broadcast_to(counts[..., 3].sum(), drawn.shape))
+    present = (chosen >= 0).any(axis=1)
+    return CacheUse(
+        *_estimate(
+            counts,
+            [null[:, 0], None, null[:, 1]],
+            num_blocks=cut.num_blocks,
+            n_tokens=int(present.sum()),
+            n_documents=len(np.unique(cut.documents[present])),
+        ),
+        capacity=size,
+        segment=segment,
+    )
+
+
+def _estimate(
+    counts: NDArray[np.float64], nulls: list[NDArray[np.float64] | None], **counted: Any
+) -> tuple[Estimate, Estimate, Estimate]:
+    value = _shares(counts.sum(axis=0)) if len(counts) else np.full(3, np.nan)
+    error = jackknife_values(counts, _shares)[1] if len(counts) else value
+    recent, optimal, segments = (
+        make_estimates(value[part], error[part], unit=UNIT, null=null, **counted)[()] for part, null in enumerate(nulls)
+    )
+    return recent, optimal, segments
+
+
+def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide the three kinds of hits by slots, [..., 3], from counts [..., 1, 4]."""
+    return divide(counts[..., 0, :3], np.broadcast_to(counts[..., 0, 3:], counts[..., 0, :3].shape))

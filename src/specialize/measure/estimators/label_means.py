@@ -1,0 +1,156 @@
+"""Means of a quantity of tokens by label, such as the loss of the next token, or how decided the router is."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.choices import Level, check_choice
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import check_order, divide
+from specialize.measure.base.counting import as_codes, check_range, tabulate
+from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
+from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.estimators.observed import observe_units
+
+_BITS = 1 / np.log(2)  # in a nat
+
+
+def choice_entropy(logits: ArrayLike) -> NDArray[np.float64]:
+    """Compute the entropy of each token's distribution over experts, the softmax of its router logits.
+
+    Args:
+        logits: router logits before the score function, floating [tokens, E].
+
+    Returns:
+        float64 [tokens], in bits: 0 where one expert has all probability, log2 E where all are equal; NaN where a
+        logit is NaN.
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    weights = np.exp(scores)
+    total = weights.sum(axis=1)
+    held = np.where(weights > 0, weights * np.where(weights > 0, scores, 0.0), np.where(np.isnan(weights), np.nan, 0.0))
+    return np.asarray((np.log(total) - held.sum(axis=1) / total) * _BITS)
+
+
+def choice_margin(logits: ArrayLike, experts: ArrayLike) -> NDArray[np.float64]:
+    """Compute how far each token's chosen experts are above the others: the least chosen − the largest other logit.
+
+    In bits, this is the logarithm of the ratio of their softmax probabilities. It is negative where the choice does
+    not follow the logits alone, as with a bias that balances the load, or with groups of experts.
+
+    Args:
+        logits: router logits before the score function, floating [tokens, E].
+        experts: integers [tokens, k], the chosen experts; negative where a slot holds no expert.
+
+    Returns:
+        float64 [tokens], in bits; NaN for a token without experts or with all of them, and where a logit is not finite.
+    """
+    scores, chosen = np.asarray(logits, dtype=np.float64), np.asarray(experts)
+    taken = np.zeros(scores.shape, dtype=bool)
+    rows, slots = np.nonzero(chosen >= 0)
+    taken[rows, chosen[rows, slots]] = True
+    least = np.where(taken, scores, np.inf).min(axis=1)
+    largest = np.where(taken, -np.inf, scores).max(axis=1)
+    finite = np.isfinite(least) & np.isfinite(largest)
+    return np.subtract(least, largest, out=np.full(len(scores), np.nan), where=finite) * _BITS
+
+
+def measure_label_means(
+    values: ArrayLike,
+    codes: ArrayLike,
+    documents: ArrayLike,
+    *,
+    level: Level,
+    num_labels: int,
+    unit: str = "bits",
+    permutations: int = 200,
+    groups: ArrayLike | None = None,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> EstimateArray:
+    """Measure the mean of a quantity over the tokens of each label.
+
+    The null permutes labels of documents across documents, and shifts labels of tokens circularly within their
+    document. The p-value is two-sided, based on the distance from the mean over all labelled tokens.
+
+    Args:
+        values: the quantity, floating [tokens]; tokens whose value is not finite are left out.
+        codes: integers [documents] or [tokens], the labels; negative where there is none.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        level: whether labels are of documents or of tokens.
+        num_labels: number of labels of the label set, including labels that do not occur.
+        unit: unit of the values.
+        permutations: number of permutations under the null; 0 for none.
+        groups: integers [documents], documents of one group stay in one block, see `assign_blocks`; default: each
+            document is a group of its own.
+        num_blocks: maximum number of document blocks for the jackknife.
+        seed: seed of the null.
+
+    Returns:
+        Estimates [label] of the mean, as counted, with jackknife intervals over document blocks; NaN for a label
+        without tokens.
+
+    Raises:
+        MeasurementError: arrays do not match in length, values are out of range, or no labelled token has a value.
+    """
+    amounts, labels, places = np.asarray(values, dtype=np.float64), as_codes(codes), as_codes(documents)
+    check_choice("level", level, Level, error=MeasurementError)
+    if amounts.shape != places.shape or (level == "token" and labels.shape != places.shape):
+        raise MeasurementError(
+            "expected values, codes and documents of one length, "
+            f"got {amounts.shape}, {labels.shape} and {places.shape}: give a value for each token"
+        )
+    check_order(places)
+    check_range("codes", labels, num_labels)
+    if level == "document":
+        check_range("documents", places, len(labels))
+    own = labels if level == "token" else labels[places]
+    kept = np.isfinite(amounts) & (own >= 0)
+    if not kept.any():
+        raise MeasurementError("expected labelled tokens with a value, got none: check the labels")
+    units = _observe(amounts[kept], own[kept], places[kept], level=level, groups=groups, num_blocks=num_blocks)
+    blocks = tabulate(
+        units.codes, units.experts, units.masses, units.unit_blocks, shape=(units.num_blocks, num_labels, 2)
+    )
+    pooled, draw = replace(units, blocks=np.zeros_like(units.blocks)), permuted_tables
+    if level == "token":
+        draw = shifted_tables
+    null = np.empty((permutations, num_labels))
+    for batch, tables in draw(pooled, shape=(1, num_labels, 2), permutations=permutations, seed=seed):
+        null[batch] = _means(tables[:, 0])
+    value, mean = _means(blocks.sum(axis=0)), amounts[kept].mean()
+    return make_estimates(
+        value,
+        jackknife_values(blocks, _means)[1],
+        unit=unit,
+        num_blocks=units.num_blocks,
+        n_tokens=int(kept.sum()),
+        n_documents=len(units.blocks),
+        null=null,
+        tested=(np.abs(value - mean), np.abs(null - mean)),
+    )
+
+
+def _observe(
+    values: NDArray[np.float64],
+    codes: NDArray[np.int32],
+    documents: NDArray[np.int32],
+    *,
+    level: Level,
+    groups: ArrayLike | None,
+    num_blocks: int,
+) -> Observations:
+    """Return tokens or documents as units, whose masses are the sum of their values and their number of tokens."""
+    masses = np.stack([values, np.ones(len(values))], axis=1)
+    if level == "document":
+        documents, first = np.unique(documents, return_index=True)
+        masses, codes = np.add.reduceat(masses, first, axis=0), codes[first]
+    columns = np.tile(np.arange(2, dtype=np.int16), (len(masses), 1))
+    return observe_units(codes, columns, masses, documents, groups=groups, num_blocks=num_blocks)
+
+
+def _means(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide sums of values by numbers of tokens, [..., label]."""
+    return divide(tables[..., 0], tables[..., 1])
