@@ -33,8 +33,8 @@ def plan_figures(results: Path) -> Iterator[StudyFigure]:
     )
     yield StudyFigure(
         "gpt-oss-beyond-tokens",
-        "gpt-oss-20b. Information of routing about part of speech among occurrences of one token id, less the mean under "
-        "the null, in bits (top) and as a share of the information over the same tokens (bottom).",
+        "gpt-oss-20b. Information of routing about part of speech among occurrences of one token id, less the mean "
+        "under the null, in bits (top) and as a share of the information over the same tokens (bottom).",
         draw_beyond_tokens,
         pd.read_csv(results / "gpt_oss_beyond_tokens.csv"),
         about,
