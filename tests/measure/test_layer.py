@@ -235,3 +235,14 @@ def test_misfits_are_named(change, message):
     codes, experts, documents = (np.array(arguments.pop(name)) for name in ("codes", "experts", "documents"))
     with pytest.raises(MeasurementError, match=message):
         measure_layer(codes, experts, documents, num_labels=2, num_experts=2, permutations=3, **arguments)
+
+
+@pytest.mark.parametrize(("documents", "warned"), [(199, True), (200, False)])
+def test_labels_of_few_documents_carry_a_warning(documents, warned):
+    planted = plant_document_labels(SHARES, CHANNEL, num_documents=documents, tokens_per_document=10)
+    measured = measure(planted, level="document", permutations=0)
+    for estimate in (measured.label_entropy, measured.specific_information[0]):
+        assert (", undercovers: below 200 documents" in estimate.ci_kind) == warned
+    assert "undercovers" not in measured.load_entropy.ci_kind
+    tokens = plant_channel(SHARES, CHANNEL, num_documents=50, tokens_per_document=10)
+    assert "undercovers" not in measure(tokens, permutations=0).label_entropy.ci_kind

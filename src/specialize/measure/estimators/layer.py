@@ -78,7 +78,8 @@ def measure_layer(
 
     Compare a value with its ``null_mean``, not with 0. With too few documents, both remain too high, and intervals
     undercover; ``ci_kind`` of information and uncertainty coefficient says so, see `find_shortage`. The upper end of
-    their intervals is at least 0, as they are not negative.
+    their intervals is at least 0, as they are not negative. With labels of fewer than 200 documents, intervals of the
+    entropy of the label and of specific information undercover, and ``ci_kind`` says so.
 
     Args:
         codes: integers [tokens] or [documents]; negative where there is no label.
@@ -134,8 +135,13 @@ def measure_layer(
 
     value, error = jackknife_values(blocks, _profile)
     shortage = find_shortage(seen, blocks.sum(axis=0), n_documents=counts.n_documents)
-    without_null = np.empty((0, 2))
-    entropies = _estimate(*jackknife_values(blocks, _entropies), without_null, unit="bits", counts=counts)
+    note = f", undercovers: below {ENOUGH_DOCUMENTS} documents" if level == "document" else ""
+    note = note if counts.n_documents < ENOUGH_DOCUMENTS else ""
+    without_null = np.empty(0)
+    label_entropy, load_entropy = (
+        _estimate(*jackknife_values(blocks, entropy), without_null, unit="bits", counts=counts, note=said)
+        for entropy, said in ((information.label_entropy, note), (information.load_entropy, ""))
+    )
     most = float(np.log2(num_labels)), float(np.log2(num_experts))
     loads = jackknife_values(blocks, information.load)
     return LayerMeasurement(
@@ -151,10 +157,12 @@ def measure_layer(
             least=0.0,
             shortage=shortage,
         ).at_most(1.0)[()],
-        label_entropy=entropies.at_most(most[0])[0],
-        load_entropy=entropies.at_most(most[1])[1],
+        label_entropy=label_entropy.at_most(most[0])[()],
+        load_entropy=load_entropy.at_most(most[1])[()],
         load=_estimate(*loads, np.empty((0, num_experts)), unit="share", counts=counts),
-        specific_information=_estimate(value[2:], error[2:], null_profile[:, 2:], unit="bits", counts=counts),
+        specific_information=_estimate(
+            value[2:], error[2:], null_profile[:, 2:], unit="bits", counts=counts, note=note
+        ),
         lift=_estimate_lift(blocks, null_lift, counts=counts),
         composition=estimate_composition(
             blocks, null_shares, num_top=num_top, n_tokens=counts.n_tokens, n_documents=counts.n_documents
@@ -166,6 +174,7 @@ def measure_layer(
     )
 
 
+ENOUGH_DOCUMENTS = 200  # with labels of documents, for the entropy of the label and the information of an expert
 NULL_TABLES = {"token": shifted_tables, "document": permuted_tables}
 
 
@@ -178,10 +187,6 @@ def _profile(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([pooled, share, specific], axis=-1)
 
 
-def _entropies(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([information.label_entropy(counts), information.load_entropy(counts)], axis=-1)
-
-
 def _estimate(
     value: NDArray[np.float64],
     error: NDArray[np.float64],
@@ -191,8 +196,9 @@ def _estimate(
     counts: ObservedCounts,
     least: float | None = None,
     shortage: str = "",
+    note: str = "",
 ) -> EstimateArray:
-    return make_estimates(value, error, unit=unit, null=null, least=least, shortage=shortage, **vars(counts))
+    return make_estimates(value, error, unit=unit, null=null, least=least, shortage=shortage, note=note, **vars(counts))
 
 
 def _estimate_lift(blocks: NDArray[np.float64], null: NDArray[np.float64], *, counts: ObservedCounts) -> EstimateArray:
