@@ -94,8 +94,9 @@ def test_routing_files_agree_and_shadows_come_last(runs, call):
     assert routings == sorted(routings)
     assert set(routings) == {"learned", "random"}
     _, table, _ = call("routing", runs / "a", "--permutations", 1)
-    load, repeats = table.split("\n\n")
-    for each in (load, repeats):
+    load, repeats, predicted, of_labels = table.split("\n\n")
+    assert of_labels.startswith("Labels of documents")
+    for each in (load, repeats, predicted):
         assert [line.split()[:3] for line in each.splitlines() if "layers.0" in line] == [
             ["0", f"layers.0.{name}", routing] for routing in ("learned", "random") for name in ("up", "down")
         ]

@@ -108,6 +108,8 @@ def _print_routing(frame: "pd.DataFrame") -> None:
 def _print_predicted(frame: "pd.DataFrame") -> None:
     """Print which share of the slots the layer before, a cache and the token id predict."""
     shown = {name: heads for name, heads in _PREDICTED.items() if (frame["metric"] == name).any()}
+    if not shown:  # the run has no tokens
+        return
     where = router_columns(frame)
     sizes = frame.loc[frame["label_set"] == CACHE_SIZE, "label"].unique()
     body = [
