@@ -9,7 +9,7 @@ WORK, tables into ``results/``. What is in WORK already is not measured again.
 import argparse
 from pathlib import Path
 
-from analyses.real_models import gpt_oss, others
+from analyses.real_models import gpt_oss, others, recording
 
 from specialize.manifest import versions, write_json
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 STUDIES = {
-    "gpt-oss": (gpt_oss.FOLDER, gpt_oss.study),
+    "gpt-oss": (recording.FOLDER, gpt_oss.study),
     "deepseek": ("esft", others.study_deepseek),
     "mixtral": ("usage", others.study_mixtral),
     "qwen": ("usage", others.study_qwen),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from analyses.real_models import gpt_oss
+from analyses.real_models import gpt_oss, turns, variants
 from analyses.real_models.by_hand import explained_share
 
 from specialize.measure import measure_layer, uncertainty_coefficient
@@ -27,13 +27,13 @@ def test_the_share_by_hand_is_that_of_the_package():
 def test_usual_tags_by_hand():
     ids = np.array([0, 0, 0, 1, 1, 2, 2])
     tags = np.array([1, 1, 0, 2, -1, -1, -1])
-    usual, consistent = gpt_oss._usual_tags(ids, tags, 3)
+    usual, consistent = variants._usual_tags(ids, tags, 3)
     assert usual[:5].tolist() == [1, 1, 1, 2, 2]
     assert consistent.tolist() == [False, False, False, True, False, False, False]
 
 
 def test_subjects_are_groups_and_documents_without_one_are_on_their_own():
-    numbers = gpt_oss._number(np.array([0, 1, 0, -1, -1]))
+    numbers = variants._number(np.array([0, 1, 0, -1, -1]))
     assert numbers[0] == numbers[2]
     assert len(set(numbers.tolist())) == 4
 
@@ -47,7 +47,7 @@ def test_a_planted_correlation_of_curves_is_found():
         for side, own in enumerate((strength, 1 - strength)):
             joint = np.array([[1 + own, 1 - own], [1 - own, 1 + own]]) / 4
             tables[side, layer] = rng.multinomial(500, joint.ravel(), size=40).reshape(40, 2, 2)
-    found = gpt_oss.estimate_correlation(*tables)
+    found = turns.estimate_correlation(*tables)
     true = [uncertainty_coefficient(np.array([[1 + own, 1 - own], [1 - own, 1 + own]])) for own in strengths]
     assert found.ci_low < np.corrcoef(true, true[::-1])[0, 1] < found.ci_high
     assert found.ci_high < 0

@@ -87,5 +87,4 @@ def _choose(known: "dict[str, Annotation]", labels: Sequence[str] | None) -> "li
 
 
 def _has_token_ids(trace: "RoutingTrace") -> bool:
-    tokens = trace.tokens()
-    return "token_id" in tokens and bool((tokens["token_id"] >= 0).any())
+    return bool((trace.tokens(["token_id"])["token_id"] >= 0).any())

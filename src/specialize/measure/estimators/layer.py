@@ -135,8 +135,8 @@ def measure_layer(
 
     value, error = jackknife_values(blocks, _profile)
     shortage = find_shortage(seen, blocks.sum(axis=0), n_documents=counts.n_documents)
-    note = f", undercovers: below {ENOUGH_DOCUMENTS} documents" if level == "document" else ""
-    note = note if counts.n_documents < ENOUGH_DOCUMENTS else ""
+    few = level == "document" and counts.n_documents < ENOUGH_DOCUMENTS
+    note = f", undercovers: below {ENOUGH_DOCUMENTS} documents" if few else ""
     without_null = np.empty(0)
     label_entropy, load_entropy = (
         _estimate(*jackknife_values(blocks, entropy), without_null, unit="bits", counts=counts, note=said)

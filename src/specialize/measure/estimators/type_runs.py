@@ -75,10 +75,8 @@ class TypeRuns:
         slice of the permutations.
         """
         seeds = kernel_seeds(seed, permutations)
-        size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
-        for first in range(0, permutations, size):
-            batch = slice(first, min(first + size, permutations))
-            codes = np.empty((batch.stop - first, len(self.codes)), dtype=np.int32)
+        for batch in self._batches(permutations):
+            codes = np.empty((batch.stop - batch.start, len(self.codes)), dtype=np.int32)
             _exchange(codes, self.codes, self.cells, self.order, self.groups, seeds[batch])
             yield batch, codes
 
@@ -97,10 +95,14 @@ class TypeRuns:
             seed: seed of the permutations.
         """
         sources = draw_permutations(groups, permutations=permutations, seed=seed)
+        for batch in self._batches(permutations):
+            yield batch, labels[sources[batch]][:, self.documents]
+
+    def _batches(self, permutations: int) -> Iterator[slice]:
+        """Yield slices of the permutations, whose labels take `_BATCH_BYTES` at most."""
         size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
         for first in range(0, permutations, size):
-            batch = slice(first, min(first + size, permutations))
-            yield batch, labels[sources[batch]][:, self.documents]
+            yield slice(first, min(first + size, permutations))
 
 
 def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns:

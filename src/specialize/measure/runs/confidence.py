@@ -43,18 +43,18 @@ def choice_rows(
 
 
 def loss_rows(
-    trace: "RoutingTrace", annotations: Sequence[Annotation], settings: dict[str, int]
+    trace: "RoutingTrace", tokens: pd.DataFrame, annotations: Sequence[Annotation], settings: dict[str, int]
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of the loss of the next token, of no layer; none where it was not recorded.
 
     Args:
         trace: an open trace.
+        tokens: its tokens.
         annotations: labels of documents.
         settings: permutations, num_blocks and seed.
     """
     if "predictions" not in trace.contents:
         return
-    tokens = trace.tokens()
     losses = tokens["next_token_loss"].to_numpy() / _NATS
     yield from _mean_rows("next_token_loss", losses, tokens["document"].to_numpy(), trace.groups, annotations, settings)
 

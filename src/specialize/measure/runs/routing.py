@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from specialize.choices import SlotRule
 from specialize.measure.base.estimate import EstimateArray
@@ -118,11 +117,12 @@ def measure_routing(
     check_layers(trace)
     labelled = [each for each in annotations if each.level == "document"]
     groups = _group(trace, labelled)
-    types = _read_types(trace)
+    tokens = trace.tokens() if has_tokens(trace) else None
+    types = None if tokens is None or "token_id" not in tokens else tokens["token_id"].to_numpy()
     settings = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
     frames = []
     before: tuple[Any, LayerInput] | None = None
-    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
+    for router, layer in iterate_layers(trace, rule=rule, places=tokens, progress=progress):
         of_labels = [rows for annotation in labelled for rows in label_usage_rows(layer, annotation, settings)]
         if not layer.has_tokens:
             frames.append(name_rows([*_load_rows(layer, num_blocks), *of_labels], router))
@@ -141,7 +141,8 @@ def measure_routing(
         if before is not None and _follows(before, (router, layer)):
             frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
         before = (router, layer)
-    frames += [rows.assign(routing="learned") for rows in loss_rows(trace, labelled, settings)]
+    if tokens is not None:
+        frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, labelled, settings)]
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True).assign(run=name_run(trace, run_name)))
     return as_results(frame.sort_values("routing", kind="stable", ignore_index=True))
 
@@ -162,14 +163,6 @@ def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[t
             if member.any():
                 groups.append((annotation.name, label, member))
     return groups
-
-
-def _read_types(trace: "RoutingTrace") -> NDArray[np.integer] | None:
-    """Return the token ids [tokens]; None where they are unknown."""
-    if not has_tokens(trace):
-        return None
-    tokens = trace.tokens()
-    return np.asarray(tokens["token_id"]) if "token_id" in tokens else None
 
 
 def _load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
