@@ -127,6 +127,9 @@ def test_wrong_arguments_raise_and_no_tokens_give_nothing():
         MeasurementError, match="capacity: expected a number from 2, the experts of a token, to 4, got 1"
     ):
         measure_cache([[0, 1]], [0], num_experts=4, capacity=1)
+    for option in ("capacity", "segment"):
+        with pytest.raises(MeasurementError, match=f"{option}: expected a whole number, got 2.5"):
+            measure_cache([[0]], [0], num_experts=4, **{option: 2.5})
     with pytest.raises(MeasurementError, match="segment: expected at least 1 token, got 0"):
         measure_cache([[0, 1]], [0], num_experts=4, segment=0)
     nothing = measure_cache([[-1, -1]], [0], num_experts=4, permutations=0)

@@ -5,8 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialize.errors import MeasurementError
-from specialize.measure import assign_blocks, count_blocks, spread_mass
-from specialize.measure.base.counting import count_permuted, count_shifted
+from specialize.measure import (
+    assign_blocks,
+    count_blocks,
+    measure_cache,
+    measure_coactivation,
+    measure_next_layer_recall,
+    measure_repeats,
+    measure_same_token,
+    measure_saturation,
+    spread_mass,
+)
+from specialize.measure.base.counting import check_distinct, count_permuted, count_shifted
 
 LABELS, EXPERTS, BLOCKS = 4, 5, 3
 
@@ -196,3 +206,30 @@ def test_counts_do_not_depend_on_threads(documents):
     finally:
         numba.set_num_threads(before)
     np.testing.assert_array_equal(results[0], results[1])
+
+
+TWICE, ONCE = np.array([[0, 1], [2, 2], [1, 0]]), np.array([[0, 1], [2, 3], [1, 0]])
+PLACES = np.arange(3)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda experts: measure_cache(experts, PLACES, num_experts=4),
+        lambda experts: measure_coactivation(experts, PLACES, num_experts=4),
+        lambda experts: measure_next_layer_recall(experts, ONCE, PLACES, num_experts=4, num_following=4),
+        lambda experts: measure_next_layer_recall(ONCE, experts, PLACES, num_experts=4, num_following=4),
+        lambda experts: measure_repeats(experts, PLACES, num_experts=4),
+        lambda experts: measure_same_token([0, 0, 0], experts, PLACES, num_experts=4),
+        lambda experts: measure_saturation(experts, ONCE, PLACES, num_experts=4),
+        lambda experts: measure_saturation(ONCE, experts, PLACES, num_experts=4),
+    ],
+)
+def test_an_expert_that_a_token_has_twice_is_refused(measure):
+    measure(ONCE)
+    with pytest.raises(MeasurementError, match=r"expected different experts .*, got \[2, 2\] for token 1"):
+        measure(TWICE)
+
+
+def test_slots_without_an_expert_are_not_the_same_expert():
+    check_distinct("experts", np.array([[-1, -1], [3, -1]], dtype=np.int16))

@@ -115,6 +115,27 @@ def check_range(name: str, values: NDArray[np.integer], limit: int) -> None:
         )
 
 
+def check_distinct(name: str, experts: NDArray[np.int16]) -> None:
+    """Raise MeasurementError if a token [tokens, k] has an expert twice; negative values stand for "none"."""
+    token = _first_repeated(experts)
+    if token >= 0:
+        raise MeasurementError(
+            f"{name}: expected different experts in the slots of a token, got {experts[token].tolist()} for token "
+            f"{token}: leave out the second"
+        )
+
+
+@njit(cache=True, nogil=True)
+def _first_repeated(experts):  # type: ignore[no-untyped-def]
+    """Return the first token that has an expert twice, -1 if there is none."""
+    for token in range(experts.shape[0]):
+        for slot in range(1, experts.shape[1]):
+            for other in range(slot):
+                if experts[token, slot] >= 0 and experts[token, slot] == experts[token, other]:
+                    return token
+    return -1
+
+
 def tabulate(
     codes: NDArray[np.int32],
     experts: NDArray[np.int16],

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.choices import check_whole
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import block_tokens, divide
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
@@ -76,7 +77,8 @@ def measure_cache(
         The estimates, with jackknife intervals over document blocks; NaN where no token was routed.
 
     Raises:
-        MeasurementError: arrays do not match in length, values are out of range, or the cache is too small for a token.
+        MeasurementError: arrays do not match in length, values are out of range, a token has an expert twice, or the
+            cache is too small for a token.
 
     Source:
         Belady (1966), A study of replacement algorithms for a virtual-storage computer; Eliseev & Mazur (2023),
@@ -85,6 +87,8 @@ def measure_cache(
     chosen, places = check_neighbours(experts, documents, num_experts)
     slots = chosen.shape[1]
     size = max(slots, num_experts // 4) if capacity is None else capacity
+    check_whole("capacity", size, error=MeasurementError)
+    check_whole("segment", segment, error=MeasurementError)
     if not slots <= size <= num_experts:
         raise MeasurementError(
             f"capacity: expected a number from {slots}, the experts of a token, to {num_experts}, got {size}"

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
 from specialize.measure.base.chance import pair_chance
-from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.counting import as_codes, check_distinct, check_range
 from specialize.measure.base.estimate import EstimateArray
 
 _SLAB_CELLS = 2**22  # of one slab of the table; the jackknife holds about five copies
@@ -26,7 +26,7 @@ def count_pairs(experts: ArrayLike, blocks: ArrayLike, *, num_experts: int, num_
         float64 [block, i, j]: N(i, j), the tokens that chose experts i and j; on the diagonal N(i).
 
     Raises:
-        MeasurementError: shapes do not match, or values are out of range.
+        MeasurementError: shapes do not match, values are out of range, or a token has an expert twice.
     """
     chosen, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(blocks)
     if chosen.ndim != 2 or len(chosen) != len(places):
@@ -34,6 +34,7 @@ def count_pairs(experts: ArrayLike, blocks: ArrayLike, *, num_experts: int, num_
             f"expected experts [tokens, k] and blocks [tokens], got shapes {chosen.shape} and {places.shape}"
         )
     check_range("experts", chosen, num_experts)
+    check_distinct("experts", chosen)
     check_range("blocks", places, num_blocks)
     tables = np.zeros((num_blocks, num_experts, num_experts))
     _add_pairs(tables, chosen, places)
@@ -85,7 +86,7 @@ def measure_coactivation(
         `specialize.measure.base.chance`; there is no p-value.
 
     Raises:
-        MeasurementError: arrays do not match in length, or values are out of range.
+        MeasurementError: arrays do not match in length, values are out of range, or a token has an expert twice.
     """
     chosen = np.asarray(experts)
     cut = block_tokens(documents, groups=groups, num_blocks=num_blocks)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import check_order
-from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.counting import as_codes, check_distinct, check_range
 from specialize.measure.base.random import STEP, mix_bits
 
 
@@ -54,6 +54,7 @@ def check_neighbours(
             f"expected experts [tokens, k] and documents [tokens], got shapes {chosen.shape} and {places.shape}"
         )
     check_range("experts", chosen, num_experts)
+    check_distinct("experts", chosen)
     check_order(places)
     return chosen, places
 

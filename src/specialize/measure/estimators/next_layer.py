@@ -6,9 +6,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.choices import check_whole
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import block_tokens, divide
-from specialize.measure.base.counting import check_range
+from specialize.measure.base.counting import check_distinct, check_range
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 
 ONE = 1e9  # units of a score of 1
@@ -69,8 +70,8 @@ def measure_next_layer_recall(
         The estimates; there is no p-value. NaN with fewer than two blocks, as nothing can be held out.
 
     Raises:
-        MeasurementError: arrays do not match in length, values are out of range, or no token was routed by both
-            layers.
+        MeasurementError: arrays do not match in length, values are out of range, a token has an expert twice, or no
+            token was routed by both layers.
 
     Source:
         Eliseev & Mazur (2023), Fast inference of mixture-of-experts language models with offloading,
@@ -84,7 +85,10 @@ def measure_next_layer_recall(
         )
     check_range("experts", before, num_experts)
     check_range("following", after, num_following)
+    check_distinct("experts", before)
+    check_distinct("following", after)
     most = after.shape[1] if num_top is None else num_top
+    check_whole("num_top", most, error=MeasurementError)
     if not 1 <= most <= num_following:
         raise MeasurementError(f"num_top: expected a number from 1 to {num_following}, got {most}")
     both = (before >= 0).any(axis=1) & (after >= 0).any(axis=1)

@@ -69,7 +69,7 @@ def measure_repeats(
         `Repeats` of each subset, as shares of pairs of neighbours. Values are NaN for a subset without neighbours.
 
     Raises:
-        MeasurementError: arrays do not match in length, or values are out of range.
+        MeasurementError: arrays do not match in length, values are out of range, or a token has an expert twice.
 
     Source:
         Jiang et al. (2024), Mixtral of Experts, section 5, where chance is 12.5 % and 46 % for E = 8, k = 2.

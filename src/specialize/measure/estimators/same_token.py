@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import TokenBlocks, block_tokens, check_order, divide, group_documents
-from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.counting import as_codes, check_distinct, check_range
 from specialize.measure.base.estimate import Estimate, correct_bias, make_estimates
 from specialize.measure.base.nulls import draw_shifts
 
@@ -69,8 +69,8 @@ def measure_same_token(
         The estimates, as counted, with jackknife intervals over document blocks.
 
     Raises:
-        MeasurementError: arrays do not match in length, values are out of range, or no token id occurs in two
-            documents.
+        MeasurementError: arrays do not match in length, values are out of range, a token has an expert twice, or no
+            token id occurs in two documents.
     """
     ids, chosen, places = as_codes(types), np.ascontiguousarray(experts, dtype=np.int16), as_codes(documents)
     if chosen.ndim != 2 or not len(ids) == len(chosen) == len(places):
@@ -79,6 +79,7 @@ def measure_same_token(
             f"got {len(ids)}, {list(chosen.shape)} and {len(places)}"
         )
     check_range("experts", chosen, num_experts)
+    check_distinct("experts", chosen)
     check_order(places)
     own = np.unique(group_documents(places, groups), return_inverse=True)[1]
     kept = find_repeated(ids, own, (ids >= 0) & (chosen >= 0).any(axis=1))

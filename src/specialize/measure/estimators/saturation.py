@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
-from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.counting import as_codes, check_distinct, check_range
 from specialize.measure.base.estimate import Estimate
 
 
@@ -40,7 +40,8 @@ def measure_saturation(
         ``sum_e P(e in E(t)) P(e in E(T)) / k``. There is no p-value. NaN where no token was routed by both sides.
 
     Raises:
-        MeasurementError: there are no tokens, arrays do not match in shape, or values are out of range.
+        MeasurementError: there are no tokens, arrays do not match in shape, values are out of range, or a token has an
+            expert twice.
 
     Source:
         Muennighoff et al. (2024), OLMoE, https://arxiv.org/abs/2409.02060, section 5.1.
@@ -54,6 +55,8 @@ def measure_saturation(
         )
     check_range("experts", one, num_experts)
     check_range("final", other, num_experts)
+    check_distinct("experts", one)
+    check_distinct("final", other)
     cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
     if not cut.num_blocks:
         raise MeasurementError("expected tokens, got none: trace a corpus first")
