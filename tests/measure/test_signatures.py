@@ -2,6 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from planted.usage import plant_usage
 from specialize.measure import measure_signatures
@@ -19,11 +20,12 @@ def test_similarities_by_hand():
     assert np.isnan([alone.within.value, alone.between.value]).all()
 
 
-def brute_force(usage, codes):
-    """Mean cosines of all pairs of documents, one pair at a time."""
+def brute_force(usage, codes, groups=None):
+    """Mean cosines of all pairs of documents of different groups, one pair at a time."""
     means = {True: [], False: []}
     for one, other in combinations(range(len(codes)), 2):
-        if min(codes[one], codes[other]) >= 0 and usage[one].any() and usage[other].any():
+        apart = groups is None or groups[one] != groups[other]
+        if apart and min(codes[one], codes[other]) >= 0 and usage[one].any() and usage[other].any():
             size = (usage[one] @ usage[one] * (usage[other] @ usage[other])) ** 0.5
             means[bool(codes[one] == codes[other])].append(usage[one] @ usage[other] / size)
     return np.mean(means[True]), np.mean(means[False])
@@ -43,6 +45,31 @@ def test_means_and_errors_are_those_of_all_pairs(seed):
     error = (11 / 12 * ((left - np.mean(left)) ** 2).sum()) ** 0.5
     assert found.within.ci_high - found.within.value == pytest.approx(2.20098516 * error)  # t of 11 degrees
     assert (found.within.n_documents, found.within.n_tokens) == (12, 360)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_documents_that_belong_together_are_not_compared(seed):
+    usage, codes = plant_usage(APART, num_documents=30, seed=seed)
+    codes[2], usage[5] = -1, 0.0
+    groups = np.random.default_rng(seed).integers(0, 12, 30)
+    found = measure_signatures(usage, codes, num_labels=3, permutations=9, groups=groups)
+    assert (found.within.value, found.between.value) == pytest.approx(brute_force(usage, codes, groups))
+    left = [brute_force(*(each[groups != group] for each in (usage, codes, groups)))[1] for group in np.unique(groups)]
+    count = len(left)  # each group is a block
+    error = ((count - 1) / count * ((left - np.mean(left)) ** 2).sum()) ** 0.5
+    reach = found.between.ci_high - found.between.value
+    assert reach == pytest.approx(scipy.stats.t.ppf(0.975, count - 1) * error)
+
+
+def test_copies_of_documents_change_nothing():
+    usage, codes = plant_usage(APART, num_documents=40)
+    once = measure_signatures(usage, codes, num_labels=3, permutations=99)
+    order = np.tile(np.arange(40), 2)
+    twice = measure_signatures(usage[order], codes[order], num_labels=3, permutations=99, groups=order)
+    for name in ("within", "between", "difference"):
+        one, other = getattr(once, name), getattr(twice, name)
+        assert (other.value, other.ci_low, other.ci_high) == pytest.approx((one.value, one.ci_low, one.ci_high))
+    assert twice.difference.null_mean == pytest.approx(once.difference.null_mean, abs=1e-12)
 
 
 def test_intervals_cover():
