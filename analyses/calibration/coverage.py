@@ -21,6 +21,7 @@ import pandas as pd
 from analyses.calibration.populations import DESIGNS, Design, Population
 from analyses.calibration.quantities import (
     EXPECTED,
+    PARTS,
     Measured,
     differences,
     equivalence,
@@ -75,7 +76,7 @@ class Tally:
         return np.divide(self.sums[name], times, out=np.full(np.shape(times), np.nan), where=times > 0)
 
 
-def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
+def cover(design: Design, part: str, datasets: int, seed: int) -> pd.DataFrame:
     """Return coverage and bias of each quantity."""
     population = Population(design)
     truth = true_values(population)
@@ -84,7 +85,8 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
     warned: dict[str, int] = {}
     for number in range(datasets):
         sample = population.draw(seed + number)
-        for name, estimate in measure(population, sample, permutations=0, seed=seed + number, probes=number < PROBED):
+        options = {"permutations": 0, "seed": seed + number, "probes": number < PROBED, "parts": [part]}
+        for name, estimate in measure(population, sample, **options):
             found.setdefault(name, []).append((estimate.value, estimate.ci_low, estimate.ci_high))
             warned[name] = warned.get(name, 0) + carries_warning(estimate)
     rows = []
@@ -109,17 +111,19 @@ def cover(design: Design, datasets: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def reject(design: Design, datasets: int, seed: int) -> pd.DataFrame:
+def reject(design: Design, part: str, datasets: int, seed: int) -> pd.DataFrame:
     """Return the share of 5 % tests that reject a true null, of each quantity that has a p-value."""
     population, tallies, warned = Population(design), dict[str, Tally](), dict[str, int]()
     population.margin = true_values(population, repeats=False)["difference of uncertainty_coefficient"]
     for number in range(datasets):
-        null, associated = population.draw_null(seed + number), population.draw(seed + number)
-        for name, estimate in (
-            *measure(population, null, permutations=PERMUTATIONS, seed=seed + number, probes=number < PROBED),
-            *differences(population, associated, twin=True),
-            ("equivalence of uncertainty_coefficient", equivalence(population, associated)),
-        ):
+        null = population.draw_null(seed + number)
+        options = {"permutations": PERMUTATIONS, "seed": seed + number, "probes": number < PROBED, "parts": [part]}
+        estimates = list(measure(population, null, **options))
+        if part == "association":
+            associated = population.draw(seed + number)
+            estimates += differences(population, associated, twin=True)
+            estimates.append(("equivalence of uncertainty_coefficient", equivalence(population, associated)))
+        for name, estimate in estimates:
             warned[name] = warned.get(name, 0) + carries_warning(estimate)
             p_value = np.asarray(estimate.p_value)
             if np.isfinite(p_value).any():
@@ -156,18 +160,19 @@ def judge_rejection(share: float) -> str:
 TASKS = {"coverage": cover, "rejections": reject}
 
 
-def run_task(task: tuple[str, str, int, int]) -> tuple[str, str, pd.DataFrame, float]:
-    """Run one design of one table."""
+def run_task(task: tuple[str, str, str, int, int]) -> tuple[str, str, str, pd.DataFrame, float]:
+    """Run one design of one table, for one part of the quantities."""
     numba.set_num_threads(1)
     warnings.filterwarnings("ignore", category=RuntimeWarning)
-    table, design, datasets, seed = task
+    table, design, part, datasets, seed = task
     started = time.process_time()
-    rows = TASKS[table](BY_NAME[design], datasets, seed)
-    return table, design, rows.assign(asked=datasets, seed=seed).round(6), time.process_time() - started
+    rows = TASKS[table](BY_NAME[design], part, datasets, seed)
+    rows = rows.assign(part=part, asked=datasets, seed=seed).round(6)
+    return table, design, part, rows, time.process_time() - started
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["design", "asked", "seed"])
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["design", "part", "asked", "seed"])
 
 
 def make_tables(results: Path) -> str:
@@ -212,6 +217,7 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=HERE / "README.md", help="file between whose markers tables go")
     parser.add_argument("--datasets", type=int, default=1000, help="data sets of each design, for each table")
     parser.add_argument("--designs", nargs="*", choices=list(BY_NAME), default=list(BY_NAME), help="all by default")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="of the quantities, all by default")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
@@ -221,20 +227,21 @@ def main() -> None:
     kept = {table: rows[(rows[list(key)] == pd.Series(key)).all(axis=1)] for table, rows in done.items()}
     # the slowest first
     tasks = [
-        (table, name, given.datasets, given.seed)
+        (table, name, part, given.datasets, given.seed)
         for table in ("rejections", "coverage")
         for name in sorted(given.designs, key=lambda name: -BY_NAME[name].experts * BY_NAME[name].labels)
-        if name not in set(kept[table]["design"])
+        for part in given.parts
+        if not ((kept[table]["design"] == name) & (kept[table]["part"] == part)).any()
     ]
     with multiprocessing.get_context("spawn").Pool(given.workers) if given.workers > 1 else nullcontext() as pool:
-        for table, name, rows, seconds in (
+        for table, name, part, rows, seconds in (
             map(run_task, tasks) if pool is None else pool.imap_unordered(run_task, tasks)
         ):
             kept[table] = pd.concat([kept[table], rows], ignore_index=True)
-            order = kept[table]["design"].map(list(BY_NAME).index)
-            ordered = kept[table].iloc[np.argsort(order.to_numpy(), kind="stable")]
-            write_table(ordered, given.output / f"{table}.csv", text_columns=["design", "quantity", "verdict"])
-            print(f"{table}, {name}: {seconds:.0f} s of CPU time", flush=True)
+            order = [(list(BY_NAME).index(each), part) for each, part in kept[table][["design", "part"]].to_numpy()]
+            ordered = kept[table].iloc[sorted(range(len(order)), key=order.__getitem__)]
+            write_table(ordered, given.output / f"{table}.csv", text_columns=["design", "part", "quantity", "verdict"])
+            print(f"{table}, {name}, {part}: {seconds:.0f} s of CPU time", flush=True)
     about = {
         "permutations": PERMUTATIONS,
         "datasets": given.datasets,

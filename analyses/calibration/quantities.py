@@ -1,6 +1,6 @@
 """Every quantity of the result schema that has an interval or a p-value, measured on a data set, and its true value."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,6 +49,7 @@ LARGE = (
     50  # times as many documents in the data set that replaces a closed form, whose error is a seventh of a data set's
 )
 PROBE_PERMUTATIONS = 19
+PARTS = ("association", "prediction")  # whose rows can be measured apart, on the same data sets
 _PROBES = {
     "linear": "probe_accuracy",
     "majority": "baseline_accuracy, majority",
@@ -122,13 +123,39 @@ def true_values(population: Population, *, repeats: bool = True) -> dict[str, An
 
 
 def measure(
-    population: Population, sample: Sample, *, permutations: int, seed: int, probes: bool = True
+    population: Population,
+    sample: Sample,
+    *,
+    permutations: int,
+    seed: int,
+    probes: bool = True,
+    parts: Collection[str] = PARTS,
 ) -> Iterator[tuple[str, Measured]]:
-    """Yield the estimates of each quantity, with or without those of probes, which take most of the time."""
-    design = population.design
+    """Yield the estimates of each quantity of some parts, with or without those of probes, which take most of the time.
+
+    Without permutations, these include the differences from another layer.
+    """
+    options = {"permutations": permutations, "seed": seed}
+    if "association" in parts:
+        yield from _measure_association(population, sample, options)
+        if not permutations:
+            yield from differences(population, sample)
+        if population.design.probes and probes:
+            yield from _probe(population, sample, null=permutations > 0, seed=seed)
+    if "prediction" in parts:
+        yield "mean by label", measure_mean(population, sample, options)
+        if population.design.level == "document":
+            yield from measure_label_usage(population, sample, options)
+        else:
+            yield from measure_predictions(population, sample, _in_order(sample, options), options)
+
+
+def _measure_association(
+    population: Population, sample: Sample, options: dict[str, Any]
+) -> Iterator[tuple[str, Measured]]:
+    design, permutations = population.design, options["permutations"]
     sizes = {"num_labels": design.labels, "num_experts": design.experts}
     weighted = {"weights": sample.weights, "rule": design.rule}
-    options = {"permutations": permutations, "seed": seed}
     layer = measure_layer(
         sample.codes, sample.experts, sample.documents, level=design.level, **sizes, **weighted, **options
     )
@@ -149,19 +176,13 @@ def measure(
     yield "conditional_information", conditional.conditional_information
     yield "ambiguous_mutual_information", conditional.mutual_information
     yield "ambiguous_word_information", conditional.word_information
-    yield "mean by label", measure_mean(population, sample, options)
     if design.level == "document":
         yield (
             "domain_specialization",
             measure_domain_specialization(sample.codes, sample.experts, sample.documents, **sizes, **options),
         )
-        yield from measure_label_usage(population, sample, options)
     else:
         yield from _measure_routing(population, sample, weighted, options)
-    if not permutations:
-        yield from differences(population, sample)
-    if design.probes and probes:
-        yield from _probe(population, sample, null=permutations > 0, seed=seed)
 
 
 def _measure_routing(
@@ -177,19 +198,22 @@ def _measure_routing(
     yield "flow_mutual_information", flow.mutual_information
     yield "flow_uncertainty_coefficient", flow.uncertainty_coefficient
     yield "transition", flow.transitions
-    experts = sample.experts
-    if options["permutations"]:  # in random order within their documents
-        order = np.lexsort((np.random.default_rng(options["seed"]).random(len(documents)), documents))
-        experts = experts[order]
-    (repeats,) = measure_repeats(experts, documents, num_experts=size, **options)
+    (repeats,) = measure_repeats(_in_order(sample, options), documents, num_experts=size, **options)
     yield from _repeats(repeats)
-    yield from measure_predictions(population, sample, experts, options)
     balance = measure_balance(sample.experts, documents, num_experts=size, **weighted)
     yield "load_variation", balance.variation
     yield "load_peak", balance.peak
     yield "saturation", measure_saturation(sample.experts, sample.later, documents, num_experts=size)
     if population.design.top_k > 1:
         yield "coactivation", measure_coactivation(sample.experts, documents, num_experts=size)
+
+
+def _in_order(sample: Sample, options: dict[str, Any]) -> Integers:
+    """Return the experts of the tokens; under the null, in random order within their documents."""
+    if not options["permutations"]:
+        return sample.experts
+    order = np.random.default_rng(options["seed"]).random(len(sample.documents))
+    return sample.experts[np.lexsort((order, sample.documents))]
 
 
 def _repeats(repeats: Any) -> Iterator[tuple[str, Measured]]:

@@ -104,7 +104,7 @@ def test_a_run_writes_its_tables_and_is_resumed(small, tmp_path, monkeypatch, ca
     command = ["coverage", "-o", str(tmp_path), "--readme", str(readme), "--datasets", "3", "--workers", "1"]
     monkeypatch.setattr(sys, "argv", [*command, "--designs", "small"])
     coverage.main()
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 4  # two tables of two parts
     rows = pd.read_csv(tmp_path / "coverage.csv")
     assert set(rows["quantity"]) >= {"uncertainty_coefficient", "lift", "saturation", "selectivity", *EXPECTED}
     assert (rows["datasets"] == 3).all()
