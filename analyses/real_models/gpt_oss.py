@@ -24,7 +24,9 @@ RESULTS = {
 PER_LAYER = (
     *("uncertainty_coefficient", "label_entropy", "conditional_information", "ambiguous_mutual_information"),
     *("load_variation", "load_peak", "load_entropy", "first_expert_repeats", "first_expert_repeats_chance"),
-    *("any_expert_repeats", "any_expert_repeats_chance", "flow_uncertainty_coefficient"),
+    *("any_expert_repeats", "any_expert_repeats_chance", "flow_uncertainty_coefficient", "next_layer_recall"),
+    *("lru_hit_rate", "optimal_hit_rate", "segment_coverage", "same_token_overlap", "any_token_overlap"),
+    *("signature_within", "signature_between", "common_committee_size"),
 )
 
 
@@ -88,6 +90,7 @@ def read_layers(run: Path) -> pd.DataFrame:
     """Read what the commands found of each layer: U of every label set, what is left within one token id, routing."""
     frames = [read_results(run / folder, name) for folder, names in RESULTS.items() for name in names]
     rows = pd.concat(frames, ignore_index=True)
-    rows = rows[rows["metric"].isin(PER_LAYER) & rows["layer"].notna() & rows["label"].isna() & rows["expert"].isna()]
+    whole = rows["label"].isna() | rows["label_set"].isin(["next_router", "cache_size"])  # these name what is predicted
+    rows = rows[rows["metric"].isin(PER_LAYER) & rows["layer"].notna() & whole & rows["expert"].isna()]
     columns = ["label_set", "layer", "metric", "value", "unit", "ci_low", "ci_high", "ci_kind", "null_mean", "p_value"]
     return rows[columns].sort_values(["metric", "label_set", "layer"], kind="stable")

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,31 @@ def repeats(_: int, num_labels: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def overlaps(_: int, num_labels: int) -> pd.DataFrame:
+    labels = name_labels(max(num_labels, 2))
+    common = {"run": "run", "routing": "learned", "layer": 0, "label_set": "domain"}
+    rows = [common | {"metric": "committee_size", "label": label, "value": 2.0} for label in labels]
+    rows += [
+        common | {"metric": "label_overlap", "label": f"{first} × {second}", "value": 0.4, "q_value": 0.01 + 0.1 * place}
+        for place, (first, second) in enumerate(combinations(labels, 2))
+    ]
+    return pd.DataFrame(rows)
+
+
+def predictions(_: int, num_layers: int) -> pd.DataFrame:
+    rows = [
+        {"run": "run", "routing": "learned", "layer": layer, "metric": metric, "label_set": label_set, "label": label,
+         "value": 0.5 + place / 10, "ci_low": 0.45, "ci_high": 0.7, "null_mean": 0.2}
+        for place, (metric, label_set, label) in enumerate((
+            ("next_layer_recall", "next_router", LONG), ("lru_hit_rate", "cache_size", "8"),
+            ("optimal_hit_rate", "cache_size", "8"), ("same_token_overlap", None, None),
+            ("any_token_overlap", None, None),
+        ))
+        for layer in range(num_layers)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def tokens(num_experts: int, num_labels: int) -> pd.DataFrame:
     rows = [
         {"run": "run", "routing": "learned", "layer": 0, "token": "input", "expert": expert, "rank": rank,
@@ -96,7 +122,9 @@ CASES = {
     "expert_forest": Case(of_upos, {"layer": 0, "expert": 0}),
     "expert_label_heatmap": Case(of_upos, {"layer": 0}),
     "expert_load": Case(of_upos, {}),
+    "expert_prediction": Case(predictions, {}),
     "expert_tokens": Case(tokens, {"layer": 0}, "share"),
+    "label_overlap": Case(overlaps, {"layer": 0}),
     "layer_flow": Case(pairs("transition"), {"layer": 0}),
     "layer_profile": Case(of_upos, {}),
     "perplexity_by_choice": Case(perplexities, {}, "perplexity"),

@@ -3,8 +3,10 @@
 from specialize.plot.forest import expert_forest
 from specialize.plot.heatmap import expert_label_heatmap
 from specialize.plot.load import expert_load
+from specialize.plot.overlap import label_overlap
 from specialize.plot.pairs import coactivation, layer_flow
 from specialize.plot.plane import syntax_topic_plane
+from specialize.plot.prediction import PREDICTIONS, expert_prediction
 from specialize.plot.profile import layer_profile
 from specialize.plot.repeats import repeats_by_label
 from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, save_figure, use_style
@@ -14,11 +16,14 @@ from specialize.plot.training import perplexity_by_choice, training_curves
 __all__ = [
     "COLUMN_WIDTH",
     "PAGE_WIDTH",
+    "PREDICTIONS",
     "coactivation",
     "expert_forest",
     "expert_label_heatmap",
     "expert_load",
+    "expert_prediction",
     "expert_tokens",
+    "label_overlap",
     "layer_flow",
     "layer_profile",
     "perplexity_by_choice",

@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.patches import Patch
 
-from specialize.plot.style import LIFT_COLORS, NO_DATA
+from specialize.plot.style import CENTER, LIFT_COLORS, MUTED, NO_DATA
 
+_HATCH = "#a9adb3"
 _DENSE = 1500  # cells from which the mesh is embedded as an image
 _LIMITS = (1.0, 5.0)  # the colours span at least 1/2 to 2 and at most 1/32 to 32
 
@@ -48,12 +51,38 @@ def draw_cells(ax: Axes, table: pd.DataFrame, limit: float, **options: Any) -> N
         rasterized=dense,
         **options,
     )
-    mesh = ax.collections[0]
-    mesh.set_gid("cells")
+    ax.collections[0].set_gid("cells")
     ax.set_facecolor(NO_DATA)
+    color_numbers(ax, table)
+
+
+def color_numbers(ax: Axes, table: pd.DataFrame) -> None:
+    """Give the numbers in the cells of a mesh of `table` a colour that is legible on their cell."""
+    mesh = ax.collections[0]
     for text in ax.texts:
         column, row = (int(place) for place in text.get_position())
         text.set_color(_ink_on(mesh.get_cmap()(mesh.norm(table.iat[row, column]))))
+
+
+def mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, alpha: float) -> list[Patch]:
+    """Hatch the cells [rows, columns] that are True, or veil them where a hatch has no room; return the legend."""
+    if not faint.any():
+        return []
+    if hatch:
+        corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+        cells = np.argwhere(faint)[:, None, ::-1] + corners  # [cells, 4 corners, x and y]
+        look: dict[str, Any] = {"facecolor": "none", "edgecolor": _HATCH, "hatch": "//////", "linewidth": 0.0}
+        ax.add_collection(PolyCollection(cells, gid="not-significant", **look), autolim=False)
+        return [Patch(**look, label=f"hatched: q > {alpha:g}")]
+    veil = np.ma.masked_where(~faint, np.ones(faint.shape))
+    ax.pcolormesh(veil, cmap=ListedColormap([CENTER]), alpha=0.7, gid="not-significant", rasterized=True)
+    return [Patch(facecolor=CENTER, edgecolor=MUTED, linewidth=0.4, label=f"faded: q > {alpha:g}")]
+
+
+def add_notes(ax: Axes, notes: list[Patch]) -> None:
+    """Write the meaning of marks below the axes, at the right."""
+    place: Any = {"loc": "outside lower right"} if ax.figure.get_layout_engine() is not None else {"loc": "lower right"}
+    ax.figure.legend(handles=notes, ncols=len(notes), fontsize=6.5, handlelength=1.6, **place)
 
 
 def _ink_on(color: Any) -> str:

@@ -1,22 +1,18 @@
 """Labels by experts of one layer, as a heat map."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator
 
 from specialize.names import name_label_set, name_quantity, shorten
-from specialize.plot.cells import choose_limit, draw_cells, log2_ratio
+from specialize.plot.cells import add_notes, choose_limit, draw_cells, log2_ratio, mark_insignificant
 from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
 from specialize.plot.style import (
-    CENTER,
     COLUMN_WIDTH,
     INK,
     MUTED,
@@ -25,8 +21,6 @@ from specialize.plot.style import (
     new_axes,
     use_style,
 )
-
-_HATCH = "#a9adb3"
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ def expert_label_heatmap(
             xticklabels=False,
             yticklabels=False,
         )
-        notes = _mark_insignificant(ax, faint, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, alpha=alpha)
+        notes = mark_insignificant(ax, faint, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, alpha=alpha)
         if values.isna().to_numpy().any():
             notes.append(Patch(facecolor=NO_DATA, edgecolor="none", label="no value"))
         _mark_axes(ax, values, layout)
@@ -114,7 +108,7 @@ def expert_label_heatmap(
         )
         _add_color_bar(ax, limit, metric, (scaled.to_numpy(), layout))
         if notes:
-            _add_notes(ax, notes)
+            add_notes(ax, notes)
     return ax
 
 
@@ -184,20 +178,6 @@ def _write_values(values: pd.DataFrame, faint: np.ndarray) -> np.ndarray:
     return np.array(texts, dtype=object).reshape(cells.shape)
 
 
-def _mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, alpha: float) -> list[Patch]:
-    if not faint.any():
-        return []
-    if hatch:
-        corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-        cells = np.argwhere(faint)[:, None, ::-1] + corners  # [cells, 4 corners, x and y]
-        look: dict[str, Any] = {"facecolor": "none", "edgecolor": _HATCH, "hatch": "//////", "linewidth": 0.0}
-        ax.add_collection(PolyCollection(cells, gid="not-significant", **look), autolim=False)
-        return [Patch(**look, label=f"hatched: q > {alpha:g}")]
-    veil = np.ma.masked_where(~faint, np.ones(faint.shape))
-    ax.pcolormesh(veil, cmap=ListedColormap([CENTER]), alpha=0.7, gid="not-significant", rasterized=True)
-    return [Patch(facecolor="#f5e2d3", edgecolor=MUTED, linewidth=0.4, label=f"faded: q > {alpha:g}")]
-
-
 def _mark_axes(ax: Axes, values: pd.DataFrame, layout: _Layout) -> None:
     every = max(1, int(np.ceil(0.16 / layout.cell_width)))
     places = np.arange(0, values.shape[1], every)
@@ -246,8 +226,3 @@ def _add_color_bar(ax: Axes, limit: float, metric: str, drawn: tuple[np.ndarray,
         bar.ax.set_yticks(exponents, [power_of_two(exponent) for exponent in exponents], parse_math=False)
         bar.ax.minorticks_off()
     bar.ax.set_title("lift" if metric == "lift" else "", fontsize=6.5, loc="left", pad=6)
-
-
-def _add_notes(ax: Axes, notes: list[Patch]) -> None:
-    place: Any = {"loc": "outside lower right"} if ax.figure.get_layout_engine() is not None else {"loc": "lower right"}
-    ax.figure.legend(handles=notes, ncols=len(notes), fontsize=6.5, handlelength=1.6, **place)

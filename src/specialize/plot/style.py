@@ -42,6 +42,11 @@ LIFT_COLORS = LinearSegmentedColormap.from_list(
     ),
 ).with_extremes(bad=NO_DATA)
 
+# Of shares from 0 to 1: the larger, the darker.
+SHARE_COLORS = LinearSegmentedColormap.from_list(
+    "specialize_share", (CENTER, "#a3cce0", "#3f8fb5", "#1d4f74", "#0d2940")
+).with_extremes(bad=NO_DATA)
+
 # Scripts that the bundled font lacks are drawn with one of these if it is installed.
 _FALLBACK_FONTS = (
     "Noto Sans",

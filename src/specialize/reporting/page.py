@@ -204,7 +204,7 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
 def _summarise(run: RunResults, verdicts: Mapping[str, Verdict], answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "name": run.label,
-        "unit": run.routing_unit,
+        "kind": run.kind,
         "answers": answers,
         "sentences": list(map(describe, verdicts.values())),
         "missing": _missing(run),

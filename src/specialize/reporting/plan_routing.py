@@ -11,13 +11,15 @@ from specialize.reporting.spec import FigureSpec, slugify
 
 
 def plan_routing(runs: Sequence[RunResults]) -> list[FigureSpec]:
-    """Return the figures of load, repeats, co-activation and flow that the results of `runs` allow."""
+    """Return the figures of load, repeats, prediction, co-activation, flow and overlap that the results allow."""
     numbered = list(enumerate(runs, 1))
     return [
         *(spec for number, run in numbered for spec in _plan_loads(run, number)),
         *_plan_profiles(runs),
+        *(spec for number, run in numbered for spec in _plan_predictions(run, number)),
         *(spec for number, run in numbered for spec in _plan_pairs(run, number)),
         *(spec for number, run in numbered for spec in _plan_repeats(run, number)),
+        *(spec for number, run in numbered for spec in _plan_overlaps(run, number)),
     ]
 
 
@@ -58,6 +60,25 @@ def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
             name = metric.removesuffix("_uncertainty_coefficient").replace("_", "-")
             arguments = {"metric": metric}
             yield FigureSpec(f"profile-{name}", "routing", "profile", caption, plot.layer_profile, rows, arguments)
+
+
+def _plan_predictions(run: RunResults, number: int) -> Iterable[FigureSpec]:
+    if run.routing is None or run.routing_unit == "sequence":
+        return
+    own = run.routing[run.routing["routing"] == "learned"]
+    rows = own[own["metric"].isin(plot.PREDICTIONS) & own["expert"].isna()]
+    if rows["value"].notna().any():
+        yield FigureSpec(
+            f"prediction-{number}-{slugify(run.name)}",
+            "routing",
+            "profile",
+            f"{run.label}: share of slots whose expert is among the k that the layer before predicts; is in a cache, "
+            "which evicts the least recently used expert or knows the future; and is shared by another occurrence of "
+            "the token id. Dotted, chance: the most loaded experts, the tokens in shuffled order, any other token.",
+            plot.expert_prediction,
+            rows,
+            {},
+        )
 
 
 def _plan_pairs(run: RunResults, number: int) -> Iterable[FigureSpec]:
@@ -107,4 +128,24 @@ def _plan_repeats(run: RunResults, number: int) -> Iterable[FigureSpec]:
             plot.repeats_by_label,
             rows,
             {"label_set": str(label_set)},
+        )
+
+
+def _plan_overlaps(run: RunResults, number: int) -> Iterable[FigureSpec]:
+    """The first label set of documents, at the layer where its labels differ most."""
+    if run.routing is None:
+        return
+    own = run.routing[run.routing["routing"] == "learned"]
+    for label_set, rows in list(own[own["metric"] == "label_overlap"].groupby("label_set", sort=False))[:1]:
+        layer = int(rows.groupby("layer")["value"].mean().idxmin())
+        at = (own["layer"] == layer) & (own["label_set"] == label_set)
+        yield FigureSpec(
+            f"overlap-{number}-{slugify(run.name)}-{slugify(str(label_set))}",
+            "routing",
+            "pairs",
+            f"{run.label}: how far two labels of {name_label_set(str(label_set)).noun} use the same experts of layer "
+            f"{layer}, where labels differ most: the weighted Jaccard similarity of their shares of mass.",
+            plot.label_overlap,
+            own[at & own["metric"].isin(["label_overlap", "committee_size"])],
+            {"layer": layer, "label_set": str(label_set)},
         )

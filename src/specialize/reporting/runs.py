@@ -58,6 +58,13 @@ class RunResults:
         return units.pop() if len(units) == 1 else "mixed" if units else ""
 
     @property
+    def kind(self) -> str:
+        """What the run holds, in a few words: ``token-level routing``, or an empty string where this is unknown."""
+        if not self.has_tokens:
+            return "usage by document"
+        return f"{self.routing_unit}-level routing" if self.routing_unit else ""
+
+    @property
     def has_tokens(self) -> bool:
         """Whether the run has tokens, and not only the usage of experts by document."""
         return "usage" not in (self.manifest.get("contents") or ())

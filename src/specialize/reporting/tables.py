@@ -70,8 +70,7 @@ def compare_runs(runs: Sequence[RunResults], records: Sequence[Record], verdicts
     for label_set in sorted_label_sets(runs):
         body = []
         for run in runs:
-            unit = f"{run.routing_unit}-level" if run.routing_unit else ""
-            row = [Cell(run.label, "text name", below=unit)]
+            row = [Cell(run.label, "text name", below=run.kind.removesuffix(" routing"))]
             finding, verdict = find_best(records, run.name, label_set), verdicts[run.name].get(label_set)
             row += (
                 [Cell("not measured", "number faint", len(columns))]
