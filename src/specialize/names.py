@@ -114,6 +114,10 @@ _SHORT_QUANTITIES = {
     "load_entropy": "entropy of the load",
     "first_expert_repeats": "consecutive tokens with the same first expert",
     "any_expert_repeats": "consecutive tokens with an expert in common",
+    "lru_hit_rate": "slots whose expert is in an LRU cache",
+    "optimal_hit_rate": "slots whose expert is in the best cache",
+    "same_token_overlap_above_any": "slots shared by occurrences of a token id − by any tokens",
+    "signature_difference": "similarity of documents within − between labels",
 }
 
 

@@ -142,7 +142,7 @@ def test_of_two_tokenizers_labels_of_documents_are_compared(runs, call):
     assert {row["metric"].removeprefix("mean ") for row in rows} == {
         f"{kind} of {metric}"
         for kind in ("difference", "equivalence")
-        for metric in ("mutual_information", "uncertainty_coefficient")
+        for metric in ("mutual_information", "uncertainty_coefficient", "signature_difference")
     }
 
 

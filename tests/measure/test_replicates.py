@@ -9,7 +9,15 @@ from planted.stacks import StackedRun, StackRouter
 from planted.streams import PlantedRun, SetDistribution, plant_sets
 from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure import compare_traces, estimate_difference, mutual_information, pseudo_values
+from specialize.measure import (
+    compare_traces,
+    estimate_difference,
+    measure_cache,
+    measure_same_token,
+    measure_signatures,
+    mutual_information,
+    pseudo_values,
+)
 
 SHARES = np.array([0.5, 0.3, 0.2])
 CHANNEL = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.05, 0.05, 0.1, 0.8]])
@@ -196,6 +204,68 @@ def test_layers_that_dropped_documents_share_their_blocks(theme, themes):
         np.testing.assert_allclose(row[["value", "ci_low", "ci_high", "p_value"]].astype(float), expected, atol=1e-10)
 
 
+def draw_layer(rng, ids, strength):
+    """Draw two of seven experts for each token; the first is that of its token id with probability `strength`."""
+    drawn = rng.permuted(np.tile(np.arange(6), (len(ids), 1)), axis=1)[:, :2]
+    own = rng.random(len(ids)) < strength
+    drawn[own, 0] = ids[own] % 6
+    drawn[drawn[:, 0] == drawn[:, 1], 1] = 6
+    return drawn.astype(np.int16)
+
+
+def test_differences_are_those_of_measuring_both_sides_without_each_document():
+    """One document after the other is deleted from arrays; caches, token ids and signatures are measured anew."""
+    rng = np.random.default_rng(5)
+    documents = np.repeat(np.arange(12, dtype=np.int32), 15)
+    ids = rng.integers(0, 8, len(documents)).astype(np.int32)
+    sides = [draw_layer(rng, ids, strength) for strength in (0.9, 0.2)]
+    sides[0][documents == 3] = -1  # a document that the first side dropped
+    codes = np.arange(12, dtype=np.int32) % 3
+    traces = [PlantedRun(documents, {0: side}, num_experts=7, token_ids=ids) for side in sides]
+    frame = compare_traces(*traces, [Annotation("theme", "document", ("a", "b", "c"), codes)], num_blocks=12)
+
+    def caches(side, kept):
+        used = measure_cache(side[kept], documents[kept], num_experts=7, permutations=0)
+        return [used.recent.value, used.optimal.value, used.segments.value]
+
+    def same_token(side, kept):
+        both = kept & (documents != 3)  # what both sides routed
+        how = {"num_experts": 7, "permutations": 0}
+        return measure_same_token(ids[both], side[both], documents[both], **how).difference.value
+
+    def similar(side, kept):
+        usage = np.zeros((12, 7))
+        rows, slots = np.nonzero((kept & (documents != 3))[:, None] & (side >= 0))
+        np.add.at(usage, (documents[rows], side[rows, slots]), 1)
+        return measure_signatures(usage, codes, num_labels=3, permutations=0).difference.value
+
+    def pseudo(measure, side):
+        whole = np.asarray(measure(side, np.ones(len(documents), dtype=bool)))
+        return np.array([12 * whole - 11 * np.asarray(measure(side, documents != each)) for each in range(12)])
+
+    apart = [pseudo(measure, sides[0]) - pseudo(measure, sides[1]) for measure in (caches, same_token, similar)]
+    metrics = ("lru_hit_rate", "optimal_hit_rate", "segment_coverage", "same_token_overlap_above_any",
+               "signature_difference")  # fmt: skip
+    for metric, values in zip(metrics, [*apart[0].T, *apart[1:]], strict=True):
+        row = cell(frame, f"difference of {metric}", label_set="theme" if metric.startswith("signature") else None)
+        test = ttest_1samp(values, 0)
+        found = row[["value", "ci_low", "ci_high", "p_value"]].astype(float)
+        np.testing.assert_allclose(found, (values.mean(), *test.confidence_interval(0.95), test.pvalue), atol=1e-9)
+
+
+def test_a_next_layer_that_follows_from_the_first_is_predicted_that_much_better(theme):
+    rng = np.random.default_rng(2)
+    first, other = (rng.integers(0, 4, theme.experts.shape).astype(np.int16) for _ in range(2))
+    sides = (two_layers(first, after, theme.documents) for after in ((first + 1) % 4, other))
+    frame = compare_traces(*sides)
+    row = cell(frame, "difference of next_layer_recall")
+    assert row["ci_low"] < 1 - 1 / 4 < row["ci_high"]  # all are predicted, against one of four
+    assert row["value"] == pytest.approx(0.75, abs=0.1)
+    assert "without refitting" in row["ci_kind"]
+    assert cell(frame, "saturation")["value"] == 1  # the first layers are the same
+    assert not (frame["metric"].str.contains("recall") & (frame["layer"] == 1)).any()  # the last has no next one
+
+
 def encoder_and_decoder(theme, seed):
     """The first half of each document goes to the encoder, the second to the decoder; both call their layer 0."""
     rng = np.random.default_rng(seed)
@@ -214,7 +284,7 @@ def test_tokens_that_a_router_never_saw_are_not_counted(theme):
     frame = compare_traces(encoder_and_decoder(theme, 1), encoder_and_decoder(theme, 2))
     for name in ("encoder.0", "decoder.0"):
         rows = frame[frame["router"] == name]
-        assert len(rows) == 4  # saturation, load entropy, and two repeats
+        assert len(rows) == 8  # saturation, load entropy, two repeats, three of caches, and occurrences of a token id
         assert (rows["n_tokens"] == 120).all()
         assert (rows["n_documents"] == 24).all()
 

@@ -76,7 +76,7 @@ def test_runs_are_compared(runs, tmp_path):
     assert set(frame["metric"]) == {
         f"{mean}difference of {metric}"
         for mean in ("", "mean ")
-        for metric in ("mutual_information", "uncertainty_coefficient")
+        for metric in ("mutual_information", "uncertainty_coefficient", "signature_difference")
     }
     np.testing.assert_allclose(frame["value"], 0, atol=1e-9)
     other = specialize.import_trace(

@@ -61,7 +61,8 @@ def overlaps(_: int, num_labels: int) -> pd.DataFrame:
     common = {"run": "run", "routing": "learned", "layer": 0, "label_set": "domain"}
     rows = [common | {"metric": "committee_size", "label": label, "value": 2.0} for label in labels]
     rows += [
-        common | {"metric": "label_overlap", "label": f"{first} × {second}", "value": 0.4, "q_value": 0.01 + 0.1 * place}
+        common
+        | {"metric": "label_overlap", "label": f"{first} × {second}", "value": 0.4, "q_value": 0.01 + 0.1 * place}
         for place, (first, second) in enumerate(combinations(labels, 2))
     ]
     return pd.DataFrame(rows)

@@ -32,7 +32,7 @@ def test_lines_are_the_values_and_dotted_lines_are_chance():
 
 
 def test_rows_of_a_run_without_tokens_are_refused():
-    with pytest.raises(MeasurementError, match="expected rows of next_layer_recall, .* got none"):
+    with pytest.raises(MeasurementError, match=r"expected rows of next_layer_recall, .* got none"):
         expert_prediction(pd.DataFrame({"metric": ["load"], "value": [0.1], "layer": [0]}))
     with pytest.raises(MeasurementError, match="run: the frame holds 2"):
         expert_prediction(pd.concat([planted(), planted("other")]))

@@ -46,8 +46,9 @@ def compare(
 ) -> None:
     """Measure how the routing of two runs of one corpus differs, RUN minus RUN_B, paired by blocks of documents.
 
-    Compared are information and U of every annotation that both runs hold, load entropy, repeats, and saturation: the
-    share of slots that agree. Without RUN_B, a model's routers are compared with the random routers beside them.
+    Compared are information and U of every annotation that both runs hold, how similar documents of one label are,
+    load entropy, repeats, caches, what the layer before and the token id predict, and saturation: the share of slots
+    that agree. Without RUN_B, a model's routers are compared with the random routers beside them.
     """
     if against_random and other is not None:
         raise MeasurementError("expected RUN_B or --against-random, got both: leave one out")

@@ -27,8 +27,9 @@ def compare(
 ) -> "pd.DataFrame":
     """Measure how the routing of two runs of one corpus differs, `run` minus `other`, paired by blocks of documents.
 
-    Compared are information and U of every annotation that both runs hold, load entropy, repeats, and saturation: the
-    share of slots that agree. Writes against-OTHER.{csv,parquet}.
+    Compared are information and U of every annotation that both runs hold, how similar documents of one label are,
+    load entropy, repeats, caches, what the layer before and the token id predict, and saturation: the share of slots
+    that agree. Writes against-OTHER.{csv,parquet}.
 
     Args:
         run: a run folder, or its open trace.

@@ -15,7 +15,10 @@ from specialize.text import NBSP, NO_VALUE, clean_text, equate_p, format_number,
 
 _COMPARED = "compare-against-"
 _MEAN = "mean difference of "
-_METRICS = (METRIC, "load_entropy", "first_expert_repeats", "any_expert_repeats")
+_METRICS = (
+    *(METRIC, "signature_difference", "load_entropy", "first_expert_repeats", "any_expert_repeats"),
+    *("lru_hit_rate", "optimal_hit_rate", "same_token_overlap_above_any"),
+)
 _MOST_LAYERS = 12
 
 
@@ -92,8 +95,9 @@ def _mean_rows(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterator[list[
     rows = rows.iloc[places.fillna(math.inf).argsort(kind="stable").to_numpy()]
     for row in rows.itertuples():
         share = "share" in str(row.unit)
-        about = f"({name_label_set(row.label_set).long})" if isinstance(row.label_set, str) else ""
-        quantity = name_in_table(str(row.metric).removeprefix(_MEAN)) + about
+        quantity = name_in_table(str(row.metric).removeprefix(_MEAN))
+        if isinstance(row.label_set, str):
+            quantity += f"{'' if quantity == 'U' else ' '}({name_label_set(row.label_set).long})"
         unit = "percentage points" if share else clean_text(row.unit)
         yield _row(f"{quantity}, {unit}", row, 100.0 if share else 1.0, format_p(float(row.p_value)))
 

@@ -57,6 +57,7 @@ def estimate_difference(
     margin: float | None = None,
     n_tokens: int | None = None,
     n_documents: int | None = None,
+    note: str = "",
 ) -> Difference:
     """Estimate and test the difference of two statistics over the same blocks of documents.
 
@@ -71,6 +72,7 @@ def estimate_difference(
         margin: equivalence margin, the largest negligible absolute difference, in the unit of the statistic.
         n_tokens: number of tokens counted; copied to the estimates.
         n_documents: number of documents counted; copied to the estimates.
+        note: appended to the description of the intervals.
 
     Returns:
         The difference, first minus second. Intervals and p-values are NaN with fewer than two blocks; the value is
@@ -94,7 +96,7 @@ def estimate_difference(
     value = np.asarray(apart.mean())
     error = np.asarray(apart.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan)
 
-    def estimate(confidence: float, p_value: float, note: str = "") -> Estimate:
+    def estimate(confidence: float, p_value: float, test: str = "") -> Estimate:
         return make_estimates(
             value,
             error,
@@ -105,7 +107,7 @@ def estimate_difference(
             p_value=p_value,
             confidence=confidence,
             method="paired jackknife",
-            note=note,
+            note=note + test,
         )[()]
 
     def above(distance: float) -> float:
@@ -118,4 +120,4 @@ def estimate_difference(
     if margin is None:
         return Difference(difference, None)
     both = max(above(float(value) + margin), above(margin - float(value)))
-    return Difference(difference, estimate(0.90, both, note=f", two one-sided tests, margin {margin:g}"))
+    return Difference(difference, estimate(0.90, both, test=f", two one-sided tests, margin {margin:g}"))

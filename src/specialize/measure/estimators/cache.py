@@ -8,12 +8,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import check_whole
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import block_tokens, divide
+from specialize.measure.base.blocks import TokenBlocks, block_tokens, divide
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.estimators.cache_counts import count_cached, count_in_order
 from specialize.measure.estimators.neighbours import check_neighbours
 
 UNIT = "share of slots"
+SEGMENT = 64  # tokens
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def measure_cache(
     *,
     num_experts: int,
     capacity: int | None = None,
-    segment: int = 64,
+    segment: int = SEGMENT,
     permutations: int = 200,
     groups: ArrayLike | None = None,
     num_blocks: int = 50,
@@ -86,7 +87,7 @@ def measure_cache(
     """
     chosen, places = check_neighbours(experts, documents, num_experts)
     slots = chosen.shape[1]
-    size = max(slots, num_experts // 4) if capacity is None else capacity
+    size = default_capacity(slots, num_experts) if capacity is None else capacity
     check_whole("capacity", size, error=MeasurementError)
     check_whole("segment", segment, error=MeasurementError)
     if not slots <= size <= num_experts:
@@ -96,12 +97,9 @@ def measure_cache(
     if segment < 1:
         raise MeasurementError(f"segment: expected at least 1 token, got {segment}: 64 is usual")
     cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
-    starts = np.append(np.flatnonzero(np.diff(places, prepend=-1)), len(places))
-    layout = chosen, starts, cut.blocks, num_experts, size
-    counts = np.zeros((cut.num_blocks, 1, 4))
-    count_cached(counts[:, 0], *layout, segment)
+    counts = count_hits(chosen, cut, num_experts=num_experts, capacity=size, segment=segment)
     drawn = np.zeros((permutations, 2))
-    count_in_order(drawn, *layout, segment, seed)
+    count_in_order(drawn, chosen, _starts(cut), cut.blocks, num_experts, size, segment, seed)
     null = divide(drawn, np.broadcast_to(counts[..., 3].sum(), drawn.shape))
     present = (chosen >= 0).any(axis=1)
     return CacheUse(
@@ -117,17 +115,48 @@ def measure_cache(
     )
 
 
+def default_capacity(slots: int, num_experts: int) -> int:
+    """Return the number of experts in a cache by default: a quarter of the layer's, or those of a token if more."""
+    return max(slots, num_experts // 4)
+
+
+def count_hits(
+    experts: NDArray[np.int16], cut: TokenBlocks, *, num_experts: int, capacity: int, segment: int = SEGMENT
+) -> NDArray[np.float64]:
+    """Count the slots that caches serve, as `measure_cache` does, by block of documents.
+
+    Args:
+        experts: int16 [tokens, k], distinct within a token; negative where a slot holds no expert.
+        cut: the document and the block of each token.
+        num_experts: number of experts of the layer.
+        capacity: number of experts in the cache.
+        segment: number of tokens of a segment.
+
+    Returns:
+        float64 [block, 1, 4]: hits of the LRU cache, of the best cache, slots that the best groups of segments cover,
+        and all slots.
+    """
+    counts = np.zeros((cut.num_blocks, 1, 4))
+    count_cached(counts[:, 0], experts, _starts(cut), cut.blocks, num_experts, capacity, segment)
+    return counts
+
+
+def _starts(cut: TokenBlocks) -> NDArray[np.int64]:
+    """Return the first token of each document, and the number of tokens."""
+    return np.append(np.flatnonzero(np.diff(cut.documents, prepend=-1)), len(cut.documents))
+
+
 def _estimate(
     counts: NDArray[np.float64], nulls: list[NDArray[np.float64] | None], **counted: Any
 ) -> tuple[Estimate, Estimate, Estimate]:
-    value = _shares(counts.sum(axis=0)) if len(counts) else np.full(3, np.nan)
-    error = jackknife_values(counts, _shares)[1] if len(counts) else value
+    value = hit_shares(counts.sum(axis=0)) if len(counts) else np.full(3, np.nan)
+    error = jackknife_values(counts, hit_shares)[1] if len(counts) else value
     recent, optimal, segments = (
         make_estimates(value[part], error[part], unit=UNIT, null=null, **counted)[()] for part, null in enumerate(nulls)
     )
     return recent, optimal, segments
 
 
-def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def hit_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide the three kinds of hits by slots, [..., 3], from counts [..., 1, 4]."""
     return divide(counts[..., 0, :3], np.broadcast_to(counts[..., 0, 3:], counts[..., 0, :3].shape))

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import check_whole
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import block_tokens, divide
+from specialize.measure.base.blocks import TokenBlocks, block_tokens, divide
 from specialize.measure.base.counting import check_distinct, check_range
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 
@@ -95,10 +95,8 @@ def measure_next_layer_recall(
     if not both.any():
         raise MeasurementError("expected tokens that both layers routed, got none: measure layers of one stack")
     cut = block_tokens(np.asarray(documents)[both], groups=groups, num_blocks=num_blocks)
-    counts = _count_held_out(
-        before[both], after[both], cut.token_blocks, (cut.num_blocks, num_experts, num_following), most
-    )
-    value, (_, error) = _recalls(counts.sum(axis=0)), jackknife_values(counts, _recalls)
+    counts = count_predicted(before[both], after[both], cut, shape=(num_experts, num_following), num_top=most)
+    value, (_, error) = recall_shares(counts.sum(axis=0)), jackknife_values(counts, recall_shares)
     if cut.num_blocks < 2:
         value = np.full_like(value, np.nan)
     recall, above_load = (
@@ -117,18 +115,26 @@ def measure_next_layer_recall(
     return NextLayerRecall(recall, above_load, most)
 
 
-def _count_held_out(
-    before: NDArray[np.int16],
-    after: NDArray[np.int16],
-    blocks: NDArray[np.int32],
-    shape: tuple[int, int, int],
-    num_top: int,
+def count_predicted(
+    before: NDArray[np.int16], after: NDArray[np.int16], cut: TokenBlocks, *, shape: tuple[int, int], num_top: int
 ) -> NDArray[np.float64]:
-    """Count predicted slots, those of the most loaded experts, and all slots, float64 [block, 1, 3]."""
+    """Count the slots that are predicted, as `measure_next_layer_recall` does, by block of documents.
+
+    Args:
+        before: int16 [tokens, k] of a layer; every token has an expert.
+        after: int16 [tokens, k'] of the next layer; every token has an expert.
+        cut: the document and the block of each token.
+        shape: number of experts of both layers.
+        num_top: number of predicted experts.
+
+    Returns:
+        float64 [block, 1, 3]: predicted slots, those of the most loaded experts, and all slots.
+    """
+    blocks = cut.token_blocks
     half, everything = blocks % 2, np.arange(len(before))
-    counts = np.zeros((shape[0], 1, 3))
+    counts = np.zeros((cut.num_blocks, 1, 3))
     for own in range(2):
-        pairs, chosen, loads = _count_flow(before, after, everything[half != own], shape[1:])
+        pairs, chosen, loads = _count_flow(before, after, everything[half != own], shape)
         by_load = np.argsort(-loads, kind="stable")
         scores = divide(pairs, np.broadcast_to(chosen[:, None], pairs.shape))
         ranked = np.ascontiguousarray(np.nan_to_num(scores)[:, by_load])
@@ -136,7 +142,7 @@ def _count_held_out(
     return counts
 
 
-def _recalls(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def recall_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute recall, that of the most loaded experts, and their difference, [..., 3], from counts [..., 1, 3]."""
     shares = divide(counts[..., 0, :2], np.broadcast_to(counts[..., 0, 2:], counts[..., 0, :2].shape))
     return np.concatenate([shares, shares[..., :1] - shares[..., 1:]], axis=-1)

@@ -86,7 +86,7 @@ def measure_same_token(
     if not kept.any():
         raise MeasurementError("expected a token id that occurs in two documents, got none: trace more text")
     cut = block_tokens(places[kept], groups=groups, num_blocks=num_blocks)
-    tokens = _Tokens.sort(ids[kept], own[kept], chosen[kept], cut)
+    tokens = RepeatedTokens.sort(ids[kept], own[kept], chosen[kept], cut)
     values = tokens.overlaps(num_experts)
     null = tokens.permute(permutations=permutations, seed=seed)
     nulls = {"same": null, "any": None, "difference": null - values[-1, 1]}  # the pairs of any tokens do not change
@@ -107,8 +107,8 @@ def measure_same_token(
 
 
 @dataclass(frozen=True)
-class _Tokens:
-    """Tokens sorted by id, then by group of documents.
+class RepeatedTokens:
+    """Tokens whose id occurs in several groups of documents, sorted by id, then by group.
 
     Attributes:
         experts: int16 [tokens, k], in the order of the corpus.
@@ -127,7 +127,8 @@ class _Tokens:
     @classmethod
     def sort(
         cls, ids: NDArray[np.int32], groups: NDArray[np.int64], experts: NDArray[np.int16], cut: TokenBlocks
-    ) -> "_Tokens":
+    ) -> "RepeatedTokens":
+        """Sort tokens whose ids, groups and experts are given in the order of the corpus."""
         # groups of documents are whole in a block, so that this is an order of groups within blocks
         order = np.lexsort((groups, cut.token_blocks, ids))
         begins = np.flatnonzero(np.diff(ids[order], prepend=-1))

@@ -1,6 +1,6 @@
 """Routing signatures: how similar documents are in their usage of experts, within a label and between labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, draw_permutations
-from specialize.measure.estimators.usage import observe_usage
+from specialize.measure.estimators.usage import LabelledUsage, observe_usage
 
 UNIT = "cosine"
 
@@ -75,15 +75,15 @@ def measure_signatures(
     seen = observe_usage(
         usage, codes, num_labels=num_labels, groups=groups, num_blocks=num_blocks, unit_length=True
     )  # fmt: skip
-    inside = _Groups.find(seen.observations)
-    codes, places = seen.observations.codes, seen.observations.unit_blocks
-    blocks = np.concatenate([seen.tables(), inside.pairs(codes, places, num_labels)], axis=-1)
+    blocks, inside, codes = _count(seen)
     sources = draw_permutations(seen.observations.group_numbers, permutations=permutations, seed=seed)
     null = np.empty((permutations, 3))
     for batch, tables in seen.permuted(permutations=permutations, seed=seed):
-        drawn = [inside.pairs(codes[source], np.zeros_like(places), num_labels) for source in sources[batch]]
-        null[batch] = _similarities(np.concatenate([tables, np.reshape(drawn, (*tables.shape[:-1], 4))], axis=-1)[:, 0])
-    value, (_, error) = _similarities(blocks.sum(axis=0)), jackknife_values(blocks, _similarities)
+        drawn = [inside.pairs(codes[source], np.zeros_like(codes), num_labels) for source in sources[batch]]
+        null[batch] = mean_similarities(
+            np.concatenate([tables, np.reshape(drawn, (*tables.shape[:-1], 4))], axis=-1)[:, 0]
+        )
+    value, (_, error) = mean_similarities(blocks.sum(axis=0)), jackknife_values(blocks, mean_similarities)
     within, between, difference = (
         make_estimates(
             value[part],
@@ -96,6 +96,37 @@ def measure_signatures(
         for part in range(3)
     )
     return Signatures(within, between, difference)
+
+
+def count_similarities(
+    usage: NDArray[np.float64],
+    codes: NDArray[np.integer],
+    *,
+    num_labels: int,
+    groups: NDArray[np.integer] | None,
+    blocks: NDArray[np.int32],
+) -> NDArray[np.float64]:
+    """Sum what `mean_similarities` needs, by given blocks of documents.
+
+    Args:
+        usage: as in `measure_signatures`; every document has mass.
+        codes: integers [documents], the label of each document; none is negative.
+        num_labels: number of labels of the label set.
+        groups: integers [documents]; None where each document is a group of its own.
+        blocks: int32 [documents], the block of each document.
+
+    Returns:
+        float64 [block, label, expert + 5].
+    """
+    seen = observe_usage(usage, codes, num_labels=num_labels, groups=groups, unit_length=True)
+    return _count(replace(seen, observations=replace(seen.observations, blocks=blocks)))[0]
+
+
+def _count(seen: LabelledUsage) -> tuple[NDArray[np.float64], "_Groups", NDArray[np.int32]]:
+    """Return sums by block, the documents that belong together, and the label of each document."""
+    inside, codes = _Groups.find(seen.observations), seen.observations.codes
+    pairs = inside.pairs(codes, seen.observations.unit_blocks, seen.num_labels)
+    return np.concatenate([seen.tables(), pairs], axis=-1), inside, codes
 
 
 @dataclass(frozen=True)
@@ -149,7 +180,7 @@ def _add_pairs(found, codes, blocks, vectors, starts):  # type: ignore[no-untype
                 counts[label] = 0.0
 
 
-def _similarities(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_similarities(tables: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute mean cosines within labels, between labels and their difference, [..., 3].
 
     Args:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import Difference
 from specialize.measure.estimators.saturation import measure_saturation
 from specialize.measure.results.files import as_results
@@ -16,6 +18,8 @@ from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
 from specialize.measure.runs.replicates import Key, Replicates, replicate
 from specialize.measure.runs.routers import check_annotation, has_tokens, random_draws, read_layer, read_places
+from specialize.measure.runs.routing import follows
+from specialize.measure.runs.routing_replicates import replicate_recall, replicate_routing
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -38,10 +42,12 @@ def compare_traces(
     Rows, by ``metric``, with values of the first trace minus values of the second:
 
     - ``difference of mutual_information`` (bits) and ``difference of uncertainty_coefficient`` (shares of H(label))
-      for each annotation; ``difference of load_entropy`` (bits), ``difference of first_expert_repeats`` and
-      ``difference of any_expert_repeats`` (shares of neighbours). The interval is a jackknife that deletes each
-      block of documents from both sides at once; ``p_value`` is that of the two-sided paired t test over the same
-      blocks. See `estimate_difference`.
+      for each annotation, and ``difference of signature_difference`` (cosine) for those of documents; ``difference of
+      load_entropy`` (bits), of ``first_expert_repeats`` and ``any_expert_repeats`` (shares of neighbours), of
+      ``lru_hit_rate``, ``optimal_hit_rate``, ``segment_coverage`` and ``same_token_overlap_above_any`` (shares of
+      slots), and of ``next_layer_recall`` (shares of the next layer's slots), as in `measure_routing`. The interval
+      is a jackknife that deletes each block of documents from both sides at once; ``p_value`` is that of the
+      two-sided paired t test over the same blocks. See `estimate_difference`.
     - ``mean difference of ...``: the difference of the means over all layers, without ``layer``.
     - With a margin, ``equivalence of ...`` and ``mean equivalence of ...``: the same value with a 90 % interval and
       the p-value of two one-sided tests, whose alternative is that the difference is within the margin.
@@ -93,13 +99,20 @@ def compare_traces(
     pairs = list(pair_routers(first, second))
     measured: dict[str, list[tuple[Any, dict[Key, Replicates]]]] = {}
     frames = []
+    types = _read_types(first, other) if alike else None
+    before: tuple[tuple[Any, Any], list[LayerInput]] | None = None
     for done, (routing, one, two) in enumerate(pairs):
         if progress is not None:
             progress(done, len(pairs))
         seconds = random_draws(first, one, rule=rule) if second is None else [two]
         sides = [read_layer(first, one, places, rule=rule)]
         sides += [read_layer(other, each, other_places, rule=rule) for each in seconds]
-        replicates = dict(replicate(sides, usable, num_blocks=num_blocks, alike=alike))
+        replicates = dict(replicate(sides, usable, num_blocks=num_blocks))
+        if alike:
+            replicates |= replicate_routing(sides, types, num_blocks=num_blocks)
+            if before is not None and _all_follow(*before, (one, two), sides):
+                measured[routing][-1][1].update(replicate_recall(before[1], sides, num_blocks=num_blocks))
+            before = (one, two), sides
         measured.setdefault(routing, []).append((one, replicates))
         same_slots = sides[0].has_tokens and (one.num_experts, one.top_k) == (two.num_experts, two.top_k)
         if second is not None and alike and same_slots:
@@ -128,6 +141,20 @@ def compare_traces(
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True))
     name = first.path.name if second is None else f"{first.path.name} − {second.path.name}"
     return as_results(frame.assign(run=name if run_name is None else run_name))
+
+
+def _read_types(first: "RoutingTrace", second: "RoutingTrace") -> NDArray[np.integer] | None:
+    """Return the token ids of two traces of the same tokens, negative where neither knows them; None where no trace."""
+    known = [trace.tokens() for trace in (first, second) if has_tokens(trace)]
+    ids = [tokens["token_id"].to_numpy() for tokens in known if "token_id" in tokens]
+    return np.maximum.reduce(ids) if ids else None
+
+
+def _all_follow(
+    before: tuple[Any, Any], before_sides: Sequence[LayerInput], after: tuple[Any, Any], sides: Sequence[LayerInput]
+) -> bool:
+    """Return whether the routers of both sides follow those of the pair before."""
+    return all(follows((before[side], before_sides[side]), (after[side], sides[side])) for side in range(len(after)))
 
 
 def _rows(layers: list[tuple[Any, dict[Key, Replicates]]], margin: float | None) -> pd.DataFrame:

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from specialize.measure.base.blocks import assign_blocks, block_tokens, group_documents
 from specialize.measure.base.counting import as_codes, count_blocks, count_usage, spread_mass
-from specialize.measure.base.information import load_entropy, mutual_information, uncertainty_coefficient
+from specialize.measure.base.information import mutual_information, uncertainty_coefficient
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import Difference, estimate_difference, pseudo_values
-from specialize.measure.estimators.repeats import count_repeats, repeat_shares
+from specialize.measure.estimators.signatures import count_similarities, mean_similarities
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
 
 Key = tuple[str | None, str]
-_REPEATS = ("first_expert_repeats", "any_expert_repeats")
 _OF_LABELS = {"mutual_information": "bits", "uncertainty_coefficient": "share of H(label)"}
 
 
@@ -33,6 +32,7 @@ class Replicates:
         unit: unit of the statistic.
         n_tokens: number of tokens routed by at least one router; for labels of documents, by the first side.
         n_documents: number of documents with such tokens.
+        note: appended to the description of intervals.
     """
 
     first: NDArray[np.float64]
@@ -40,6 +40,14 @@ class Replicates:
     unit: str
     n_tokens: int
     n_documents: int
+    note: str = ""
+
+    @classmethod
+    def of(
+        cls, values: NDArray[np.float64], unit: str, n_tokens: int, n_documents: int, note: str = ""
+    ) -> "Replicates":
+        """Take pseudo-values [router, block] of the first side's router, and the mean of those of the others."""
+        return cls(values[0], values[1:].mean(axis=0), unit, n_tokens, n_documents, note)
 
     def difference(self, margin: float | None) -> Difference:
         """Estimate and test the difference, first minus second; see `estimate_difference`."""
@@ -50,13 +58,14 @@ class Replicates:
             margin=margin,
             n_tokens=self.n_tokens,
             n_documents=self.n_documents,
+            note=self.note,
         )
 
 
 def replicate(
-    routers: Sequence[LayerInput], annotations: "Sequence[Annotation]", *, num_blocks: int, alike: bool
+    routers: Sequence[LayerInput], annotations: "Sequence[Annotation]", *, num_blocks: int
 ) -> Iterator[tuple[Key, Replicates]]:
-    """Yield the pseudo-values of each statistic that both sides have, by label set and metric.
+    """Yield the pseudo-values of each statistic of labels that both sides have, by label set and metric.
 
     Blocks depend on labels and tokens only, not on routing, so that they are the same for all layers and means over
     layers can be taken block by block. Annotations for which a router routed no labelled unit are skipped.
@@ -64,22 +73,24 @@ def replicate(
     Args:
         routers: the routing decisions of the first side, then those of the second side's router, or of its several
             routers, of whose pseudo-values the mean is taken.
-        annotations: the labels; labels of tokens require `alike`.
+        annotations: the labels; labels of tokens require that both sides have the same tokens.
         num_blocks: maximum number of document blocks.
-        alike: whether both sides have the same tokens; otherwise only labels of documents are measured.
 
     Yields:
-        ((label set, metric), pseudo-values); the label set is None for metrics without labels.
+        ((label set, metric), pseudo-values).
     """
-    if alike:
-        yield from _replicate_routing(routers, num_blocks=num_blocks)
     for annotation in annotations:
         tables, n_tokens, n_documents = count_labels(routers, annotation, num_blocks=num_blocks)
         if not all(table.any() for table in tables):
             continue
         values = np.stack([pseudo_values(table, _of_labels) for table in tables])
         for column, (metric, unit) in enumerate(_OF_LABELS.items()):
-            yield (annotation.name, metric), _sides(values[..., column], unit, n_tokens, n_documents)
+            yield (annotation.name, metric), Replicates.of(values[..., column], unit, n_tokens, n_documents)
+        if annotation.level == "document":
+            values = _replicate_similarity(routers, annotation, num_blocks)
+            if np.isfinite(values).all():
+                key = annotation.name, "signature_difference"
+                yield key, Replicates.of(values, "cosine", n_tokens, n_documents)
 
 
 def count_labels(
@@ -99,55 +110,8 @@ def count_labels(
     return count(routers, annotation, num_blocks)
 
 
-def _sides(values: NDArray[np.float64], unit: str, n_tokens: int, n_documents: int) -> Replicates:
-    """Return the pseudo-values [router, block] of the first router, and the mean of those of the others."""
-    return Replicates(values[0], values[1:].mean(axis=0), unit, n_tokens, n_documents)
-
-
 def _of_labels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([mutual_information(counts), uncertainty_coefficient(counts)], axis=-1)
-
-
-def _replicate_routing(routers: Sequence[LayerInput], *, num_blocks: int) -> Iterator[tuple[Key, Replicates]]:
-    documents = routers[0].documents
-    cut = block_tokens(documents, groups=routers[0].groups, num_blocks=num_blocks)
-    blocks = np.full(int(documents[-1]) + 1, -1, dtype=np.int32)
-    blocks[documents] = cut.token_blocks
-    entropies, repeats = [], []
-    for router in routers:
-        experts = router.experts
-        loads = count_blocks(
-            np.zeros(len(documents), dtype=np.int32),
-            experts,
-            blocks=cut.token_blocks,
-            num_labels=1,
-            num_experts=router.num_experts,
-            num_blocks=cut.num_blocks,
-            weights=router.weights,
-            rule=router.rule,
-        )
-        entropies.append(pseudo_values(loads, load_entropy))
-        if not router.has_tokens:
-            continue
-        counts = count_repeats(
-            experts,
-            documents,
-            blocks,
-            num_experts=router.num_experts,
-            sequences=router.sequences,
-            positions=router.positions,
-        )
-        repeats.append(pseudo_values(counts, repeat_shares))
-    routed = np.logical_or.reduce([router.routed for router in routers])
-    n_tokens = int(routed.sum())
-    if not routers[0].has_tokens and routers[0].weights is not None:
-        n_tokens = round(float(routers[0].weights.sum()))
-    counted = n_tokens, len(np.unique(documents[routed]))
-    yield (None, "load_entropy"), _sides(np.stack(entropies), "bits", *counted)
-    if not repeats:  # there are no tokens
-        return
-    for column, metric in enumerate(_REPEATS):
-        yield (None, metric), _sides(np.stack(repeats)[..., column], "share of neighbours", *counted)
 
 
 def _label_tokens(
@@ -182,6 +146,24 @@ def _label_documents(
     routers: Iterable[LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
     """Count tables float64 [block, label, expert] of all routers; each labelled document that all routed adds 1."""
+    usages, kept, blocks, size = _use_by_document(routers, annotation, num_blocks)
+    tables = []
+    for usage in usages:
+        table = np.zeros((size, len(annotation.labels), usage.shape[1]))
+        np.add.at(table, (blocks, annotation.codes[kept]), usage / usage.sum(axis=1, keepdims=True))
+        tables.append(table)
+    return tables, round(float(usages[0].sum())), len(kept)
+
+
+def _use_by_document(
+    routers: Iterable[LayerInput], annotation: "Annotation", num_blocks: int
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64], NDArray[np.int32], int]:
+    """Count the mass of each expert in the labelled documents that all routers routed.
+
+    Returns:
+        Usage float64 [document, expert] of each router, the numbers of the documents, the block of each, and the number
+        of blocks, which are those of all labelled documents.
+    """
     documents = len(annotation.codes)
     usages, present, groups = [], np.ones(documents, dtype=bool), None
     for router in routers:
@@ -192,14 +174,29 @@ def _label_documents(
         )
         usages.append(usage)
         present &= np.bincount(router.documents, minlength=documents) > 0
-    routed = [usage.sum(axis=1) for usage in usages]
     labelled = np.flatnonzero((annotation.codes >= 0) & present)
     blocks = assign_blocks(group_documents(labelled, groups), num_blocks=num_blocks)
-    by_all = np.all([total[labelled] > 0 for total in routed], axis=0)
+    by_all = np.all([usage[labelled].sum(axis=1) > 0 for usage in usages], axis=0)
     kept = labelled[by_all]
-    tables = []
-    for usage, total in zip(usages, routed, strict=True):
-        table = np.zeros((int(blocks.max(initial=-1)) + 1, len(annotation.labels), usage.shape[1]))
-        np.add.at(table, (blocks[by_all], annotation.codes[kept]), usage[kept] / total[kept, None])
-        tables.append(table)
-    return tables, round(float(routed[0][kept].sum())), len(kept)
+    return [usage[kept] for usage in usages], kept, blocks[by_all], int(blocks.max(initial=-1)) + 1
+
+
+def _replicate_similarity(
+    routers: Sequence[LayerInput], annotation: "Annotation", num_blocks: int
+) -> NDArray[np.float64]:
+    """Return the pseudo-values of the similarity of documents within − between labels, float64 [router, block]."""
+    usages, kept, blocks, size = _use_by_document(routers, annotation, num_blocks)
+    groups = routers[0].groups
+    values = []
+    for usage in usages:
+        sums = np.zeros((size, len(annotation.labels), usage.shape[1] + 5))
+        found = count_similarities(
+            usage,
+            annotation.codes[kept],
+            num_labels=len(annotation.labels),
+            groups=None if groups is None else groups[kept],
+            blocks=blocks,
+        )
+        sums[: len(found)] = found  # the last blocks may have no document
+        values.append(pseudo_values(sums, mean_similarities)[:, 2])
+    return np.stack(values)

@@ -138,7 +138,7 @@ def measure_routing(
             *of_labels,
         ]
         frames.append(name_rows(parts, router))
-        if before is not None and _follows(before, (router, layer)):
+        if before is not None and follows(before, (router, layer)):
             frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
         before = (router, layer)
     if tokens is not None:
@@ -150,6 +150,12 @@ def measure_routing(
 def stack_of(router: Any) -> str:
     """Return the stack of a router, encoder or decoder."""
     return str(getattr(router, "stack", "decoder"))
+
+
+def follows(before: tuple[Any, LayerInput], after: tuple[Any, LayerInput]) -> bool:
+    """Return whether the second router follows the first: same routing and stack, with tokens in common."""
+    same = (before[0].routing, stack_of(before[0])) == (after[0].routing, stack_of(after[0]))
+    return same and bool(np.any((before[1].experts[:, 0] >= 0) & (after[1].experts[:, 0] >= 0)))
 
 
 def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[tuple[str | None, str | None, Any]]:
@@ -196,12 +202,6 @@ def _flow_rows(layer: LayerInput, after: LayerInput, name: str, settings: dict[s
         ignore_index=True,
     ).assign(label_set="next_router", label=name)
     return [whole, _pair_rows(flow.transitions.transposed(), "transition", "next_expert")]
-
-
-def _follows(before: tuple[Any, LayerInput], after: tuple[Any, LayerInput]) -> bool:
-    """Return whether the second router follows the first: same routing and stack, with tokens in common."""
-    same = (before[0].routing, stack_of(before[0])) == (after[0].routing, stack_of(after[0]))
-    return same and bool(np.any((before[1].experts[:, 0] >= 0) & (after[1].experts[:, 0] >= 0)))
 
 
 def _pair_rows(estimate: EstimateArray, metric: str, label_set: str) -> pd.DataFrame:
