@@ -32,6 +32,7 @@ SAME = {
     "choice_entropy": "mean by label",
     "choice_margin": "mean by label",
     "next_token_loss": "mean by label",
+    "predicted_token_loss": "mean by label",
     "common_committee_load": "load",
     "common_committee_mass": "domain_specialization",
 }

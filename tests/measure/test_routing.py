@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control
+from scipy.special import softmax
+from scipy.stats import entropy, false_discovery_control
 
 from planted import PlantedTrace, plant_noise
 from planted.streams import PlantedRun, SetDistribution, plant_sets
@@ -13,6 +14,7 @@ from specialize.measure import (
     measure_cache,
     measure_coactivation,
     measure_committee,
+    measure_details,
     measure_flow,
     measure_label_overlap,
     measure_next_layer_recall,
@@ -160,19 +162,46 @@ def test_logits_and_losses_are_measured_where_they_were_recorded(planted, theme)
     frame = measure_routing(trace, [theme], permutations=9)
     rows = frame[frame["metric"].isin(["choice_entropy", "choice_margin", "next_token_loss"])]
     assert (rows["routing"] == "learned").all()
-    assert rows.groupby("metric")["label"].apply(lambda labels: labels.fillna("all").tolist()).to_dict() == {
+    whole = rows[rows["expert"].isna()]
+    assert whole.groupby("metric")["label"].apply(lambda labels: labels.fillna("all").tolist()).to_dict() == {
         "choice_entropy": ["all", "a", "b"],
         "choice_margin": ["all", "a", "b"],
         "next_token_loss": ["all", "a", "b"],
     }
+    losses_of = rows[rows["metric"] == "next_token_loss"]
+    by_expert = losses_of[losses_of["expert"].notna()].set_index("expert")
+    for expert, row in by_expert.iterrows():
+        used = (planted.experts(2) == expert).any(axis=1)
+        assert row["value"] == pytest.approx(np.nanmean(losses[used]) / np.log(2))
+        assert row["layer"] == 2
+    assert set(by_expert.index) == set(range(4))
+    rows = rows[rows["expert"].isna()]
     loss = rows[rows["metric"] == "next_token_loss"]
     assert loss["layer"].isna().all()
     assert loss["value"].iloc[0] == pytest.approx(np.nanmean(losses) / np.log(2))
     own = losses[documents % 2 == 1]
     assert loss["value"].iloc[2] == pytest.approx(np.nanmean(own) / np.log(2))
-    entropy = rows[rows["metric"] == "choice_entropy"]
-    assert entropy["value"].iloc[1] == pytest.approx(choice_entropy(logits)[documents % 2 == 0].mean())
-    assert entropy["p_value"].notna().tolist() == [False, True, True]
+    spread = rows[rows["metric"] == "choice_entropy"]
+    assert spread["value"].iloc[1] == pytest.approx(choice_entropy(logits)[documents % 2 == 0].mean())
+    assert spread["p_value"].notna().tolist() == [False, True, True]
+
+
+def test_logits_and_losses_are_measured_by_labels_of_tokens():
+    rng = np.random.default_rng(4)
+    documents = np.repeat(np.arange(10), 20)
+    logits, losses = rng.normal(size=(200, 4)).astype(np.float32), rng.normal(size=200).astype(np.float32)
+    losses[19::20] = np.nan
+    codes = rng.integers(-1, 2, 200).astype(np.int32)
+    experts = np.argsort(-logits)[:, :2].astype(np.int16)
+    trace = PlantedTrace(documents, {0: experts}, num_experts=4, logits={0: logits}, losses=losses)
+    frame = measure_details(trace, Annotation("upos", "token", ("a", "b"), codes), permutations=3)
+    frame = frame.set_index(["metric", "label"])["value"]
+    following = np.where(np.arange(200) % 20 == 19, -1, np.roll(codes, -1))
+    for code, label in enumerate("ab"):
+        assert frame["next_token_loss", label] == pytest.approx(np.nanmean(losses[codes == code]) / np.log(2))
+        assert frame["predicted_token_loss", label] == pytest.approx(losses[following == code].mean() / np.log(2))
+        shares = softmax(logits[codes == code].astype(float), axis=1)
+        assert frame["choice_entropy", label] == pytest.approx(entropy(shares, base=2, axis=1).mean())
 
 
 def test_many_labels_have_pairs_of_the_most_frequent_only(planted):

@@ -14,6 +14,7 @@ from specialize.measure.estimators.layer import measure_layer
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.confidence import choice_rows, loss_rows
 from specialize.measure.runs.context import drop_positions, next_codes
 from specialize.measure.runs.routers import (
     check_annotation,
@@ -52,7 +53,9 @@ def measure_details(
       in bits; see `measure_conditional_information`. Absent where token ids are unknown or none is ambiguous.
     - for labels of tokens, ``next_token_mutual_information`` (bits) and ``next_token_uncertainty_coefficient`` (share
       of H(label)) with the label of the next token; ``uncertainty_coefficient_without_first``, without position 0 of
-      each sequence and without a null.
+      each sequence and without a null. Where router logits were recorded, ``choice_entropy`` and ``choice_margin``
+      (bits) of each label, and where losses were, ``next_token_loss`` and ``predicted_token_loss`` (bits), of no layer;
+      see `measure_label_means`.
     - for labels of documents, ``domain_specialization`` of each occurring label and each expert, a share of the
       label's tokens; see `measure_domain_specialization`.
 
@@ -83,12 +86,14 @@ def measure_details(
     tokens = trace.tokens() if has_tokens(trace) else pd.DataFrame()
     how: dict[str, Any] = {"num_labels": len(annotation.labels), "num_blocks": num_blocks, "seed": seed}
     few = min(permutations, _MOST_PERMUTATIONS)
+    settings = {"permutations": few, "num_blocks": num_blocks, "seed": seed}
     frames = []
     for router, layer in iterate_layers(trace, rule=rule, progress=progress):
         rows = list(_conditional_rows(annotation, tokens, layer, how | {"min_count": min_count, "permutations": few}))
         if annotation.level == "token":
             rows += _next_token_rows(annotation, tokens, layer, how | {"permutations": few})
             rows += _first_position_rows(annotation, tokens, layer, how)
+            rows += choice_rows(trace, router, layer, [annotation], settings)
         else:
             domains = measure_domain_specialization(
                 annotation.codes, **layer.choices, **layer.multiples, permutations=permutations, **how
@@ -97,6 +102,8 @@ def measure_details(
             rows.append(domain[domain["value"].notna()])
         if rows:  # none where every document has one token: no next token, and nothing but first positions
             frames.append(name_rows(rows, router))
+    if annotation.level == "token":
+        frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, [annotation], settings)]
     frame = as_results(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
     frame = adjust_by_routing(frame) if len(frame) else frame
     skipped = annotation.provenance.get("skip_positions", 0)

@@ -16,7 +16,7 @@ from specialize.measure.estimators.repeats import Repeats, measure_repeats
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
-from specialize.measure.runs.confidence import choice_rows, loss_rows
+from specialize.measure.runs.confidence import choice_rows, expert_loss_rows, loss_rows
 from specialize.measure.runs.label_usage import label_usage_rows
 from specialize.measure.runs.prediction import cache_rows, recall_rows, same_token_rows
 from specialize.measure.runs.routers import (
@@ -87,7 +87,8 @@ def measure_routing(
       `measure_label_overlap`; ``signature_within``, ``signature_between`` and ``signature_difference``, see
       `measure_signatures`.
     - where router logits were recorded, ``choice_entropy`` and ``choice_margin`` (bits) over all tokens and by label of
-      documents; where losses were, ``next_token_loss`` (bits), of no layer. See `measure_label_means`.
+      documents; where losses were, ``next_token_loss`` (bits), of no layer, and of the tokens of each expert. See
+      `measure_label_means`.
 
     A trace without tokens has the rows of the load, and of the groups, overlap and similarity of labels, alone.
 
@@ -134,7 +135,8 @@ def measure_routing(
             _pair_rows(pairs, "coactivation", "expert"),
             *cache_rows(layer, cache_size, settings),
             *same_token_rows(layer, types, settings),
-            *choice_rows(trace, router, layer, labelled, settings),
+            *choice_rows(trace, router, layer, [None, *labelled], settings),
+            *expert_loss_rows(trace, tokens, layer, num_blocks),
             *of_labels,
         ]
         frames.append(name_rows(parts, router))
@@ -142,7 +144,7 @@ def measure_routing(
             frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
         before = (router, layer)
     if tokens is not None:
-        frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, labelled, settings)]
+        frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, [None, *labelled], settings)]
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True).assign(run=name_run(trace, run_name)))
     return as_results(frame.sort_values("routing", kind="stable", ignore_index=True))
 
