@@ -66,10 +66,16 @@ def plan_figures(results: Path) -> Iterator[StudyFigure]:
     )
     yield StudyFigure(
         "olmoe-load",
-        "OLMoE-1B-7B, 16 layers of 64 experts, 1,024 instructions. Coefficient of variation of the load, and load of "
-        "the most used expert divided by the mean. Bars: 95 % intervals.",
+        "OLMoE-1B-7B, 16 layers of 64 experts, 1,024 instructions. Coefficient of variation of the load, load of the "
+        "most used expert divided by the mean, and mean cosine of the usage of two instructions. Bars: 95 % intervals.",
         draw_load,
-        pd.read_csv(results / "olmoe_load.csv"),
+        pd.concat(
+            [
+                pd.read_csv(results / "olmoe_load.csv"),
+                pd.read_csv(results / "olmoe_signatures.csv").assign(metric="signature_similarity"),
+            ],
+            ignore_index=True,
+        ),
         about,
     )
 
@@ -146,12 +152,12 @@ def draw_languages(frame: pd.DataFrame) -> Figure:
 
 
 def draw_load(frame: pd.DataFrame) -> Figure:
-    """Draw the coefficient of variation and the peak of the load by layer."""
-    figure = Figure(figsize=(COLUMN_WIDTH, 2.6), layout="constrained")
+    """Draw the variation and the peak of the load, and the similarity of documents, by layer."""
+    figure = Figure(figsize=(COLUMN_WIDTH, 3.4), layout="constrained")
     for ax, metric, label in zip(
-        figure.subplots(2, 1, sharex=True),
-        ("load_variation", "load_peak"),
-        ("variation", "largest / mean"),
+        figure.subplots(3, 1, sharex=True),
+        ("load_variation", "load_peak", "signature_similarity"),
+        ("variation", "largest / mean", "cosine"),
         strict=True,
     ):
         _draw_curve(ax, frame[frame["metric"] == metric], PALETTE[0])

@@ -1,13 +1,14 @@
 """The other recordings: tasks, subjects, languages and load in four models, and single prompts in two."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import specialize
-from specialize.measure import read_results
+from specialize.measure import measure_label_overlap, measure_signatures, read_results
 
 TASKS = ("intent", "law", "summary")
 U = "uncertainty_coefficient"
@@ -49,23 +50,37 @@ def study_qwen(data: Path, work: Path, *, permutations: int, seed: int) -> dict[
         specialize.import_trace("usage", folder / "qwen3_mgsm.npz", run, documents=table, top_k=8)
     trace = specialize.open_trace(run)
     languages, rows = trace.documents()["language"].tolist(), []
+    codes, pairs = np.arange(len(languages)), list(combinations(range(len(languages)), 2))
     for router in trace.layers:
-        shares = trace.usage(router.layer)
-        shares = shares / shares.sum(axis=1, keepdims=True)
-        for first, one in enumerate(languages):
-            for second, other in enumerate(languages[:first]):
-                low, high = (find(shares[[first, second]], axis=0).sum() for find in (np.min, np.max))
-                rows.append({"layer": router.layer, "language": one, "other": other, "overlap": low / high})
+        usage = trace.usage(router.name)
+        overlap = measure_label_overlap(usage, codes, num_labels=len(languages), permutations=0).value
+        rows += [
+            {
+                "layer": router.layer,
+                "language": languages[one],
+                "other": languages[other],
+                "overlap": overlap[one, other],
+            }
+            for other, one in pairs
+        ]
     return {"overlap": pd.DataFrame(rows)}
 
 
 def study_olmoe(data: Path, work: Path, *, permutations: int, seed: int) -> dict[str, pd.DataFrame]:
-    """OLMoE-1B-7B on 1,024 instructions: the load."""
+    """OLMoE-1B-7B on 1,024 instructions: the load, and how similar two instructions are in their usage of experts."""
     run = work / "olmoe"
     if not (run / "routing").is_dir():
         specialize.import_trace("usage", data / "usage" / "olmoe_alpaca.npz", run, top_k=8)
         specialize.routing(run, permutations=permutations, seed=seed)
-    return {"load": _read_routing(run, ("load_entropy", "load_variation", "load_peak", "dead_experts"))}
+    trace, signatures = specialize.open_trace(run), []
+    for router in trace.layers:
+        usage = trace.usage(router.name)
+        everyone = np.zeros(len(usage), dtype=int)
+        similar = measure_signatures(usage, everyone, num_labels=1, permutations=0, groups=trace.groups).within
+        found = {name: getattr(similar, name) for name in ("value", "ci_low", "ci_high", "ci_kind", "n_documents")}
+        signatures.append({"layer": int(router.layer)} | found)
+    load = _read_routing(run, ("load_entropy", "load_variation", "load_peak", "dead_experts"))
+    return {"load": load, "signatures": pd.DataFrame(signatures)}
 
 
 def study_prompts(data: Path, work: Path, *, permutations: int, seed: int) -> dict[str, pd.DataFrame]:

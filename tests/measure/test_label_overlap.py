@@ -42,6 +42,27 @@ def test_value_lies_between_the_counted_and_the_cross_fitted_overlap(seed):
     assert fitted.value[0, 2] >= found.value[0, 2] - 1e-12
 
 
+def test_labels_of_one_document_overlap_as_counted_and_have_no_interval():
+    """There is nothing to cross-fit: a sign from a half without the label would make any two labels alike."""
+    usage = np.random.default_rng(0).dirichlet(np.full(9, 0.3), 8)
+    found = measure_label_overlap(usage, np.arange(8), num_labels=8, permutations=3)
+    for first in range(8):
+        for second in range(first):
+            assert found.value[first, second] == pytest.approx(weighted_jaccard(usage[first], usage[second]))
+            assert found.ci_kind[first, second].startswith("unreliable, too little data (a label has documents in one")
+    assert np.isnan(found.ci_low).all()
+
+
+def test_one_rare_label_leaves_the_others_their_intervals():
+    usage, codes = plant_usage(APART, num_documents=60, seed=1)
+    codes = np.append(codes, 3)  # of one document
+    found = measure_label_overlap(np.vstack([usage, usage[:1]]), codes, num_labels=4, permutations=0)
+    marked = np.array([[str(kind).startswith("unreliable") for kind in row] for row in found.ci_kind])
+    assert marked[3, :3].all()
+    assert not marked[:3, :3].any()
+    assert np.isfinite(found.ci_low[np.triu_indices(3, 1)]).all()
+
+
 def test_intervals_cover_and_values_are_nearly_unbiased():
     """Intervals are cautious where labels differ, and hold the overlap of labels that do not."""
     for means, bias in ((APART, 0.05), (ALIKE, 0.12)):

@@ -203,9 +203,9 @@ def _approximate_common(shares: NDArray[np.float64], share: float) -> float:
     """Return the size of a small common group, found in milliseconds, plus a fraction that orders equal sizes.
 
     Experts are taken in the order of a linear relaxation, in which an expert may be in the group in part, or in that
-    of what they add to the labels' missing shares; then those that are not needed are left out. Where the relaxation has
-    several solutions, the order, and with it the size, may depend on the numbers of the experts. The fraction is the
-    relaxed size divided by E + 1.
+    of what they add to the labels' missing shares; then those that are not needed are left out. Where the relaxation
+    has several solutions, the order, and with it the size, may depend on the numbers of the experts. The fraction is
+    the relaxed size divided by E + 1.
     """
     rows = _drop_absent(shares)
     count = rows.shape[1]

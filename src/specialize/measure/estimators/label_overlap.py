@@ -10,12 +10,15 @@ Source: Ružička 1958, for the index; Chernozhukov, Lee & Rosen 2013, "Intersec
 https://doi.org/10.3982/ECTA8718, for the bias of estimated maxima: D is the largest P(S | a) - P(S | b) of a set S.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
+from specialize.measure.base.shortage import mark_shortage
 from specialize.measure.estimators.usage import observe_usage
 
 
@@ -39,7 +42,9 @@ def measure_label_overlap(
     The value is (1 - D) / (1 + D) of the mean D of the distance as counted and the cross-fitted distance; even and odd
     blocks are the halves. The interval runs from the overlap at the distance as counted + t s to that at the smaller
     of both - t s, with s the jackknife's standard error of the distance. In simulations with 60 to 200 documents, 95 %
-    intervals cover the truth in 93 to 100 %.
+    intervals cover the truth in 93 to 100 %. With few documents of a label the value is too large, in simulations by
+    .02 for 8 to 12 documents, .03 for 5. A label that has documents in one half of the blocks alone cannot be
+    cross-fitted: its overlaps are those as counted, which are too small, and they have no interval.
 
     Args:
         usage: mass of each expert in each document, float64 [documents, experts], in tokens.
@@ -66,7 +71,7 @@ def measure_label_overlap(
     value = _overlap((counted + fitted) / 2)
     _, error = jackknife_values(blocks, lambda tables: _distances(tables[..., None, :, :])[0])
     reach = student_t.ppf(0.975, seen.num_blocks - 1) * error if seen.num_blocks > 1 else np.nan
-    return make_estimates(
+    estimates = make_estimates(
         value,
         error,
         unit="ratio",
@@ -76,6 +81,16 @@ def measure_label_overlap(
         ends=(_overlap(counted + reach), _overlap(np.minimum(counted, fitted) - reach)),
         method="from the overlap as counted to the cross-fitted overlap, cautious,",
         **seen.counts,
+    )
+    halves = _halve(blocks).sum(axis=-1) > 0
+    unfitted = ~halves.all(axis=0) | (len(halves) < 2)  # labels
+    short = np.isfinite(value) & (unfitted[:, None] | unfitted)
+    kind = mark_shortage(None, "a label has documents in one half of the blocks alone; as counted")
+    return replace(
+        estimates,
+        ci_low=np.where(short, np.nan, estimates.ci_low),
+        ci_high=np.where(short, np.nan, estimates.ci_high),
+        ci_kind=np.where(short, kind, estimates.ci_kind),
     )
 
 
@@ -96,11 +111,12 @@ def _distances(halves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     """Compute total variation distances of labels as counted and cross-fitted, both [..., label, label].
 
     Args:
-        halves: mass in each half of the documents, float64 [..., half, label, expert]; with a single part nothing is
-            cross-fitted, and both are those as counted.
+        halves: mass in each half of the documents, float64 [..., half, label, expert]; with a single part, and for a
+            label that is in one half alone, nothing is cross-fitted, and both are those as counted.
     """
     mass = halves.sum(axis=(-3, -1))
     own = np.nan_to_num(_normalize(halves, halves.sum(axis=-1)))  # P(expert | label) in the half
+    in_halves = (halves.sum(axis=-1) > 0).all(axis=-2)  # whether each label is in both
     part = _normalize(halves, np.broadcast_to(mass[..., None, :], halves.shape[:-1]))  # of the label's mass in both
     size, shape = halves.shape[-2], (*mass.shape, halves.shape[-2])
     counted, fitted = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -111,7 +127,8 @@ def _distances(halves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
         crossed = row
         if halves.shape[-3] > 1:
             signs = np.sign(own[first] - own[later])[..., ::-1, :, :]
-            crossed = (signs * apart).sum(axis=(-3, -1)) / 2
+            both = in_halves[..., label, None] & in_halves[..., label + 1 :]
+            crossed = np.where(both, (signs * apart).sum(axis=(-3, -1)) / 2, row)
         for table, values in ((counted, row), (fitted, crossed)):
             table[..., label, label + 1 :] = table[..., label + 1 :, label] = values
     return counted, fitted
