@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
+    from specialize.capture.interventions.hooks import Intervention, Interventions, intervene
     from specialize.capture.layer import LayerRouting
     from specialize.capture.loading import Checkpoint, load_checkpoint
     from specialize.capture.options import TraceOptions
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 _HOME = {
     "Checkpoint": "specialize.capture.loading",
     "Choice": "specialize.capture.points",
+    "Intervention": "specialize.capture.interventions.hooks",
+    "Interventions": "specialize.capture.interventions.hooks",
     "LayerRouting": "specialize.capture.layer",
     "Recorder": "specialize.capture.recorder",
     "RoutingPoint": "specialize.capture.points",
     "TraceOptions": "specialize.capture.options",
     "attach": "specialize.capture.recorder",
     "find_routers": "specialize.capture.routers",
+    "intervene": "specialize.capture.interventions.hooks",
     "load_checkpoint": "specialize.capture.loading",
     "register_router": "specialize.capture.registry",
     "trace_documents": "specialize.capture.run",
@@ -35,12 +39,15 @@ _HOME = {
 __all__ = [
     "Checkpoint",
     "Choice",
+    "Intervention",
+    "Interventions",
     "LayerRouting",
     "Recorder",
     "RoutingPoint",
     "TraceOptions",
     "attach",
     "find_routers",
+    "intervene",
     "load_checkpoint",
     "register_router",
     "trace_documents",
