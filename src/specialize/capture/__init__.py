@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
+    from specialize.capture.extras import watch_norms
     from specialize.capture.interventions.hooks import Intervention, Interventions, intervene
     from specialize.capture.layer import LayerRouting
     from specialize.capture.loading import Checkpoint, load_checkpoint
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from specialize.capture.points import Choice, RoutingPoint
     from specialize.capture.recorder import Recorder, attach
     from specialize.capture.registry import register_router, unregister_router
+    from specialize.capture.restart import Restart, restartable
     from specialize.capture.routers import find_routers
     from specialize.capture.run import trace_documents
 
@@ -25,6 +27,7 @@ _HOME = {
     "Interventions": "specialize.capture.interventions.hooks",
     "LayerRouting": "specialize.capture.layer",
     "Recorder": "specialize.capture.recorder",
+    "Restart": "specialize.capture.restart",
     "RoutingPoint": "specialize.capture.points",
     "TraceOptions": "specialize.capture.options",
     "attach": "specialize.capture.recorder",
@@ -32,8 +35,10 @@ _HOME = {
     "intervene": "specialize.capture.interventions.hooks",
     "load_checkpoint": "specialize.capture.loading",
     "register_router": "specialize.capture.registry",
+    "restartable": "specialize.capture.restart",
     "trace_documents": "specialize.capture.run",
     "unregister_router": "specialize.capture.registry",
+    "watch_norms": "specialize.capture.extras",
 }
 
 __all__ = [
@@ -43,6 +48,7 @@ __all__ = [
     "Interventions",
     "LayerRouting",
     "Recorder",
+    "Restart",
     "RoutingPoint",
     "TraceOptions",
     "attach",
@@ -50,8 +56,10 @@ __all__ = [
     "intervene",
     "load_checkpoint",
     "register_router",
+    "restartable",
     "trace_documents",
     "unregister_router",
+    "watch_norms",
 ]
 
 __getattr__ = load_on_use(__name__, _HOME)
