@@ -3,8 +3,8 @@
     python analyses/benchmarks/ablation.py
     python analyses/benchmarks/ablation.py --layers 16 --width 512
 
-The model is the random one of `capture.py` (OLMoE's architecture, E = 64, k = 8). Each round times every method once, in
-an order that changes from round to round; a ratio is the median over rounds of the ratio within a round. A condition
+The model is the random one of `capture.py` (OLMoE's architecture, E = 64, k = 8). Each round times every method once,
+in an order that changes from round to round; a ratio is the median over rounds of the ratio within a round. A condition
 switches off one expert of one layer. What storing costs is paid once a batch, whatever the number of conditions.
 """
 

@@ -9,7 +9,8 @@ from specialize.lazy import load_on_use
 
 if TYPE_CHECKING:
     from specialize.capture.extras import watch_norms
-    from specialize.capture.interventions.hooks import Intervention, Interventions, intervene
+    from specialize.capture.interventions.hooks import Intervention
+    from specialize.capture.interventions.switch_off import Interventions, intervene
     from specialize.capture.layer import LayerRouting
     from specialize.capture.loading import Checkpoint, load_checkpoint
     from specialize.capture.options import TraceOptions
@@ -24,7 +25,7 @@ _HOME = {
     "Checkpoint": "specialize.capture.loading",
     "Choice": "specialize.capture.points",
     "Intervention": "specialize.capture.interventions.hooks",
-    "Interventions": "specialize.capture.interventions.hooks",
+    "Interventions": "specialize.capture.interventions.switch_off",
     "LayerRouting": "specialize.capture.layer",
     "Recorder": "specialize.capture.recorder",
     "Restart": "specialize.capture.restart",
@@ -32,7 +33,7 @@ _HOME = {
     "TraceOptions": "specialize.capture.options",
     "attach": "specialize.capture.recorder",
     "find_routers": "specialize.capture.routers",
-    "intervene": "specialize.capture.interventions.hooks",
+    "intervene": "specialize.capture.interventions.switch_off",
     "load_checkpoint": "specialize.capture.loading",
     "register_router": "specialize.capture.registry",
     "restartable": "specialize.capture.restart",
