@@ -319,6 +319,15 @@ def test_with_offloaded_weights(mode):
         assert torch.equal(run(model, inputs), expected)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised by importing the compiler
+def test_a_model_that_was_compiled_since():
+    model = build("olmoe")
+    interventions = Interventions(model)
+    model.compile()
+    with pytest.raises(CaptureError, match="not compiled"), interventions.applied([(0, 1)]):
+        pass
+
+
 def test_gradients_pass_after_inference_mode():
     model, inputs = build("olmoe"), batch()
     with specialize.intervene(model, [(1, 2)], mode="renormalize"):

@@ -91,6 +91,19 @@ def test_another_batch_is_refused():
         logits(model, batch(seed=6))
 
 
+def test_experts_below_the_restart_cannot_be_switched_off():
+    model, inputs = build("olmoe"), batch()
+    interventions = Interventions(model)
+    restart = Restart(model, interventions.points)
+    with restart.storing():
+        logits(model, inputs)
+    refused = pytest.raises(
+        CaptureError, match=r"layers\.0\..*: expected a decision of this router, the model ran without"
+    )
+    with refused, restart.at(1), interventions.applied([(0, 1), (1, 1)]):
+        logits(model, inputs)
+
+
 def test_a_cache_is_refused():
     model = build("olmoe")
     inputs = batch() | {"use_cache": True}

@@ -8,7 +8,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from specialize.capture.calls import CallWatcher
+from specialize.capture.calls import Call, CallWatcher
 from specialize.capture.interventions.edits import random_keys, read_context, renormalize, replace
 from specialize.capture.interventions.selection import Selection, watch_selection
 from specialize.capture.points import Choice, RoutingPoint
@@ -47,7 +47,8 @@ class Intervention:
         self.mode = mode
         self._model = model
         self._calls = CallWatcher(model)
-        self._calls.on_end = lambda call, succeeded: self._calls.clear()
+        self._calls.on_end = self._end
+        self._ran = False
         self._routers = [
             _Router(points[place], experts, place, mode, seed, self._calls) for place, experts in targets.items()
         ]
@@ -70,9 +71,18 @@ class Intervention:
                     stack.callback(handle.remove)
             yield
 
+    def _end(self, call: Call, succeeded: bool) -> None:
+        self._ran |= succeeded
+        self._calls.clear()
+
     def check(self) -> None:
-        """Raise CaptureError if a switched-off expert was used in spite of it."""
+        """Raise CaptureError if a switched-off expert was used in spite of it, or its router was not."""
         for router in self._routers:
+            if self._ran and not router.decided:
+                raise CaptureError(
+                    f"{router.point.spec.name}: expected a decision of this router, the model ran without one; is its "
+                    "layer below the one that a batch was restarted at?"
+                )
             if left := int(router.left):
                 raise CaptureError(
                     f"{router.point.spec.name}: mode {self.mode}: expected another expert for each slot, found none "
@@ -90,6 +100,7 @@ class _Router:
         self.point = point
         self.count: Tensor | int = 0
         self.left: Tensor | int = 0
+        self.decided = False
         self._experts = list(experts)
         self._place = place
         self._mode = mode
@@ -117,6 +128,7 @@ class _Router:
 
     def _change(self, choice: Choice) -> tuple[Tensor, Tensor]:
         """Return other experts and weights, [tokens, k]."""
+        self.decided = True
         dropped = self._mask(choice.experts.device)
         hit = dropped[choice.experts.long()]  # -1, no expert, is the last
         self.count = self.count + hit.detach().sum()
@@ -135,14 +147,15 @@ class _Router:
             return torch.arange(tokens, device=device)
         return read_context(read.token_ids, read.mask).to(device)
 
-    def _select(self, device: torch.device) -> Selection | None:
-        return None if self._calls.paused else Selection(self.point.spec, self._mask(device))
+    def _select(self) -> Selection | None:
+        return None if self._calls.paused else Selection(self.point.spec, self._mask)
 
     def _count_selection(self, selection: Selection, choice: Choice) -> None:
         if selection.before is None:
             raise CaptureError(
                 f"{self.point.spec.name}: mode reroute: expected the router to select its experts, it did not"
             )
+        self.decided = True
         dropped = self._mask(choice.experts.device)
         each = len(choice.experts) // len(selection.before)  # tokens for which one decision is made
         self.count = self.count + dropped[selection.before].sum() * each

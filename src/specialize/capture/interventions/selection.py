@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from specialize.capture.points import Choice, RoutingPoint, first_tensor
+from specialize.capture.points import Choice, RoutingPoint
 from specialize.trace import NO_EXPERT, RouterSpec
 
 _TOP_K = (torch.topk, torch.Tensor.topk)
@@ -21,7 +21,7 @@ class Selection(TorchFunctionMode):
 
     Args:
         spec: the router.
-        dropped: bool [E + 1], the experts to take out; None to look on only.
+        dropped: returns the experts to take out, bool [E + 1], on a device; None to look on only.
 
     Attributes:
         before: integer [rows, k], the experts that the model would have selected; None if nothing was selected.
@@ -29,7 +29,7 @@ class Selection(TorchFunctionMode):
         exhausted: number of slots for which no expert with a score was left.
     """
 
-    def __init__(self, spec: RouterSpec, dropped: Tensor | None = None) -> None:
+    def __init__(self, spec: RouterSpec, dropped: Callable[[torch.device], Tensor] | None = None) -> None:
         super().__init__()
         self._spec = spec
         self._dropped = dropped
@@ -51,7 +51,7 @@ class Selection(TorchFunctionMode):
         self.before = self.after = result.indices.reshape(-1, self._spec.top_k)
         if self._dropped is None:
             return result
-        dropped = self._dropped[: scores.shape[-1]]
+        dropped = self._dropped(scores.device)[: scores.shape[-1]]
         masked = scores.masked_fill(dropped, -torch.inf)
         other = func(masked, *args[1:], **given) if args else func(**(given | {"input": masked}))
         hit = dropped[result.indices].any(dim=-1, keepdim=True)
@@ -78,7 +78,7 @@ class Selection(TorchFunctionMode):
 def watch_selection(
     model: nn.Module,
     point: RoutingPoint,
-    begin: Callable[[torch.device], Selection | None],
+    begin: Callable[[], Selection | None],
     end: Callable[[Selection, Choice], None],
 ) -> list[Any]:
     """Hook a routing point so that a selection is active from the start of its block until its decision.
@@ -86,7 +86,7 @@ def watch_selection(
     Args:
         model: the model.
         point: the routing point.
-        begin: returns the selection to activate, given the device of the hidden states; None for none.
+        begin: returns the selection to activate; None for none.
         end: called with it and the decision.
 
     Returns:
@@ -97,8 +97,8 @@ def watch_selection(
     block = model.get_submodule(point.spec.name.rpartition(".")[0]) if before else module
     active: list[Selection] = []
 
-    def enter(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        selection = begin(first_tensor(arguments, keywords).device)
+    def enter(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        selection = begin()
         if selection is not None:
             selection.__enter__()
             active.append(selection)
@@ -116,7 +116,7 @@ def watch_selection(
         if selection is not None and choice is not None:
             end(selection, choice)
 
-    entering = block.register_forward_pre_hook(enter, with_kwargs=True)
+    entering = block.register_forward_pre_hook(enter)
     if before:
         deciding = module.register_forward_pre_hook(decide, with_kwargs=True, prepend=True)
     else:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import get_args
 
-import torch
 from torch import nn
 
 from specialize.capture.calls import unseen
@@ -13,7 +12,7 @@ from specialize.capture.interventions.selection import Selection, watch_selectio
 from specialize.capture.interventions.targets import Targets, resolve
 from specialize.capture.points import Choice, RoutingPoint
 from specialize.capture.routers import find_routers
-from specialize.capture.verification import Inputs, run_once
+from specialize.capture.verification import Inputs, check_hookable, run_once
 from specialize.choices import InterventionMode, check_choice, check_whole
 from specialize.errors import CaptureError
 
@@ -61,6 +60,7 @@ class Interventions:
         """Switch off experts inside a ``with`` statement; it costs no pass of the model. As `intervene`."""
         check_choice("mode", mode, InterventionMode, error=CaptureError)
         check_whole("seed", seed, error=CaptureError)
+        check_hookable(self.model)  # it may have been compiled since
         targets = resolve(self.points, drop)
         for place, experts in targets.items():
             self._check(place, experts, mode)
@@ -108,7 +108,7 @@ class Interventions:
                         if selection.explains(choice):
                             found.add(place)
 
-                    def look_on(device: torch.device, point: RoutingPoint = point) -> Selection:
+                    def look_on(point: RoutingPoint = point) -> Selection:
                         return Selection(point.spec)
 
                     for handle in watch_selection(self.model, point, look_on, compare):
@@ -164,7 +164,7 @@ def intervene(
 
     Raises:
         CaptureError: no routing was found, a layer or expert does not exist, or the layer does not allow the mode.
-            On leaving: ``reroute`` found no other expert for a slot.
+            On leaving: ``reroute`` found no other expert for a slot, or the model ran without the router.
     """
     with Interventions(model, inputs).applied(drop, mode=mode, seed=seed) as intervention:
         yield intervention
