@@ -49,7 +49,7 @@ class Interventions:
 
     @property
     def modes(self) -> dict[str, tuple[str, ...]]:
-        """The modes that each router allows, by its name."""
+        """The modes that each router allows, by its name; found in one short pass of the model."""
         return {
             point.spec.name: tuple(mode for mode in MODES if self._allows(place, mode))
             for place, point in enumerate(self.points)
