@@ -35,6 +35,7 @@ class Family:
         found_by: name of the adapter, or of the convention.
         score_function: how router logits become gate weights in this model.
         router_logits: what ``output_router_logits=True`` gives: the recorded choice, another one, or nothing usable.
+        interventions: the modes in which experts can be switched off.
         notes: what a user must know.
     """
 
@@ -42,6 +43,7 @@ class Family:
     found_by: str
     score_function: str
     router_logits: str
+    interventions: str
     notes: tuple[str, ...]
 
 
@@ -63,7 +65,7 @@ def _look_at(folder: str) -> Family:
     import specialize
     from moe_zoo.build import build, inputs_of
     from moe_zoo.types import WHOLE
-    from specialize.capture import find_routers
+    from specialize.capture import Interventions, find_routers
 
     model = build(folder)
     _set_selection_bias(model)
@@ -89,8 +91,20 @@ def _look_at(folder: str) -> Family:
         found_by=specs[0].found_by,
         score_function=" and ".join(sorted({spec.score_function for spec in specs})),
         router_logits=_compare(output, layers),
+        interventions=_list_modes(Interventions(model)),
         notes=tuple(notes),
     )
+
+
+def _list_modes(interventions: Any) -> str:
+    """Name the modes that all routers allow, and that some of them do."""
+    from specialize.capture.interventions.switch_off import MODES
+
+    allowed = interventions.modes.values()
+    everywhere = [mode for mode in MODES if all(mode in modes for modes in allowed)]
+    somewhere = [mode for mode in MODES if mode not in everywhere and any(mode in modes for modes in allowed)]
+    names = "all" if len(everywhere) == len(MODES) else ", ".join(everywhere) or "none"
+    return names + "".join(f"; {mode} in some layers" for mode in somewhere)
 
 
 def _set_selection_bias(model: Any) -> None:
@@ -154,14 +168,18 @@ def page(families: list[Family]) -> str:
         "- **Top k of `router_logits`**: whether, with `output_router_logits=True`, the k largest of the returned "
         f"numbers are the experts that were used, in every layer: so in {returned.count('yes')} of the {len(families)} "
         "families. Where a family has selection biases, those of the tiny model are not zero, like a trained model's.",
+        "- **Interventions**: the modes of `specialize.intervene` in which experts can be switched off (drop, "
+        "renormalize, reroute, replace). In every family that allows them, dropping gives the logits of a model in "
+        "which the expert's weights are zero, and rerouting the next expert of the model's own router.",
         "",
-        "| Family | Found by | Score function | Top k of `router_logits` | Notes |",
-        "|---|---|---|---|---|",
+        "| Family | Found by | Score function | Top k of `router_logits` | Interventions | Notes |",
+        "|---|---|---|---|---|---|",
     ]
     for family in families:
         found = "convention" if family.found_by == CONVENTION else "adapter"
         notes = "; ".join(family.notes)
-        lines.append(f"| `{family.folder}` | {found} | {family.score_function} | {family.router_logits} | {notes} |")
+        cells = (f"`{family.folder}`", found, family.score_function, family.router_logits, family.interventions, notes)
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         "`gpt_oss` in MXFP4 has an adapter (`gpt_oss in MXFP4`), which is tested with a stand-in for its kernel.",

@@ -15,7 +15,15 @@ from specialize.lazy import load_on_use
 if TYPE_CHECKING:
     from specialize import annotators, capture, measure, plot
     from specialize.annotation import Annotation
-    from specialize.capture import Checkpoint, LayerRouting, Recorder, attach, load_checkpoint, register_router
+    from specialize.capture import (
+        Checkpoint,
+        LayerRouting,
+        Recorder,
+        attach,
+        intervene,
+        load_checkpoint,
+        register_router,
+    )
     from specialize.events import Reporter
     from specialize.pipeline.annotate import annotate
     from specialize.pipeline.compare import compare
@@ -54,6 +62,7 @@ _HOMES = {
     "figures": "specialize.pipeline.report",
     "import_trace": "specialize.trace.imports",
     "inspect": "specialize.pipeline.inspect",
+    "intervene": "specialize.capture",
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",
     "open_trace": "specialize.trace",
@@ -91,6 +100,7 @@ __all__ = [
     "figures",
     "import_trace",
     "inspect",
+    "intervene",
     "load_checkpoint",
     "measure",
     "open_trace",

@@ -8,6 +8,9 @@ from torch import nn
 import specialize
 from capture.test_run import make_checkpoint
 from capture_models import build
+from moe_zoo.build import build as build_of_zoo
+from moe_zoo.build import inputs_of, only_as_tested
+from specialize.capture import find_routers, watch_norms
 from specialize.capture.controls import RandomRouters
 from specialize.errors import CaptureError
 
@@ -203,6 +206,47 @@ def test_norms_are_those_of_each_expert_run_by_itself():
             gate, up = (hidden[token] @ experts.gate_up_proj[e].T).chunk(2)
             output = (nn.functional.silu(gate) * up) @ experts.down_proj[e].T * layer.weights[token, slot]
             assert layer.norms[token, slot] == pytest.approx(output.norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_norms_before_and_after_the_gate(weighted):
+    model, found, given = build("mixtral"), [], []
+    ids, _ = batch()
+    point = find_routers(model)[1]
+    handles = [watch_norms(point, found.append, weighted=weighted), point.watch(given.append)]
+    with torch.no_grad():
+        model(input_ids=ids)
+    for handle in handles:
+        handle.remove()
+    [norms], [choice] = found, given
+    assert norms.shape == (36, 2)
+    assert norms.dtype == torch.float32
+    with torch.no_grad():
+        gate, up = torch.einsum("nh,eoh->neo", choice.hidden, point.module.gate_up_proj).chunk(2, dim=-1)
+        outputs = torch.einsum("nei,ehi->neh", nn.functional.silu(gate) * up, point.module.down_proj)  # of all experts
+    expected = outputs.norm(dim=-1).gather(1, choice.experts) * (choice.weights if weighted else 1)
+    torch.testing.assert_close(norms, expected, rtol=1e-4, atol=1e-6)
+
+
+@only_as_tested
+def test_norms_before_the_gate_are_zero_where_there_is_no_expert():
+    model, found, given = build_of_zoo("zaya"), [], []
+    point = find_routers(model)[-1]
+    handles = [watch_norms(point, found.append, weighted=False), point.watch(given.append)]
+    with torch.inference_mode():
+        model(**inputs_of(model, "right"))
+    for handle in handles:
+        handle.remove()
+    empty = given[0].experts < 0
+    assert empty.any()
+    assert torch.equal(found[0] == 0, empty)
+
+
+@only_as_tested
+def test_norms_need_experts_that_can_be_run_separately():
+    [point, *_] = find_routers(build_of_zoo("llama4"))
+    with pytest.raises(CaptureError, match="its experts cannot be run separately"):
+        watch_norms(point, print)
 
 
 @pytest.mark.parametrize("part", ["the model", "its backbone"])

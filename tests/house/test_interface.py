@@ -21,6 +21,7 @@ CALLED_BY = {
     "figures": ("runs", "folder"),
     "import_trace": ("format_name", "path", "run"),
     "inspect": ("model",),
+    "intervene": ("model", "drop"),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),
@@ -35,7 +36,7 @@ CALLED_BY = {
     "vocabulary": ("run",),
 }
 PIECES = ("annotators", "capture", "measure", "plot")
-QUICK = {"attach", "open_trace", "validate"}  # nothing to report
+QUICK = {"attach", "intervene", "open_trace", "validate"}  # nothing to report
 MOST_POSITIONAL = 3
 FOUR_ARRAYS = {"specialize.measure.measure_conditional_information"}  # codes, types, experts, documents
 # Names of arguments that have another name here.

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from specialize.capture.convention import EXPERTS, count_experts, flat, read_experts_input
+from specialize.capture.convention import EXPERTS, count_experts, flat, read_experts_input, write_experts_input
 from specialize.capture.points import Adapter, Choice, first_tensor, tensors_of
 from specialize.trace.schema import NO_EXPERT
 
@@ -25,8 +26,16 @@ def named(*classes: str) -> Callable[[str, nn.Module], bool]:
 def _read_llama4(router: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
     """The router returns sigmoid scores [tokens, E], zero for experts not chosen, and the logits it chose by."""
     scores, logits = output
-    experts = logits.topk(router.top_k, dim=1).indices
-    return Choice(experts, scores.gather(1, experts), flat(first_tensor(arguments, keywords)), logits)
+    experts = logits.masked_fill(scores == 0, -torch.inf).topk(router.top_k, dim=1).indices
+    weights = scores.gather(1, experts)
+    return Choice(
+        experts.masked_fill(weights == 0, NO_EXPERT), weights, flat(first_tensor(arguments, keywords)), logits
+    )
+
+
+def _write_llama4(router: nn.Module, arguments: Any, keywords: Any, output: Any, experts: Any, weights: Any) -> Any:
+    scores, logits = output
+    return torch.zeros_like(scores).scatter_add(1, experts.clamp(min=0), weights), logits
 
 
 def _read_jetmoe(gating: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
@@ -40,6 +49,13 @@ def _read_jetmoe(gating: nn.Module, arguments: tuple[Any, ...], keywords: dict[s
     return Choice(experts.view(slots), weights.view(slots), flat(first_tensor(arguments, keywords)), logits)
 
 
+def _write_jetmoe(gating: nn.Module, arguments: Any, keywords: Any, output: Any, experts: Any, weights: Any) -> Any:
+    _, order = experts.flatten().sort(0)
+    sizes = experts.flatten().bincount(minlength=len(output[3])).tolist()
+    tokens = order.div(experts.shape[1], rounding_mode="trunc")
+    return order, tokens, weights.flatten()[order], sizes, output[4]
+
+
 def _read_switch(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
     """Experts receive a one-hot row for each token; it is zero if the capacity of the expert is exhausted."""
     hidden, one_hot, probability = tensors_of(arguments, keywords)[:3]
@@ -47,6 +63,15 @@ def _read_switch(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[
     dropped = ~rows.any(dim=-1, keepdim=True)
     chosen = rows.argmax(dim=-1, keepdim=True).masked_fill(dropped, NO_EXPERT)
     return Choice(chosen, probability.reshape(-1, 1).masked_fill(dropped, 0), flat(hidden))
+
+
+def _write_switch(module: nn.Module, arguments: Any, keywords: Any, output: Any, experts: Any, weights: Any) -> Any:
+    names, values = list(keywords), [*arguments, *keywords.values()]
+    one_hot = F.one_hot(experts.clamp(min=0), values[1].shape[-1]).masked_fill((experts < 0).unsqueeze(-1), 0)
+    values[1] = one_hot.view_as(values[1]).to(values[1].dtype)
+    values[2] = weights.view_as(values[2])
+    given = len(arguments)
+    return tuple(values[:given]), dict(zip(names, values[given:], strict=True))
 
 
 def _read_nllb(experts: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Choice:
@@ -101,10 +126,12 @@ def _is_mxfp4(path: str, module: nn.Module) -> bool:
 
 
 BUILT_IN = (
-    Adapter("llama4", named("Llama4Router"), _read_llama4, count_experts, gives_logits=True),
+    Adapter("llama4", named("Llama4Router"), _read_llama4, count_experts, _write_llama4, gives_logits=True),
     Adapter("aria", _is_aria, _read_aria, attrgetter("config.moe_num_experts"), gives_logits=True),
-    Adapter("jetmoe", named("JetMoeTopKGating"), _read_jetmoe, count_experts, gives_logits=True),
-    Adapter("switch_transformers", named("SwitchTransformersExperts"), _read_switch, count_experts, when="before"),
+    Adapter("jetmoe", named("JetMoeTopKGating"), _read_jetmoe, count_experts, _write_jetmoe, gives_logits=True),
+    Adapter(
+        "switch_transformers", named("SwitchTransformersExperts"), _read_switch, count_experts, _write_switch, "before"
+    ),
     Adapter(
         "nllb_moe",
         named("NllbMoeExperts"),
@@ -113,7 +140,7 @@ BUILT_IN = (
         warning="the trace records the two experts that the router chose; transformers 5.17 to 5.23 sends every token "
         "to the first two experts instead, because it encodes a mask twice",
     ),
-    Adapter("zaya", named("ZayaExperts"), _read_zaya, count_experts, when="before"),
+    Adapter("zaya", named("ZayaExperts"), _read_zaya, count_experts, write_experts_input, "before"),
     Adapter(
         "doge",
         named("DogeCDMoE"),
@@ -127,6 +154,7 @@ BUILT_IN = (
         named("LongcatFlashExperts"),
         read_experts_input,
         attrgetter("total_experts"),
+        write_experts_input,
         when="before",
         identity_experts=attrgetter("zero_expert_num"),
     ),

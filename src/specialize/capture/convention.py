@@ -32,6 +32,23 @@ def read_experts_input(
     return Choice(experts, weights, flat(hidden))
 
 
+def write_experts_input(
+    module: nn.Module,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    output: Any,
+    experts: Tensor,
+    weights: Tensor,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of an experts module with another decision; a slot without an expert has weight 0."""
+    names, values = list(keywords), [*arguments, *keywords.values()]
+    places = [place for place, value in enumerate(values) if isinstance(value, Tensor)]
+    for place in places[1:3]:
+        values[place] = experts.clamp(min=0) if is_integer(values[place]) else weights
+    given = len(arguments)
+    return tuple(values[:given]), dict(zip(names, values[given:], strict=True))
+
+
 def flat(hidden: Tensor) -> Tensor:
     """Return hidden states as [tokens, hidden size]."""
     return hidden if hidden.dim() == 2 else hidden.reshape(-1, hidden.shape[-1])
@@ -65,5 +82,6 @@ CONVENTION = Adapter(
     matches=lambda path, module: path.rpartition(".")[2] == EXPERTS,
     read=read_experts_input,
     num_experts=count_experts,
+    write=write_experts_input,
     when="before",
 )

@@ -14,36 +14,46 @@ from specialize.errors import CaptureError
 _POSITIONS_AT_ONCE = 1024
 
 
-def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> RemovableHandle:
-    """Call `receive` with the Euclidean norms of the chosen experts' weighted outputs, float32 [tokens, k].
+def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None], *, weighted: bool = True) -> RemovableHandle:
+    """Call `receive` with the Euclidean norms of the chosen experts' outputs, float32 [tokens, k].
 
     For each slot the experts are run once more, with the ids and weights of that slot alone. This works with any
     implementation of the experts and costs about one more pass through them. The first pass checks that the outputs
     of the slots sum to the output of the layer.
 
+    Args:
+        point: a routing point at which a module ``experts`` is called with expert ids and gate weights.
+        receive: called with the norms of each pass; 0 in a slot without an expert.
+        weighted: norms after the multiplication by the gate weight, as they are added up; otherwise before.
+
     Raises:
-        CaptureError: in the first pass, if they do not.
+        CaptureError: the experts of this routing point cannot be run separately. In the first pass: the outputs do not
+            sum to that of the layer.
     """
+    check_separable(point)
     checked = False
 
     def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         nonlocal checked
-        names, values = list(keywords), [*arguments, *keywords.values()]
         choice = point.adapter.read(module, arguments, keywords, output)
-        if choice is None:
+        write = point.adapter.write
+        if choice is None or write is None:
             return
+        gates = choice.weights if weighted else torch.ones_like(choice.weights).masked_fill(choice.experts < 0, 0)
+        left = torch.ones_like(choice.weights) if weighted else choice.weights  # what the outputs are yet to be times
 
         def of_slot(slot: int) -> Tensor:
-            one = [values[0], *(value[:, slot : slot + 1].contiguous() for value in values[1:3]), *values[3:]]
-            given = len(arguments)
-            result: Tensor = module.forward(*one[:given], **dict(zip(names, one[given:], strict=True)))
+            one = choice.experts[:, slot : slot + 1].contiguous(), gates[:, slot : slot + 1].contiguous()
+            args, kwargs = write(module, arguments, keywords, output, *one)
+            result: Tensor = module.forward(*args, **kwargs)
             return result.reshape(-1, result.shape[-1])
 
         with torch.no_grad():
             parts = [of_slot(slot) for slot in range(choice.experts.shape[1])]
             if not checked:
                 whole = output.reshape(-1, output.shape[-1]).float()
-                apart = (sum(part.float() for part in parts) - whole).abs().max()
+                total = sum(part.float() * left[:, slot, None].float() for slot, part in enumerate(parts))
+                apart = (total - whole).abs().max()
                 if not bool(apart <= 2e-2 * whole.abs().max() + 1e-6):
                     raise CaptureError(
                         f"{point.spec.name}: expected the outputs of the chosen experts to sum to that of the layer, "
@@ -53,6 +63,15 @@ def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None]) -> Remov
             receive(torch.stack([part.float().norm(dim=-1) for part in parts], dim=-1))
 
     return point.module.register_forward_hook(hook, with_kwargs=True)
+
+
+def check_separable(point: RoutingPoint) -> None:
+    """Raise CaptureError if the experts of a routing point cannot be run slot by slot."""
+    if point.adapter.when != "before" or point.adapter.write is None:
+        raise CaptureError(
+            f"{point.spec.name}: its experts cannot be run separately (found by: {point.spec.found_by}); leave out "
+            "norms"
+        )
 
 
 def predictions(logits: Tensor, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

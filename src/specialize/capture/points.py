@@ -28,6 +28,7 @@ class Choice:
 
 
 Read = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Choice | None]
+Write = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any, Tensor, Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Adapter:
         read: returns the decision from (module, arguments, keywords, output), None if the call made none. The output
             is None if the decision is read before the module runs.
         num_experts: returns E of a module.
+        write: given what `read` is given, and other experts and weights [tokens, k], returns what the module is to be
+            called with, (arguments, keywords), or to return, as `when` says; None if the decision cannot be changed.
         when: read the decision from the module's arguments (before) or from its output (after).
         identity_experts: how many of a module's experts, the last ones, return their input unchanged.
         static: whether a module chooses by token id alone.
@@ -51,6 +54,7 @@ class Adapter:
     matches: Callable[[str, nn.Module], bool]
     read: Read
     num_experts: Callable[[nn.Module], int]
+    write: Write | None = None
     when: Literal["before", "after"] = "after"
     identity_experts: Callable[[nn.Module], int] = lambda module: 0
     static: Callable[[nn.Module], bool] = lambda module: False

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from specialize.capture.calls import Call, CallWatcher, kept_positions
 from specialize.capture.controls import RandomRouters, control_input
-from specialize.capture.extras import watch_norms
+from specialize.capture.extras import check_separable, watch_norms
 from specialize.capture.generation import follow_generation
 from specialize.capture.layer import LayerRouting, check_finite, check_length, read_layer
 from specialize.capture.points import Choice, RoutingPoint
@@ -243,11 +243,8 @@ def _check_extras(points: Sequence[RoutingPoint], extras: Collection[str]) -> No
                 f"{point.spec.name}: the router logits of this model are unavailable (found by: "
                 f"{point.spec.found_by}); leave out logits"
             )
-        if "norms" in extras and point.adapter.when != "before":
-            raise CaptureError(
-                f"{point.spec.name}: its experts cannot be run separately (found by: {point.spec.found_by}); "
-                "leave out norms"
-            )
+        if "norms" in extras:
+            check_separable(point)
 
 
 def attach(

@@ -124,20 +124,28 @@ def run_verification_pass(
         for path in {above for candidate in candidates for above in paths_above(candidate)}:
             handle = model.get_submodule(path).register_forward_pre_hook(lambda *_, path=path: called.add(path))
             stack.callback(handle.remove)
-        stack.enter_context(evaluating(model))
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)):
-                model(*arguments, **keywords)
-        except CaptureError:
-            raise
-        except Exception as error:
-            given = f"2 x {SEQUENCE_LENGTH} token ids" if inputs is None else "the given inputs"
-            hint = "" if inputs is not None else "; give the arguments of the model as inputs"
-            raise CaptureError(
-                f"{type(model).__name__}: the verification pass over {given} failed: {type(error).__name__}: "
-                f"{error}{hint}"
-            ) from error
+        run_once(model, inputs)
     return decided, called
+
+
+def run_once(model: nn.Module, inputs: Inputs | None) -> None:
+    """Run the model on the inputs of a verification pass, without gradients and in evaluation mode.
+
+    Raises:
+        CaptureError: it fails, or `inputs` are needed.
+    """
+    arguments, keywords = _arguments_of_pass(model, inputs)
+    try:
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)):
+            model(*arguments, **keywords)
+    except CaptureError:
+        raise
+    except Exception as error:
+        given = f"2 x {SEQUENCE_LENGTH} token ids" if inputs is None else "the given inputs"
+        hint = "" if inputs is not None else "; give the arguments of the model as inputs"
+        raise CaptureError(
+            f"{type(model).__name__}: the verification pass over {given} failed: {type(error).__name__}: {error}{hint}"
+        ) from error
 
 
 def _cuda_devices(model: nn.Module) -> list[torch.device]:
