@@ -233,7 +233,7 @@ def main() -> None:
         for rows in pool.imap(calibrate, tasks):
             frames.append(rows)
             print(rows.to_string(index=False), flush=True)
-            write_table(pd.concat(frames, ignore_index=True), given.output / "function.csv")
+            write_table(pd.concat(frames, ignore_index=True), given.output / "function.csv", text_columns=("design", "quantity"))
 
 
 if __name__ == "__main__":

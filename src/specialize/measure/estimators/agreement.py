@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,7 +105,7 @@ def measure_agreement(
                     f"expected masses {sums.shape[:-1]} [block, label, expert] as of the effects, got {counts.shape}: "
                     "count both in the same blocks"
                 )
-            yield sums, lambda weights, counts=counts: lift(np.tensordot(weights, counts, axes=1))
+            yield sums, partial(_weigh_lift, counts)
 
     return _measure(layers(), min_uses=min_uses, permutations=permutations, seed=seed, n_documents=n_documents)
 
@@ -146,7 +147,7 @@ def measure_score_agreement(
                 raise MeasurementError(
                     f"expected scores [expert] of {sums.shape[2]} experts, got shape {fixed.shape}: give one for each"
                 )
-            yield sums, lambda weights, fixed=fixed: np.broadcast_to(fixed, (len(weights), 1, len(fixed)))
+            yield sums, partial(_repeat, fixed)
 
     return _measure(layers(), min_uses=min_uses, permutations=permutations, seed=seed, n_documents=n_documents)
 
@@ -159,6 +160,16 @@ def _check_sums(effect: ArrayLike) -> Floats:
             "expert"
         )
     return sums
+
+
+def _weigh_lift(counts: Floats, weights: Floats) -> Floats:
+    """Compute the lift [row, label, expert] of blocks of counts with the weights of each row, [row, block]."""
+    return lift(np.tensordot(weights, counts, axes=1))
+
+
+def _repeat(scores: Floats, weights: Floats) -> Floats:
+    """Return the scores for each row of weights, [row, 1, expert]."""
+    return np.broadcast_to(scores, (len(weights), 1, len(scores)))
 
 
 @dataclass

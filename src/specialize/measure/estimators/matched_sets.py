@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.random import generator
 
-MOST_CANDIDATES = 10_000  # sets of one layer that are compared by load; all of them where there are no more
+MOST_CANDIDATES = 100_000  # sets of one layer that are all compared by load; of more sets, some are drawn
+DRAWN_CANDIDATES = 2_000
+WINDOW = 16  # experts nearest in load to a chosen one, among which its replacement is drawn
 NEAREST = 20  # one in so many candidates is near enough
 FEWEST_NEAREST = 4  # of a layer, so that random sets of several layers differ
 
@@ -42,10 +44,12 @@ def draw_matched_sets(
     """Draw random sets of experts that have the load of a chosen set, and as many experts as it in each layer.
 
     In each layer, candidates are the sets of as many experts without the chosen ones; where more than half of the
-    experts are chosen, they hold all others and some of the chosen. Candidates are ranked by the distance of their
-    total load from that of the chosen experts. The random sets combine candidates of all layers, drawn uniformly from
-    the nearest 5 % of each layer, and from more where there are fewer than four or where they do not make ``count``
-    different sets. With few experts these may be all; compare ``loads`` with ``chosen_load``.
+    experts are chosen, they hold all others and some of the chosen. Of more than 100,000 such sets, 2,000 are drawn, in
+    which each chosen expert is replaced by one of the 16 nearest to it in load. Candidates are ranked by the distance of
+    their total load from that of the chosen experts. The random sets combine candidates of all layers, drawn uniformly
+    from the nearest 5 % of each layer, and from more where there are fewer than four or where they do not make
+    ``count`` different sets. With few experts these may be all, and no expert can replace one that has by far the
+    largest load: compare ``loads`` with ``chosen_load``.
 
     Args:
         load: load of the experts of each layer, [layers][experts], in any unit: shares or tokens.
@@ -113,19 +117,40 @@ def _count_candidates(num_experts: int, size: int) -> int:
 
 def _rank_candidates(load: NDArray[np.float64], own: list[int], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return candidates, different sets of experts [candidates, len(own)], the nearest in load first."""
-    others = np.setdiff1d(np.arange(len(load)), own)
+    others = rng.permutation(np.setdiff1d(np.arange(len(load)), own))  # ties are drawn in random order
     size = len(own)
     pool, fixed = (others, others[:0]) if len(others) >= size else (np.array(own), others)
     left = size - len(fixed)
     if comb(len(pool), left) <= MOST_CANDIDATES:
         rows = np.array(list(combinations(range(len(pool)), left)), dtype=np.int64)
     else:
-        rows = np.sort(np.argpartition(rng.random((MOST_CANDIDATES, len(pool))), left - 1, axis=1)[:, :left], axis=1)
-        rows = np.unique(rows, axis=0)
+        members = rng.permuted(np.tile(own, (DRAWN_CANDIDATES, 1)), axis=1)[:, :left]
+        rows = np.unique(_replace(load[pool], load[members], rng), axis=0)
     sets = np.sort(np.hstack([np.tile(fixed, (len(rows), 1)), pool[rows]]), axis=1)
     sets = rng.permutation(sets)  # sets of equal load are in random order
     distance = np.abs(load[sets].sum(axis=1) - load[own].sum())
     return np.asarray(sets[np.argsort(distance, kind="stable")])
+
+
+def _replace(loads: NDArray[np.float64], targets: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a different expert for each target of a row, among the `WINDOW` nearest in load that are left.
+
+    Args:
+        loads: of the experts to draw from, float64 [experts].
+        targets: float64 [rows, targets].
+        rng: generator of the draws.
+
+    Returns:
+        Their places in ``loads``, increasing in each row, int64 [rows, targets].
+    """
+    every = np.arange(len(targets))
+    taken = np.zeros((len(targets), len(loads)), dtype=bool)
+    for step, target in enumerate(targets.T):
+        distance = np.where(taken, np.inf, np.abs(loads - target[:, None]))
+        width = min(WINDOW, len(loads) - step)
+        nearest = np.argpartition(distance, width - 1, axis=1)[:, :width]
+        taken[every, nearest[every, rng.integers(width, size=len(every))]] = True
+    return np.nonzero(taken)[1].reshape(targets.shape)
 
 
 def _size_pools(available: list[int], count: int) -> list[int]:
