@@ -169,14 +169,18 @@ class Trial:
         kept = tables.sum(axis=0)[..., 2] >= 20
         for name, true in (("per_use", effects), ("total", total)):
             agreement = getattr(found, name)
+            correlation = spearmanr(lifts[kept], true[kept])[0]
             if name == "per_use" or not self.null:  # the total effect depends on the exposure, as the lift does
-                yield f"agreement, {name}", agreement.mean, spearmanr(lifts[kept], true[kept])[0]
+                yield f"agreement, {name}", agreement.mean, correlation
+            yield f"agreement, {name}, corrected", agreement.corrected_mean, correlation
         shares = self.population.pairs.sum(axis=1)
         score = self.rng.normal(size=design.experts)
         found = measure_score_agreement([score], [tables], **how)
         per_use = (shares[:, None] * exposure * effects).sum(axis=0) / (shares[:, None] * exposure).sum(axis=0)
         for name, true in (("per_use", per_use), ("total", (shares[:, None] * total).sum(axis=0))):
-            yield f"score agreement, {name}", getattr(found, name).mean, spearmanr(score, true)[0]
+            agreement, correlation = getattr(found, name), spearmanr(score, true)[0]
+            yield f"score agreement, {name}", agreement.mean, correlation
+            yield f"score agreement, {name}, corrected", agreement.corrected_mean, correlation
 
     def select(self, effects: Floats) -> Floats:
         """Return the selectivity of each label from the effects on all labels."""
@@ -196,7 +200,8 @@ def calibrate(task: tuple[str, int]) -> pd.DataFrame:
         for quantity, found, true in Trial(population, SEED + number, null=False).measure():
             low, high = np.asarray(found.ci_low), np.asarray(found.ci_high)
             known = np.isfinite(low) & np.isfinite(true)
-            short = np.array([bool(read_shortage(kind)) for kind in np.ravel(found.ci_kind)]).reshape(low.shape)
+            kinds = np.ravel(np.asarray(found.ci_kind, dtype=object))
+            short = np.array([bool(read_shortage(kind)) or "biased" in str(kind) for kind in kinds]).reshape(low.shape)
             held = (low <= true) & (true <= high)
             covered.setdefault(quantity, Tally()).add(held, known & ~short, bias=np.asarray(found.value) - true)
             marked.setdefault(quantity, Tally()).add(held, known & short)
@@ -233,7 +238,9 @@ def main() -> None:
         for rows in pool.imap(calibrate, tasks):
             frames.append(rows)
             print(rows.to_string(index=False), flush=True)
-            write_table(pd.concat(frames, ignore_index=True), given.output / "function.csv", text_columns=("design", "quantity"))
+            write_table(
+                pd.concat(frames, ignore_index=True), given.output / "function.csv", text_columns=("design", "quantity")
+            )
 
 
 if __name__ == "__main__":

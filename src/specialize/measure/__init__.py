@@ -27,12 +27,7 @@ if TYPE_CHECKING:
     from specialize.measure.base.layer_input import LayerInput
     from specialize.measure.base.nulls import draw_permutations, draw_shifts, p_values
     from specialize.measure.base.pairing import estimate_difference, pseudo_values
-    from specialize.measure.estimators.agreement import (
-        Agreement,
-        RankAgreement,
-        measure_agreement,
-        measure_score_agreement,
-    )
+    from specialize.measure.estimators.agreement import Agreement, measure_agreement, measure_score_agreement
     from specialize.measure.estimators.balance import measure_balance
     from specialize.measure.estimators.cache import measure_cache
     from specialize.measure.estimators.coactivation import measure_coactivation
@@ -48,6 +43,7 @@ if TYPE_CHECKING:
     from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
     from specialize.measure.estimators.matched_sets import MatchedSets, draw_matched_sets
     from specialize.measure.estimators.next_layer import measure_next_layer_recall
+    from specialize.measure.estimators.rank_agreement import RankAgreement
     from specialize.measure.estimators.repeats import measure_repeats
     from specialize.measure.estimators.same_token import measure_same_token
     from specialize.measure.estimators.saturation import measure_saturation
@@ -83,7 +79,7 @@ _HOMES = {
     "LayerMeasurement": "specialize.measure.estimators.layer",
     "MatchedSets": "specialize.measure.estimators.matched_sets",
     "RESULT_COLUMNS": "specialize.measure.results.schema",
-    "RankAgreement": "specialize.measure.estimators.agreement",
+    "RankAgreement": "specialize.measure.estimators.rank_agreement",
     "SelectivityComparison": "specialize.measure.estimators.selectivity",
     "SlotRule": "specialize.choices",
     "VocabularyMeasurement": "specialize.measure.estimators.vocabulary",

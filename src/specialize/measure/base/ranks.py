@@ -20,13 +20,30 @@ def rank_correlations(first: NDArray[np.float64], second: NDArray[np.float64]) -
     Source:
         Spearman (1904), The proof and measurement of association between two things.
     """
-    return np.array([_correlate(one, other) for one, other in zip(first, second, strict=True)])
-
-
-def _correlate(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    found = np.full(len(first), np.nan)
+    if not len(first):
+        return found
     known = ~(np.isnan(first) | np.isnan(second))
-    if np.count_nonzero(known) < FEWEST_PAIRS:
-        return float("nan")
-    one, other = (ranks - ranks.mean() for ranks in (rankdata(first[known]), rankdata(second[known])))
-    size = np.sqrt((one @ one) * (other @ other))
-    return float(one @ other / size) if size > 0 else float("nan")
+    patterns, pattern = np.unique(known, axis=0, return_inverse=True)
+    for number, pairs in enumerate(patterns):
+        rows = np.flatnonzero(pattern.ravel() == number)
+        if np.count_nonzero(pairs) >= FEWEST_PAIRS:
+            found[rows] = _correlate(first[rows][:, pairs], second[rows][:, pairs])
+    return found
+
+
+def step_up(correlation: float) -> float:
+    """Compute the reliability of a measurement from the correlation of its halves, ``2 r / (1 + |r|)``.
+
+    Source:
+        Spearman (1910), Correlation calculated from faulty data; Brown (1910), Some experimental results in the
+        correlation of mental abilities.
+    """
+    return 2 * correlation / (1 + abs(correlation))
+
+
+def _correlate(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlate rows without NaN."""
+    one, other = (rankdata(each, axis=1) - (each.shape[1] + 1) / 2 for each in (first, second))
+    size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return np.divide((one * other).sum(axis=1), size, out=np.full(len(one), np.nan), where=size > 0)

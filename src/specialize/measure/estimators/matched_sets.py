@@ -45,8 +45,8 @@ def draw_matched_sets(
 
     In each layer, candidates are the sets of as many experts without the chosen ones; where more than half of the
     experts are chosen, they hold all others and some of the chosen. Of more than 100,000 such sets, 2,000 are drawn, in
-    which each chosen expert is replaced by one of the 16 nearest to it in load. Candidates are ranked by the distance of
-    their total load from that of the chosen experts. The random sets combine candidates of all layers, drawn uniformly
+    which each chosen expert is replaced by one of the 16 nearest to it in load. Candidates are ranked by how far their
+    total load is from that of the chosen experts. The random sets combine candidates of all layers, drawn uniformly
     from the nearest 5 % of each layer, and from more where there are fewer than four or where they do not make
     ``count`` different sets. With few experts these may be all, and no expert can replace one that has by far the
     largest load: compare ``loads`` with ``chosen_load``.
