@@ -20,7 +20,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 import numba
 import numpy as np
 import pandas as pd
-from analyses.calibration.coverage import Tally, judge_coverage, judge_rejection
+from analyses.calibration.coverage import WARNINGS, Tally, judge_coverage, judge_rejection
 from analyses.calibration.populations import DESIGNS, Design, Floats, Integers, Population, Sample
 from scipy.stats import spearmanr
 
@@ -37,7 +37,6 @@ from specialize.measure import (
     measure_score_agreement,
     measure_selectivity,
 )
-from specialize.measure.base.shortage import read_shortage
 from specialize.measure.results.files import write_table
 
 HERE = Path(__file__).parent
@@ -195,16 +194,16 @@ def calibrate(task: tuple[str, int]) -> pd.DataFrame:
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     design = next(each for each in DESIGNS if each.name == name)
     population = Population(design)
-    covered, rejected, marked = {}, {}, {}
+    covered, rejected, warned = {}, {}, {}
     for number in range(datasets):
         for quantity, found, true in Trial(population, SEED + number, null=False).measure():
             low, high = np.asarray(found.ci_low), np.asarray(found.ci_high)
             known = np.isfinite(low) & np.isfinite(true)
             kinds = np.ravel(np.asarray(found.ci_kind, dtype=object))
-            short = np.array([bool(read_shortage(kind)) or "biased" in str(kind) for kind in kinds]).reshape(low.shape)
+            noted = np.array([any(each in str(kind) for each in WARNINGS) for kind in kinds]).reshape(low.shape)
             held = (low <= true) & (true <= high)
-            covered.setdefault(quantity, Tally()).add(held, known & ~short, bias=np.asarray(found.value) - true)
-            marked.setdefault(quantity, Tally()).add(held, known & short)
+            covered.setdefault(quantity, Tally()).add(held, known & ~noted, bias=np.asarray(found.value) - true)
+            warned.setdefault(quantity, Tally()).add(held, known & noted)
         for quantity, found, _ in Trial(population, SEED + number, null=True).measure():
             p_value = np.asarray(found.p_value)
             rejected.setdefault(quantity, Tally()).add(p_value <= 0.05 + 1e-9, np.isfinite(p_value))
@@ -215,9 +214,9 @@ def calibrate(task: tuple[str, int]) -> pd.DataFrame:
             own = tally.summarize()
             row |= {"coverage": own["share"], "error": own["error"], "lowest": own["lowest"]}
             row |= {"bias": float(np.nanmean(tally.mean("bias"))), "verdict": judge_coverage(own["share"], 0.95)}
-        row["marked"] = float(marked[quantity].sums["counted"].sum() / datasets / np.size(tally.sums["counted"]))
-        if marked[quantity].shares:
-            row["coverage_marked"] = float(np.mean(marked[quantity].shares))
+        row["warned"] = float(warned[quantity].sums["counted"].sum() / datasets / np.size(tally.sums["counted"]))
+        if warned[quantity].shares:
+            row["coverage_warned"] = float(np.mean(warned[quantity].shares))
         if quantity in rejected and rejected[quantity].shares:
             own = rejected[quantity].summarize()
             row |= {"rejected": own["share"], "rejected_error": own["error"]}

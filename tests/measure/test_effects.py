@@ -111,6 +111,23 @@ def test_intervals_cover_the_truth():
         assert 0.92 <= np.mean(covered) <= 0.98, part
 
 
+def test_intervals_of_few_tokens_carry_a_warning():
+    """Fewer than 100 tokens, or tokens nearly all of which are in one document; label 2 has no uses at all."""
+    change, used, codes, documents = plant_change(0, num_documents=20)
+    how = {"level": "token", "num_labels": 3, "permutations": 0}
+    found = measure_effects(change, used, codes, documents, **how)
+    uses = np.bincount(codes[used & np.isfinite(change)], minlength=3)
+    assert (uses < 100).tolist() == [False, True, True]
+    warned = [kind is not None and "undercovers: below 100 tokens" in kind for kind in found.per_use.ci_kind]
+    assert warned == [False, True, False]
+    assert not any("undercovers" in kind for kind in found.effect.ci_kind)
+    long = np.repeat(change, np.where(documents == 3, 50, 1))  # most tokens are in one document
+    rows = np.repeat(np.arange(len(change)), np.where(documents == 3, 50, 1))
+    found = measure_effects(long, used[rows], codes[rows], documents[rows], **how)
+    assert all("undercovers" in kind for kind in found.effect.ci_kind)
+    assert not any("undercovers" in str(kind) for kind in found.exposure.ci_kind)
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_order_and_names_of_documents_and_labels_do_not_matter(seed):

@@ -14,7 +14,7 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.counting import as_codes, check_range, tabulate
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
-from specialize.measure.estimators.label_sums import sum_labels
+from specialize.measure.estimators.label_sums import UNDERCOVERS, are_few, sum_labels
 
 NUM_SUMS = 4  # change where used, change elsewhere, uses, tokens
 
@@ -76,7 +76,8 @@ def measure_effects(
 
     Returns:
         The effect and its parts, as counted, with jackknife intervals over document blocks; NaN for a label without
-        tokens. The interval of the exposure is symmetric on the logit scale.
+        tokens. The interval of the exposure is symmetric on the logit scale. Intervals of means over fewer than 100
+        tokens, or over tokens in fewer than 10 blocks, undercover, and ``ci_kind`` says so.
 
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or no labelled token has a change.
@@ -107,11 +108,12 @@ def measure_effects(
             **sums.counts,
         )
 
+    few_uses, few_tokens = are_few(blocks[..., 2]), are_few(blocks[..., 3])
     return LabelEffects(
-        effect=estimate(0, unit),
+        effect=estimate(0, unit).noted(UNDERCOVERS, few_tokens),
         exposure=estimate(1, "share of the label's tokens", share=True),
-        per_use=estimate(2, unit),
-        indirect=estimate(3, unit),
+        per_use=estimate(2, unit).noted(UNDERCOVERS, few_uses),
+        indirect=estimate(3, unit).noted(UNDERCOVERS, few_tokens),
     )
 
 

@@ -13,6 +13,9 @@ from specialize.measure.base.counting import as_codes, check_range, tabulate
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
 from specialize.measure.estimators.observed import observe_units
 
+FEWEST_TOKENS, FEWEST_BLOCKS = 100, 10  # that hold the tokens of a mean, from analyses/calibration/function.py
+UNDERCOVERS = f"undercovers: below {FEWEST_TOKENS} tokens or {FEWEST_BLOCKS} blocks"
+
 
 @dataclass(frozen=True)
 class LabelledSums:
@@ -135,6 +138,22 @@ def label_tokens(
     if level == "document":
         check_range("documents", places, len(labels))
     return (labels if level == "token" else labels[places]), places
+
+
+def are_few(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether the interval of a mean undercovers, for few tokens, or tokens most of which are in few blocks.
+
+    Changes of the loss are skewed and have heavy tails, so that Student's t interval of few of them is too narrow.
+    Blocks count as ``(sum n_b)^2 / sum n_b^2``, where n_b is the number of tokens in block b.
+
+    Args:
+        counts: number of tokens of each mean by block, float64 [block, *shape].
+
+    Returns:
+        bool [*shape].
+    """
+    total = counts.sum(axis=0)
+    return np.asarray((total < FEWEST_TOKENS) | (total**2 < FEWEST_BLOCKS * (counts**2).sum(axis=0)))
 
 
 def shift_labels(codes: ArrayLike, documents: ArrayLike, *, sequences: ArrayLike | None = None) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from specialize.choices import Level
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, block_tokens, divide
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values, make_estimates
-from specialize.measure.estimators.label_sums import label_tokens, sum_labels
+from specialize.measure.estimators.label_sums import UNDERCOVERS, are_few, label_tokens, sum_labels
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def measure_selectivity(
 
     Returns:
         Estimates [label], as counted, with jackknife intervals over document blocks, in which both effects vary
-        together; NaN for a label without tokens, or with all of them.
+        together; NaN for a label without tokens, or with all of them. Intervals undercover with fewer than 100 tokens
+        of the label or of others, or with such tokens in fewer than 10 blocks, and ``ci_kind`` says so.
 
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or no labelled token has a change.
@@ -82,7 +83,7 @@ def measure_selectivity(
         num_blocks=num_blocks,
     )
     blocks = sums.tables()
-    return make_estimates(
+    estimates = make_estimates(
         _against_others(blocks.sum(axis=0)),
         jackknife_values(blocks, _against_others)[1],
         unit=unit,
@@ -90,6 +91,9 @@ def measure_selectivity(
         null=sums.under_null(_against_others, permutations=permutations, seed=seed),
         **sums.counts,
     )
+    own = blocks[..., 1]
+    others = own.sum(axis=1, keepdims=True) - own
+    return estimates.noted(UNDERCOVERS, are_few(own) | are_few(others))
 
 
 def compare_selectivity(
@@ -162,11 +166,12 @@ def _compare(blocks: NDArray[np.float64], *, unit: str, counted: Counted) -> Sel
     value, error = _compute(blocks.sum(axis=0)), jackknife_values(blocks, _compute)[1]
     random = value[2:]
 
+    few = np.asarray(are_few(blocks[..., 0]).any())
+
     def estimate(place: int, null: NDArray[np.float64]) -> Estimate:
-        found = make_estimates(
-            value[place], error[place], unit=unit, num_blocks=len(blocks), null=null, **counted
-        )[()]  # fmt: skip
-        return replace(found, null_low=float(null.min()), null_high=float(null.max()))  # of few, not percentiles
+        found = make_estimates(value[place], error[place], unit=unit, num_blocks=len(blocks), null=null, **counted)
+        # of few random sets, not percentiles
+        return replace(found.noted(UNDERCOVERS, few)[()], null_low=float(null.min()), null_high=float(null.max()))
 
     return SelectivityComparison(estimate(1, random), estimate(0, random - random.mean()), random)
 
