@@ -118,10 +118,12 @@ class Trial:
         exposure = expose(self.population)[:, expert]
         indirect = (1 - exposure) * ELSEWHERE * effects
         total = exposure * effects + indirect
-        for name, true in (("effect", total), ("exposure", exposure), ("per_use", effects), ("indirect", indirect)):
-            yield name, getattr(found, name), true
+        yield "effect", found.effect, total
+        yield "exposure", found.exposure, exposure
+        yield "per_use_effect", found.per_use, effects
+        yield "indirect_effect", found.indirect, indirect
         selectivity = measure_selectivity(change, self.codes, self.sample.documents, seed=seed, **self.options)
-        yield "selectivity", selectivity, self.select(total)
+        yield "effect_selectivity", selectivity, self.select(total)
 
     def measure_sets(self) -> Iterator[Found]:
         """Measure a set of one expert against random ones, for the most frequent label."""
@@ -136,8 +138,8 @@ class Trial:
         found = compare_selectivity(
             changes[0], changes[1:], self.sample.codes, self.sample.documents, label=0, **self.where
         )
-        yield "selectivity_among_random_sets", found.selectivity, true[0]
-        yield "selectivity_above_random_sets", found.difference, true[0] - np.mean(true[1:])
+        yield "effect_selectivity_among_random_sets", found.selectivity, true[0]
+        yield "effect_selectivity_above_random_sets", found.difference, true[0] - np.mean(true[1:])
 
     def measure_agreement(self) -> Iterator[Found]:
         """Measure all experts of a layer, half of whose effect follows the lift unless under the null."""
@@ -170,16 +172,16 @@ class Trial:
             agreement = getattr(found, name)
             correlation = spearmanr(lifts[kept], true[kept])[0]
             if name == "per_use" or not self.null:  # the total effect depends on the exposure, as the lift does
-                yield f"agreement, {name}", agreement.mean, correlation
-            yield f"agreement, {name}, corrected", agreement.corrected_mean, correlation
+                yield f"{name}_agreement", agreement.mean, correlation
+            yield f"corrected_{name}_agreement", agreement.corrected_mean, correlation
         shares = self.population.pairs.sum(axis=1)
         score = self.rng.normal(size=design.experts)
         found = measure_score_agreement([score], [tables], **how)
         per_use = (shares[:, None] * exposure * effects).sum(axis=0) / (shares[:, None] * exposure).sum(axis=0)
         for name, true in (("per_use", per_use), ("total", (shares[:, None] * total).sum(axis=0))):
             agreement, correlation = getattr(found, name), spearmanr(score, true)[0]
-            yield f"score agreement, {name}", agreement.mean, correlation
-            yield f"score agreement, {name}, corrected", agreement.corrected_mean, correlation
+            yield f"{name}_agreement, score", agreement.mean, correlation
+            yield f"corrected_{name}_agreement, score", agreement.corrected_mean, correlation
 
     def select(self, effects: Floats) -> Floats:
         """Return the selectivity of each label from the effects on all labels."""

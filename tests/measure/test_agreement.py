@@ -176,11 +176,11 @@ def test_five_percent_of_null_data_sets_are_rejected(monkeypatch):
     monkeypatch.setattr("specialize.measure.estimators.rank_agreement.SPLITS", 1)  # for intervals only
     p_values = []
     for seed in range(400):
-        masses, effects = draw_tables(seed, layers=2)
-        cells = measure_agreement(masses, effects, permutations=19, seed=seed).per_use.mean.p_value
-        experts = measure_score_agreement(
-            np.random.default_rng(seed).normal(size=(2, EXPERTS)), effects, permutations=19, seed=seed
-        )
+        masses, effects = draw_tables(seed)
+        how = {"min_uses": 1, "permutations": 19, "seed": seed}
+        cells = measure_agreement(masses, effects, **how).per_use.mean.p_value
+        score = np.random.default_rng(seed).normal(size=(1, EXPERTS))
+        experts = measure_score_agreement(score, effects, **how)
         p_values.append([cells, experts.per_use.mean.p_value, experts.total.mean.p_value])
     rejected = (np.array(p_values) <= 0.05).mean(axis=0)
     assert ((rejected >= 0.03) & (rejected <= 0.07)).all(), rejected

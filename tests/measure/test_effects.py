@@ -111,6 +111,37 @@ def test_intervals_cover_the_truth():
         assert 0.92 <= np.mean(covered) <= 0.98, part
 
 
+@pytest.mark.parametrize("level", ["token", "document"])
+def test_five_percent_of_null_data_sets_are_rejected(level):
+    """Documents differ in their use, in the effect of a use and in their mixes of labels, which come in runs."""
+    p_values = {part: [] for part in PARTS}
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        size = (16, 24)
+        used = rng.random(size) < rng.beta(2, 4, (16, 1))
+        change = used * rng.gamma(2, 0.5, (16, 1)) + rng.normal(size=(16, 1)) / 2 + rng.lognormal(0, 1, size)
+        mixes = rng.dirichlet([4, 3, 2], size=16)
+        codes = np.array([rng.choice(3, 8 if level == "token" else 1, p=mix) for mix in mixes])
+        codes = codes.repeat(3, axis=1).ravel() if level == "token" else codes[:, 0]
+        found = measure_effects(
+            change.ravel(), used.ravel(), codes, np.repeat(np.arange(16), 24),
+            level=level, num_labels=3, permutations=19, seed=seed + 10**6,
+        )  # fmt: skip
+        for part in PARTS:
+            p_values[part].append(getattr(found, part).p_value)
+    for part, found in p_values.items():
+        known = np.array(found)[np.isfinite(found)]
+        assert 0.03 <= (known <= 0.05).mean() <= 0.07, part
+
+
+def test_conditions_with_one_seed_have_the_same_permutations():
+    change, used, codes, documents = plant_change(0)
+    how = {"level": "token", "num_labels": 3, "permutations": 19, "seed": 5}
+    one, other = (measure_effects(factor * change, used, codes, documents, **how).effect for factor in (1, -2))
+    np.testing.assert_allclose(other.null_mean, -2 * one.null_mean)
+    np.testing.assert_allclose(other.p_value, one.p_value)
+
+
 def test_intervals_of_few_tokens_carry_a_warning():
     """Fewer than 100 tokens, or tokens nearly all of which are in one document; label 2 has no uses at all."""
     change, used, codes, documents = plant_change(0, num_documents=20)

@@ -21,12 +21,12 @@ def rank_correlations(first: NDArray[np.float64], second: NDArray[np.float64]) -
         Spearman (1904), The proof and measurement of association between two things.
     """
     found = np.full(len(first), np.nan)
-    if not len(first):
-        return found
     known = ~(np.isnan(first) | np.isnan(second))
-    patterns, pattern = np.unique(known, axis=0, return_inverse=True)
-    for number, pairs in enumerate(patterns):
-        rows = np.flatnonzero(pattern.ravel() == number)
+    left = np.arange(len(first))
+    while len(left):  # rows with the same pairs are correlated together
+        pairs = known[left[0]]
+        same = (known[left] == pairs).all(axis=1)
+        rows, left = left[same], left[~same]
         if np.count_nonzero(pairs) >= FEWEST_PAIRS:
             found[rows] = _correlate(first[rows][:, pairs], second[rows][:, pairs])
     return found
