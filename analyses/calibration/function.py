@@ -1,6 +1,6 @@
 """Calibration of the measures of function: coverage of intervals and rejections of a true null.
 
-    python -m analyses.calibration.function    # some minutes on two cores; rewrites results/function.csv
+    python -m analyses.calibration.function    # twenty minutes on two cores; rewrites results/function.csv
 
 Experts are switched off in the populations of `populations`. The rise of the loss at a token depends on its label and
 on whether the token uses the expert; it varies between documents, as a whole and by a factor, and its noise is
@@ -77,7 +77,8 @@ def draw_effects(design: Design, rng: np.random.Generator, count: int) -> Floats
 
 def expose(population: Population) -> Floats:
     """Return P(expert among the token's experts | label), [label, expert]."""
-    members = population.set_given_pair @ population._members() * (1 - population.design.dropped)
+    design = population.design
+    members = population.membership() * (1 - design.dropped**design.top_k)  # of all tokens, routed or not
     weights = population.pairs / population.pairs.sum(axis=1, keepdims=True)
     return np.einsum("yw,ywe->ye", weights, members)
 

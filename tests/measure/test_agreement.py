@@ -138,6 +138,16 @@ def test_noise_is_corrected():
     assert "biased" not in quiet.mean.ci_kind
 
 
+def test_the_mean_carries_the_warning_of_a_layer_without_corrected_value():
+    exact, noisy = draw_tables(2, noise=0.0), draw_tables(3, noise=50.0)
+    found = measure_agreement(exact[0] + noisy[0], exact[1] + noisy[1], min_uses=1, permutations=0).per_use
+    assert np.isnan(found.corrected_layers.value).tolist() == [False, True]
+    assert found.corrected_mean.value == found.corrected_layers.value[0]
+    assert "biased" in found.mean.ci_kind
+    assert "biased" not in found.layers.ci_kind[0]
+    assert "corrected for noise" in found.corrected_mean.ci_kind
+
+
 def test_planted_agreement_is_found():
     """Effects are those of the lift alone; the total effect rises with exposure even where per-use effects do not."""
     found = measure_agreement(*draw_tables(3, noise=0.05, follows=1.0, layers=2), permutations=39).per_use

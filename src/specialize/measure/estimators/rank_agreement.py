@@ -105,7 +105,7 @@ def estimate_agreement(
     whole = np.array([each.whole for each in found])
     halves, null = np.stack([each.halves for each in found], axis=-1), np.stack([each.null for each in found], axis=-1)
     reliabilities = np.array([each.reliabilities for each in found]).T
-    product = reliabilities.prod(axis=0)
+    product = np.maximum(reliabilities, 0).prod(axis=0)
     kept = weigh_blocks(num_blocks)[1:].sum(axis=1)
 
     def estimate(value: Floats, replicates: Floats, drawn: Floats, *, note: str) -> EstimateArray:
@@ -136,6 +136,8 @@ def estimate_agreement(
     measured = summarize(np.ones(len(whole)), null, note="")
     corrected = summarize(factor, null[:0], note=", corrected for noise")
     layers, mean = (_mark_bias(*each) for each in zip(measured, corrected, strict=True))
+    if (np.isnan(corrected[0].value) & ~np.isnan(whole)).any() and BIASED not in str(mean.ci_kind):
+        mean = mean.noted(BIASED, np.asarray(True))  # its layers are not all in the corrected mean
     return RankAgreement(layers, mean[()], corrected[0], corrected[1][()], *reliabilities)
 
 
