@@ -1,4 +1,6 @@
-"""The calibration of the measures of function: known truths, and tables that agree with the script."""
+"""The calibration of the measures of function: known truths, and a table that agrees with the script and the study."""
+
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,14 +15,13 @@ RESULTS = pd.read_csv(HERE / "results" / "function.csv")
 @pytest.mark.parametrize("level", ["token", "document"])
 def test_truths_are_those_of_a_large_data_set(level):
     population = Population(Design(f"large {level}", 6, 2, 3, 4000, 40, level=level, persistence=0.3, dropped=0.1))
-    trial = function.Trial(population, 1, null=False)
-    for name, found, truth in trial.measure_effects():
+    for name, found, truth in function.Trial(population, 1, null=False).measure_effects():
         error = (found.ci_high - found.ci_low) / 4
         assert np.nanmax(np.abs(found.value - truth) / error) < 4.5, name
 
 
-def test_truths_of_agreement_are_those_of_a_large_data_set():
-    population = Population(Design("large layer", 8, 2, 6, 3000, 60, zipf=0.3))
+def test_true_agreement_is_that_of_a_large_data_set():
+    population = Population(Design("large layer", 8, 2, 6, 2000, 60, zipf=0.3))
     for name, found, truth in function.Trial(population, 1, null=False).measure_agreement():
         assert found.value == pytest.approx(truth, abs=0.1), name
 
@@ -31,8 +32,17 @@ def test_the_table_is_that_of_the_script():
     assert list(rows["quantity"]) == list(of_design["quantity"])
     assert set(rows.columns) <= set(RESULTS.columns)
     assert list(RESULTS["design"].unique()) == [design.name for design in DESIGNS]
+    assert (RESULTS["datasets"] == 400).all()
 
 
-def test_what_the_study_says_of_the_table():
-    """Where intervals carry no warning they cover the truth, and tests reject 5 % of true nulls."""
-    assert (RESULTS["datasets"] >= 400).all()
+def test_the_readme_holds_the_table():
+    text = (HERE / "README.md").read_text(encoding="utf-8").split("## Experts switched off")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([^`]+)` \|(.*)\|$", text, flags=re.M))
+    assert list(rows) == list(RESULTS["quantity"].unique())
+    for quantity, own in RESULTS.groupby("quantity"):
+        shares = [own["coverage"][own["warned"] < 0.9], own["coverage_warned"], own["rejected"]]
+        for share in shares:
+            if share.notna().any():
+                assert (
+                    f"{100 * share.mean():.1f} ({100 * share.min():.1f} to {100 * share.max():.1f})" in rows[quantity]
+                )

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 UNIT = "rank correlation"
 SPLITS = 50  # of the blocks into halves
 LEAST_RELIABILITY = 0.5  # the product of both sides; with less there is no corrected value
-NEGLIGIBLE_BIAS = 0.25  # in standard errors; a value that is farther from the corrected one is marked
+RELIABLE = 0.9  # the product of both sides; values with less are marked
 BIASED = "biased towards 0 by noise"
 
 
@@ -27,7 +27,7 @@ class RankAgreement:
 
     Attributes:
         layers: that of each layer, [layer]; NaN where fewer than three cells remain, or all values of a side are equal.
-            ``ci_kind`` warns where noise makes it too small.
+            ``ci_kind`` warns that noise makes it too small where the product of the reliabilities is below 0.9.
         mean: their mean, over the layers that have one.
         corrected_layers: those of quantities without noise, ``layers`` divided by that factor, [layer]. They can exceed
             1 by chance, and are NaN where the product of the reliabilities is below 0.5.
@@ -135,17 +135,11 @@ def estimate_agreement(
     factor = 1 / np.sqrt(np.where(product >= LEAST_RELIABILITY, product, np.nan))
     measured = summarize(np.ones(len(whole)), null, note="")
     corrected = summarize(factor, null[:0], note=", corrected for noise")
-    layers, mean = (_mark_bias(*each) for each in zip(measured, corrected, strict=True))
-    if (np.isnan(corrected[0].value) & ~np.isnan(whole)).any() and BIASED not in str(mean.ci_kind):
-        mean = mean.noted(BIASED, np.asarray(True))  # its layers are not all in the corrected mean
+    noisy = ~np.isnan(whole) & ~(product >= RELIABLE)
+    layers, mean = (
+        each.noted(BIASED, where) for each, where in zip(measured, (noisy, np.asarray(noisy.any())), strict=True)
+    )
     return RankAgreement(layers, mean[()], corrected[0], corrected[1][()], *reliabilities)
-
-
-def _mark_bias(measured: EstimateArray, corrected: EstimateArray) -> EstimateArray:
-    """Add a warning to the intervals of values that differ from the corrected ones, or have none."""
-    error = (measured.ci_high - measured.ci_low) / 4  # nearly: the interval is two on each side
-    near = np.abs(corrected.value - measured.value) <= NEGLIGIBLE_BIAS * error
-    return measured.noted(BIASED, ~near)
 
 
 def _flatten(cells: Floats) -> Floats:
