@@ -37,6 +37,7 @@ SAME = {
 }
 WITHOUT_INTERVAL = {
     "dead_experts", "skipped_positions", "random_router_draws", "committee_size", "common_committee_size",
+    "effect_reliability", "lift_reliability",
 }  # fmt: skip
 
 

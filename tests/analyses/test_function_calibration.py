@@ -23,7 +23,8 @@ def test_truths_are_those_of_a_large_data_set(level):
 def test_true_agreement_is_that_of_a_large_data_set():
     population = Population(Design("large layer", 8, 2, 6, 2000, 60, zipf=0.3))
     for name, found, truth in function.Trial(population, 1, null=False).measure_agreement():
-        assert found.value == pytest.approx(truth, abs=0.1), name
+        assert found.ci_low <= truth <= found.ci_high, name
+        assert "score" in name or found.value == pytest.approx(truth, abs=0.1), name  # eight experts change in steps
 
 
 def test_the_table_is_that_of_the_script():
