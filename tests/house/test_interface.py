@@ -38,7 +38,11 @@ CALLED_BY = {
 PIECES = ("annotators", "capture", "measure", "plot")
 QUICK = {"attach", "intervene", "open_trace", "validate"}  # nothing to report
 MOST_POSITIONAL = 3
-FOUR_ARRAYS = {"specialize.measure.measure_conditional_information"}  # codes, types, experts, documents
+FOUR_ARRAYS = {
+    "specialize.measure.compare_selectivity",  # change, random changes, codes, documents
+    "specialize.measure.measure_conditional_information",  # codes, types, experts, documents
+    "specialize.measure.measure_effects",  # change, used, codes, documents
+}
 # Names of arguments that have another name here.
 RIGHT_NAMES = {
     "callback": "progress or reporter",

@@ -4,7 +4,7 @@ import scipy.stats
 
 from specialize.errors import MeasurementError
 from specialize.measure import jackknife, lift, load, mutual_information, specific_information
-from specialize.measure.base.estimate import jackknife_values
+from specialize.measure.base.estimate import jackknife_values, make_estimates
 from specialize.measure.base.intervals import ratio_interval, share_interval
 
 
@@ -94,3 +94,17 @@ def test_share_interval_stays_between_0_and_1():
 def test_misfits_are_named(tables, confidence, message):
     with pytest.raises(MeasurementError, match=message):
         jackknife(tables, mutual_information, confidence=confidence)
+
+
+def test_a_note_is_added_to_the_intervals_that_it_concerns():
+    value = np.array([1.0, 2.0, 3.0])
+    found = make_estimates(value, [0.1, np.nan, 0.1], unit="bits", num_blocks=5, n_tokens=9, n_documents=9)
+    noted = found.noted("few tokens", np.array([True, True, False]))
+    assert noted.ci_kind.tolist() == [
+        "95 % jackknife over 5 document blocks (Student t, few tokens)",
+        None,
+        "95 % jackknife over 5 document blocks (Student t)",
+    ]
+    assert found.ci_kind[0] == "95 % jackknife over 5 document blocks (Student t)"
+    single = make_estimates(1.0, 0.1, unit="bits", num_blocks=5, n_tokens=9, n_documents=9)
+    assert single.noted("few tokens", np.asarray(True))[()].ci_kind.endswith("(Student t, few tokens)")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from specialize.measure.base.layer_input import LayerInput
     from specialize.measure.base.nulls import draw_permutations, draw_shifts, p_values
     from specialize.measure.base.pairing import estimate_difference, pseudo_values
+    from specialize.measure.estimators.agreement import Agreement, measure_agreement, measure_score_agreement
     from specialize.measure.estimators.balance import measure_balance
     from specialize.measure.estimators.cache import measure_cache
     from specialize.measure.estimators.coactivation import measure_coactivation
@@ -34,14 +35,23 @@ if TYPE_CHECKING:
     from specialize.measure.estimators.composition import Composition, top_shares
     from specialize.measure.estimators.conditional import ConditionalInformation, measure_conditional_information
     from specialize.measure.estimators.domain import measure_domain_specialization
+    from specialize.measure.estimators.effects import LabelEffects, count_effects, measure_effects
     from specialize.measure.estimators.flow import measure_flow
     from specialize.measure.estimators.label_means import choice_entropy, choice_margin, measure_label_means
     from specialize.measure.estimators.label_overlap import measure_label_overlap
+    from specialize.measure.estimators.label_sums import shift_labels
     from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
+    from specialize.measure.estimators.matched_sets import MatchedSets, draw_matched_sets
     from specialize.measure.estimators.next_layer import measure_next_layer_recall
+    from specialize.measure.estimators.rank_agreement import RankAgreement
     from specialize.measure.estimators.repeats import measure_repeats
     from specialize.measure.estimators.same_token import measure_same_token
     from specialize.measure.estimators.saturation import measure_saturation
+    from specialize.measure.estimators.selectivity import (
+        SelectivityComparison,
+        compare_selectivity,
+        measure_selectivity,
+    )
     from specialize.measure.estimators.signatures import measure_signatures
     from specialize.measure.estimators.vocabulary import VocabularyMeasurement, measure_vocabulary, top_tokens
     from specialize.measure.results.files import read_results, write_results
@@ -59,21 +69,29 @@ if TYPE_CHECKING:
     from specialize.measure.runs.vocabulary import measure_vocabulary_specialization
 
 _HOMES = {
+    "Agreement": "specialize.measure.estimators.agreement",
     "Composition": "specialize.measure.estimators.composition",
     "ConditionalInformation": "specialize.measure.estimators.conditional",
     "Estimate": "specialize.measure.base.estimate",
     "EstimateArray": "specialize.measure.base.estimate",
+    "LabelEffects": "specialize.measure.estimators.effects",
     "LayerInput": "specialize.measure.base.layer_input",
     "LayerMeasurement": "specialize.measure.estimators.layer",
+    "MatchedSets": "specialize.measure.estimators.matched_sets",
     "RESULT_COLUMNS": "specialize.measure.results.schema",
+    "RankAgreement": "specialize.measure.estimators.rank_agreement",
+    "SelectivityComparison": "specialize.measure.estimators.selectivity",
     "SlotRule": "specialize.choices",
     "VocabularyMeasurement": "specialize.measure.estimators.vocabulary",
     "assign_blocks": "specialize.measure.base.blocks",
     "choice_entropy": "specialize.measure.estimators.label_means",
     "choice_margin": "specialize.measure.estimators.label_means",
+    "compare_selectivity": "specialize.measure.estimators.selectivity",
     "compare_traces": "specialize.measure.runs.comparison",
     "count_blocks": "specialize.measure.base.counting",
     "count_contingency_tables": "specialize.measure.runs.contingency",
+    "count_effects": "specialize.measure.estimators.effects",
+    "draw_matched_sets": "specialize.measure.estimators.matched_sets",
     "draw_permutations": "specialize.measure.base.nulls",
     "draw_shifts": "specialize.measure.base.nulls",
     "drop_positions": "specialize.measure.runs.context",
@@ -87,6 +105,7 @@ _HOMES = {
     "load": "specialize.measure.base.information",
     "load_entropy": "specialize.measure.base.information",
     "measure_affinity": "specialize.measure.runs.affinity",
+    "measure_agreement": "specialize.measure.estimators.agreement",
     "measure_balance": "specialize.measure.estimators.balance",
     "measure_cache": "specialize.measure.estimators.cache",
     "measure_coactivation": "specialize.measure.estimators.coactivation",
@@ -94,6 +113,7 @@ _HOMES = {
     "measure_conditional_information": "specialize.measure.estimators.conditional",
     "measure_details": "specialize.measure.runs.details",
     "measure_domain_specialization": "specialize.measure.estimators.domain",
+    "measure_effects": "specialize.measure.estimators.effects",
     "measure_flow": "specialize.measure.estimators.flow",
     "measure_label_means": "specialize.measure.estimators.label_means",
     "measure_label_overlap": "specialize.measure.estimators.label_overlap",
@@ -103,6 +123,8 @@ _HOMES = {
     "measure_routing": "specialize.measure.runs.routing",
     "measure_same_token": "specialize.measure.estimators.same_token",
     "measure_saturation": "specialize.measure.estimators.saturation",
+    "measure_score_agreement": "specialize.measure.estimators.agreement",
+    "measure_selectivity": "specialize.measure.estimators.selectivity",
     "measure_signatures": "specialize.measure.estimators.signatures",
     "measure_specialization": "specialize.measure.runs.specialization",
     "measure_tagger_error": "specialize.measure.runs.tagger",
@@ -114,6 +136,7 @@ _HOMES = {
     "probe_trace": "specialize.measure.runs.probes",
     "pseudo_values": "specialize.measure.base.pairing",
     "read_results": "specialize.measure.results.files",
+    "shift_labels": "specialize.measure.estimators.label_sums",
     "specific_information": "specialize.measure.base.information",
     "spread_mass": "specialize.measure.base.counting",
     "top_shares": "specialize.measure.estimators.composition",
@@ -124,20 +147,28 @@ _HOMES = {
 
 __all__ = [
     "RESULT_COLUMNS",
+    "Agreement",
     "Composition",
     "ConditionalInformation",
     "Estimate",
     "EstimateArray",
+    "LabelEffects",
     "LayerInput",
     "LayerMeasurement",
+    "MatchedSets",
+    "RankAgreement",
+    "SelectivityComparison",
     "SlotRule",
     "VocabularyMeasurement",
     "assign_blocks",
     "choice_entropy",
     "choice_margin",
+    "compare_selectivity",
     "compare_traces",
     "count_blocks",
     "count_contingency_tables",
+    "count_effects",
+    "draw_matched_sets",
     "draw_permutations",
     "draw_shifts",
     "drop_positions",
@@ -151,6 +182,7 @@ __all__ = [
     "load",
     "load_entropy",
     "measure_affinity",
+    "measure_agreement",
     "measure_balance",
     "measure_cache",
     "measure_coactivation",
@@ -158,6 +190,7 @@ __all__ = [
     "measure_conditional_information",
     "measure_details",
     "measure_domain_specialization",
+    "measure_effects",
     "measure_flow",
     "measure_label_means",
     "measure_label_overlap",
@@ -167,6 +200,8 @@ __all__ = [
     "measure_routing",
     "measure_same_token",
     "measure_saturation",
+    "measure_score_agreement",
+    "measure_selectivity",
     "measure_signatures",
     "measure_specialization",
     "measure_tagger_error",
@@ -178,6 +213,7 @@ __all__ = [
     "probe_trace",
     "pseudo_values",
     "read_results",
+    "shift_labels",
     "specific_information",
     "spread_mass",
     "top_shares",

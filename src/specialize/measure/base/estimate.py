@@ -100,6 +100,14 @@ class EstimateArray:
         """
         return replace(self, **{name: np.minimum(getattr(self, name), limit) for name in _ON_THE_SCALE})
 
+    def noted(self, note: str, where: NDArray[np.bool_]) -> "EstimateArray":
+        """Return the estimates with a note at the end of the description of some of their intervals."""
+        kinds = self.ci_kind.copy()
+        for place in np.ndindex(kinds.shape):
+            if np.asarray(where)[place] and kinds[place] is not None:
+                kinds[place] = f"{kinds[place][:-1]}, {note})"
+        return replace(self, ci_kind=kinds)
+
     def _map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "EstimateArray":
         cells: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in cells.items():

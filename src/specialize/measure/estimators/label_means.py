@@ -1,17 +1,12 @@
 """Means of a quantity of tokens by label, such as the loss of the next token, or how decided the router is."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.choices import Level, check_choice
-from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import check_order, divide
-from specialize.measure.base.counting import as_codes, check_range, tabulate
+from specialize.choices import Level
+from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
-from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
-from specialize.measure.estimators.observed import observe_units
+from specialize.measure.estimators.label_sums import sum_labels
 
 _BITS = 1 / np.log(2)  # in a nat
 
@@ -95,60 +90,29 @@ def measure_label_means(
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or no labelled token has a value.
     """
-    amounts, labels, places = np.asarray(values, dtype=np.float64), as_codes(codes), as_codes(documents)
-    check_choice("level", level, Level, error=MeasurementError)
-    if amounts.shape != places.shape or (level == "token" and labels.shape != places.shape):
-        raise MeasurementError(
-            "expected values, codes and documents of one length, "
-            f"got {amounts.shape}, {labels.shape} and {places.shape}: give a value for each token"
-        )
-    check_order(places)
-    check_range("codes", labels, num_labels)
-    if level == "document":
-        check_range("documents", places, len(labels))
-    own = labels if level == "token" else labels[places]
-    kept = np.isfinite(amounts) & (own >= 0)
-    if not kept.any():
-        raise MeasurementError("expected labelled tokens with a value, got none: check the labels")
-    units = _observe(amounts[kept], own[kept], places[kept], level=level, groups=groups, num_blocks=num_blocks)
-    blocks = tabulate(
-        units.codes, units.experts, units.masses, units.unit_blocks, shape=(units.num_blocks, num_labels, 2)
+    amounts = np.asarray(values, dtype=np.float64)
+    sums = sum_labels(
+        np.stack([amounts, np.ones_like(amounts)], axis=-1),
+        codes,
+        documents,
+        level=level,
+        num_labels=num_labels,
+        groups=groups,
+        num_blocks=num_blocks,
     )
-    pooled, draw = replace(units, blocks=np.zeros_like(units.blocks)), permuted_tables
-    if level == "token":
-        draw = shifted_tables
-    null = np.empty((permutations, num_labels))
-    for batch, tables in draw(pooled, shape=(1, num_labels, 2), permutations=permutations, seed=seed):
-        null[batch] = _means(tables[:, 0])
-    value, mean = _means(blocks.sum(axis=0)), amounts[kept].mean()
+    blocks = sums.tables()
+    total = blocks.sum(axis=0)
+    value, null = _means(total), sums.under_null(_means, permutations=permutations, seed=seed)
+    mean = _means(total.sum(axis=0))
     return make_estimates(
         value,
         jackknife_values(blocks, _means)[1],
         unit=unit,
-        num_blocks=units.num_blocks,
-        n_tokens=int(kept.sum()),
-        n_documents=len(units.blocks),
+        num_blocks=sums.num_blocks,
         null=null,
         tested=(np.abs(value - mean), np.abs(null - mean)),
+        **sums.counts,
     )
-
-
-def _observe(
-    values: NDArray[np.float64],
-    codes: NDArray[np.int32],
-    documents: NDArray[np.int32],
-    *,
-    level: Level,
-    groups: ArrayLike | None,
-    num_blocks: int,
-) -> Observations:
-    """Return tokens or documents as units, whose masses are the sum of their values and their number of tokens."""
-    masses = np.stack([values, np.ones(len(values))], axis=1)
-    if level == "document":
-        documents, first = np.unique(documents, return_index=True)
-        masses, codes = np.add.reduceat(masses, first, axis=0), codes[first]
-    columns = np.tile(np.arange(2, dtype=np.int16), (len(masses), 1))
-    return observe_units(codes, columns, masses, documents, groups=groups, num_blocks=num_blocks)
 
 
 def _means(tables: NDArray[np.float64]) -> NDArray[np.float64]:

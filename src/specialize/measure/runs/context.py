@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.annotation import NO_LABEL, Annotation
 from specialize.errors import MeasurementError
+from specialize.measure.estimators.label_sums import shift_labels
 
 
 def next_codes(codes: ArrayLike, tokens: pd.DataFrame) -> NDArray[np.int32]:
@@ -29,14 +30,9 @@ def next_codes(codes: ArrayLike, tokens: pd.DataFrame) -> NDArray[np.int32]:
     values = np.asarray(codes, dtype=np.int32)
     if len(values) != len(tokens):
         raise MeasurementError(f"expected a code for each of {len(tokens)} tokens, got {len(values)} codes")
-    following = np.full(len(values), NO_LABEL, dtype=np.int32)
-    together = np.ones(max(len(values) - 1, 0), dtype=bool)
-    for column in ("document", "sequence"):
-        if column in tokens:
-            places = tokens[column].to_numpy()
-            together &= places[1:] == places[:-1]
-    following[:-1][together] = values[1:][together]
-    return following
+    columns = {name: tokens[name].to_numpy() for name in ("document", "sequence") if name in tokens}
+    nowhere = np.zeros(len(values), dtype=np.int32)
+    return shift_labels(values, columns.get("document", nowhere), sequences=columns.get("sequence"))
 
 
 def drop_positions(annotation: Annotation, tokens: pd.DataFrame, count: int) -> Annotation:

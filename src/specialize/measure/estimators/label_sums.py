@@ -1,0 +1,184 @@
+"""Sums of quantities of tokens by label and block of documents, and the same under the null."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specialize.choices import Level, check_choice
+from specialize.errors import MeasurementError
+from specialize.measure.base.blocks import Counted, check_order
+from specialize.measure.base.counting import as_codes, check_range, tabulate
+from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.estimators.observed import observe_units
+
+FEWEST_TOKENS, FEWEST_BLOCKS = 100, 10  # that hold the tokens of a mean, from analyses/calibration/function.py
+UNDERCOVERS = f"undercovers: below {FEWEST_TOKENS} tokens or {FEWEST_BLOCKS} blocks"
+
+
+@dataclass(frozen=True)
+class LabelledSums:
+    """The labelled tokens that have values, or their documents, with sums of the values.
+
+    Attributes:
+        observations: one unit for each token or document, with its sums as masses.
+        level: whether labels are of documents or of tokens.
+        num_labels: number of labels of the label set.
+        counts: numbers of tokens and documents.
+    """
+
+    observations: Observations
+    level: Level
+    num_labels: int
+    counts: Counted
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of document blocks."""
+        return self.observations.num_blocks
+
+    def tables(self) -> NDArray[np.float64]:
+        """Sum the values of each label, float64 [block, label, quantity]."""
+        seen = self.observations
+        return tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=self._shape(seen))
+
+    def under_null(
+        self,
+        statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        *,
+        permutations: int,
+        seed: int,
+    ) -> NDArray[np.float64]:
+        """Compute a statistic with labels of documents permuted, and labels of tokens shifted within documents.
+
+        Args:
+            statistic: maps sums [..., label, quantity] to values [..., *shape].
+            permutations: number of permutations.
+            seed: seed of the null.
+
+        Returns:
+            float64 [permutation, *shape].
+        """
+        seen = replace(self.observations, blocks=np.zeros_like(self.observations.blocks))
+        draw = shifted_tables if self.level == "token" else permuted_tables
+        batches = draw(seen, shape=self._shape(seen), permutations=permutations, seed=seed)
+        found = [statistic(tables[:, 0]) for _, tables in batches]
+        return np.concatenate(found) if found else np.empty((0, *statistic(self.tables().sum(axis=0)).shape))
+
+    def _shape(self, seen: Observations) -> tuple[int, int, int]:
+        return seen.num_blocks, self.num_labels, seen.masses.shape[1]
+
+
+def sum_labels(
+    values: NDArray[np.float64],
+    codes: ArrayLike,
+    documents: ArrayLike,
+    *,
+    level: Level,
+    num_labels: int,
+    groups: ArrayLike | None,
+    num_blocks: int,
+) -> LabelledSums:
+    """Check labels and values of tokens, and keep the labelled tokens whose values are finite.
+
+    Args:
+        values: float64 [tokens, quantities]; tokens with a value that is not finite are left out.
+        codes: integers [documents] or [tokens], the labels; negative where there is none.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        level: whether labels are of documents or of tokens.
+        num_labels: number of labels of the label set, including labels that do not occur.
+        groups: integers [documents], see `assign_blocks`; None where each document is a group of its own.
+        num_blocks: maximum number of document blocks.
+
+    Returns:
+        The sums of the values, each token or document being a unit.
+
+    Raises:
+        MeasurementError: arrays do not match in length, values are out of range, or no labelled token has a value.
+    """
+    own, places = label_tokens(codes, documents, level=level, shape=values.shape[:-1], num_labels=num_labels)
+    kept = np.isfinite(values).all(axis=1) & (own >= 0)
+    if not kept.any():
+        raise MeasurementError("expected labelled tokens with a value, got none: check the labels")
+    masses, labels, units = values[kept], own[kept], places[kept]
+    if level == "document":
+        units, first = np.unique(units, return_index=True)
+        masses, labels = np.add.reduceat(masses, first, axis=0), labels[first]
+    columns = np.tile(np.arange(values.shape[1], dtype=np.int16), (len(masses), 1))
+    seen = observe_units(labels, columns, masses, units, groups=groups, num_blocks=num_blocks)
+    counts: Counted = {"n_tokens": int(kept.sum()), "n_documents": len(seen.blocks)}
+    return LabelledSums(seen, level, num_labels, counts)
+
+
+def label_tokens(
+    codes: ArrayLike, documents: ArrayLike, *, level: Level, shape: tuple[int, ...], num_labels: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the label and the document of each token, int32 [tokens], after checks.
+
+    Args:
+        codes: integers [documents] or [tokens], the labels; negative where there is none.
+        documents: integers [tokens], the document of each token, non-decreasing.
+        level: whether labels are of documents or of tokens.
+        shape: shape of the values, (tokens,).
+        num_labels: number of labels; codes are below it.
+
+    Raises:
+        MeasurementError: arrays do not match in length, or values are out of range.
+    """
+    labels, places = as_codes(codes), as_codes(documents)
+    check_choice("level", level, Level, error=MeasurementError)
+    if places.shape != shape or (level == "token" and labels.shape != places.shape):
+        raise MeasurementError(
+            "expected values, codes and documents of one length, "
+            f"got {shape}, {labels.shape} and {places.shape}: give a value for each token"
+        )
+    check_order(places)
+    check_range("codes", labels, num_labels)
+    if level == "document":
+        check_range("documents", places, len(labels))
+    return (labels if level == "token" else labels[places]), places
+
+
+def are_few(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether the interval of a mean undercovers, for few tokens, or tokens most of which are in few blocks.
+
+    Changes of the loss are skewed and have heavy tails, so that Student's t interval of few of them is too narrow.
+    Blocks count as ``(sum n_b)^2 / sum n_b^2``, where n_b is the number of tokens in block b.
+
+    Args:
+        counts: number of tokens of each mean by block, float64 [block, *shape].
+
+    Returns:
+        bool [*shape].
+    """
+    total = counts.sum(axis=0)
+    return np.asarray((total < FEWEST_TOKENS) | (total**2 < FEWEST_BLOCKS * (counts**2).sum(axis=0)))
+
+
+def shift_labels(codes: ArrayLike, documents: ArrayLike, *, sequences: ArrayLike | None = None) -> NDArray[np.int32]:
+    """Assign to each token the label of the next token, which is the one that the model predicts there.
+
+    Args:
+        codes: integers [tokens], labels or token ids; negative where there is none.
+        documents: integers [tokens], the document of each token.
+        sequences: integers [tokens], the context window of each token, where documents were divided into windows.
+
+    Returns:
+        int32 [tokens]; -1 for the last token of a document or window.
+
+    Raises:
+        MeasurementError: arrays differ in length.
+    """
+    labels = as_codes(codes)
+    following = np.full(labels.shape, -1, dtype=np.int32)
+    together = np.ones(max(len(labels) - 1, 0), dtype=bool)
+    for places in (documents, sequences):
+        if places is None:
+            continue
+        own = np.asarray(places)
+        if own.shape != labels.shape:
+            raise MeasurementError(f"expected a code for each of {len(own)} tokens, got {len(labels)} codes")
+        together &= own[1:] == own[:-1]
+    following[:-1][together] = labels[1:][together]
+    return following
