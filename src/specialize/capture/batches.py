@@ -33,7 +33,6 @@ class ShardTracer:
         self._model = model if with_predictions else _without_head(model, recorder)
         self._device = model.device
         self._start = _decoder_start(model) if encoder_of(model) is not None else None
-        self._num_embeddings = model.get_input_embeddings().num_embeddings
         self._transfer = Transfer()
         self._invalid: Invalid | None = None
 
@@ -57,7 +56,7 @@ class ShardTracer:
             CaptureError: the tokenizer does not belong to the model, or routing is not finite.
             RuntimeError: out of memory; the shard can be run again in smaller batches.
         """
-        self._check_token_ids(windows)
+        check_token_ids(self._model, windows)
         counts = np.array([window.num_recorded for window in windows])
         starts = counts.cumsum() - counts
         routing = [_empty_columns(spec, counts.sum(), self.recorder.extras) for spec in self.recorder.specs]
@@ -87,14 +86,6 @@ class ShardTracer:
         tokens = _token_columns(windows, counts, first_sequence)
         return Shard(tokens | (predicted if self.with_predictions else {}), routing, {"batch_tokens": batch_tokens})
 
-    def _check_token_ids(self, windows: Sequence[Window]) -> None:
-        largest = max(int(window.token_ids.max()) for window in windows)
-        if largest >= self._num_embeddings:
-            raise CaptureError(
-                f"expected token ids below {self._num_embeddings}, the number of embeddings, got {largest}; "
-                "use the tokenizer of this model"
-            )
-
     def _run(
         self,
         batch: list[Window],
@@ -103,7 +94,7 @@ class ShardTracer:
         places: list[dict[str, NDArray[Any]]],
     ) -> None:
         """Run windows whose tokens have these rows and window numbers in the shard."""
-        ids, mask = _pad(batch)
+        ids, mask = pad_windows(batch)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self._start is not None:
             # the decoder reads the same text after its start token; a token's row is the step that reads the token
@@ -111,7 +102,7 @@ class ShardTracer:
             inputs["decoder_attention_mask"] = nn.functional.pad(mask, (1, 0), value=1)
         inputs = {name: values.to(self._device, non_blocking=True) for name, values in inputs.items()}
         with torch.inference_mode():
-            output = self._run_model(inputs)
+            output = run_model(self._model, inputs, kept="shards")
             recorded = self.recorder.take_columns()
             if self.with_predictions:
                 side = "decoder_" if self._start is not None else ""
@@ -134,22 +125,44 @@ class ShardTracer:
 
         self._transfer.send(recorded, [kept[stack] for stack in stacks], deliver)
 
-    def _run_model(self, inputs: dict[str, Tensor]) -> Any:
-        """Run a forward pass; whatever the model's code raises, except for a lack of memory, is one line."""
-        try:
-            return self._model(**inputs, use_cache=False)
-        except SpecializeError:  # of a hook
+
+def check_token_ids(model: Any, windows: Sequence[Window]) -> None:
+    """Raise CaptureError if windows hold token ids for which a transformers model has no embedding."""
+    known = model.get_input_embeddings().num_embeddings
+    largest = max(int(window.token_ids.max()) for window in windows)
+    if largest >= known:
+        raise CaptureError(
+            f"expected token ids below {known}, the number of embeddings, got {largest}; use the tokenizer of this "
+            "model"
+        )
+
+
+def run_model(model: Any, inputs: dict[str, Tensor], *, kept: str) -> Any:
+    """Run a forward pass; whatever the model's code raises, except for a lack of memory, is one line.
+
+    Args:
+        model: a transformers model.
+        inputs: its keywords.
+        kept: what was written before and is not lost.
+
+    Raises:
+        CaptureError: the model fails.
+        RuntimeError: out of memory.
+    """
+    try:
+        return model(**inputs, use_cache=False)
+    except SpecializeError:  # of a hook
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
             raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            rows, columns = inputs["input_ids"].shape
-            reason = (str(error).strip().splitlines() or ["no message"])[0]
-            raise CaptureError(
-                f"{type(self._model).__name__}: the model failed in a forward pass over {rows} windows of up to "
-                f"{columns} tokens ({type(error).__name__}: {reason}); shards that were finished are kept: run the "
-                "same command again when the model is corrected"
-            ) from error
+        rows, columns = inputs["input_ids"].shape
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise CaptureError(
+            f"{type(model).__name__}: the model failed in a forward pass over {rows} windows of up to {columns} tokens "
+            f"({type(error).__name__}: {reason}); {kept} that were finished are kept: run the same command again when "
+            "the model is corrected"
+        ) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -178,7 +191,7 @@ def _token_columns(
     }
 
 
-def _pad(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+def pad_windows(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
     """Return token ids and attention mask, both [batch, longest], padded on the right."""
     longest = max(len(window.token_ids) for window in windows)
     ids = torch.zeros(len(windows), longest, dtype=torch.int64)

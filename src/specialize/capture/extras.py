@@ -12,6 +12,7 @@ from specialize.capture.points import RoutingPoint
 from specialize.errors import CaptureError
 
 _POSITIONS_AT_ONCE = 1024
+_NONE = -100  # a target that `cross_entropy` ignores
 
 
 def watch_norms(point: RoutingPoint, receive: Callable[[Tensor], None], *, weighted: bool = True) -> RemovableHandle:
@@ -86,14 +87,18 @@ def predictions(logits: Tensor, token_ids: Tensor, mask: Tensor) -> tuple[Tensor
         Predicted ids, int64 [batch * length], -1 where logits are NaN or infinite; and cross-entropy in nats, float32
         [batch * length], NaN for the last token of a sequence, which has no next one.
     """
-    real = token_ids.masked_fill(mask == 0, -100)
-    following = F.pad(real[:, 1:], (0, 1), value=-100).flatten()
-    flat = logits.flatten(0, 1)
-    predicted, losses = [], []
-    for scores, target in zip(flat.split(_POSITIONS_AT_ONCE), following.split(_POSITIONS_AT_ONCE), strict=True):
+    predicted = []
+    for scores in logits.flatten(0, 1).split(_POSITIONS_AT_ONCE):
         best = scores.argmax(dim=-1)  # NaN counts as the largest
         largest = scores.gather(-1, best.unsqueeze(-1)).squeeze(-1)
         predicted.append(best.masked_fill(~largest.isfinite(), -1))
-        losses.append(F.cross_entropy(scores.float(), target, reduction="none"))
-    loss = torch.cat(losses)
-    return torch.cat(predicted), loss.masked_fill(following == -100, torch.nan)
+    return torch.cat(predicted), next_token_losses(logits, token_ids, mask)
+
+
+def next_token_losses(logits: Tensor, token_ids: Tensor, mask: Tensor) -> Tensor:
+    """Return the loss of the actual next token of each token, as `predictions` does."""
+    real = token_ids.masked_fill(mask == 0, _NONE)
+    following = F.pad(real[:, 1:], (0, 1), value=_NONE).flatten()
+    parts = zip(logits.flatten(0, 1).split(_POSITIONS_AT_ONCE), following.split(_POSITIONS_AT_ONCE), strict=True)
+    loss = torch.cat([F.cross_entropy(scores.float(), target, reduction="none") for scores, target in parts])
+    return loss.masked_fill(following == _NONE, torch.nan)
