@@ -30,7 +30,8 @@ class RankAgreement:
             ``ci_kind`` warns that noise makes it too small where the product of the reliabilities is below 0.9.
         mean: their mean, over the layers that have one.
         corrected_layers: those of quantities without noise, ``layers`` divided by that factor, [layer]. They can exceed
-            1 by chance, and are NaN where the product of the reliabilities is below 0.5.
+            1 by chance, and are NaN where the product of the reliabilities is below 0.5. Where it is near 0.5, those
+            that are not NaN are too large on average.
         corrected_mean: their mean, over the layers that have one.
         observed_reliability: reliability of the observed quantity, float64 [layer]; 1 of one that is taken as given.
         effect_reliability: reliability of the effects, float64 [layer].
