@@ -92,6 +92,8 @@ def cover(design: Design, part: str, datasets: int, seed: int) -> pd.DataFrame:
     rows = []
     for name, estimates in found.items():
         value, low, high = (np.array(each) for each in zip(*estimates, strict=True))
+        if not np.isfinite(low).any():  # a number of experts has none
+            continue
         true = value.mean(axis=0) if name in EXPECTED else np.asarray(truth[name])
         tally = Tally()
         for each in zip(value, low, high, strict=True):

@@ -16,6 +16,7 @@ AffinityScore = Literal["token", "gate"]  # share of slots, or mean gate weight
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # number format of the forward pass
 Control = Literal["random-router"]  # what is recorded beside the model's own routers
 InterventionMode = Literal["drop", "renormalize", "reroute", "replace"]  # what becomes of an expert's slots
+Ranking = Literal["saliency", "load", "lift", "random"]  # by which experts are switched off, the first ones first
 CONTROL_DRAWS = 5  # random routers beside each of the model's
 PageFormat = Literal["html", "md"]
 ExportFormat = Literal["parquet"]

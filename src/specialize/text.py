@@ -93,6 +93,14 @@ def equate_p(p_value: float, *, at_most: bool = False, name: str = "p") -> str:
     return f"{name}{NBSP}{number}" if number.startswith(("<", "≤")) else f"{name}{NBSP}={NBSP}{number}"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
 def format_bytes(size: float) -> str:
     """Return a number of bytes with its unit, in powers of 1,000."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -1,5 +1,6 @@
 """Windows of a corpus through a model with experts switched off: the loss of every token, condition by condition."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -94,6 +95,14 @@ class AblationRunner:
     def place_of(self, condition: Condition) -> int:
         """Return the place of the first router that a condition changes, in the order of the model's decisions."""
         return min(find_router(self.interventions.points, router) for router, _ in condition.experts)
+
+    def time_batch(self) -> float:
+        """Run one batch with all experts, and return the seconds that a token takes."""
+        batch, rows, _ = next(self._iterate())
+        started = time.monotonic()
+        with evaluating(self._model):
+            self._lose(batch)
+        return (time.monotonic() - started) / len(rows)
 
     def run_baseline(self, on_batch: OnBatch) -> Baseline:
         """Run all windows with all experts.

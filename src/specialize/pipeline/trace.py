@@ -118,7 +118,7 @@ def trace_corpus(
         "trust_remote_code": trust_remote_code,
         "allow_missing_weights": allow_missing_weights,
     }
-    name = _check_model(model, tokenizer, loading)
+    name = check_model(model, tokenizer, loading)
     options = TraceOptions(
         context=context,
         stride=stride,
@@ -143,7 +143,7 @@ def trace_corpus(
         check_corpus(documents, folder, manifest)
         if not repair:
             check_files(folder, manifest, reporter)
-    checkpoint = _open_model(model, tokenizer, loading, reporter)
+    checkpoint = open_model(model, tokenizer, loading, reporter)
     from specialize.capture import trace_documents  # and with it torch, if no model was loaded
 
     return trace_documents(
@@ -158,7 +158,7 @@ def trace_corpus(
     )
 
 
-def _check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str | None:
+def check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str | None:
     """Check what can be checked before a model is loaded; return its name in the manifest, if it is known."""
     from specialize.capture.loading import Checkpoint, check_loading
 
@@ -182,7 +182,8 @@ def _check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str 
     return None
 
 
-def _open_model(model: Any, tokenizer: Any, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
+def open_model(model: Any, tokenizer: Any, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
+    """Return the checkpoint of a model, which is loaded where its name is given."""
     from specialize.capture import Checkpoint
 
     if isinstance(model, Checkpoint):
