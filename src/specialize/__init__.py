@@ -1,8 +1,8 @@
 """Measure expert specialization in Mixture-of-Experts language models.
 
 The stages in order: `trace_corpus` (or `record`, `import_trace`), `syntax`, `topics`, `annotate`, `routing`,
-`vocabulary`, `probe`, `compare`, `report`; `run` does the main ones at once. The pieces they are made of are in
-`specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure` and `specialize.plot`.
+`vocabulary`, `probe`, `compare`, `ablate`, `report`; `run` does the main ones at once. The pieces they are made of are
+in `specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure` and `specialize.plot`.
 
 Importing this package is instant: every public name is loaded on first use.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         register_router,
     )
     from specialize.events import Reporter
+    from specialize.pipeline.ablate import ablate
     from specialize.pipeline.annotate import annotate
     from specialize.pipeline.compare import compare
     from specialize.pipeline.exchange import affinity, export, validate
@@ -52,6 +53,7 @@ _HOMES = {
     "Reporter": "specialize.events",
     "RouterSpec": "specialize.trace",
     "RoutingTrace": "specialize.trace",
+    "ablate": "specialize.pipeline.ablate",
     "affinity": "specialize.pipeline.exchange",
     "annotate": "specialize.pipeline.annotate",
     "annotators": "specialize",
@@ -90,6 +92,7 @@ __all__ = [
     "RouterSpec",
     "RoutingTrace",
     "__version__",
+    "ablate",
     "affinity",
     "annotate",
     "annotators",

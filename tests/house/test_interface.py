@@ -13,6 +13,7 @@ from house.source import POSITIONAL, defined, packages, public_functions, stages
 
 # Every public function of the package itself, and what may be given to it by position.
 CALLED_BY = {
+    "ablate": ("model", "run"),
     "affinity": ("run",),
     "annotate": ("run", "labels"),
     "attach": ("model", "inputs"),

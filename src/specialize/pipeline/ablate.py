@@ -1,13 +1,12 @@
 """What happens to the loss when experts are switched off: the stage that goes from association to function."""
 
-import time
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specialize.choices import Dtype, InterventionMode, Ranking
+from specialize.choices import Dtype, InterventionMode
 from specialize.errors import MeasurementError, TraceError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
@@ -20,9 +19,9 @@ from specialize.pipeline.ablation_plan import (
     make_removals,
     single_experts,
 )
+from specialize.pipeline.ablation_run import run_baseline, run_conditions
 from specialize.pipeline.stage import PERMUTATIONS, check_at_least, known_annotations, open_run, write_frames
 from specialize.pipeline.trace import check_model, open_model
-from specialize.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +30,9 @@ if TYPE_CHECKING:
 
     from specialize.annotation import Annotation
     from specialize.capture import Checkpoint
-    from specialize.capture.ablation import AblationRunner
     from specialize.capture.windows import Window
     from specialize.trace import RoutingTrace
-    from specialize.trace.ablation import AblationStore, Condition
-
-MOST_HELD, MOST_BYTES = 32, 2**26  # conditions whose changes are held in memory, and lost if the run is killed
-LEAST_SAME = 0.95  # share of slots that have to be routed as in the trace
+    from specialize.trace.ablation import AblationStore
 
 
 def ablate(
@@ -52,7 +47,7 @@ def ablate(
     labels: Sequence[str] | None = None,
     top: int = 2,
     random: int = 20,
-    rankings: Sequence[Ranking] = (),
+    rankings: Sequence[str] = (),
     mode: InterventionMode = "drop",
     seed: int = 0,
     permutations: int = PERMUTATIONS,
@@ -137,16 +132,16 @@ def ablate(
     sets, notes = find_leading_sets(usage, annotations, options)  # quick: errors come before a model is loaded
     lone = single_experts(usage.routers, options.experts) if options.singles else []
     checkpoint = open_model(model, tokenizer, loading, reporter)
-    from specialize.capture.ablation import AblationRunner
+    from specialize.capture.ablation import AblationRunner  # and with it torch, if no model was loaded
 
     runner = AblationRunner(checkpoint, _cut_windows(trace, checkpoint, chosen, usage.rows), batch_tokens=batch_tokens)
     store.begin(_describe(trace, checkpoint, chosen, batch_tokens))
-    seconds = _run_baseline(runner, store, usage, reporter)
+    seconds = run_baseline(runner, store, usage, reporter)
     removals, more = make_removals(usage, store.saliency(), annotations, options)
     for note in (*notes, *more):
         reporter.say(f"note: {note}")
     store.ask(sets, removals)
-    _run_conditions(runner, store, list_conditions(lone, sets, removals, options), seconds, reporter)
+    run_conditions(runner, store, list_conditions(lone, sets, removals, options), seconds, reporter)
     frames = _measure(trace, store, annotations, options, permutations, reporter)
     write_frames(trace, frames)
     return pd.concat(list(frames.values()), ignore_index=True)
@@ -227,66 +222,6 @@ def _describe(
     }
 
 
-def _run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage, reporter: Reporter) -> float:
-    """Run the documents with all experts, unless that was done; return the seconds that a token takes."""
-    from specialize.errors import CaptureError
-
-    if store.has_baseline:
-        return runner.time_batch()
-    started = time.monotonic()
-    with reporter.progress("with all experts", "tokens") as update:
-        baseline = runner.run_baseline(_count(update, runner.num_tokens))
-    seconds = (time.monotonic() - started) / runner.num_tokens
-    same = np.mean([np.mean(baseline.experts[name] == experts) for name, experts in usage.experts.items()])
-    if same < LEAST_SAME:
-        raise CaptureError(
-            f"expected the routing of the trace, {1 - same:.1%} of the slots have another expert: give the model, "
-            "--dtype and --device with which it was traced"
-        )
-    if same < 1:
-        reporter.say(f"note: {1 - same:.2%} of the slots have another expert than in the trace, by rounding")
-    saliency = None
-    try:
-        with reporter.progress("saliency", "tokens") as update:
-            saliency = runner.measure_saliency(_count(update, runner.num_tokens))
-    except CaptureError as error:
-        reporter.say(f"note: saliency is left out: {error}")
-    store.save_baseline(baseline.losses, saliency)
-    return seconds
-
-
-def _run_conditions(
-    runner: "AblationRunner",
-    store: "AblationStore",
-    conditions: "Sequence[Condition]",
-    seconds: float,
-    reporter: Reporter,
-) -> None:
-    """Say what is to be done, and do what is missing, some conditions at a time."""
-    missing = [condition for condition in conditions if not store.holds(condition)]
-    tokens = len(missing) * runner.num_tokens
-    there = len(conditions) - len(missing)
-    done = f", {there:,} of {len(conditions):,} are there" if there else ""
-    restart = "; layers below are not computed again" if missing and runner.can_restart else ""
-    reporter.say(
-        f"{store.folder}: {len(missing):,} conditions x {runner.num_tokens:,} tokens, at most "
-        f"{format_duration(tokens * seconds)}, {format_bytes(2 * tokens)} to write{done}{restart}"
-    )
-    if not missing:
-        return
-    missing.sort(key=lambda condition: (runner.place_of(condition), condition.key))
-    size = max(1, min(MOST_HELD, MOST_BYTES // (2 * runner.num_tokens)))
-    baseline = store.baseline()
-    with reporter.progress("switching off experts", "tokens") as update:
-        count = _count(update, tokens)
-        for place in sorted({runner.place_of(condition) for condition in missing}):
-            own = [condition for condition in missing if runner.place_of(condition) == place]
-            for first in range(0, len(own), size):
-                group = own[first : first + size]
-                for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
-                    store.save_changes(condition, changes)
-
-
 def _measure(
     trace: "RoutingTrace",
     store: "AblationStore",
@@ -304,15 +239,3 @@ def _measure(
         )  # fmt: skip
     suffix = "" if options.mode == "drop" else f".{options.mode}"
     return {f"ablation/{name}{suffix}": frame for name, frame in frames.items()}
-
-
-def _count(update: Any, total: int) -> Any:
-    """Return a function that adds to the tokens done."""
-    done = 0
-
-    def add(tokens: int) -> None:
-        nonlocal done
-        done += tokens
-        update(done, total)
-
-    return add

@@ -36,7 +36,7 @@ class AblationOptions:
     labels: Sequence[str] | None = None
     top: int = 2
     random: int = 20
-    rankings: Sequence[Ranking] = ()
+    rankings: Sequence[str] = ()
     mode: InterventionMode = "drop"
     seed: int = 0
 

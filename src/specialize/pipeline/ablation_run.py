@@ -1,0 +1,89 @@
+"""The passes of an ablation: with all experts, and under each condition that is missing."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from specialize.errors import CaptureError
+from specialize.events import Reporter
+from specialize.pipeline.ablation_plan import Usage
+from specialize.text import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from specialize.capture.ablation import AblationRunner
+    from specialize.trace.ablation import AblationStore, Condition
+
+MOST_HELD, MOST_BYTES = 32, 2**26  # conditions whose changes are held in memory, and lost if the run is killed
+LEAST_SAME = 0.95  # share of slots that have to be routed as in the trace
+
+
+def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage, reporter: Reporter) -> float:
+    """Run the documents with all experts, unless that was done; return the seconds that a token takes."""
+    if store.has_baseline:
+        return runner.time_batch()
+    started = time.monotonic()
+    with reporter.progress("with all experts", "tokens") as update:
+        baseline = runner.run_baseline(_count(update, runner.num_tokens))
+    seconds = (time.monotonic() - started) / runner.num_tokens
+    same = np.mean([np.mean(baseline.experts[name] == experts) for name, experts in usage.experts.items()])
+    if same < LEAST_SAME:
+        raise CaptureError(
+            f"expected the routing of the trace, {1 - same:.1%} of the slots have another expert: give the model, "
+            "--dtype and --device with which it was traced"
+        )
+    if same < 1:
+        reporter.say(f"note: {1 - same:.2%} of the slots have another expert than in the trace, by rounding")
+    saliency = None
+    try:
+        with reporter.progress("saliency", "tokens") as update:
+            saliency = runner.measure_saliency(_count(update, runner.num_tokens))
+    except CaptureError as error:
+        reporter.say(f"note: saliency is left out: {error}")
+    store.save_baseline(baseline.losses, saliency)
+    return seconds
+
+
+def run_conditions(
+    runner: "AblationRunner",
+    store: "AblationStore",
+    conditions: "Sequence[Condition]",
+    seconds: float,
+    reporter: Reporter,
+) -> None:
+    """Say what is to be done, and do what is missing, some conditions at a time."""
+    missing = [condition for condition in conditions if not store.holds(condition)]
+    tokens = len(missing) * runner.num_tokens
+    there = len(conditions) - len(missing)
+    done = f", {there:,} of {len(conditions):,} are there" if there else ""
+    restart = "; layers below are not computed again" if missing and runner.can_restart else ""
+    reporter.say(
+        f"{store.folder}: {len(missing):,} conditions x {runner.num_tokens:,} tokens, at most "
+        f"{format_duration(tokens * seconds)}, {format_bytes(2 * tokens)} to write{done}{restart}"
+    )
+    if not missing:
+        return
+    missing.sort(key=lambda condition: (runner.place_of(condition), condition.key))
+    size = max(1, min(MOST_HELD, MOST_BYTES // (2 * runner.num_tokens)))
+    baseline = store.baseline()
+    with reporter.progress("switching off experts", "tokens") as update:
+        count = _count(update, tokens)
+        for place in sorted({runner.place_of(condition) for condition in missing}):
+            own = [condition for condition in missing if runner.place_of(condition) == place]
+            for first in range(0, len(own), size):
+                group = own[first : first + size]
+                for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
+                    store.save_changes(condition, changes)
+
+
+def _count(update: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """Return a function that adds to the tokens done."""
+    done = 0
+
+    def add(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        update(done, total)
+
+    return add
