@@ -6,6 +6,7 @@ import pytest
 from planted.usage import plant_usage
 from specialize.errors import MeasurementError
 from specialize.measure import measure_committee
+from specialize.measure.estimators import committee
 from specialize.measure.estimators.committee import find_common_group
 
 MEANS = np.array([[0.6, 0.1, 0.1, 0.2], [0.1, 0.6, 0.1, 0.2], [0.1, 0.1, 0.6, 0.2]])
@@ -106,3 +107,14 @@ def test_wrong_arguments_raise():
         measure_committee(-MEANS, [0, 1, 2], num_labels=3)
     with pytest.raises(MeasurementError, match=r"expected shares that reach 0\.5 for every label"):
         find_common_group([[0.2, 0.2]], [1.0, 1.0])
+
+
+def test_a_search_that_is_stopped_returns_a_group_that_holds_the_share_and_prints_nothing(capfd, monkeypatch):
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(128, 0.3), 8)
+    for nodes in (1, 40):
+        monkeypatch.setattr(committee, "MOST_NODES", nodes)
+        group, least = committee.find_common_group(shares, shares.sum(axis=0))
+        assert (shares[:, group].sum(axis=1) >= 0.5 - 1e-6).all()
+        assert 1 <= least <= group.sum() < 60
+    assert capfd.readouterr().out == ""

@@ -4,6 +4,10 @@ Source: the common group is a covering integer program with one constraint for e
 (Huangfu & Hall 2018, https://doi.org/10.1007/s12532-017-0130-5) through `scipy.optimize.milp`.
 """
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -161,11 +165,15 @@ def find_common_group(shares: ArrayLike, load: ArrayLike, *, share: float = 0.5)
         MeasurementError: a row does not reach the share.
     """
     rows, masses = _drop_absent(np.asarray(shares, dtype=np.float64)), np.asarray(load, dtype=np.float64)
+    if (rows.sum(axis=1) < share - ROUNDING).any():
+        raise MeasurementError(f"expected shares that reach {share:g} for every label, got others: divide by their sum")
     smallest, bound = _solve(np.ones(rows.shape[1]), rows, share, gap=0.0)
+    if smallest is None:
+        smallest = _take_greedily(rows, share)
     size = smallest.sum()
     fixed = LinearConstraint(np.ones((1, rows.shape[1])), size, size)
     largest, _ = _solve(-masses / max(masses.sum(), ROUNDING), rows, share, fixed, gap=MASS_GAP)
-    return largest, int(np.ceil(bound - ROUNDING))
+    return smallest if largest is None else largest, max(1, int(np.ceil(bound - ROUNDING)) if np.isfinite(bound) else 1)
 
 
 def _shares(tables: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,6 +239,13 @@ def _order_greedily(shares: NDArray[np.float64], share: float) -> NDArray[np.int
     return np.array(order)
 
 
+def _take_greedily(shares: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Return the experts that a greedy order takes until every label has its share, bool [expert]."""
+    taken = np.zeros(shares.shape[1], dtype=bool)
+    taken[_order_greedily(shares, share)] = True
+    return taken
+
+
 def _take_in_order(shares: NDArray[np.float64], order: NDArray[np.int64], share: float) -> int:
     """Count the first experts of an order that hold the share of every label, without those that are not needed."""
     held = np.cumsum(shares[:, order], axis=1)
@@ -254,19 +269,32 @@ def _find_groups(shares: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDA
 
 def _solve(
     costs: NDArray[np.float64], shares: NDArray[np.float64], share: float, *more: LinearConstraint, gap: float
-) -> tuple[NDArray[np.bool_], float]:
+) -> tuple[NDArray[np.bool_] | None, float]:
     """Find the set of experts of the lowest cost that holds the share of every label, bool [expert], and its bound.
 
-    The cost is the lowest up to a share ``gap`` of it.
+    The cost is the lowest up to a share ``gap`` of it. The set is None if none was found within `MOST_NODES` nodes.
     """
-    found = milp(
-        costs,
-        constraints=[LinearConstraint(shares, lb=share - ROUNDING), *more],
-        integrality=np.ones(len(costs)),
-        bounds=Bounds(0, 1),
-        # with its presolve, HiGHS may print to the standard output
-        options={"mip_rel_gap": gap, "node_limit": MOST_NODES, "presolve": False},
-    )
-    if found.x is None:
-        raise MeasurementError(f"expected shares that reach {share:g} for every label, got others: {found.message}")
-    return np.asarray(found.x > 0.5), float(found.mip_dual_bound)
+    with _without_output():
+        found = milp(
+            costs,
+            constraints=[LinearConstraint(shares, lb=share - ROUNDING), *more],
+            integrality=np.ones(len(costs)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": gap, "node_limit": MOST_NODES, "presolve": False},
+        )
+    bound = -np.inf if found.mip_dual_bound is None else float(found.mip_dual_bound)
+    return None if found.x is None else np.asarray(found.x > 0.5), bound
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Hide the lines that HiGHS may print to the standard output, which Python cannot redirect."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
