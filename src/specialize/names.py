@@ -129,12 +129,8 @@ def name_quantity(metric: str, label_set: str | None) -> QuantityName:
             "Indirect effect of switching off an expert\nrise of the loss through tokens that do not use it, in bits",
             "indirect effect, bits",
         ),
-        "selectivity": QuantityName(
+        "effect_selectivity": QuantityName(
             "Selectivity of switching off an expert\neffect on the label − on all other tokens, in bits",
-            "selectivity, bits",
-        ),
-        "set_selectivity": QuantityName(
-            "Selectivity of the experts that lead each label: effect on it − on all other tokens, in bits",
             "selectivity, bits",
         ),
         "removal_effect": QuantityName(

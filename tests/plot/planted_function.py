@@ -42,7 +42,7 @@ def planted_effects(
         selectivity = effect - others / np.where(prior < 1, 1 - prior, 1.0)
         parts = {
             "effect": effect, "exposure": exposure, "per_use_effect": per_use, "indirect_effect": indirect,
-            "selectivity": selectivity, "lift": lift,
+            "effect_selectivity": selectivity, "lift": lift,
         }  # fmt: skip
         place, expert = (each.ravel() for each in np.indices(table.shape))
         for metric, cells in parts.items():
@@ -50,7 +50,7 @@ def planted_effects(
             columns = {
                 "layer": layer, "expert": expert, "label": np.array(labels)[place], "metric": metric, "value": value,
                 "ci_low": value - 0.1 * size, "ci_high": value + 0.1 * size,
-                "q_value": np.where((place + expert) % 3 == 0, 0.3, 0.01),
+                "q_value": np.where((place + expert) % 3 == 0, 0.3, 0.01) if metric == "effect_selectivity" else np.nan,
             }  # fmt: skip
             frames.append(pd.DataFrame(common | columns))
     rows = _set_rows(common, labels, selective, num_random) + _agreement_rows(common, num_layers, agreement)
@@ -63,30 +63,28 @@ def _set_rows(common: dict, labels: Sequence[str], selective: Sequence[str], num
         found = label in selective
         value = 0.4 - place / 100 if found else 0.02 + place / 1000
         rows.append(common | {
-            "label": label, "metric": "set_selectivity", "value": value, "ci_low": value - 0.03,
+            "label": label, "metric": "effect_selectivity", "value": value, "ci_low": value - 0.03,
             "ci_high": value + 0.03, "null_mean": 0.02, "null_low": -0.05, "null_high": 0.12,
             "p_value": 1 / (1 + num_random) if found else 0.4, "n_permutations": num_random,
         })  # fmt: skip
         above = value - 0.02
         rows.append(rows[-1] | {
-            "metric": "set_selectivity_above_random", "value": above, "ci_low": above - 0.02, "ci_high": above + 0.02,
+            "metric": "effect_selectivity_above_random_sets", "value": above, "ci_low": above - 0.02, "ci_high": above + 0.02,
         })  # fmt: skip
     return rows
 
 
 def _agreement_rows(common: dict, num_layers: int, agreement: float, *, label: str | None = None) -> list[dict]:
     rows = []
-    prefix = "" if label is None else "score_"
     for layer in (*range(num_layers), None):
         for kind, value in (("per_use", agreement), ("total", 0.5)):
             value = value if layer is None else value + (layer - (num_layers - 1) / 2) / 50
-            own = common | {"layer": layer, "label": label, "metric": f"{prefix}agreement_{kind}", "value": value}
+            own = common | {"layer": layer, "label": label, "metric": f"{kind}_agreement", "value": value}
             rows.append(own | {
                 "ci_low": value - 0.06, "ci_high": value + 0.06, "p_value": 0.005 if kind == "total" else 0.12,
                 "n_permutations": 200,
             })  # fmt: skip
-            if label is None:
-                rows.append(own | {"metric": f"agreement_{kind}_corrected", "value": 1.25 * value})
+            rows.append(own | {"metric": f"corrected_{kind}_agreement", "value": 1.25 * value})
     return rows
 
 

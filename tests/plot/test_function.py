@@ -30,7 +30,7 @@ def table(frame, metric, layer, names):
     return rows.pivot(index="label", columns="expert", values="value").loc[labels, experts].to_numpy()
 
 
-@pytest.mark.parametrize("metric", ["effect", "per_use_effect", "selectivity"])
+@pytest.mark.parametrize("metric", ["effect", "per_use_effect", "effect_selectivity"])
 def test_both_panels_show_the_same_cells(metric, tmp_path):
     frame = planted_effects()
     ax = effect_heatmap(frame, layer=2, metric=metric)
@@ -45,14 +45,25 @@ def test_both_panels_show_the_same_cells(metric, tmp_path):
     save_figure(ax.figure, tmp_path / "effects.png")
 
 
-def test_a_noisy_cell_does_not_wash_out_the_others():
+def test_a_noisy_cell_is_hatched_and_does_not_wash_out_the_others():
     frame = planted_effects()
     own = frame.index[(frame["metric"] == "effect") & (frame["layer"] == 0)]
-    significant = frame.loc[own, "value"][frame.loc[own, "q_value"] <= 0.05].abs().max()
-    noisy = own[frame.loc[own, "q_value"] > 0.05][0]
-    frame.loc[noisy, "value"] = -5.0
-    limits = drawn(effect_heatmap(frame, layer=0), "cells").get_clim()
-    assert limits == pytest.approx((-significant, significant))
+    others = frame.loc[own[1:]]
+    clear = others["value"][(others["ci_low"] > 0) | (others["ci_high"] < 0)].abs().max()
+    frame.loc[own[0], ["value", "ci_low", "ci_high"]] = (-5.0, -11.0, 1.0)
+    ax = effect_heatmap(frame, layer=0)
+    assert drawn(ax, "cells").get_clim() == pytest.approx((-clear, clear))
+    hatched = len(drawn(ax, "not-significant").get_paths())
+    assert hatched == 1 + ((others["ci_low"] <= 0) & (others["ci_high"] >= 0)).sum()
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["hatched: 95 % interval includes 0"]
+
+
+def test_cells_that_were_tested_are_hatched_by_their_q_value():
+    frame = planted_effects()
+    ax = effect_heatmap(frame, layer=0, metric="effect_selectivity")
+    q = frame["q_value"][(frame["metric"] == "effect_selectivity") & (frame["layer"] == 0)]
+    assert len(drawn(ax, "not-significant").get_paths()) == (q > 0.05).sum()
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["hatched: q > 0.05"]
 
 
 def test_given_axes_show_the_effect_alone():
@@ -132,7 +143,9 @@ def test_removal_curves_are_the_planted_ones():
 
 def test_what_cannot_be_drawn_is_an_error():
     frame = planted_effects()
-    with pytest.raises(MeasurementError, match="metric: expected one of effect, per_use_effect, selectivity, got 'lif"):
+    with pytest.raises(
+        MeasurementError, match="metric: expected one of effect, per_use_effect, effect_selectivity, got 'lif"
+    ):
         effect_heatmap(frame, layer=0, metric="lift")
     with pytest.raises(MeasurementError, match="metric: expected one of per_use_effect, effect, got 'exposure'"):
         effect_against_lift(frame, metric="exposure")

@@ -16,7 +16,7 @@ from specialize.plot.load import power_of_two
 from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, new_axes, use_style
 from specialize.text import format_number
 
-AGREEMENTS = {"per_use_effect": "agreement_per_use", "effect": "agreement_total"}
+AGREEMENTS = {"per_use_effect": "per_use_agreement", "effect": "total_agreement"}
 """The rank correlation with lift of each metric that `effect_against_lift` draws."""
 _LOWEST, _HIGHEST = 2.0**-6, 2.0**6
 _MOST_INTERVALS = 300  # points beyond which their intervals would cover each other
@@ -164,6 +164,6 @@ def _tell_agreement(frame: pd.DataFrame, metric: str, label_set: str, run_name: 
     told = f"\nrank correlation {format_number(row['value'], digits=2)}"
     if np.isfinite(row["ci_low"]) and np.isfinite(row["ci_high"]):
         told += f" [{format_number(row['ci_low'], digits=2)}, {format_number(row['ci_high'], digits=2)}]"
-    corrected = found["value"].get(f"{name}_corrected", np.nan)
+    corrected = found["value"].get(f"corrected_{name}", np.nan)
     more = f"; corrected for noise: {format_number(corrected, digits=2)}" if np.isfinite(corrected) else ""
     return f"{told}\nmean over layers{more}"

@@ -22,7 +22,7 @@ from specialize.plot.label_cells import (
 from specialize.plot.style import NO_DATA, use_style
 from specialize.text import format_number
 
-EFFECTS = ("effect", "per_use_effect", "selectivity")
+EFFECTS = ("effect", "per_use_effect", "effect_selectivity")
 """Metrics that `effect_heatmap` draws."""
 
 
@@ -40,8 +40,9 @@ def effect_heatmap(
 
     The effect, in bits, is on a linear scale centred at 0, which is white; the lift on a log2 scale centred at 1.
     Experts are sorted by their largest value, labels by the expert with their largest value; both panels have the same
-    order. Colours of the effect end at the largest significant value. Cells whose q-value exceeds `alpha` are hatched,
-    or faded where cells are too small for a hatch; cells without a value are grey.
+    order. Cells whose q-value exceeds `alpha`, or where there is no q-value whose interval includes 0, are hatched, or
+    faded where cells are too small for a hatch; colours end at the largest of the other values. Cells without a value
+    are grey.
 
     Args:
         frame: result frame of ``specialize ablate`` with a row of `metric` for each label and expert, and of ``lift``.
@@ -108,7 +109,8 @@ def _of_cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_effect(ax: Axes, rows: pd.DataFrame, values: pd.DataFrame, layout: Layout, alpha: float) -> list[Patch]:
-    faint = find_insignificant(rows, values, alpha)
+    tested = bool(rows["q_value"].notna().any())
+    faint = find_insignificant(rows, values, alpha) if tested else _find_unclear(rows, values)
     cells = values.to_numpy()
     clear = np.abs(cells[np.isfinite(cells) & ~faint])
     limit = float((clear if clear.size else np.abs(cells[np.isfinite(cells)])).max(initial=0.0)) or 1.0
@@ -118,7 +120,16 @@ def _draw_effect(ax: Axes, rows: pd.DataFrame, values: pd.DataFrame, layout: Lay
     _draw(ax, values, layout, limit=limit, annot=written if roomy else None)
     add_color_bar(ax, limit, (cells, layout), name="bits", log2=False)
     hatched = min(layout.cell_width, layout.cell_height) >= 0.1
-    return mark_insignificant(ax, faint, hatch=hatched, alpha=alpha) + _note_missing(values)
+    reason = f"q > {alpha:g}" if tested else "95 % interval includes 0"
+    return mark_insignificant(ax, faint, hatch=hatched, reason=reason) + _note_missing(values)
+
+
+def _find_unclear(rows: pd.DataFrame, values: pd.DataFrame) -> np.ndarray:
+    low, high = (
+        tabulate_labels(rows, name).reindex(index=values.index, columns=values.columns)
+        for name in ("ci_low", "ci_high")
+    )
+    return ((low <= 0) & (high >= 0) & values.notna()).to_numpy()
 
 
 def _draw_lift(ax: Axes, rows: pd.DataFrame, values: pd.DataFrame, layout: Layout) -> list[Patch]:

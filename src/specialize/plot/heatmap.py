@@ -78,7 +78,9 @@ def expert_label_heatmap(
             xticklabels=False,
             yticklabels=False,
         )
-        notes = mark_insignificant(ax, faint, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, alpha=alpha)
+        notes = mark_insignificant(
+            ax, faint, hatch=min(layout.cell_width, layout.cell_height) >= 0.1, reason=f"q > {alpha:g}"
+        )
         if values.isna().to_numpy().any():
             notes.append(Patch(facecolor=NO_DATA, edgecolor="none", label="no value"))
         mark_axes(ax, values, layout)

@@ -9,9 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from specialize.names import name_label_set, name_quantity, shorten
-from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
 from specialize.plot.profile import add_legend
 from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER, new_axes, use_style
+
+_TITLE = "Selectivity of the experts that lead each label: effect on it − on all other tokens, in bits"
 
 
 def set_selectivity(
@@ -30,7 +32,7 @@ def set_selectivity(
     selectivity; those whose p-value, the rank among the random sets, exceeds `alpha` are hollow.
 
     Args:
-        frame: result frame of ``specialize ablate`` with rows of ``set_selectivity``.
+        frame: result frame of ``specialize ablate`` with rows of ``effect_selectivity`` of sets, which have no ``expert``.
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
         most: the most labels to draw, those with the largest selectivity.
@@ -44,7 +46,7 @@ def set_selectivity(
     Raises:
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
     """
-    rows = select_rows(frame, metric="set_selectivity", label_set=label_set, run_name=run_name)
+    rows = select_rows(_of_sets(frame), metric="effect_selectivity", label_set=label_set, run_name=run_name)
     label_set, run_name = only_value(rows, "label_set"), only_value(rows, "run")
     rows = rows[rows["label"].notna() & rows["value"].notna()]
     rows = rows.sort_values("value", ascending=False, kind="stable").head(most)
@@ -67,11 +69,10 @@ def set_selectivity(
         ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         ax.locator_params(axis="x", nbins=5)
         ax.grid(axis="x")
-        names = name_quantity("set_selectivity", label_set)
         set_plain(
             ax,
-            title=f"{names.title}\n{shorten(run_name, width=34)}",
-            xlabel=names.axis,
+            title=f"{_TITLE}\n{shorten(run_name, width=34)}",
+            xlabel=name_quantity("effect_selectivity", label_set).axis,
             ylabel=name_label_set(label_set).axis,
             room=1.9,
         )
@@ -84,6 +85,11 @@ def set_selectivity(
         texts = [f"p ≤ {alpha:g}", f"p > {alpha:g}", _name_random(rows)]
         add_legend(ax, handles, texts, own_figure=own_figure)
     return ax
+
+
+def _of_sets(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = complete_frame(frame)
+    return rows[rows["expert"].isna()]
 
 
 def _name_random(rows: pd.DataFrame) -> str:
