@@ -69,7 +69,8 @@ def _set_rows(common: dict, labels: Sequence[str], selective: Sequence[str], num
         })  # fmt: skip
         above = value - 0.02
         rows.append(rows[-1] | {
-            "metric": "effect_selectivity_above_random_sets", "value": above, "ci_low": above - 0.02, "ci_high": above + 0.02,
+            "metric": "effect_selectivity_above_random_sets", "value": above, "ci_low": above - 0.02,
+            "ci_high": above + 0.02,
         })  # fmt: skip
     return rows
 
@@ -81,7 +82,7 @@ def _agreement_rows(common: dict, num_layers: int, agreement: float, *, label: s
             value = value if layer is None else value + (layer - (num_layers - 1) / 2) / 50
             own = common | {"layer": layer, "label": label, "metric": f"{kind}_agreement", "value": value}
             rows.append(own | {
-                "ci_low": value - 0.06, "ci_high": value + 0.06, "p_value": 0.005 if kind == "total" else 0.12,
+                "ci_low": value - 0.06, "ci_high": value + 0.06, "p_value": 0.005 if value > 0.06 else 0.4,
                 "n_permutations": 200,
             })  # fmt: skip
             rows.append(own | {"metric": f"corrected_{kind}_agreement", "value": 1.25 * value})

@@ -32,7 +32,7 @@ def set_selectivity(
     selectivity; those whose p-value, the rank among the random sets, exceeds `alpha` are hollow.
 
     Args:
-        frame: result frame of ``specialize ablate`` with rows of ``effect_selectivity`` of sets, which have no ``expert``.
+        frame: result frame of ``specialize ablate`` with rows of ``effect_selectivity`` without ``expert``: of sets.
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
         most: the most labels to draw, those with the largest selectivity.
