@@ -78,12 +78,10 @@ def make_run(
 
 
 def make_ablated(path: Path) -> Path:
-    """Write a run whose experts were switched off in two modes."""
+    """Write a run whose experts were switched off in two modes, with no other results."""
     name = path.name
     return make_run(
         path,
-        syntax=planted_frame(name, strengths=(0.2, 0.5, 0.45, 0.3)),
-        topics={"bertopic": planted_frame(name, label_set="bertopic", labels=TOPICS, strengths=(0.1, 0.2, 0.1, 0.1))},
         ablation={
             "upos": planted_effects(name),
             "next_upos": planted_effects(name, label_set="next_upos", agreement=-0.02, selective=(), seed=4),
