@@ -107,7 +107,7 @@ def _reach(values: np.ndarray) -> tuple[float, float]:
 def _draw_points(ax: Axes, cells: pd.DataFrame, layers: np.ndarray, ends: tuple[float, float]) -> None:
     x = cells["value_lift"].to_numpy().clip(_LOWEST, _HIGHEST)
     y = cells["value"].to_numpy().clip(*ends)
-    colors = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.12, 0.92, max(len(layers), 1))))
+    colors = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 0.92, max(len(layers), 1))))
     number = np.searchsorted(layers, cells["layer"])
     if len(cells) <= _MOST_INTERVALS:
         low, high = (cells[name].to_numpy().clip(*ends) for name in ("ci_low", "ci_high"))
