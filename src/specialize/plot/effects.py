@@ -83,10 +83,9 @@ def effect_heatmap(
         notes = _draw_effect(ax, rows, values, layout, alpha)
         quantity = name_quantity(metric, label_set)
         room = layout.cell_width * values.shape[1] + 0.4
-        what, _, of = quantity.title.partition("\n")
         set_plain(
             ax,
-            title=f"{what}\n{of}\n{shorten(run_name, width=30)}, layer {layer}",
+            title=f"{quantity.title}\n{shorten(run_name, width=30)}, layer {layer}",
             xlabel="expert, sorted by its largest value",
             ylabel=name_label_set(label_set).axis,
             room=room,

@@ -94,9 +94,10 @@ def find_number(frame: pd.DataFrame, metric: str, *, layer: float | None = None,
     return Number(value, low, high, p_value, is_smallest_p(p_value, row["n_permutations"]))
 
 
-def layers_with(frame: pd.DataFrame, metrics: Sequence[str]) -> list[float]:
-    """Return the layers of which one of `metrics` was measured, increasing."""
-    return sorted(frame.loc[frame["metric"].isin(metrics), "layer"].dropna().unique())
+def layers_with(frame: pd.DataFrame, metrics: Sequence[str]) -> list[float | None]:
+    """Return the layers of which one of `metrics` was measured, increasing, and None last if their mean was."""
+    layers = frame.loc[frame["metric"].isin(metrics), "layer"]
+    return [*sorted(layers.dropna().unique()), *([None] if layers.isna().any() else [])]
 
 
 def of_sets(frame: pd.DataFrame) -> pd.DataFrame:

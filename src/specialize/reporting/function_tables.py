@@ -70,7 +70,7 @@ def _tabulate_agreement(frame: pd.DataFrame, title: str) -> Table:
         [Cell("layer", "text"), *(Cell(name, "number") for _ in _KINDS for name in columns)],
     ]
     body = []
-    for layer in [*layers_with(frame, metrics), None]:
+    for layer in layers_with(frame, metrics):
         row = [Cell(_MEAN if layer is None else f"{layer:g}", "text")]
         for metric in metrics:
             found = find_number(frame, metric, layer=layer)
@@ -96,7 +96,7 @@ def _tabulate_scores(frame: pd.DataFrame, title: str) -> Table:
                 for metric in metrics
             ),
         ]
-        for layer in [*layers_with(frame, metrics), None]
+        for layer in layers_with(frame, metrics)
     ]
     return Table(title, head, body)
 

@@ -45,7 +45,9 @@ def _tell_conditions(run: RunResults, ablation: Ablation) -> str:
     everything = pd.concat(frames, ignore_index=True)
     alone = everything[everything["expert"].notna() & (everything["metric"] == "per_use_effect")]
     number = len(alone.drop_duplicates(["layer", "expert"]))
-    what = f"{number:,} experts were switched off one at a time" if number else "sets of experts were switched off"
+    what = "sets of experts were switched off"
+    if number:
+        what = f"{number:,} experts were switched off one at a time" if number > 1 else "one expert was switched off"
     documents, tokens = (everything[name].max() for name in ("n_documents", "n_tokens"))
     counted = f" ({documents:,.0f} documents, {tokens:,.0f} tokens)" if documents > 0 and tokens > 0 else ""
     said = (
