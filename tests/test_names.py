@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,24 @@ def test_shortened_text_keeps_its_beginning():
 def test_known_labels_are_distinguished_from_fitted_topics():
     assert name_label_set("bertopic").long == "fitted topic"
     assert name_label_set("topic").long == "known label “topic”"
+
+
+def test_labels_of_the_next_token_are_called_so():
+    names = name_label_set("next_upos")
+    assert names.long == "part of speech of the next token"
+    assert (names.short, names.axis) == ("next POS", "part of speech (UPOS), of the next token")
+    assert name_label_set("next_bertopic_window").noun == "the fitted topic of the window of the next token"
+    assert name_label_set("next_genre").long == "known label “genre” of the next token"
+    assert name_label_set("next_").long == "known label “next_”"
+
+
+@pytest.mark.parametrize(
+    "metric", ["effect", "exposure", "per_use_effect", "indirect_effect", "effect_selectivity", "removal_effect"]
+)
+def test_effects_of_experts_that_are_switched_off_have_a_title_and_a_unit(metric):
+    name = name_quantity(metric, "upos")
+    assert "\n" in name.title
+    assert ("bits" if metric != "exposure" else "share of the label’s tokens") in name.axis
 
 
 def test_every_quantity_of_the_schema_has_a_title():

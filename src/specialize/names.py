@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from specialize.text import clean_text
 
+NEXT = "next_"  # starts the name of a label set whose labels are those of the next token
+REMOVED_BY = "removed_by_"  # starts the label set of rows of several experts that are switched off by a ranking
 CACHE_SIZE = "cache_size"  # label set of the rows of a cache, whose label is its number of experts
 
 
@@ -58,9 +60,17 @@ _KNOWN_LABEL_SETS = {
 
 
 def name_label_set(label_set: str) -> LabelSetName:
-    """Return the names of a label set; a corpus column is called by its own name, as a known label."""
+    """Return the names of a label set; a corpus column is called by its own name, as a known label.
+
+    A set ``next_SET`` has the labels of SET at the token that follows, which the model predicts.
+    """
     if label_set in _KNOWN_LABEL_SETS:
         return _KNOWN_LABEL_SETS[label_set]
+    if label_set.startswith(NEXT) and label_set != NEXT:
+        own = name_label_set(label_set.removeprefix(NEXT))
+        return LabelSetName(
+            f"{own.long} of the next token", f"next {own.short}", f"{own.axis}, of the next token", own.article
+        )
     column = f"known label “{shorten(label_set, width=24)}”"
     return LabelSetName(column, f"“{shorten(label_set, width=14)}”", column, "the ")
 
@@ -105,6 +115,27 @@ def name_quantity(metric: str, label_set: str | None) -> QuantityName:
         "first_expert_repeats": QuantityName("Consecutive tokens with the same first expert", pairs),
         "any_expert_repeats": QuantityName("Consecutive tokens with an expert in common", pairs),
         "saturation": QuantityName("Router saturation", "share of slots as in the final checkpoint"),
+        "effect": QuantityName(
+            "Effect of switching off an expert\nrise of the loss at the label’s tokens, in bits", "effect, bits"
+        ),
+        "exposure": QuantityName(
+            "Exposure\nshare of the label’s tokens that use the expert", "exposure, share of the label’s tokens"
+        ),
+        "per_use_effect": QuantityName(
+            "Per-use effect of switching off an expert\nrise of the loss at the label’s tokens that use it, in bits",
+            "per-use effect, bits",
+        ),
+        "indirect_effect": QuantityName(
+            "Indirect effect of switching off an expert\nrise of the loss through tokens that do not use it, in bits",
+            "indirect effect, bits",
+        ),
+        "effect_selectivity": QuantityName(
+            "Selectivity of switching off an expert\neffect on the label − on all other tokens, in bits",
+            "selectivity, bits",
+        ),
+        "removal_effect": QuantityName(
+            "Several experts switched off together\nrise of the mean loss, in bits", "rise of the mean loss, bits"
+        ),
     }
     return known.get(metric, QuantityName(clean_text(metric), clean_text(metric)))
 

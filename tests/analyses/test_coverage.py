@@ -35,10 +35,11 @@ SAME = {
     "predicted_token_loss": "mean by label",
     "common_committee_load": "load",
     "common_committee_mass": "domain_specialization",
+    "removal_effect": "effect",
 }
 WITHOUT_INTERVAL = {
     "dead_experts", "skipped_positions", "random_router_draws", "committee_size", "common_committee_size",
-    "effect_reliability", "lift_reliability",
+    "effect_reliability", "lift_reliability", "saliency", "output_norm",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from plot.planted_frames import planted_frame
+from plot.planted_function import planted_effects, planted_experts
 from specialize import plot
 
 LONG = "a label of very many words, more than any figure has room for"
@@ -32,6 +33,16 @@ def measured(num_experts: int, num_labels: int) -> pd.DataFrame:
 def of_upos(num_experts: int, num_labels: int) -> pd.DataFrame:
     frame = measured(num_experts, num_labels)
     return frame[frame["label_set"] == "upos"]
+
+
+def effects(num_experts: int, num_labels: int) -> pd.DataFrame:
+    labels = name_labels(num_labels)
+    return planted_effects("run", labels=labels, num_experts=num_experts, num_layers=2, selective=labels[:1])
+
+
+def removals(num_experts: int, _: int) -> pd.DataFrame:
+    frame = planted_experts("run", num_experts=min(num_experts, 8), num_layers=1, removed=range(1, num_experts + 1))
+    return frame[frame["metric"] == "removal_effect"]
 
 
 def pairs(metric: str) -> Callable[[int, int], pd.DataFrame]:
@@ -120,6 +131,8 @@ class Case:
 
 CASES = {
     "coactivation": Case(pairs("coactivation"), {"layer": 0}),
+    "effect_against_lift": Case(effects, {}),
+    "effect_heatmap": Case(effects, {"layer": 0}),
     "expert_forest": Case(of_upos, {"layer": 0, "expert": 0}),
     "expert_label_heatmap": Case(of_upos, {"layer": 0}),
     "expert_load": Case(of_upos, {}),
@@ -129,7 +142,9 @@ CASES = {
     "layer_flow": Case(pairs("transition"), {"layer": 0}),
     "layer_profile": Case(of_upos, {}),
     "perplexity_by_choice": Case(perplexities, {}, "perplexity"),
+    "removal_curves": Case(removals, {}),
     "repeats_by_label": Case(repeats, {}),
+    "set_selectivity": Case(effects, {}),
     "syntax_topic_plane": Case(measured, {}),
     "training_curves": Case(curves, {}),
 }

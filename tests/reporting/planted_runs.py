@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from plot.planted_frames import planted_frame
+from plot.planted_function import planted_effects, planted_experts
 from specialize.measure.results.files import write_both, write_results
 from specialize.trace import open_trace
 from specialize.trace.manifest import shard_files, write_manifest
@@ -29,6 +30,7 @@ def make_run(
     topics: dict[str, pd.DataFrame] | None = None,
     model: dict[str, Any] | None = None,
     topic_labels: Sequence[str] | None = None,
+    ablation: dict[str, pd.DataFrame] | None = None,
     num_layers: int = 4,
 ) -> Path:
     """Write a run folder with a manifest and whichever results are given."""
@@ -56,6 +58,8 @@ def make_run(
         write_results(syntax, path / "syntax", "upos", trace=trace)
     for name, frame in (topics or {}).items():
         write_results(frame, path / "topics", name, trace=trace)
+    for name, frame in (ablation or {}).items():
+        write_results(frame, path / "ablation", name, trace=trace)
     if topic_labels:
         info = pd.DataFrame({
             "topic": range(len(topic_labels)),
@@ -71,6 +75,22 @@ def make_run(
         table = pd.DataFrame({"quantity": quality.keys(), "value": quality.values()})
         write_both(table, path / "topics", "topic_quality", text_columns=("quantity",), trace=trace)
     return path
+
+
+def make_ablated(path: Path) -> Path:
+    """Write a run whose experts were switched off in two modes, with no other results."""
+    name = path.name
+    return make_run(
+        path,
+        ablation={
+            "upos": planted_effects(name),
+            "next_upos": planted_effects(name, label_set="next_upos", agreement=-0.02, selective=(), seed=4),
+            "bertopic": planted_effects(name, label_set="bertopic", labels=TOPICS, selective=TOPICS[:3], seed=8),
+            "experts": planted_experts(name),
+            "upos.reroute": planted_effects(name, agreement=0.3),
+            "experts.reroute": planted_experts(name),
+        },
+    )
 
 
 def make_pair(folder: Path) -> list[Path]:

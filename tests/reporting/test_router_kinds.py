@@ -5,9 +5,13 @@ import pytest
 
 from planted.manifests import edit_manifest
 from plot.planted_frames import planted_frame
+from plot.planted_function import planted_effects
 from reporting.planted_runs import make_run
 from specialize.measure.results.files import write_results
 from specialize.reporting import summarise, write_report
+from specialize.reporting.function_tables import function_tables
+from specialize.reporting.function_words import describe_function
+from specialize.reporting.plan_function import plan_function
 from specialize.reporting.reading import read_runs
 from specialize.reporting.router_kinds import name_kinds
 
@@ -59,6 +63,20 @@ def test_each_kind_has_its_own_rows(run):
         assert [router["name"] for router in part.manifest["routers"]] == sorted(set(part.syntax["upos"]["router"]))
     answers = {name: own[0] for name, own in summarise([run]).answers.items()}
     assert answers["run, attention"].bar.value < answers["run, mlp"].bar.value / 5
+
+
+def test_effects_of_switching_experts_off_are_told_apart(run):
+    frame = planted_effects("run", num_layers=2)
+    frames = [
+        frame.assign(router=[None if pd.isna(layer) else f"layers.{layer:.0f}.{kind}.gate" for layer in frame["layer"]])
+        for kind in ("attention", "mlp")
+    ]
+    write_results(pd.concat(frames, ignore_index=True), run / "ablation", "upos")
+    for part, kind in zip(read_runs([run]), ("attention", "mlp"), strict=True):
+        assert set(part.ablation["upos"]["router"]) == {f"layers.{layer}.{kind}.gate" for layer in range(2)}
+        assert [spec.kind for spec in plan_function([part])] == ["effects", "agreement"]
+        assert [len(table.body) for table in function_tables(part)] == [2]
+        assert len(describe_function(part)) == 1  # the mean over the layers belongs to neither kind
 
 
 def test_the_report_draws_them_apart(run, tmp_path):

@@ -29,6 +29,8 @@ def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
         _print(summary.layer_table(label_set))
         out.print()
     _print(summary.answer_table(), without=() if len(summary.labels) > 1 else ("run",))
+    for line in summary.agreements:
+        print_line(line)
 
 
 def _print(table: "Table", *, without: Sequence[str] = ()) -> None:

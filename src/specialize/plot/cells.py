@@ -64,8 +64,11 @@ def color_numbers(ax: Axes, table: pd.DataFrame) -> None:
         text.set_color(_ink_on(mesh.get_cmap()(mesh.norm(table.iat[row, column]))))
 
 
-def mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, alpha: float) -> list[Patch]:
-    """Hatch the cells [rows, columns] that are True, or veil them where a hatch has no room; return the legend."""
+def mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, reason: str) -> list[Patch]:
+    """Hatch the cells [rows, columns] that are True, or veil them where a hatch has no room; return the legend.
+
+    `reason` says in the legend what these cells have in common.
+    """
     if not faint.any():
         return []
     if hatch:
@@ -73,10 +76,10 @@ def mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, alpha: float
         cells = np.argwhere(faint)[:, None, ::-1] + corners  # [cells, 4 corners, x and y]
         look: dict[str, Any] = {"facecolor": "none", "edgecolor": _HATCH, "hatch": "//////", "linewidth": 0.0}
         ax.add_collection(PolyCollection(cells, gid="not-significant", **look), autolim=False)
-        return [Patch(**look, label=f"hatched: q > {alpha:g}")]
+        return [Patch(**look, label=f"hatched: {reason}")]
     veil = np.ma.masked_where(~faint, np.ones(faint.shape))
     ax.pcolormesh(veil, cmap=ListedColormap([CENTER]), alpha=0.7, gid="not-significant", rasterized=True)
-    return [Patch(facecolor=CENTER, edgecolor=MUTED, linewidth=0.4, label=f"faded: q > {alpha:g}")]
+    return [Patch(facecolor=CENTER, edgecolor=MUTED, linewidth=0.4, label=f"faded: {reason}")]
 
 
 def add_notes(ax: Axes, notes: list[Patch]) -> None:

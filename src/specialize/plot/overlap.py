@@ -66,7 +66,7 @@ def label_overlap(
         ax.set_facecolor(NO_DATA)
         color_numbers(ax, table)
         cell = ax.bbox.width / ax.figure.dpi / max(len(table), 1)  # in inches
-        notes = mark_insignificant(ax, (q_values > alpha).to_numpy(), hatch=cell >= 0.1, alpha=alpha)
+        notes = mark_insignificant(ax, (q_values > alpha).to_numpy(), hatch=cell >= 0.1, reason=f"q > {alpha:g}")
         if notes:
             add_notes(ax, notes)
         places = np.arange(0, len(names), step)

@@ -58,9 +58,26 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
     caveats += [
         "Intervals and null distributions describe variation over documents for these models. They do not include "
         "variation between training runs with different seeds.",
-        "Association is not function: which tokens an expert receives does not show what the model would lose without "
-        "that expert.",
     ]
+    return caveats + _function_caveats(runs)
+
+
+def _function_caveats(runs: Sequence[RunResults]) -> list[str]:
+    """Say what association does not show, and what switching off experts does not."""
+    caveats = []
+    without, ablated = ([run.label for run in runs if bool(run.ablation) is done] for done in (False, True))
+    if without:
+        names = f"{', '.join(without)}: association" if ablated else "Association"
+        caveats.append(
+            f"{names} is not function: which tokens an expert receives does not show what the model would lose without "
+            "that expert."
+        )
+    if ablated:
+        caveats.append(
+            f"{', '.join(ablated)}: effects of switching experts off are those on the loss of this model and these "
+            "documents, and depend on the mode. Other experts may stand in for one that is switched off, and a model "
+            "trained without it may not miss it."
+        )
     return caveats
 
 

@@ -64,6 +64,7 @@ def _name_tables(run: RunResults) -> Iterator[tuple[str, pd.DataFrame]]:
     if run.routing is not None:
         yield "routing", run.routing
     yield from run.others.items()
+    yield from ((f"ablation-{name}", frame) for name, frame in run.ablation.items())
     yield from ((f"tagger-{name}", frame) for name, frame in run.taggers.items())
     tables = {"top-tokens": run.top_tokens, "topic-info": run.topic_info, "topic-quality": run.topic_quality}
     yield from ((name, table) for name, table in tables.items() if table is not None)

@@ -26,6 +26,8 @@ from specialize.reporting.downloads import collect_downloads, pack_table
 from specialize.reporting.explorer import collect_explorer, dump_json
 from specialize.reporting.figures import DrawnFigure, draw_all, make_folder, provenance_of
 from specialize.reporting.findings import Record, read_records
+from specialize.reporting.function_tables import function_tables
+from specialize.reporting.function_words import describe_function
 from specialize.reporting.markdown import render_markdown
 from specialize.reporting.plan import plan_figures
 from specialize.reporting.reading import read_runs
@@ -42,12 +44,14 @@ _SECTION_TITLES = {
     "syntax": "Syntax",
     "topics": "Topics",
     "routing": "Routing",
+    "function": "Function",
 }
 _KINDS = {
     "together": ("plane",),
     "syntax": ("profile", "heatmap", "forest", "tokens"),
     "topics": ("profile", "heatmap", "forest"),
     "routing": ("load", "profile", "pairs", "repeats"),
+    "function": ("effects", "agreement", "sets", "removal"),
 }
 _EXPERTS_NOTE = (
     "Each figure shows one run at the layer with the largest U. Experts are sorted by specific information, largest "
@@ -138,6 +142,11 @@ def render_page(
             for run in runs
             if run.routing is None
         ],
+        function_missing=[
+            _hint(run, "what happens when experts are switched off", "ablate MODEL")
+            for run in runs
+            if run.can_be_ablated and not run.ablation
+        ],
         downloads=collect_downloads(runs),
         models=[_model(run) for run in runs],
     )
@@ -194,6 +203,11 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
         "comparison": tables.compare_runs(runs, records, verdicts),
         "differences": difference_tables(runs),
         "routing_tables": [table for run in runs for table in routing_tables(run)],
+        "functions": [
+            {"name": run.label, "sentences": describe_function(run), "tables": function_tables(run)}
+            for run in runs
+            if run.ablation
+        ],
         "controls": [table for run in runs for table in control_tables(run, verdicts[run.name])],
         "layer_tables": [{"name": run.label, "table": tables.layer_table(run, records)} for run in runs],
         "topics": _topics(runs),

@@ -8,6 +8,7 @@ from specialize import plot
 from specialize.names import name_label_set
 from specialize.plot.frames import complete_frame
 from specialize.reporting.findings import METRIC, Record, find_best
+from specialize.reporting.plan_function import plan_function
 from specialize.reporting.plan_routing import plan_routing
 from specialize.reporting.random_control import AMONG
 from specialize.reporting.runs import SYNTAX, RunResults, section_of, sorted_label_sets
@@ -25,6 +26,7 @@ def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         *(spec for number, run in numbered for spec in _plan_forests(run, number, records)),
         *(spec for number, run in numbered for spec in _plan_tokens(run, number, records)),
         *plan_routing(runs),
+        *plan_function(runs),
     ]
 
 

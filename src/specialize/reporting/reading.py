@@ -83,6 +83,7 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[Ru
         topic_quality=files.read_table("topics", "topic_quality", _check_quality),
         routing=files.read_folder("routing").get("routing"),
         top_tokens=files.read_table("vocabulary", "top_tokens", _check_top_tokens),
+        ablation=files.read_folder("ablation"),
         others={
             folder if folder == stem else f"{folder}-{stem}": frame
             for folder in ("vocabulary", "probe", "compare")
@@ -142,6 +143,7 @@ def _rename(run: RunResults, name: str) -> RunResults:
         renamed,
         syntax={key: frame.assign(run=renamed.label) for key, frame in run.syntax.items()},
         topics={key: frame.assign(run=renamed.label) for key, frame in run.topics.items()},
+        ablation={key: frame.assign(run=renamed.label) for key, frame in run.ablation.items()},
         routing=mark(run.routing),
         top_tokens=mark(run.top_tokens),
     )

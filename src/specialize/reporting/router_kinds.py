@@ -78,6 +78,7 @@ def _take_kind(run: RunResults, kind: str, routers: list[dict[str, Any]], *, fir
         syntax=take_all(run.syntax),
         topics=take_all(run.topics),
         taggers=run.taggers if first else {},
+        ablation=take_all(run.ablation),
         routing=take(run.routing),
         top_tokens=take(run.top_tokens),
         others=take_all(single) | (compared if first else {}),

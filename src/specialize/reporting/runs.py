@@ -30,6 +30,8 @@ class RunResults:
         topic_quality: quantity (str) and value (float) of the topic fit, or None.
         others: what other commands measured, by the name of its file below the run: ``vocabulary``, ``probe-upos``,
             ``compare-against-OTHER``.
+        ablation: what `specialize ablate` measured, by file: a label set or ``experts``, with ``.MODE`` for modes other
+            than drop.
         tagging: how parts of speech were tagged, the provenance of the annotation; empty if they were not.
         unverified: names of result files that do not name their trace; empty if all do.
     """
@@ -46,6 +48,7 @@ class RunResults:
     routing: pd.DataFrame | None = None
     top_tokens: pd.DataFrame | None = None
     others: dict[str, pd.DataFrame] = field(default_factory=dict)
+    ablation: dict[str, pd.DataFrame] = field(default_factory=dict)
     tagging: dict[str, Any] = field(default_factory=dict)
     unverified: str = ""
 
@@ -68,6 +71,12 @@ class RunResults:
     def has_tokens(self) -> bool:
         """Whether the run has tokens, and not only the usage of experts by document."""
         return "usage" not in (self.manifest.get("contents") or ())
+
+    @property
+    def can_be_ablated(self) -> bool:
+        """Whether `specialize trace` made the run, so that its documents can be run again with experts switched off."""
+        settings = self.manifest.get("settings")
+        return isinstance(settings, dict) and {"context_length", "weights_digest"} <= settings.keys()
 
     @property
     def is_causal(self) -> bool:

@@ -16,9 +16,10 @@ class FigureSpec:
 
     Attributes:
         name: file name without suffix.
-        section: part of the report it belongs to: ``together``, ``syntax``, ``topics`` or ``routing``.
+        section: part of the report it belongs to: ``together``, ``syntax``, ``topics``, ``routing`` or
+            ``function``.
         kind: what the figures of a section are grouped by: ``plane``, ``profile``, ``heatmap``, ``forest``,
-            ``tokens``, ``load``, ``pairs`` or ``repeats``.
+            ``tokens``, ``load``, ``pairs``, ``repeats``, ``effects``, ``agreement``, ``sets`` or ``removal``.
         caption: what it shows and how to read it, in one to three sentences.
         function: the function of `specialize.plot` that draws it.
         frame: the rows it draws.

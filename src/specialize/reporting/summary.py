@@ -7,6 +7,7 @@ from typing import Any
 
 from specialize.reporting.answers import Answer, answer_runs, answer_table
 from specialize.reporting.findings import METRIC, Record, read_records
+from specialize.reporting.function_words import summarise_agreement
 from specialize.reporting.reading import read_runs
 from specialize.reporting.runs import sorted_label_sets
 from specialize.reporting.tables import Cell, Table, estimate_cells, name_set
@@ -22,6 +23,8 @@ class Summary:
         labels: what each run is called, by its name: the name, with a warning where the model is not causal.
         answers: the verdicts of each run by its name, as on the first screen of a report.
         label_sets: those measured on any run, in the order of a report.
+        agreements: agreement of lift and per-use effect, a line for each run, mode and label set for which experts were
+            switched off.
         records: uncertainty coefficients of every run, router, label set and layer; those without a layer are the
             largest over the layers.
     """
@@ -29,6 +32,7 @@ class Summary:
     labels: dict[str, str]
     answers: dict[str, list[Answer]]
     label_sets: list[str]
+    agreements: list[str]
     records: list[Record]
 
     def layers(self, label_set: str) -> list[Record]:
@@ -86,5 +90,6 @@ def summarise(runs: Sequence[Path], *, leave_out: Callable[[str], object] | None
         labels={run.name: run.label for run in results},
         answers=answer_runs(results, judge_runs(results, records)),
         label_sets=sorted_label_sets(results),
+        agreements=[line for run in results for line in summarise_agreement(run)],
         records=records,
     )
