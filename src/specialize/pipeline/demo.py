@@ -2,8 +2,10 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from specialize.events import SILENT, Reporter
+from specialize.pipeline.ablate import ablate
 from specialize.pipeline.compare import compare
 from specialize.pipeline.report import report
 from specialize.pipeline.routing import routing
@@ -13,6 +15,14 @@ from specialize.pipeline.topic_fits import TopicOptions, copy_tables, find_topic
 from specialize.pipeline.topics import read_columns
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
+
+# What is switched off, in a sample of the documents: within a minute for both checkpoints.
+ABLATION: dict[str, Any] = {
+    "documents": 24,
+    "labels": ("upos=NOUN", "upos=PUNCT"),
+    "random": 9,
+    "rankings": ("saliency", "random"),
+}
 
 
 def demo(
@@ -24,7 +34,8 @@ def demo(
 ) -> tuple[list[Path], Path]:
     """Run everything on two small checkpoints that come with the package, over Wikipedia articles.
 
-    Both checkpoints are traced with random routers beside each of their own, and measured with the same labels.
+    Both checkpoints are traced with random routers beside each of their own, and measured with the same labels. In a
+    sample of the documents, their experts are switched off.
 
     Args:
         folder: where the corpus, a run folder for each checkpoint, and the report go.
@@ -63,6 +74,7 @@ def demo(
             write_frames(trace, {f"{name}/{annotation.name}": frame})
         routing(trace, reporter=reporter)
         vocabulary(trace, reporter=reporter)
+        ablate(checkpoint_path(trace.path.name), trace, reporter=reporter, **ABLATION)
     compare(*traces, reporter=reporter)
     page = report(traces, output, command=command, reporter=reporter)
     return [trace.path for trace in traces], page
