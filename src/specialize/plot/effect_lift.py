@@ -130,7 +130,7 @@ def _draw_points(ax: Axes, cells: pd.DataFrame, layers: np.ndarray, ends: tuple[
         norm=BoundaryNorm(np.arange(len(layers) + 1) - 0.5, colors.N) if len(layers) > 1 else None,
         s=float(np.clip(2400 / max(len(cells), 1), 2.5, 14)),
         linewidths=0,
-        alpha=opacity,
+        alpha=opacity if len(cells) else None,
         rasterized=len(cells) > _DENSE,
         zorder=3,
         gid="cells",
