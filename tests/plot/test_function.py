@@ -116,6 +116,20 @@ def test_lifts_of_zero_are_drawn_at_the_border():
     assert ax.get_xticklabels()[0].get_text() == "≤ 1/64"
 
 
+def test_points_whose_interval_is_wide_or_missing_are_faint():
+    frame = planted_effects(num_layers=1)
+    rows = frame.index[frame["metric"] == "per_use_effect"]
+    frame.loc[rows[0], ["ci_low", "ci_high"]] = (-5.0, 5.0)
+    frame.loc[rows[1], "ci_low"] = np.nan
+    points = drawn(effect_against_lift(frame), "cells")
+    lift = frame[frame["metric"] == "lift"].set_index(["expert", "label"])["value"]
+    wide = [lift[tuple(frame.loc[row, ["expert", "label"]])] for row in rows[:2]]
+    faint = points.get_alpha() < 0.5
+    assert sorted(points.get_offsets()[faint, 0]) == pytest.approx(sorted(wide))
+    frame[["ci_low", "ci_high"]] = np.nan
+    assert (drawn(effect_against_lift(frame), "cells").get_alpha() > 0.5).all()
+
+
 def test_sets_above_their_random_sets_are_filled():
     ax = set_selectivity(planted_effects())
     labels = [text.get_text() for text in ax.get_yticklabels()]

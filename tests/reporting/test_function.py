@@ -101,6 +101,12 @@ def test_what_is_said_of_an_agreement_rests_on_test_and_interval(tmp_path, p_val
     assert judged in describe_function(ablated(tmp_path, upos=frame))[1]
 
 
+def test_an_interval_that_holds_the_mean_under_the_null_is_not_above_chance(tmp_path):
+    frame = planted_effects()
+    frame.loc[frame["metric"] == "per_use_agreement", "null_mean"] = 0.08
+    assert "for which test and interval disagree" in describe_function(ablated(tmp_path, upos=frame))[1]
+
+
 def test_an_agreement_below_chance_is_called_so(tmp_path):
     frame = planted_effects(agreement=-0.3)
     frame.loc[frame["metric"] == "per_use_agreement", "p_value"] = 0.005

@@ -21,6 +21,7 @@ AGREEMENTS = {"per_use_effect": "per_use_agreement", "effect": "total_agreement"
 _LOWEST, _HIGHEST = 2.0**-6, 2.0**6
 _MOST_INTERVALS = 300  # points beyond which their intervals would cover each other
 _DENSE = 1500  # points from which they are embedded as an image
+_FAINT = 0.3  # opacity of points that say little
 _REACH = 1.5  # of the axis, times the span from the 1st to the 99th percentile of the points
 
 
@@ -34,9 +35,10 @@ def effect_against_lift(
 ) -> Axes:
     """Draw the effect of switching an expert off on a label against their lift, a point for each expert and label.
 
-    Lift is on a log2 scale; colours are layers. Vertical lines are 95 % intervals, drawn up to 300 points. Lifts
-    beyond 1/64 and 64 and effects far beyond those of nearly all cells are drawn at the border. The title holds the
-    rank correlation of both, the mean over layers, with its interval, and corrected for noise.
+    Lift is on a log2 scale; colours are layers. Vertical lines are 95 % intervals, drawn up to 300 points; points are
+    faint where the interval is wider than half of the axis, or missing. Lifts beyond 1/64 and 64 and effects far beyond
+    those of nearly all cells are drawn at the border. The title holds the rank correlation of both, the mean over
+    layers, with its interval, and corrected for noise.
 
     Args:
         frame: result frame of ``specialize ablate`` with rows of ``lift``, of `metric`, and of the agreement.
@@ -104,6 +106,12 @@ def _reach(values: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def _is_vague(cells: pd.DataFrame, ends: tuple[float, float]) -> np.ndarray:
+    """Return whether the interval of a point is missing or wider than half of the axis; False if none has one."""
+    width = (cells["ci_high"] - cells["ci_low"]).to_numpy()
+    return np.isfinite(width).any() & ~(width <= (ends[1] - ends[0]) / 2)
+
+
 def _draw_points(ax: Axes, cells: pd.DataFrame, layers: np.ndarray, ends: tuple[float, float]) -> None:
     x = cells["value_lift"].to_numpy().clip(_LOWEST, _HIGHEST)
     y = cells["value"].to_numpy().clip(*ends)
@@ -113,6 +121,7 @@ def _draw_points(ax: Axes, cells: pd.DataFrame, layers: np.ndarray, ends: tuple[
         low, high = (cells[name].to_numpy().clip(*ends) for name in ("ci_low", "ci_high"))
         look: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.35, "zorder": 2}
         ax.vlines(x, low, high, colors=colors(number), gid="interval", **look)
+    opacity: Any = np.where(_is_vague(cells, ends), _FAINT, 0.85 if len(cells) <= _DENSE else 0.6)
     points = ax.scatter(
         x,
         y,
@@ -121,7 +130,7 @@ def _draw_points(ax: Axes, cells: pd.DataFrame, layers: np.ndarray, ends: tuple[
         norm=BoundaryNorm(np.arange(len(layers) + 1) - 0.5, colors.N) if len(layers) > 1 else None,
         s=float(np.clip(2400 / max(len(cells), 1), 2.5, 14)),
         linewidths=0,
-        alpha=0.85 if len(cells) <= _DENSE else 0.6,
+        alpha=opacity if len(cells) else None,
         rasterized=len(cells) > _DENSE,
         zorder=3,
         gid="cells",

@@ -68,13 +68,14 @@ def _place(label_set: str) -> tuple[int, str, bool]:
 
 @dataclass(frozen=True)
 class Number:
-    """A value with its interval and p-value; NaN for what was not measured."""
+    """A value with its interval, p-value and mean under the null; NaN for what was not measured."""
 
     value: float = math.nan
     ci_low: float = math.nan
     ci_high: float = math.nan
     p_value: float = math.nan
     p_is_smallest: bool = False
+    null_mean: float = math.nan
 
     @property
     def is_measured(self) -> bool:
@@ -91,7 +92,7 @@ def find_number(frame: pd.DataFrame, metric: str, *, layer: float | None = None,
         return Number()
     row = rows.iloc[0]
     value, low, high, p_value = (float(row[name]) for name in ("value", "ci_low", "ci_high", "p_value"))
-    return Number(value, low, high, p_value, is_smallest_p(p_value, row["n_permutations"]))
+    return Number(value, low, high, p_value, is_smallest_p(p_value, row["n_permutations"]), float(row["null_mean"]))
 
 
 def layers_with(frame: pd.DataFrame, metrics: Sequence[str]) -> list[float | None]:

@@ -1,5 +1,6 @@
 """What was found when experts were switched off, in words."""
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -113,7 +114,8 @@ def _write(found: Number, *, in_text: bool = False) -> str:
 def _judge(found: Number) -> str:
     if found.p_value != found.p_value:
         return "which was not tested"
-    apart = found.ci_low > 0 or found.ci_high < 0
+    null = found.null_mean if math.isfinite(found.null_mean) else 0.0
+    apart = found.ci_low > max(0.0, null) or found.ci_high < min(0.0, null)
     if found.p_value <= ALPHA and apart:
         return f"which is {'above' if found.value > 0 else 'below'} chance"
     if found.p_value <= ALPHA or apart:

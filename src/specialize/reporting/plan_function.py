@@ -63,8 +63,8 @@ def _plan_agreements(run: RunResults, number: int, ablation: Ablation) -> Iterab
             "function",
             "agreement",
             f"{run.label}: per-use effect against lift, one point per expert and {name_label_set(label_set).long}; "
-            f"colours are layers ({ablation.means}). {share}The rank correlation is the mean over the layers with its "
-            f"95{NBSP}% interval.",
+            f"colours are layers, and points are faint where the 95{NBSP}% interval is wide ({ablation.means}). {share}"
+            "The rank correlation is the mean over the layers with its interval.",
             plot.effect_against_lift,
             pd.concat([cells, agreements], ignore_index=True)[list(_POINT)],
             {"metric": "per_use_effect", "label_set": label_set},
