@@ -18,8 +18,8 @@ from specialize.pipeline.vocabulary import vocabulary
 
 # What is switched off, in a sample of the documents: within a minute for both checkpoints.
 ABLATION: dict[str, Any] = {
-    "documents": 24,
-    "labels": ("upos=NOUN", "upos=PUNCT"),
+    "documents": 16,
+    "labels": ("upos=NOUN",),
     "random": 9,
     "rankings": ("saliency", "random"),
 }

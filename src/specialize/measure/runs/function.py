@@ -13,12 +13,11 @@ from specialize.measure.estimators.label_sums import shift_labels
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.runs.function_rows import EXPERTS, AblatedTokens, FunctionRows
+from specialize.names import NEXT
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
     from specialize.trace.ablation import AblationStore
-
-NEXT = "next_"  # before the name of a label set, for the label of the next token, which is predicted
 
 
 def measure_function(

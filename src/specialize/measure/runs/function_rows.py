@@ -19,6 +19,7 @@ from specialize.measure.estimators.effects import NUM_SUMS, count_effects, measu
 from specialize.measure.estimators.rank_agreement import RankAgreement
 from specialize.measure.estimators.selectivity import compare_selectivity, measure_selectivity
 from specialize.measure.results.rows import estimate_rows
+from specialize.names import REMOVED_BY
 from specialize.trace.ablation import Condition
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class FunctionRows:
             how["n_documents"] = len(np.unique(self.tokens.documents))
             routers, masses_of, sums_of = zip(*complete, strict=True)
             if annotation is not None:
-                yield from _agreement_rows(measure_agreement(masses_of, sums_of, **how), routers)
+                for rows in _agreement_rows(measure_agreement(masses_of, sums_of, **how), routers):
+                    yield rows.assign(label_set=annotation.name)
             else:
                 yield from self._score_rows(routers, masses_of, sums_of, how)
         if annotation is None:
@@ -248,7 +250,7 @@ class FunctionRows:
                 num_labels=1, permutations=0, groups=self.tokens.groups, num_blocks=self.settings["num_blocks"],
             )  # fmt: skip
             rows = estimate_rows(found.effect, "removal_effect").drop(columns="expert")
-            yield rows.assign(label_set=f"removed_by_{each.ranking}", label=str(len(each.experts)))
+            yield rows.assign(label_set=f"{REMOVED_BY}{each.ranking}", label=str(len(each.experts)))
 
 
 def _agreement_rows(agreement: Agreement, routers: "Sequence[RouterSpec]") -> Iterator[pd.DataFrame]:
