@@ -206,13 +206,13 @@ def _describe(
     from specialize.manifest import versions
 
     found, settings = identify_checkpoint(checkpoint), trace.manifest["settings"]
-    compared = {"tokenizer_digest": "tokenizer"}
+    compared = {"tokenizer_digest": "another tokenizer"}
     if found["dtype"] == settings.get("dtype"):  # in another precision, no weight is the same
-        compared["weights_digest"] = "weights"
+        compared["weights_digest"] = "other weights"
     for name, called in compared.items():
         if found[name] != settings.get(name):
             raise MeasurementError(
-                f"{trace.path}: expected the model that was traced, {checkpoint.name} has another {called}: give the "
+                f"{trace.path}: expected the model that was traced, {checkpoint.name} has {called}: give the "
                 "checkpoint that the manifest names"
             )
     return {
