@@ -1,5 +1,7 @@
 """Tiny random models of the families that the toolkit is most used on."""
 
+from copy import deepcopy
+
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -61,9 +63,12 @@ CONFIGS: dict[str, PretrainedConfig] = {
 }
 
 
-def build(name: str) -> torch.nn.Module:
+def build(name: str, **changes: int) -> torch.nn.Module:
+    """A model of CONFIGS; `changes` are entries of its configuration."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name])
+    config = deepcopy(CONFIGS[name])
+    config.update(changes)
+    model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():  # sharper routing than at initialization, and no ties
             parameter.mul_(3)

@@ -26,6 +26,7 @@ FUNCTIONS = {
     "routing": specialize.routing,
     "vocabulary": specialize.vocabulary,
     "probe": specialize.probe,
+    "ablate": specialize.ablate,
     "compare": specialize.compare,
     "affinity": specialize.affinity,
     "report": specialize.report,

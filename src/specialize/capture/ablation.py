@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -178,10 +178,11 @@ class AblationRunner:
     def run_conditions(
         self, conditions: Sequence[Condition], baseline: NDArray[np.float32], on_batch: OnBatch
     ) -> NDArray[np.float16]:
-        """Run all windows under conditions that change no router below that of the first one.
+        """Run all windows under some conditions.
 
         Args:
-            conditions: their changes are held in memory together.
+            conditions: their changes are held in memory together, and so are, for one batch, the outputs of the layers
+                that they restart at: conditions at the same router cost less of both.
             baseline: losses with all experts, float32 [tokens].
             on_batch: called after each pass under a condition with its number of tokens.
 
@@ -192,29 +193,44 @@ class AblationRunner:
             CaptureError: a loss is not finite, the model fails, or memory does not suffice.
         """
         changes = np.full((len(conditions), self.num_tokens), np.nan, np.float16)
-        first = self.interventions.points[min(map(self.place_of, conditions))].spec.name
-        restart = Restart(self._model, self.interventions.points) if self.can_restart else None
+        routers = [self.interventions.points[self.place_of(each)].spec.name for each in conditions]
+        restart = self._plan_restart(routers)
         with evaluating(self._model):
             for batch, rows, kept in self._iterate():
                 if restart is not None:
-                    with restart.storing([first]):
+                    with restart.storing(set(routers)):
                         self._run(self._inputs(batch))
-                for number, condition in enumerate(conditions):
+                for number, (condition, router) in enumerate(zip(conditions, routers, strict=True)):
                     with ExitStack() as stack:
                         if restart is not None:
-                            stack.enter_context(restart.at(first))
-                        applied = self.interventions.applied(
-                            condition.experts, mode=condition.mode, seed=condition.seed
-                        )
-                        stack.enter_context(applied)
+                            stack.enter_context(restart.at(router))
+                        stack.enter_context(self._applied(condition))
                         losses = self._lose(batch)[kept]
                     changes[number, rows] = losses - baseline[rows]
                     on_batch(len(rows))
         for condition, found in zip(conditions, changes, strict=True):
-            self._check_finite(
-                np.where(np.isnan(baseline), np.float16(np.nan), found), f"condition {condition.key}", baseline
-            )
+            self._check_finite(found, f"condition {condition.key}")
         return changes
+
+    def check(self, conditions: Sequence[Condition]) -> None:
+        """Check that the model allows conditions, without running it on the windows.
+
+        Raises:
+            CaptureError: a router or expert does not exist, or does not allow the mode, or too few experts are left.
+        """
+        for condition in conditions:
+            with self._applied(condition):
+                pass
+
+    def _applied(self, condition: Condition) -> AbstractContextManager[Any]:
+        return self.interventions.applied(condition.experts, mode=condition.mode, seed=condition.seed)
+
+    def _plan_restart(self, routers: Sequence[str]) -> Restart | None:
+        """Return what restarts conditions at these routers; None where it would save no more than the storing pass."""
+        if not self.can_restart:
+            return None
+        restart = Restart(self._model, self.interventions.points)
+        return restart if sum(map(restart.share_below, routers)) > 1 else None
 
     def _iterate(self) -> Iterator[tuple[list[Window], NDArray[np.int64], NDArray[np.int64]]]:
         """Yield the windows of each batch, the rows of their recorded tokens, and their places in the padded batch."""
@@ -251,13 +267,11 @@ class AblationRunner:
                 "give fewer batch_tokens (--batch-tokens)"
             ) from error
 
-    def _check_finite(
-        self, values: NDArray[np.floating], what: str, baseline: NDArray[np.float32] | None = None
-    ) -> None:
-        """Raise CaptureError if a loss is not finite where there is a next token."""
-        last = np.ones(self.num_tokens, dtype=bool)
-        last[self._starts[1:] - 1] = False
-        wrong = int((~np.isfinite(values) & (last if baseline is None else np.isfinite(baseline))).sum())
+    def _check_finite(self, values: NDArray[np.floating], what: str) -> None:
+        """Raise CaptureError if a loss or change is not finite where there is a next token: in each window but last."""
+        has_next = np.ones(self.num_tokens, dtype=bool)
+        has_next[self._starts[1:] - 1] = False
+        wrong = int((~np.isfinite(values) & has_next).sum())
         if wrong:
             raise CaptureError(
                 f"{what}: expected a finite loss, got {wrong:,} tokens whose loss is not: load the model with another "

@@ -101,6 +101,10 @@ class Restart:
                 else:
                     layer.forward = forward
 
+    def share_below(self, router: Router) -> float:
+        """Return the share of the model's layers that lie below a router's, which a restart does not compute."""
+        return self._starts[find_router(self._points, router)] / len(self._layers)
+
     def clear(self) -> None:
         """Forget the batch."""
         self._stored, self._inputs = {}, None

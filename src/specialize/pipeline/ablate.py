@@ -19,7 +19,7 @@ from specialize.pipeline.ablation_plan import (
     make_removals,
     single_experts,
 )
-from specialize.pipeline.ablation_run import run_baseline, run_conditions
+from specialize.pipeline.ablation_run import run_baseline, run_conditions, run_saliency
 from specialize.pipeline.stage import PERMUTATIONS, check_at_least, known_annotations, open_run, write_frames
 from specialize.pipeline.trace import check_model, open_model
 
@@ -131,17 +131,20 @@ def ablate(
     usage = _read_usage(trace, chosen, options)
     sets, notes = find_leading_sets(usage, annotations, options)  # quick: errors come before a model is loaded
     lone = single_experts(usage.routers, options.experts) if options.singles else []
-    checkpoint = open_model(model, tokenizer, loading, reporter)
+    checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
     from specialize.capture.ablation import AblationRunner  # and with it torch, if no model was loaded
 
     runner = AblationRunner(checkpoint, _cut_windows(trace, checkpoint, chosen, usage.rows), batch_tokens=batch_tokens)
+    runner.check(list_conditions(lone, sets, (), options=options))
     store.begin(_describe(trace, checkpoint, chosen, batch_tokens))
-    seconds = run_baseline(runner, store, usage, reporter)
-    removals, more = make_removals(usage, store.saliency(), annotations, options)
+    seconds = run_baseline(runner, store, usage, reporter=reporter)
+    saliency = run_saliency(runner, store, reporter=reporter)
+    removals, more = make_removals(usage, saliency, annotations, options=options)
     for note in (*notes, *more):
         reporter.say(f"note: {note}")
     store.ask(sets, removals)
-    run_conditions(runner, store, list_conditions(lone, sets, removals, options), seconds, reporter)
+    wanted = list_conditions(lone, sets, removals, options=options)
+    run_conditions(runner, store, wanted, seconds=seconds, reporter=reporter)
     frames = _measure(trace, store, annotations, options, permutations, reporter)
     write_frames(trace, frames)
     return pd.concat(list(frames.values()), ignore_index=True)
@@ -203,13 +206,13 @@ def _describe(
     from specialize.manifest import versions
 
     found, settings = identify_checkpoint(checkpoint), trace.manifest["settings"]
-    compared = {"tokenizer_digest": "tokenizer"}
+    compared = {"tokenizer_digest": "another tokenizer"}
     if found["dtype"] == settings.get("dtype"):  # in another precision, no weight is the same
-        compared["weights_digest"] = "weights"
+        compared["weights_digest"] = "other weights"
     for name, called in compared.items():
         if found[name] != settings.get(name):
             raise MeasurementError(
-                f"{trace.path}: expected the model that was traced, {checkpoint.name} has another {called}: give the "
+                f"{trace.path}: expected the model that was traced, {checkpoint.name} has {called}: give the "
                 "checkpoint that the manifest names"
             )
     return {

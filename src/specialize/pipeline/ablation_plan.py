@@ -1,5 +1,6 @@
 """Which experts an ablation switches off: single ones, sets that lead a label, and the first of a ranking."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -112,17 +113,25 @@ def find_leading_sets(
     A set has the `top` experts of each layer with the largest lift P(label | expert) / P(label), of those that at least
     20 tokens of the label use.
 
+    Args:
+        usage: how the documents use the experts.
+        annotations: the label sets of the run.
+        options: labels, top, random and seed.
+
     Returns:
         The sets, and why labels have none.
 
     Raises:
-        MeasurementError: there is no such label set or label.
+        MeasurementError: there is no such label set or label, or all experts of a layer would be switched off.
     """
     from specialize.measure.estimators.matched_sets import draw_matched_sets
     from specialize.trace.ablation import LeadingSet
 
     found, notes = [], []
     loads = usage.loads()
+    fewest = min(router.num_experts for router in usage.routers)
+    if options.labels and options.top >= fewest:
+        raise MeasurementError(f"top: expected fewer than the {fewest} experts of a layer, got {options.top}")
     for name, label in _resolve(options.labels or (), annotations):
         experts = _lead(usage, annotations[name], label, options.top)
         if not experts:
@@ -177,9 +186,15 @@ def _lead(usage: Usage, annotation: "Annotation", label: str, top: int) -> Pairs
 
 
 def make_removals(
-    usage: Usage, saliency: "pd.DataFrame | None", annotations: "dict[str, Annotation]", options: AblationOptions
+    usage: Usage, saliency: "pd.DataFrame | None", annotations: "dict[str, Annotation]", *, options: AblationOptions
 ) -> "tuple[list[Removal], list[str]]":
     """Rank the experts of all layers together, and take the first 1, 2, 4, … of them, up to half.
+
+    Args:
+        usage: how the documents use the experts.
+        saliency: the saliency of each expert; None if it could not be measured.
+        annotations: the label sets of the run, of which the first of tokens gives the lift.
+        options: rankings, mode and seed.
 
     Returns:
         The sets to switch off, and why rankings have none.
@@ -197,8 +212,18 @@ def make_removals(
             continue
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
         for count in 2 ** np.arange(int(np.log2(max(len(order) // 2, 1))) + 1):
-            found.append(Removal(ranking, tuple(pairs[place] for place in order[:count])))
+            experts = tuple(pairs[place] for place in order[:count])
+            if options.mode in ("reroute", "replace") and not _leaves_enough(usage.routers, experts):
+                notes.append(f"ranking by {ranking}: mode {options.mode}: {count} experts leave too few in a layer")
+                break
+            found.append(Removal(ranking, experts))
     return found, notes
+
+
+def _leaves_enough(routers: "Sequence[RouterSpec]", experts: Pairs) -> bool:
+    """Return whether each router keeps as many experts as a token chooses."""
+    taken = Counter(router for router, _ in experts)
+    return all(router.num_experts - taken[router.name] >= router.top_k for router in routers)
 
 
 def _score(
@@ -240,9 +265,16 @@ def _largest_lifts(usage: Usage, annotation: "Annotation") -> list[NDArray[np.fl
 
 
 def list_conditions(
-    singles: Sequence[Pairs], sets: "Sequence[LeadingSet]", removals: "Sequence[Removal]", options: AblationOptions
+    singles: Sequence[Pairs], sets: "Sequence[LeadingSet]", removals: "Sequence[Removal]", *, options: AblationOptions
 ) -> "list[Condition]":
-    """Return all conditions, each once."""
+    """Return all conditions, each once.
+
+    Args:
+        singles: experts that are switched off alone.
+        sets: the sets that lead labels, with their random sets.
+        removals: the first experts of rankings.
+        options: mode and seed.
+    """
     from specialize.trace.ablation import Condition
 
     wanted = [*singles, *(each.experts for each in sets), *(drawn for each in sets for drawn in each.random)]

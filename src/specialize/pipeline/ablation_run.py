@@ -12,6 +12,8 @@ from specialize.pipeline.ablation_plan import Usage
 from specialize.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from specialize.capture.ablation import AblationRunner
     from specialize.trace.ablation import AblationStore, Condition
 
@@ -19,9 +21,24 @@ MOST_HELD, MOST_BYTES = 32, 2**26  # conditions whose changes are held in memory
 LEAST_SAME = 0.95  # share of slots that have to be routed as in the trace
 
 
-def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage, reporter: Reporter) -> float:
-    """Run the documents with all experts, unless that was done; return the seconds that a token takes."""
+def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage, *, reporter: Reporter) -> float:
+    """Run the documents with all experts, unless that was done.
+
+    Args:
+        runner: runs the documents.
+        store: receives the losses.
+        usage: the routing that the trace has for them.
+        reporter: receives progress and messages.
+
+    Returns:
+        The seconds that a token takes.
+
+    Raises:
+        CaptureError: a loss is not finite, memory does not suffice, or the routing is not that of the trace.
+        TraceError: the losses that are there are damaged.
+    """
     if store.has_baseline:
+        store.baseline()  # raises an error if it is damaged
         return runner.time_batch()
     started = time.monotonic()
     with reporter.progress("with all experts", "tokens") as update:
@@ -35,25 +52,58 @@ def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage,
         )
     if same < 1:
         reporter.say(f"note: {1 - same:.2%} of the slots have another expert than in the trace, by rounding")
-    saliency = None
-    try:
-        with reporter.progress("saliency", "tokens") as update:
-            saliency = runner.measure_saliency(_count(update, runner.num_tokens))
-    except CaptureError as error:
-        reporter.say(f"note: saliency is left out: {error}")
-    store.save_baseline(baseline.losses, saliency)
+    store.save_baseline(baseline.losses)
     return seconds
+
+
+def run_saliency(runner: "AblationRunner", store: "AblationStore", *, reporter: Reporter) -> "pd.DataFrame | None":
+    """Measure the saliency of each expert, unless that was done.
+
+    Args:
+        runner: runs the documents.
+        store: receives the saliency.
+        reporter: receives progress, and why it cannot be measured.
+
+    Returns:
+        The saliency as `AblationStore.saliency` returns it; None if experts of the model cannot be run separately.
+
+    Raises:
+        TraceError: the saliency that is there is damaged.
+    """
+    found = store.saliency()
+    if found is None:
+        try:
+            with reporter.progress("saliency", "tokens") as update:
+                found = runner.measure_saliency(_count(update, runner.num_tokens))
+        except CaptureError as error:
+            reporter.say(f"note: saliency is left out: {error}")
+            return None
+        store.save_saliency(found)
+    return found
 
 
 def run_conditions(
     runner: "AblationRunner",
     store: "AblationStore",
     conditions: "Sequence[Condition]",
+    *,
     seconds: float,
     reporter: Reporter,
 ) -> None:
-    """Say what is to be done, and do what is missing, some conditions at a time."""
+    """Say what is to be done, and do what is missing, some conditions at a time.
+
+    Args:
+        runner: runs the documents.
+        store: receives the changes.
+        conditions: what is to be switched off.
+        seconds: that a token takes.
+        reporter: receives the plan and progress.
+
+    Raises:
+        CaptureError: the model does not allow a condition, a loss is not finite, or memory does not suffice.
+    """
     missing = [condition for condition in conditions if not store.holds(condition)]
+    runner.check(missing)
     tokens = len(missing) * runner.num_tokens
     there = len(conditions) - len(missing)
     done = f", {there:,} of {len(conditions):,} are there" if there else ""
@@ -62,23 +112,19 @@ def run_conditions(
         f"{store.folder}: {len(missing):,} conditions x {runner.num_tokens:,} tokens, at most "
         f"{format_duration(tokens * seconds)}, {format_bytes(2 * tokens)} to write{done}{restart}"
     )
-    if not missing:
-        return
     missing.sort(key=lambda condition: (runner.place_of(condition), condition.key))
     size = max(1, min(MOST_HELD, MOST_BYTES // (2 * runner.num_tokens)))
     baseline = store.baseline()
     with reporter.progress("switching off experts", "tokens") as update:
         count = _count(update, tokens)
-        for place in sorted({runner.place_of(condition) for condition in missing}):
-            own = [condition for condition in missing if runner.place_of(condition) == place]
-            for first in range(0, len(own), size):
-                group = own[first : first + size]
-                for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
-                    store.save_changes(condition, changes)
+        for first in range(0, len(missing), size):
+            group = missing[first : first + size]
+            for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
+                store.save_changes(condition, changes)
 
 
 def _count(update: Callable[[int, int], None], total: int) -> Callable[[int], None]:
-    """Return a function that adds to the tokens done."""
+    """Return a function that adds to the tokens done, and tells a progress bar of them."""
     done = 0
 
     def add(tokens: int) -> None:

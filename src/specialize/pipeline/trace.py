@@ -143,7 +143,7 @@ def trace_corpus(
         check_corpus(documents, folder, manifest)
         if not repair:
             check_files(folder, manifest, reporter)
-    checkpoint = open_model(model, tokenizer, loading, reporter)
+    checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
     from specialize.capture import trace_documents  # and with it torch, if no model was loaded
 
     return trace_documents(
@@ -159,7 +159,19 @@ def trace_corpus(
 
 
 def check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str | None:
-    """Check what can be checked before a model is loaded; return its name in the manifest, if it is known."""
+    """Check what can be checked before a model is loaded.
+
+    Args:
+        model: a name to load, a loaded transformers model or a `Checkpoint`.
+        tokenizer: of a loaded model; None otherwise.
+        loading: the other arguments of `specialize.load_checkpoint`.
+
+    Returns:
+        The model's name in the manifest, if it is known.
+
+    Raises:
+        CaptureError: an argument does not go with the model, or is out of range.
+    """
     from specialize.capture.loading import Checkpoint, check_loading
 
     is_name = isinstance(model, str | PathLike)
@@ -182,8 +194,18 @@ def check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str |
     return None
 
 
-def open_model(model: Any, tokenizer: Any, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
-    """Return the checkpoint of a model, which is loaded where its name is given."""
+def open_model(model: Any, tokenizer: Any, *, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
+    """Return the checkpoint of a model, which is loaded where its name is given.
+
+    Args:
+        model: a name to load, a loaded transformers model or a `Checkpoint`.
+        tokenizer: of a loaded model; None otherwise.
+        loading: the other arguments of `specialize.load_checkpoint`.
+        reporter: receives a message.
+
+    Raises:
+        CaptureError: as `specialize.load_checkpoint`.
+    """
     from specialize.capture import Checkpoint
 
     if isinstance(model, Checkpoint):

@@ -10,7 +10,8 @@ Each file is written whole or not at all, names in its metadata what it holds an
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from specialize.atomic import replacing
 from specialize.errors import TraceError
+from specialize.lock import locked
 from specialize.manifest import digest_of, write_json
 from specialize.trace.ablation.conditions import Condition, LeadingSet, Removal
 from specialize.trace.ablation.files import damaged, digest_array, digest_table, read_table, write_table
@@ -90,28 +92,37 @@ class AblationStore:
         Raises:
             TraceError: the changes that are there are of other documents, another model, or other batches.
         """
-        if not self.exists:
-            self._write_plan({"format": FORMAT, "version": VERSION, **plan, "sets": [], "removals": []})
-            return
-        for name in IDENTITY:
-            if self.plan[name] != plan[name]:
-                raise TraceError(
-                    f"{self.folder}: expected the {_CALLED[name]} of the conditions that are there, got other ones: "
-                    f"give the same options, or move {self.folder} away"
-                )
+        with self._locked():
+            if not self.has_baseline and not any(self.folder.glob("changes/*.arrow")):  # nothing depends on it
+                self._write_plan({"format": FORMAT, "version": VERSION, **plan, "sets": [], "removals": []})
+                return
+            for name in IDENTITY:
+                if self.plan.get(name) != plan[name]:
+                    raise TraceError(
+                        f"{self.folder}: expected the {_CALLED[name]} of the conditions that are there, got other "
+                        f"ones: give the same options, or move {self.folder} away"
+                    )
 
     def ask(self, sets: Sequence[LeadingSet], removals: Sequence[Removal]) -> None:
         """Add sets and rankings to the plan; of a label or ranking that is there, the new one takes the place."""
-        kept = {(each.label_set, each.label): each for each in self.sets}
-        kept |= {(each.label_set, each.label): each for each in sets}
-        more = {(each.ranking, len(each.experts)): each for each in self.removals}
-        more |= {(each.ranking, len(each.experts)): each for each in removals}
-        entries = {
-            "sets": [asdict(each) for each in kept.values()],
-            "removals": [asdict(each) for each in more.values()],
-        }
-        if json.loads(json.dumps(entries)) != {name: self.plan[name] for name in entries}:
-            self._write_plan(self.plan | entries)
+        with self._locked():
+            kept = {(each.label_set, each.label): each for each in self.sets}
+            kept |= {(each.label_set, each.label): each for each in sets}
+            more = {(each.ranking, len(each.experts)): each for each in self.removals}
+            more |= {(each.ranking, len(each.experts)): each for each in removals}
+            entries = {
+                "sets": [asdict(each) for each in kept.values()],
+                "removals": [asdict(each) for each in more.values()],
+            }
+            if json.loads(json.dumps(entries)) != {name: self.plan[name] for name in entries}:
+                self._write_plan(self.plan | entries)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the plan, which another process may have changed: it is read anew."""
+        with locked(self.folder / ".lock", on_busy=lambda: None):
+            self.plan = _read_plan(self.folder / "plan.json")
+            yield
 
     def _write_plan(self, plan: Mapping[str, Any]) -> None:
         write_json(self.folder / "plan.json", plan)
@@ -144,17 +155,8 @@ class AblationStore:
         values: NDArray[np.float32] = self._read(self.folder / "baseline.arrow", {}, "loss")
         return values
 
-    def save_baseline(self, losses: NDArray[np.float32], saliency: pd.DataFrame | None) -> None:
-        """Write the losses with all experts and, where it could be measured, the saliency of each expert.
-
-        Args:
-            losses: float32 [tokens], nats.
-            saliency: columns router, expert, tokens, saliency, output_norm.
-        """
-        if saliency is not None:
-            table = pa.Table.from_pandas(saliency, preserve_index=False).replace_schema_metadata(None)
-            with replacing(self.folder / "saliency.arrow") as partial:
-                write_table(partial, table.replace_schema_metadata(self._metadata({}, digest_table(table))))
+    def save_baseline(self, losses: NDArray[np.float32]) -> None:
+        """Write the losses with all experts, float32 [tokens], nats."""
         self._write(self.folder / "baseline.arrow", {}, "loss", losses)
 
     def saliency(self) -> pd.DataFrame | None:
@@ -166,6 +168,12 @@ class AblationStore:
         self._check(path, metadata, {}, digest_table(table))
         frame: pd.DataFrame = table.to_pandas()
         return frame
+
+    def save_saliency(self, saliency: pd.DataFrame) -> None:
+        """Write the saliency of each expert, columns router, expert, tokens, saliency, output_norm."""
+        table = pa.Table.from_pandas(saliency, preserve_index=False).replace_schema_metadata(None)
+        with replacing(self.folder / "saliency.arrow") as partial:
+            write_table(partial, table.replace_schema_metadata(self._metadata({}, digest_table(table))))
 
     def _path(self, condition: Condition) -> Path:
         return self.folder / "changes" / f"{condition.key}.arrow"
