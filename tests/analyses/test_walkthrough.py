@@ -24,7 +24,7 @@ from specialize import measure
 from specialize.annotators.store import load_annotation
 
 NOTEBOOK = Path(__file__).parents[2] / "analyses" / "walkthrough.ipynb"
-FIGURES = ("profile", "profile-topics", "heatmap", "forest")
+FIGURES = ("profile", "profile-topics", "heatmap", "forest", "effect-lift")
 STAGES = ("trace_corpus", "syntax", "topics", "report")
 LONGEST = 1200  # seconds of a cell; ends a notebook that hangs, whatever else the machine is doing
 
@@ -208,3 +208,13 @@ def test_the_prose_is_correct(walkthrough: Walkthrough) -> None:
     within, whole = own.loc["conditional_information"], own.loc["ambiguous_mutual_information", "value"]
     assert (within["value"] < 0.05 * whole).all()
     assert (within["null_mean"] / within["value"]).between(0.4, 0.7).all()
+
+
+@pytest.mark.slow
+def test_experts_are_switched_off(walkthrough: Walkthrough) -> None:
+    """Effect = exposure × per-use effect + indirect effect, of each expert; of the last layer nothing is indirect."""
+    table = walkthrough.table("function")  # means over the eight experts of a layer
+    assert list(table) == [0, 1, 2, 3]
+    assert table[0][0] == max(row[0] for row in table.values()) > 0.05
+    assert all(exposure == pytest.approx(2 / 8, abs=0.001) for _, exposure, *_ in table.values())
+    assert table[3][3] == 0

@@ -1,6 +1,6 @@
 """Rank correlation of two quantities of experts, both of which are measured on blocks of documents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,9 +138,15 @@ def estimate_agreement(
     corrected = summarize(factor, null[:0], note=", corrected for noise")
     noisy = ~np.isnan(whole) & ~(product >= RELIABLE)
     layers, mean = (
-        each.noted(BIASED, where) for each, where in zip(measured, (noisy, np.asarray(noisy.any())), strict=True)
+        _within_limits(each).noted(BIASED, where)
+        for each, where in zip(measured, (noisy, np.asarray(noisy.any())), strict=True)
     )
     return RankAgreement(layers, mean[()], corrected[0], corrected[1][()], *reliabilities)
+
+
+def _within_limits(estimates: EstimateArray) -> EstimateArray:
+    """Cut intervals at -1 and 1, the limits of a correlation."""
+    return replace(estimates, ci_low=np.maximum(estimates.ci_low, -1.0), ci_high=np.minimum(estimates.ci_high, 1.0))
 
 
 def _flatten(cells: Floats) -> Floats:
