@@ -13,6 +13,7 @@ from analyses.benchmarks import cost
 from analyses.calibration import draw as calibration
 from analyses.design_choices import figures as design_choices
 from analyses.drawing import FORMATS, StudyFigure, draw_planned
+from analyses.function import figures as function
 from analyses.real_models import figures as real_models
 
 import specialize
@@ -28,6 +29,7 @@ def plan_studies() -> Iterator[StudyFigure]:
     yield from cost.plan_figures(HERE / "benchmarks" / "results")
     yield from calibration.plan_figures(HERE / "calibration" / "results")
     yield from real_models.plan_figures(HERE / "real_models" / "results")
+    yield from function.plan_figures(HERE / "function" / "results")
     yield from design_choices.plan_figures(HERE / "design_choices" / "results" / "cpu", preset="cpu")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 _PAGES = {
     "real_models": "study/real-models.md",
+    "function": "study/function.md",
     "design_choices": "study/design-choices.md",
     "calibration": "study/calibration.md",
     "tagger": "study/tagger.md",
