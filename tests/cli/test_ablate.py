@@ -74,21 +74,20 @@ def test_another_model_is_one_line(run, call, tokenizer, dense_checkpoint, tmp_p
     assert state(run) == before
 
 
-def test_a_run_of_unknown_windows_is_one_line(run, checkpoint, call, tmp_path):
+def test_a_run_of_unknown_windows_is_one_line(checkpoint, call, tmp_path):
     """Recorded and imported runs do not say how their documents were cut, and runs of usage have no tokens."""
-    import_folder = tmp_path / "exported"
-    specialize.export(run, import_folder)
-    print([str(p) for p in import_folder.rglob("*")])
+    np.savez(tmp_path / "arrays.npz", experts=np.arange(12).reshape(6, 2, 1) % 4, document=np.repeat([0, 1], 3))
+    specialize.import_trace("arrays", tmp_path / "arrays.npz", tmp_path / "imported", num_experts=4)
+    np.savez(tmp_path / "usage.npz", usage=np.arange(24).reshape(3, 2, 4))
+    specialize.import_trace("usage", tmp_path / "usage.npz", tmp_path / "usage", num_experts=4)
     loaded = specialize.load_checkpoint(checkpoint)
     with torch.no_grad(), specialize.record(loaded.model, loaded.tokenizer, tmp_path / "recorded") as recording:
         loaded.model(**loaded.tokenizer("The river carries cold water to the sea .", return_tensors="pt"))
-    del recording
-    line = refused(call("ablate", checkpoint, tmp_path / "recorded"))
-    assert "expected a trace that `specialize trace` made, whose windows are known" in line
-    usage = tmp_path / "usage.npz"
-    np.savez(usage, usage=np.ones((3, 2, 4)))
-    specialize.import_trace("usage", usage, tmp_path / "usage")
-    assert "tokens" in refused(call("ablate", checkpoint, tmp_path / "usage"))
+    assert recording.num_documents == 1
+    for name in ("imported", "recorded"):
+        line = refused(call("ablate", checkpoint, tmp_path / name))
+        assert "expected a trace that `specialize trace` made, whose windows are known" in line
+    assert "token" in refused(call("ablate", checkpoint, tmp_path / "usage"))
 
 
 @pytest.mark.parametrize("name", ["plan.json", "baseline.arrow", "saliency.arrow", "changes/*.arrow"])
