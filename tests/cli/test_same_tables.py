@@ -105,7 +105,8 @@ def test_commands_and_python_leave_the_same_tables(both, checkpoint, corpus, cal
         ),
         "ablate": (
             ("ablate", checkpoint, "mine", "--documents", 9, "--layers", 1, "--experts", "0,2",
-             "--label", "theme=music", "--top", 1, "--random", 3, "--ranking", "load", "--mode", "replace", "--seed", 5, *few),
+             "--label", "theme=music", "--top", 1, "--random", 3, "--ranking", "load", "--mode", "replace",
+             "--seed", 5, *few),
             lambda: specialize.ablate(
                 checkpoint, "mine", documents=9, layers=[1], experts=[0, 2], labels=["theme=music"], top=1, random=3,
                 rankings=["load"], mode="replace", seed=5, permutations=19,
