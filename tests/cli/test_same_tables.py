@@ -103,6 +103,15 @@ def test_commands_and_python_leave_the_same_tables(both, checkpoint, corpus, cal
             ("probe", "mine", "--label-set", "upos", *few),
             lambda: specialize.probe("mine", label_sets=["upos"], permutations=19),
         ),
+        "ablate": (
+            ("ablate", checkpoint, "mine", "--documents", 9, "--layers", 1, "--experts", "0,2",
+             "--label", "theme=music", "--top", 1, "--random", 3, "--ranking", "load", "--mode", "replace",
+             "--seed", 5, *few),
+            lambda: specialize.ablate(
+                checkpoint, "mine", documents=9, layers=[1], experts=[0, 2], labels=["theme=music"], top=1, random=3,
+                rankings=["load"], mode="replace", seed=5, permutations=19,
+            ),
+        ),
         "compare": (("compare", "mine", "other"), lambda: specialize.compare("mine", "other")),
         "report": (
             ("report", "mine", "-o", "page", "--figure-format", "png"),
@@ -119,5 +128,5 @@ def test_commands_and_python_leave_the_same_tables(both, checkpoint, corpus, cal
         assert left.keys() == right.keys(), name
         assert [path for path, content in left.items() if right[path] != content] == [], name
     assert {path.split("/")[1] for path in left} >= {
-        "trace", "annotations", "syntax", "topics", "routing", "vocabulary", "probe", "compare", "figures"
+        "trace", "annotations", "syntax", "topics", "routing", "vocabulary", "probe", "ablation", "compare", "figures"
     }  # fmt: skip

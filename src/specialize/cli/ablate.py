@@ -78,7 +78,7 @@ def ablate(
         labels=labels,
         top=top,
         random=random,
-        rankings=tuple(rankings or ()),
+        rankings=rankings,
         mode=mode,
         seed=seed,
         permutations=permutations,

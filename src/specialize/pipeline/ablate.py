@@ -47,7 +47,7 @@ def ablate(
     labels: Sequence[str] | None = None,
     top: int = 2,
     random: int = 20,
-    rankings: Sequence[str] = (),
+    rankings: Sequence[str] | None = None,
     mode: InterventionMode = "drop",
     seed: int = 0,
     permutations: int = PERMUTATIONS,
@@ -109,7 +109,7 @@ def ablate(
 
     from specialize.trace.ablation import AblationStore
 
-    options = AblationOptions(singles, layers, experts, labels, top, random, tuple(rankings), mode, seed)
+    options = AblationOptions(singles, layers, experts, labels, top, random, tuple(rankings or ()), mode, seed)
     check_at_least("permutations", permutations, 1)
     check_at_least("batch_tokens", batch_tokens, 1)
     if documents is not None:
