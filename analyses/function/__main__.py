@@ -67,7 +67,7 @@ def switch_off(name: str, demo: Path, run: Path, mode: InterventionMode) -> pd.D
         documents=DOCUMENTS,
         labels=LABELS if whole else None,
         random=RANDOM,
-        rankings=RANKINGS if whole else (),
+        rankings=RANKINGS if whole else None,
         mode=mode,
         seed=SEED,
         permutations=PERMUTATIONS,
@@ -80,7 +80,8 @@ def make_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables of single experts, agreement, leading sets and removals."""
     single = rows[rows["expert"].notna() & rows["label"].isna() & rows["metric"].isin(SINGLE)]
     agreement = rows[rows["metric"].isin(AGREEMENT)]
-    sets = rows[rows["expert"].isna() & rows["metric"].isin(SETS)]
+    # sets of one expert, and with it its random sets, are there in every mode
+    sets = rows[rows["expert"].isna() & rows["metric"].isin(SETS) & (rows["mode"] == "drop")]
     removals = rows[rows["metric"] == "removal_effect"]
     which = ["checkpoint", "mode"]
     return {

@@ -21,8 +21,8 @@ def plan_figures(results: Path) -> Iterator[StudyFigure]:
     about = {"study": json.loads((results / "about.json").read_text(encoding="utf-8"))}
     yield StudyFigure(
         "function-sets",
-        "The demo's checkpoints with the experts that lead a label switched off, the two of each layer with the largest "
-        "lift: effect on the label − effect on all other tokens. Grey: random sets of the same load.",
+        "The demo's checkpoints with the experts that lead a label switched off, the two of each layer with the "
+        "largest lift: effect on the label − effect on all other tokens. Grey: random sets of the same load.",
         draw_sets,
         pd.read_csv(results / "sets.csv"),
         about,
