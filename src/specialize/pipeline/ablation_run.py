@@ -13,6 +13,7 @@ from specialize.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from specialize.capture.ablation import AblationRunner
     from specialize.trace.ablation import AblationStore, Condition
@@ -118,9 +119,19 @@ def run_conditions(
     with reporter.progress("switching off experts", "tokens") as update:
         count = _count(update, tokens)
         for first in range(0, len(missing), size):
-            group = missing[first : first + size]
-            for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
-                store.save_changes(condition, changes)
+            _run_group(runner, store, missing[first : first + size], baseline, count)
+
+
+def _run_group(
+    runner: "AblationRunner",
+    store: "AblationStore",
+    group: "Sequence[Condition]",
+    baseline: "NDArray[np.float32]",
+    count: Callable[[int], None],
+) -> None:
+    """Run some conditions, whose changes are freed before the next ones are run."""
+    for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
+        store.save_changes(condition, changes)
 
 
 def _count(update: Callable[[int, int], None], total: int) -> Callable[[int], None]:
