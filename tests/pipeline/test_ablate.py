@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,12 @@ from moe_zoo.build import only_as_tested, set_implementation
 from specialize.capture import Checkpoint
 from specialize.capture.ablation import AblationRunner
 from specialize.errors import CaptureError, MeasurementError, TraceError
+from specialize.events import SILENT
 from specialize.models.data import train_bpe
 from specialize.pipeline import ablation_run
+from specialize.pipeline.ablation_plan import AblationOptions, Usage, make_removals
 from specialize.trace.ablation import AblationStore, Condition
+from specialize.trace.ablation.store import IDENTITY
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, twice.",
@@ -141,7 +146,7 @@ def test_a_sample_of_documents_has_their_changes(checkpoint, run):
     assert changes(run).items() > before.items()
 
 
-@pytest.mark.parametrize("family", ["mixtral", "own, by token", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["own, by token", "deepseek_v3"])
 def test_restarted_or_not_in_any_mode_to_the_bit(family, tmp_path, monkeypatch):
     model = make_checkpoint(family)
     specialize.trace_corpus(model, TEXTS, tmp_path / "run", context=LENGTH, stride=STRIDE, batch_tokens=BATCH)
@@ -204,6 +209,36 @@ def test_many_conditions_are_held_in_small_groups(checkpoint, run, monkeypatch):
     assert sizes[5:] == [3, 3]
 
 
+class _Zeros:
+    """Runs nothing."""
+
+    num_tokens, can_restart = 50_000, False
+
+    def check(self, conditions):
+        pass
+
+    def place_of(self, condition):
+        return 0
+
+    def run_conditions(self, conditions, baseline, on_batch):
+        return np.zeros((len(conditions), self.num_tokens), np.float16)
+
+
+def test_memory_does_not_grow_with_the_number_of_conditions(tmp_path):
+    peaks = []
+    for number in (32, 320):
+        store = AblationStore(tmp_path / str(number))
+        store.begin(dict.fromkeys(IDENTITY, "one") | {"documents": [0]})
+        store.save_baseline(np.zeros(_Zeros.num_tokens, np.float32))
+        conditions = [Condition.of([("router", expert)], "drop", 0) for expert in range(number)]
+        tracemalloc.start()
+        ablation_run.run_conditions(_Zeros(), store, conditions, seconds=0, reporter=SILENT)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] > ablation_run.MOST_HELD * _Zeros.num_tokens * 2
+    assert peaks[1] < 1.3 * peaks[0]  # all at once would be ten times as much
+
+
 def test_a_missing_file_is_made_again(checkpoint, run):
     ablate(checkpoint, run)
     made = {path: path.read_bytes() for path in (run / "ablation").rglob("*.*")}
@@ -251,11 +286,19 @@ def test_too_few_experts_left_is_said_before_any_pass(checkpoint, run):
     with pytest.raises(MeasurementError, match="top: expected fewer than the 8 experts of a layer, got 8"):
         ablate(checkpoint, run, labels=["kind"], top=8)
     assert not (run / "ablation").exists()
+
+
+def test_a_ranking_ends_where_a_layer_has_too_few_experts_left(checkpoint, run):
     listener = Listener()
-    ablate(checkpoint, run, singles=False, rankings=["load"], mode="replace", reporter=listener)
-    # with the first 16 of 24 experts by load, or fewer, a layer has no two experts left
-    counts = [len(each.experts) for each in AblationStore(run).removals]
-    print(counts, listener.notes)
+    how = {"singles": False, "layers": [1], "rankings": ["random"]}
+    ablate(checkpoint, run, **how, reporter=listener)
+    assert [len(each.experts) for each in AblationStore(run).removals] == [1, 2, 4]
+    router = specialize.open_trace(run).layers[1]
+    usage = Usage((replace(router, top_k=5),), {router.name: np.zeros((1, 2), np.int16)}, np.zeros(1), np.zeros(1))
+    options = AblationOptions(rankings=["random"], mode="replace")
+    removals, notes = make_removals(usage, None, {}, options=options)
+    assert [len(each.experts) for each in removals] == [1, 2]
+    assert notes == ["ranking by random: mode replace: 4 experts leave too few in a layer"]
 
 
 @only_as_tested

@@ -13,6 +13,7 @@ from specialize.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from specialize.capture.ablation import AblationRunner
     from specialize.trace.ablation import AblationStore, Condition
@@ -21,7 +22,7 @@ MOST_HELD, MOST_BYTES = 32, 2**26  # conditions whose changes are held in memory
 LEAST_SAME = 0.95  # share of slots that have to be routed as in the trace
 
 
-def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage, *, reporter: Reporter) -> float:
+def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage, *, reporter: Reporter) -> float | None:
     """Run the documents with all experts, unless that was done.
 
     Args:
@@ -31,7 +32,7 @@ def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage,
         reporter: receives progress and messages.
 
     Returns:
-        The seconds that a token takes.
+        The seconds that a token took; None if it was done before.
 
     Raises:
         CaptureError: a loss is not finite, memory does not suffice, or the routing is not that of the trace.
@@ -39,7 +40,7 @@ def run_baseline(runner: "AblationRunner", store: "AblationStore", usage: Usage,
     """
     if store.has_baseline:
         store.baseline()  # raises an error if it is damaged
-        return runner.time_batch()
+        return None
     started = time.monotonic()
     with reporter.progress("with all experts", "tokens") as update:
         baseline = runner.run_baseline(_count(update, runner.num_tokens))
@@ -87,7 +88,7 @@ def run_conditions(
     store: "AblationStore",
     conditions: "Sequence[Condition]",
     *,
-    seconds: float,
+    seconds: float | None,
     reporter: Reporter,
 ) -> None:
     """Say what is to be done, and do what is missing, some conditions at a time.
@@ -96,7 +97,7 @@ def run_conditions(
         runner: runs the documents.
         store: receives the changes.
         conditions: what is to be switched off.
-        seconds: that a token takes.
+        seconds: that a token takes; None if it is to be measured.
         reporter: receives the plan and progress.
 
     Raises:
@@ -104,6 +105,8 @@ def run_conditions(
     """
     missing = [condition for condition in conditions if not store.holds(condition)]
     runner.check(missing)
+    if seconds is None:
+        seconds = runner.time_batch() if missing else 0.0
     tokens = len(missing) * runner.num_tokens
     there = len(conditions) - len(missing)
     done = f", {there:,} of {len(conditions):,} are there" if there else ""
@@ -118,9 +121,19 @@ def run_conditions(
     with reporter.progress("switching off experts", "tokens") as update:
         count = _count(update, tokens)
         for first in range(0, len(missing), size):
-            group = missing[first : first + size]
-            for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
-                store.save_changes(condition, changes)
+            _run_group(runner, store, missing[first : first + size], baseline, count)
+
+
+def _run_group(
+    runner: "AblationRunner",
+    store: "AblationStore",
+    group: "Sequence[Condition]",
+    baseline: "NDArray[np.float32]",
+    count: Callable[[int], None],
+) -> None:
+    """Run some conditions, whose changes are freed before the next ones are run."""
+    for condition, changes in zip(group, runner.run_conditions(group, baseline, count), strict=True):
+        store.save_changes(condition, changes)
 
 
 def _count(update: Callable[[int, int], None], total: int) -> Callable[[int], None]:
