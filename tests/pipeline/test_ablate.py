@@ -33,6 +33,8 @@ from specialize.pipeline.ablation_plan import AblationOptions, Usage, make_remov
 from specialize.trace.ablation import AblationStore, Condition
 from specialize.trace.ablation.store import IDENTITY
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, twice.",
     "Numbers 1 2 3 and letters a b c in one line. " * 3,
