@@ -30,6 +30,17 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Run tiny models on one thread: two that wait for each other are many times slower on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run a command line in this process; return exit code, stdout, stderr."""

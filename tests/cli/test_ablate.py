@@ -11,6 +11,8 @@ import torch
 import specialize
 from tiny_olmoe import save_olmoe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FEW = ("--permutations", "9")
 
 

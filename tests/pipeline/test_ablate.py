@@ -30,8 +30,10 @@ from specialize.events import SILENT
 from specialize.models.data import train_bpe
 from specialize.pipeline import ablation_run
 from specialize.pipeline.ablation_plan import AblationOptions, Usage, make_removals
-from specialize.trace.ablation import AblationStore, Condition
+from specialize.trace.ablation import AblationStore, Condition, LeadingSet, Removal
 from specialize.trace.ablation.store import IDENTITY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, twice.",
@@ -237,6 +239,20 @@ def test_memory_does_not_grow_with_the_number_of_conditions(tmp_path):
         tracemalloc.stop()
     assert peaks[0] > ablation_run.MOST_HELD * _Zeros.num_tokens * 2
     assert peaks[1] < 1.3 * peaks[0]  # all at once would be ten times as much
+
+
+def test_two_processes_keep_what_the_other_asked_for(tmp_path):
+    one, other = AblationStore(tmp_path), AblationStore(tmp_path)
+    plan = dict.fromkeys(IDENTITY, "one") | {"documents": [0]}
+    sets = [LeadingSet("upos", label, (("router", 0),), ((("router", 1),),)) for label in ("NOUN", "VERB")]
+    for store in (one, other):
+        store.begin(plan)
+    one.ask(sets[:1], [Removal("load", (("router", 0),))])
+    other.ask(sets[1:], [])
+    found = AblationStore(tmp_path)
+    assert [each.label for each in found.sets] == ["NOUN", "VERB"]
+    assert len(found.removals) == 1
+    assert not (found.folder / ".lock").exists()
 
 
 def test_a_missing_file_is_made_again(checkpoint, run):

@@ -10,6 +10,8 @@ from specialize.annotators.store import save_annotation
 from specialize.measure import measure_selectivity
 from specialize.trace.ablation import AblationStore, Condition
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = tuple(f"label {number}" for number in range(LABELS))
 SEVERAL = 299  # permutations
 
