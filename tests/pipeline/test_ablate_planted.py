@@ -41,7 +41,6 @@ def test_the_label_that_needs_an_expert_is_found(frame):
     # bits: the logit of the usual next word, which comes at 4 of 5 places, falls from 6 to 2
     assert 0.5 < rows.loc[planted, "value"].item() < 1.5
     # the other experts harm all labels alike, or none; and this one harms the others less
-    print(rows.loc[~planted, "p_value"].nsmallest(5).tolist(), len(rows))
     assert rows.loc[~planted, "p_value"].min() > 0.01
 
 
@@ -78,5 +77,4 @@ def test_labels_at_random_are_rejected_at_the_level_of_the_test(frame, run):
         codes = np.repeat(rng.integers(0, 3, len(tokens)), rng.geometric(0.3, len(tokens)))[: len(tokens)]
         found = measure_selectivity(change, codes, tokens, level="token", num_labels=3, permutations=99, seed=number)
         rejected += found.p_value[0] <= 0.05
-    print(rejected)
     assert 0.03 <= rejected / 400 <= 0.07
