@@ -22,7 +22,20 @@ def test_the_demo_leads_to_a_report(demo):
     runs, page = demo
     assert [run.name for run in runs] == ["token", "sequence"]
     assert page.stat().st_size < 5e6
-    frames = {(run.name, path.stem): pd.read_parquet(path) for run in runs for path in sorted(run.glob("*/*.parquet"))}
+    everything = [(run, path) for run in runs for path in sorted(run.glob("*/*.parquet"))]
+    switched_off = {"upos", "next_upos", "bertopic", "gold_topic", "experts"}
+    ablated = {
+        (run.name, path.stem): pd.read_parquet(path) for run, path in everything if path.parent.name == "ablation"
+    }
+    assert set(ablated) == {(run.name, name) for run in runs for name in switched_off}
+    experts = ablated["token", "experts"]
+    indirect = experts[experts["metric"] == "indirect_effect"].set_index("layer")["value"]
+    assert (indirect[0] != 0).all()
+    assert (indirect[3] == 0).all()  # nothing follows the last layer
+    assert 'id="function"' in page.read_text(encoding="utf-8")
+    frames = {
+        (run.name, path.stem): pd.read_parquet(path) for run, path in everything if path.parent.name != "ablation"
+    }
     measured = {"upos", "bertopic", "gold_topic", "routing", "vocabulary", "topic_info", "topic_quality", "top_tokens"}
     assert set(frames) == {(run.name, name) for run in runs for name in measured} | {("token", "against-sequence")}
     labelled = {key: frame for key, frame in frames.items() if key[1] in ("upos", "bertopic", "gold_topic")}

@@ -58,10 +58,19 @@ def label_overlap(
             ax = new_axes(width, width * 0.8)
         names = [shorten(name, width=18) for name in table]
         step = max(1, -(-len(names) // 30))
+        look = {"cmap": SHARE_COLORS, "vmin": 0.0, "vmax": 1.0, "linewidths": 0}
+        numbers = {"annot": len(table) <= _MOST_NUMBERS, "fmt": ".2f", "annot_kws": {"fontsize": 6}}
         seaborn.heatmap(
-            table, ax=ax, cmap=SHARE_COLORS, vmin=0.0, vmax=1.0, mask=table.isna(), cbar=False, square=True,
-            annot=len(table) <= _MOST_NUMBERS, fmt=".2f", annot_kws={"fontsize": 6}, linewidths=0,
-        )  # fmt: skip
+            table,
+            ax=ax,
+            mask=table.isna(),
+            cbar=False,
+            square=True,
+            xticklabels=False,
+            yticklabels=False,
+            **look,
+            **numbers,
+        )
         ax.collections[0].set_gid("cells")
         ax.set_facecolor(NO_DATA)
         color_numbers(ax, table)

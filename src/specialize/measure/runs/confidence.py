@@ -71,10 +71,18 @@ def loss_rows(
 
 
 def expert_loss_rows(
-    trace: "RoutingTrace", tokens: pd.DataFrame, layer: LayerInput, num_blocks: int
+    trace: "RoutingTrace", router: "RouterSpec", layer: LayerInput, tokens: pd.DataFrame, *, num_blocks: int
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of the loss of the next token by expert, over the tokens that were routed to it."""
-    losses = _read_losses(trace, tokens)
+    """Yield the rows of the loss of the next token by expert of a learned router, over the tokens routed to it.
+
+    Args:
+        trace: an open trace.
+        router: one of its routers.
+        layer: the routing decisions of the router.
+        tokens: the tokens of the trace.
+        num_blocks: maximum number of document blocks for the jackknife.
+    """
+    losses = _read_losses(trace, tokens) if router.routing == "learned" else None
     slots = layer.experts.shape[1]
     if losses is None or not (np.isfinite(losses) & layer.routed).any():
         return

@@ -136,7 +136,7 @@ def measure_routing(
             *cache_rows(layer, cache_size, settings),
             *same_token_rows(layer, types, settings),
             *choice_rows(trace, router, layer, [None, *labelled], settings),
-            *expert_loss_rows(trace, tokens, layer, num_blocks),
+            *expert_loss_rows(trace, router, layer, tokens, num_blocks=num_blocks),
             *of_labels,
         ]
         frames.append(name_rows(parts, router))
