@@ -216,6 +216,13 @@ def test_parts_that_were_not_measured_are_left_out(tmp_path):
     assert [spec.kind for spec in plan_function.plan_function([run])] == ["removal"]
 
 
+def test_experts_that_no_token_uses_were_switched_off_too(tmp_path):
+    frame = planted_experts()
+    unused = (frame["metric"] == "per_use_effect") & (frame["expert"] > 3)
+    [said] = describe_function(ablated(tmp_path, experts=frame[~unused]))
+    assert said.startswith("In run, 32 experts were switched off one at a time")
+
+
 def test_numbers_that_are_missing_are_dashes_or_left_out(tmp_path):
     upos, experts = planted_effects(), planted_experts()
     for frame in (upos, experts):

@@ -44,8 +44,9 @@ def _describe(run: RunResults, ablation: Ablation) -> Iterator[str]:
 def _tell_conditions(run: RunResults, ablation: Ablation) -> str:
     frames = [*ablation.label_sets.values()] if ablation.experts is None else [ablation.experts]
     everything = pd.concat(frames, ignore_index=True)
-    alone = everything[everything["expert"].notna() & (everything["metric"] == "per_use_effect")]
-    number = len(alone.drop_duplicates(["layer", "expert"]))
+    alone = everything[everything["expert"].notna()]
+    number = len(alone[alone["metric"] == "effect"].drop_duplicates(["layer", "expert"]))
+    alone = alone[alone["metric"] == "per_use_effect"]  # none of an expert that no token uses
     what = "sets of experts were switched off"
     if number:
         what = f"{number:,} experts were switched off one at a time" if number > 1 else "one expert was switched off"
