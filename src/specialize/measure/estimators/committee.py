@@ -17,7 +17,8 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import Estimate, EstimateArray, Statistic, jackknife_values, make_estimates
-from specialize.measure.estimators.usage import LabelledUsage, observe_usage
+from specialize.measure.estimators.label_sums import LabelledSums
+from specialize.measure.estimators.usage import observe_usage
 
 ROUNDING = 1e-9  # sums of shares in another order differ by less
 MASS_GAP = 1e-3  # of the largest mass; to prove the last digits of it can take minutes
@@ -121,7 +122,7 @@ def measure_committee(
 
 
 def _estimate_sizes(
-    quick: NDArray[np.float64], null: NDArray[np.float64], size: int, least: int, seen: LabelledUsage
+    quick: NDArray[np.float64], null: NDArray[np.float64], size: int, least: int, seen: LabelledSums
 ) -> EstimateArray:
     """Make the estimates of the sizes of each label's group and, last, of the common group, [label + 1].
 
@@ -173,7 +174,7 @@ def find_common_group(shares: ArrayLike, load: ArrayLike, *, share: float = 0.5)
     size = smallest.sum()
     fixed = LinearConstraint(np.ones((1, rows.shape[1])), size, size)
     largest, _ = _solve(-masses / max(masses.sum(), ROUNDING), rows, share, fixed, gap=MASS_GAP)
-    return smallest if largest is None else largest, max(1, int(np.ceil(bound - ROUNDING)) if np.isfinite(bound) else 1)
+    return smallest if largest is None else largest, int(np.ceil(max(bound, 1.0) - ROUNDING))
 
 
 def _shares(tables: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,8 +283,7 @@ def _solve(
             bounds=Bounds(0, 1),
             options={"mip_rel_gap": gap, "node_limit": MOST_NODES, "presolve": False},
         )
-    bound = -np.inf if found.mip_dual_bound is None else float(found.mip_dual_bound)
-    return None if found.x is None else np.asarray(found.x > 0.5), bound
+    return None if found.x is None else np.asarray(found.x > 0.5), float(found.mip_dual_bound or -np.inf)
 
 
 @contextmanager

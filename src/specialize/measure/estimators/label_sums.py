@@ -1,6 +1,6 @@
 """Sums of quantities of tokens by label and block of documents, and the same under the null."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, check_order
 from specialize.measure.base.counting import as_codes, check_range, tabulate
 from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.base.random import Seed
 from specialize.measure.estimators.observed import observe_units
 
 FEWEST_TOKENS, FEWEST_BLOCKS = 100, 10  # that hold the tokens of a mean, from analyses/calibration/function.py
@@ -19,7 +20,7 @@ UNDERCOVERS = f"undercovers: below {FEWEST_TOKENS} tokens or {FEWEST_BLOCKS} blo
 
 @dataclass(frozen=True)
 class LabelledSums:
-    """The labelled tokens that have values, or their documents, with sums of the values.
+    """Labelled tokens or documents, with quantities that are summed by label.
 
     Attributes:
         observations: one unit for each token or document, with its sums as masses.
@@ -43,6 +44,24 @@ class LabelledSums:
         seen = self.observations
         return tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=self._shape(seen))
 
+    def permuted(
+        self, *, permutations: int, seed: Seed, pooled: bool = True
+    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Yield batches of `tables` [permutation, block, label, quantity] under the null.
+
+        Labels of documents are permuted across documents, labels of tokens are shifted within documents.
+
+        Args:
+            permutations: number of permutations.
+            seed: seed of the permutations.
+            pooled: whether all documents are in one block.
+        """
+        seen = self.observations
+        if pooled:
+            seen = replace(seen, blocks=np.zeros_like(seen.blocks))
+        draw = shifted_tables if self.level == "token" else permuted_tables
+        return draw(seen, shape=self._shape(seen), permutations=permutations, seed=seed)
+
     def under_null(
         self,
         statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
@@ -50,7 +69,7 @@ class LabelledSums:
         permutations: int,
         seed: int,
     ) -> NDArray[np.float64]:
-        """Compute a statistic with labels of documents permuted, and labels of tokens shifted within documents.
+        """Compute a statistic of `permuted` tables.
 
         Args:
             statistic: maps sums [..., label, quantity] to values [..., *shape].
@@ -60,10 +79,7 @@ class LabelledSums:
         Returns:
             float64 [permutation, *shape].
         """
-        seen = replace(self.observations, blocks=np.zeros_like(self.observations.blocks))
-        draw = shifted_tables if self.level == "token" else permuted_tables
-        batches = draw(seen, shape=self._shape(seen), permutations=permutations, seed=seed)
-        found = [statistic(tables[:, 0]) for _, tables in batches]
+        found = [statistic(tables[:, 0]) for _, tables in self.permuted(permutations=permutations, seed=seed)]
         return np.concatenate(found) if found else np.empty((0, *statistic(self.tables().sum(axis=0)).shape))
 
     def _shape(self, seen: Observations) -> tuple[int, int, int]:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.base.nulls import Observations, draw_permutations
-from specialize.measure.estimators.usage import LabelledUsage, observe_usage
+from specialize.measure.estimators.label_sums import LabelledSums
+from specialize.measure.estimators.usage import observe_usage
 
 UNIT = "cosine"
 
@@ -122,7 +123,7 @@ def count_similarities(
     return _count(replace(seen, observations=replace(seen.observations, blocks=blocks)))[0]
 
 
-def _count(seen: LabelledUsage) -> tuple[NDArray[np.float64], "_Groups", NDArray[np.int32]]:
+def _count(seen: LabelledSums) -> tuple[NDArray[np.float64], "_Groups", NDArray[np.int32]]:
     """Return sums by block, the documents that belong together, and the label of each document."""
     inside, codes = _Groups.find(seen.observations), seen.observations.codes
     pairs = inside.pairs(codes, seen.observations.unit_blocks, seen.num_labels)

@@ -1,60 +1,13 @@
 """Documents with a label and their usage of experts, for measures that need no more than counts of documents."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted
-from specialize.measure.base.counting import as_codes, check_range, tabulate
-from specialize.measure.base.nulls import Observations, permuted_tables
-from specialize.measure.base.random import Seed
+from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.estimators.label_sums import LabelledSums
 from specialize.measure.estimators.observed import observe_units
-
-
-@dataclass(frozen=True)
-class LabelledUsage:
-    """The documents that have both a label and an expert.
-
-    Attributes:
-        observations: one unit for each of these documents, with its usage, normalised, as masses.
-        num_labels: number of labels of the label set.
-        counts: numbers of tokens and documents.
-    """
-
-    observations: Observations
-    num_labels: int
-    counts: Counted
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of document blocks."""
-        return self.observations.num_blocks
-
-    def tables(self) -> NDArray[np.float64]:
-        """Sum the usage of the documents of each label, float64 [block, label, column]."""
-        seen = self.observations
-        return tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=self._shape(seen))
-
-    def permuted(
-        self, *, permutations: int, seed: Seed, pooled: bool = True
-    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Yield batches of `tables` [permutation, block, label, column] with labels permuted over documents.
-
-        Args:
-            permutations: number of permutations.
-            seed: seed of the permutations.
-            pooled: whether all documents are in one block.
-        """
-        seen = self.observations
-        if pooled:
-            seen = replace(seen, blocks=np.zeros_like(seen.blocks))
-        return permuted_tables(seen, shape=self._shape(seen), permutations=permutations, seed=seed)
-
-    def _shape(self, seen: Observations) -> tuple[int, int, int]:
-        return seen.num_blocks, self.num_labels, seen.masses.shape[1]
 
 
 def observe_usage(
@@ -65,7 +18,7 @@ def observe_usage(
     groups: ArrayLike | None = None,
     num_blocks: int = 50,
     unit_length: bool = False,
-) -> LabelledUsage:
+) -> LabelledSums:
     """Keep the documents that have a label and an expert, and normalise their usage.
 
     Args:
@@ -109,4 +62,4 @@ def observe_usage(
         num_blocks=num_blocks,
     )
     counts: Counted = {"n_tokens": round(float(total[kept].sum())), "n_documents": len(kept)}
-    return LabelledUsage(seen, num_labels, counts)
+    return LabelledSums(seen, "document", num_labels, counts)
