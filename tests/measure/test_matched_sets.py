@@ -90,6 +90,9 @@ def test_every_expert_of_equal_load_is_drawn():
         ([[1, 1]], [(0, 0), (0, 1)], "expected fewer than all experts"),
         ([[1, np.nan]], [(0, 0)], "expected finite, non-negative loads"),
         ([[1, -1]], [(0, 0)], "expected finite, non-negative loads"),
+        ([[1, 1, 1]], [(0, 1.7)], "expert: expected a whole number, got 1.7"),
+        ([[1, 1, 1]], [(0, True)], "expert: expected a whole number, got True"),
+        ([[1, 1, 1]], [(0.0, 1)], "layer of an expert: expected a whole number"),
     ],
 )
 def test_wrong_arguments_raise(load, chosen, message):
@@ -97,3 +100,5 @@ def test_wrong_arguments_raise(load, chosen, message):
         draw_matched_sets(load, chosen, count=3)
     with pytest.raises(MeasurementError, match="count must be at least 1"):
         draw_matched_sets([[1, 1]], [(0, 0)], count=0)
+    with pytest.raises(MeasurementError, match=r"count: expected a whole number, got 2\.5"):
+        draw_matched_sets([[1, 1]], [(0, 0)], count=2.5)

@@ -255,6 +255,19 @@ def test_two_processes_keep_what_the_other_asked_for(tmp_path):
     assert not (found.folder / ".lock").exists()
 
 
+@pytest.mark.parametrize("expert", [3.7, "3", None])
+def test_an_expert_of_the_plan_that_is_no_whole_number_is_not_rounded(tmp_path, expert):
+    store = AblationStore(tmp_path)
+    store.begin(dict.fromkeys(IDENTITY, "one") | {"documents": [0]})
+    store.ask([LeadingSet("upos", "NOUN", (("router", 0),), ((("router", 1),),))], [])
+    path = store.folder / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["sets"][0]["experts"] = [["router", expert]]
+    path.write_text(json.dumps(plan))
+    with pytest.raises(TraceError, match="got a damaged one"):
+        AblationStore(tmp_path)
+
+
 def test_a_missing_file_is_made_again(checkpoint, run):
     ablate(checkpoint, run)
     made = {path: path.read_bytes() for path in (run / "ablation").rglob("*.*")}

@@ -172,10 +172,11 @@ def _choose_documents(
 
 
 def _read_usage(trace: "RoutingTrace", chosen: "NDArray[np.int64]", options: AblationOptions) -> Usage:
-    documents = trace.tokens(["document"])["document"].to_numpy()
-    rows = np.flatnonzero(np.isin(documents, chosen))
-    routers = choose_routers(trace, options.layers)
-    return Usage(routers, {each.name: trace.experts(each.name)[rows] for each in routers}, documents[rows], rows)
+    from specialize.measure.runs.function_rows import AblatedTokens
+
+    tokens, routers = AblatedTokens.of(trace, chosen), choose_routers(trace, options.layers)
+    experts = {each.name: trace.experts(each.name)[tokens.rows] for each in routers}
+    return Usage(routers, experts, tokens.documents, tokens.rows)
 
 
 def _cut_windows(

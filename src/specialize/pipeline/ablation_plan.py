@@ -80,6 +80,18 @@ class Usage:
             for router, chosen in ((router, self.experts[router.name]) for router in self.routers)
         ]
 
+    def count_labels(self, annotation: "Annotation") -> list[NDArray[np.int64]]:
+        """Count the tokens of each label at each expert, int64 [router][label, expert]."""
+        codes = annotation.codes[self.rows if annotation.level == "token" else self.documents]
+        counted = []
+        for router in self.routers:
+            counts = np.zeros((len(annotation.labels), router.num_experts), dtype=np.int64)
+            for chosen in self.experts[router.name].T:
+                used = (chosen >= 0) & (codes >= 0)
+                np.add.at(counts, (codes[used], chosen[used]), 1)
+            counted.append(counts)
+        return counted
+
 
 def choose_routers(trace: "RoutingTrace", layers: Sequence[int] | None) -> "tuple[RouterSpec, ...]":
     """Return the model's routers in some layers, by default in all."""
@@ -132,8 +144,10 @@ def find_leading_sets(
     fewest = min(router.num_experts for router in usage.routers)
     if options.labels and options.top >= fewest:
         raise MeasurementError(f"top: expected fewer than the {fewest} experts of a layer, got {options.top}")
-    for name, label in _resolve(options.labels or (), annotations):
-        experts = _lead(usage, annotations[name], label, options.top)
+    asked = _resolve(options.labels or (), annotations)
+    counted = {name: usage.count_labels(annotations[name]) for name, _ in asked}
+    for name, label in asked:
+        experts = _lead(usage.routers, counted[name], annotations[name].labels.index(label), options.top)
         if not experts:
             notes.append(f"{name}={label}: no expert is used by {FEWEST_USES} of its tokens")
             continue
@@ -168,18 +182,12 @@ def _resolve(labels: Sequence[str], annotations: "dict[str, Annotation]") -> lis
     return list(pairs)
 
 
-def _lead(usage: Usage, annotation: "Annotation", label: str, top: int) -> Pairs:
-    """Return the experts with the largest lift for a label, the `top` of each layer."""
-    codes = annotation.codes[usage.rows if annotation.level == "token" else usage.documents]
-    code, labelled = annotation.labels.index(label), codes >= 0
+def _lead(routers: "Sequence[RouterSpec]", counted: Sequence[NDArray[np.int64]], code: int, top: int) -> Pairs:
+    """Return the experts with the largest lift for a label, the `top` of each layer, from `Usage.count_labels`."""
     pairs: list[tuple[str, int]] = []
-    for router in usage.routers:
-        experts = usage.experts[router.name]
-        counts = [
-            np.bincount(chosen[chosen >= 0], minlength=router.num_experts)
-            for chosen in (experts[codes == code], experts[labelled])
-        ]
-        lift = np.where(counts[0] >= FEWEST_USES, counts[0] / np.maximum(counts[1], 1), -1.0)
+    for router, counts in zip(routers, counted, strict=True):
+        # the lift but for P(label), which is the same for all experts
+        lift = np.where(counts[code] >= FEWEST_USES, counts[code] / np.maximum(counts.sum(axis=0), 1), -1.0)
         best = np.argsort(-lift, kind="stable")[:top]
         pairs += [(router.name, int(expert)) for expert in sorted(best) if lift[expert] >= 0]
     return tuple(pairs)
@@ -253,11 +261,7 @@ def _largest_lifts(usage: Usage, annotation: "Annotation") -> list[NDArray[np.fl
     codes = annotation.codes[usage.rows]
     shares = np.bincount(codes[codes >= 0], minlength=len(annotation.labels)) / max((codes >= 0).sum(), 1)
     largest = []
-    for router in usage.routers:
-        counts = np.zeros((len(annotation.labels), router.num_experts))
-        for chosen in usage.experts[router.name].T:
-            used = (chosen >= 0) & (codes >= 0)
-            np.add.at(counts, (codes[used], chosen[used]), 1)
+    for counts in usage.count_labels(annotation):
         with np.errstate(divide="ignore", invalid="ignore"):
             lift = counts / counts.sum(axis=0) / shares[:, None]
         largest.append(np.where(counts >= FEWEST_USES, lift, 0.0).max(axis=0))

@@ -8,6 +8,7 @@ from math import comb, prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.choices import check_whole
 from specialize.errors import MeasurementError
 from specialize.measure.base.random import generator
 
@@ -62,8 +63,9 @@ def draw_matched_sets(
 
     Raises:
         MeasurementError: no expert is chosen, one is chosen twice or does not exist, a load is negative or not finite,
-            all experts of the layers are chosen, or ``count`` is below 1.
+            all experts of the layers are chosen, ``count`` is below 1, or a number is not a whole one.
     """
+    check_whole("count", count, error=MeasurementError)
     if count < 1:
         raise MeasurementError(f"count must be at least 1, got {count}: 20 random sets are usual")
     members = _group_by_layer(load, chosen)
@@ -94,7 +96,11 @@ def draw_matched_sets(
 
 def _group_by_layer(load: Sequence[ArrayLike], chosen: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     """Return the chosen experts of each layer, both in increasing order, after checks."""
-    pairs = sorted((int(layer), int(expert)) for layer, expert in chosen)
+    given = list(chosen)
+    for layer, expert in given:
+        check_whole("layer of an expert", layer, error=MeasurementError)
+        check_whole("expert", expert, error=MeasurementError)
+    pairs = sorted((int(layer), int(expert)) for layer, expert in given)
     if not pairs or len(set(pairs)) < len(pairs):
         raise MeasurementError(f"chosen: expected different (layer, expert) pairs, at least one, got {pairs}")
     members: dict[int, list[int]] = {}

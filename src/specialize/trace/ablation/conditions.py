@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 from specialize.choices import InterventionMode
@@ -26,7 +27,7 @@ class Condition:
     @classmethod
     def of(cls, experts: Sequence[tuple[str, int]], mode: InterventionMode, seed: int) -> "Condition":
         """Make a condition of experts in any order."""
-        pairs = tuple(sorted({(str(router), int(expert)) for router, expert in experts}))
+        pairs = tuple(sorted({(router, index(expert)) for router, expert in experts}))
         return cls(pairs, mode, seed if mode == "replace" else 0)
 
     @property
@@ -82,4 +83,5 @@ class Removal:
 
 
 def _pairs(entry: Any) -> tuple[tuple[str, int], ...]:
-    return tuple((str(router), int(expert)) for router, expert in entry)
+    """Read pairs of a plan; raise TypeError where an expert is no whole number, which would be rounded in silence."""
+    return tuple((str(router), index(expert)) for router, expert in entry)

@@ -9,15 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from specialize.errors import TraceError
-
-_IPC = pa.ipc.IpcWriteOptions(compression="zstd")
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table in Arrow IPC with zstd."""
-    with pa.ipc.new_file(path, table.schema, options=_IPC) as writer:
-        writer.write_table(table)
+from specialize.errors import TraceError, first_line
 
 
 def read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
@@ -47,8 +39,7 @@ def digest_table(table: pa.Table) -> str:
 
 def damaged(path: Path, error: Exception) -> TraceError:
     """Return the error of a file that cannot be what was written."""
-    reason = (str(error).strip().splitlines() or ["no message"])[0]
     return TraceError(
-        f"{path}: expected a file of `specialize ablate`, got a damaged one ({reason}): remove it and run the command "
-        "again"
+        f"{path}: expected a file of `specialize ablate`, got a damaged one ({first_line(error)}): remove it and run "
+        "the command again"
     )

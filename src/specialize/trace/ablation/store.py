@@ -22,12 +22,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from specialize.atomic import replacing
 from specialize.errors import TraceError
 from specialize.lock import locked
 from specialize.manifest import digest_of, write_json
 from specialize.trace.ablation.conditions import Condition, LeadingSet, Removal
-from specialize.trace.ablation.files import damaged, digest_array, digest_table, read_table, write_table
+from specialize.trace.ablation.files import damaged, digest_array, digest_table, read_table
+from specialize.trace.files import write_arrow
 
 FOLDER = "ablation"
 FORMAT, VERSION = "specialize.ablation", 1
@@ -172,8 +172,7 @@ class AblationStore:
     def save_saliency(self, saliency: pd.DataFrame) -> None:
         """Write the saliency of each expert, columns router, expert, tokens, saliency, output_norm."""
         table = pa.Table.from_pandas(saliency, preserve_index=False).replace_schema_metadata(None)
-        with replacing(self.folder / "saliency.arrow") as partial:
-            write_table(partial, table.replace_schema_metadata(self._metadata({}, digest_table(table))))
+        self._write_table(self.folder / "saliency.arrow", table, self._metadata({}, digest_table(table)))
 
     def _path(self, condition: Condition) -> Path:
         return self.folder / "changes" / f"{condition.key}.arrow"
@@ -188,9 +187,11 @@ class AblationStore:
         }
 
     def _write(self, path: Path, about: Mapping[str, Any], column: str, values: NDArray[Any]) -> None:
-        table = pa.table({column: pa.array(values)})
-        with replacing(path) as partial:
-            write_table(partial, table.replace_schema_metadata(self._metadata(about, digest_array(values))))
+        self._write_table(path, pa.table({column: pa.array(values)}), self._metadata(about, digest_array(values)))
+
+    def _write_table(self, path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
+        described = table.replace_schema_metadata(dict(metadata))
+        write_arrow(path, described.schema, described.to_batches())
 
     def _read(self, path: Path, about: Mapping[str, Any], column: str) -> NDArray[Any]:
         table, metadata = read_table(path)
