@@ -16,7 +16,7 @@ from specialize.measure import (
     measure_saturation,
     spread_mass,
 )
-from specialize.measure.base.counting import check_distinct, count_permuted, count_shifted
+from specialize.measure.base.counting import as_codes, check_distinct, count_permuted, count_shifted
 
 LABELS, EXPERTS, BLOCKS = 4, 5, 3
 
@@ -233,3 +233,19 @@ def test_an_expert_that_a_token_has_twice_is_refused(measure):
 
 def test_slots_without_an_expert_are_not_the_same_expert():
     check_distinct("experts", np.array([[-1, -1], [3, -1]], dtype=np.int16))
+
+
+@pytest.mark.parametrize("values", [[0, 0.6], [1.0, np.nan], [0, 2**32 + 1], [np.inf, 0.0]])
+def test_labels_that_are_no_whole_numbers_are_not_rounded(values):
+    with pytest.raises(MeasurementError, match="expected whole numbers of labels or documents, got"):
+        as_codes(values)
+    with pytest.raises(MeasurementError, match="expected whole numbers"):
+        count_blocks(values, [[0], [1]], blocks=[0, 0], num_labels=2, num_experts=2, num_blocks=1)
+
+
+def test_whole_numbers_of_any_type_are_labels():
+    for values in ([0.0, 3.0], np.array([0, 3], dtype=np.uint8), np.array([0, 3]), [False, True]):
+        codes = as_codes(values)
+        assert codes.dtype == np.int32
+        assert codes.tolist() == [int(value) for value in values]
+    assert as_codes([]).size == 0

@@ -103,8 +103,18 @@ def count_blocks(
 
 
 def as_codes(values: ArrayLike) -> NDArray[np.int32]:
-    """Return a contiguous int32 array, the type that the kernels are compiled for."""
-    return np.ascontiguousarray(values, dtype=np.int32)
+    """Return a contiguous int32 array, the type that the kernels are compiled for.
+
+    Raises:
+        MeasurementError: a value is no whole number, or too large, and would be another one.
+    """
+    given = np.asarray(values)
+    with np.errstate(invalid="ignore"):  # NaN
+        codes = np.ascontiguousarray(given, dtype=np.int32)
+    if given.dtype != np.int32 and not np.array_equal(codes, given):
+        wrong = given[codes != given].flat[0]
+        raise MeasurementError(f"expected whole numbers of labels or documents, got {wrong}: number them from 0")
+    return codes
 
 
 def check_range(name: str, values: NDArray[np.integer], limit: int) -> None:
