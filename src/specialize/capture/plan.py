@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from specialize.capture.windows import cut_windows
 from specialize.corpus import Corpus
+from specialize.corpus.messages import check_rendered
 from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
@@ -76,13 +77,15 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
     """Read every document once, so that errors in the corpus are found before a model runs.
 
     Raises:
-        CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
+        CorpusError: a document cannot be read or is a conversation without a text, there is none, or a label column has
+            the name of a trace's own column.
     """
     draw = random.Random(0)
     labels: dict[str, None] = {}
     sample: list[str] = []
     characters = 0
     for row, document in enumerate(corpus):
+        check_rendered(document, corpus.source)
         labels |= dict.fromkeys(document.labels)
         characters += len(document.text)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others

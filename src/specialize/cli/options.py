@@ -72,6 +72,12 @@ class CorpusOptions:
     text_column: Annotated[
         str | None, _option(_CORPUS, help="Column of the text. Default: text, or the only string column.")
     ] = None
+    messages_column: Annotated[
+        str | None,
+        _option(
+            _CORPUS, help="Column of conversations, read instead of texts. Default: messages, if there is no text."
+        ),
+    ] = None
     id_column: Annotated[
         str | None, _option(_CORPUS, help="Column of the document ids. Default: id, or row numbers.")
     ] = None

@@ -26,6 +26,7 @@ def run(
     *,
     tokenizer: Any = None,
     text_column: str | None = None,
+    messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
@@ -71,6 +72,7 @@ def run(
         run: the run folder.
         tokenizer: of a loaded model.
         text_column: column of the text.
+        messages_column: column of conversations.
         id_column: column of the document ids.
         labels: columns of known labels to keep.
         group: column that says which documents belong together.
@@ -125,6 +127,7 @@ def run(
         run,
         tokenizer=tokenizer,
         text_column=text_column,
+        messages_column=messages_column,
         id_column=id_column,
         labels=labels,
         group=group,

@@ -26,6 +26,7 @@ def trace_corpus(
     *,
     tokenizer: "PreTrainedTokenizerBase | str | PathLike[str] | None" = None,
     text_column: str | None = None,
+    messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
@@ -65,6 +66,8 @@ def trace_corpus(
         run: the run folder, created if missing.
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
+        messages_column: column of conversations, which are read instead of texts; default: ``messages``, if there is no
+            text.
         id_column: column of the document ids; default: ``id``, else rows are numbered.
         labels: columns of known labels to keep; default: all string, integer and boolean columns.
         group: column that says which documents belong together (book, thread, prompt); default: ``group``, if there is
@@ -132,7 +135,13 @@ def trace_corpus(
         predictions=predictions,
     )
     documents = open_corpus(
-        corpus, text_column=text_column, id_column=id_column, labels=labels, group=group, limit=limit
+        corpus,
+        text_column=text_column,
+        messages_column=messages_column,
+        id_column=id_column,
+        labels=labels,
+        group=group,
+        limit=limit,
     )
     settings = options.as_settings() | ({} if name is None else {"model": name})
     manifest = read_unfinished(folder, settings, partial=True)
