@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
@@ -109,6 +110,7 @@ def plan_trace(
     run: Path,
     *,
     written: int = 0,
+    max_tokens: int | None = None,
 ) -> TracePlan:
     """Estimate what a trace will take.
 
@@ -120,10 +122,17 @@ def plan_trace(
         contents: what is recorded besides the experts.
         run: the run folder, which may not exist yet.
         written: tokens that are traced already.
+        max_tokens: largest number of tokens of a document.
     """
     sampled = sum(map(len, survey.sample))
-    tokens = sum(w.num_recorded for w in cut_windows(survey.sample, tokenizer, length=1024)) if sampled else 0
-    total = round(tokens / max(sampled, 1) * survey.characters)
+    tokens = Counter[int]()
+    for window in cut_windows(survey.sample, tokenizer, length=1024) if sampled else ():
+        tokens[window.document] += window.num_recorded
+    total = round(tokens.total() / max(sampled, 1) * survey.characters)
+    if max_tokens is not None:
+        longest = [max_tokens if len(text) == SAMPLED_CHARACTERS else tokens[i] for i, text in enumerate(survey.sample)]
+        mean = sum(min(count, max_tokens) for count in longest) / max(len(longest), 1)
+        total = min(total, round(mean * corpus.num_documents))
     size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)

@@ -104,6 +104,9 @@ class CaptureOptions:
         int | None,
         _option(_CAPTURE, min=1, help="Tokens from one window's start to the next one's. Default: no overlap."),
     ] = None
+    max_tokens: Annotated[
+        int | None, _option(_CAPTURE, min=1, help="Trace at most so many tokens of a document, the first ones.")
+    ] = None
     batch_tokens: Annotated[int, _option(_CAPTURE, min=1, help="Padded tokens of a forward pass.")] = 8192
     weights: Annotated[
         bool, _option(_CAPTURE, "--weights/--no-weights", help="Record gate weights, or expert ids alone.")

@@ -39,6 +39,7 @@ def run(
     allow_missing_weights: bool = False,
     context: int | None = None,
     stride: int | None = None,
+    max_tokens: int | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -85,6 +86,7 @@ def run(
         allow_missing_weights: accept a checkpoint with missing weights, which are then random, or unused ones.
         context: tokens of a window.
         stride: tokens from one window's first to the next one's.
+        max_tokens: trace at most so many tokens of a document, the first ones.
         batch_tokens: padded tokens of a forward pass.
         weights: record gate weights.
         logits: record router logits, too.
@@ -140,6 +142,7 @@ def run(
         allow_missing_weights=allow_missing_weights,
         context=context,
         stride=stride,
+        max_tokens=max_tokens,
         batch_tokens=batch_tokens,
         weights=weights,
         logits=logits,

@@ -39,6 +39,7 @@ def trace_corpus(
     allow_missing_weights: bool = False,
     context: int | None = None,
     stride: int | None = None,
+    max_tokens: int | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -82,6 +83,8 @@ def trace_corpus(
             unused weights in its layers.
         context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
+        max_tokens: largest number of tokens of a document that are traced, the first ones; default: all. The documents
+            that are stored are whole.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         weights: record gate weights.
         logits: record router logits of all experts, in half precision.
@@ -125,6 +128,7 @@ def trace_corpus(
     options = TraceOptions(
         context=context,
         stride=stride,
+        max_tokens=max_tokens,
         batch_tokens=batch_tokens,
         control=control,
         control_draws=control_draws,
