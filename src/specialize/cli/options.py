@@ -21,7 +21,8 @@ CorpusPath = Annotated[
     str,
     typer.Argument(
         metavar="CORPUS",
-        help=".txt .jsonl .csv .tsv .parquet .arrow .conllu, a folder of these, or hf://DATASET.",
+        help=".txt .jsonl .json .csv .tsv .conllu (also .gz .xz .zst) .parquet .arrow .feather, a folder of these, or "
+        "hf://DATASET.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `specialize trace` writes it.")]

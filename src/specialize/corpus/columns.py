@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from specialize.corpus.document import Document, ReadingNotes, Record
 from specialize.corpus.limits import LONGEST_TEXT
@@ -20,6 +20,9 @@ LANGUAGE_COLUMNS = ("lang", "language")  # with language codes; the first of the
 _LABEL_KINDS = ("text", "scalar", "integral")
 _ROWS_TO_JUDGE = 100
 LARGEST_EXACT = 2**53  # integers beyond it are rounded as floats
+
+
+Place = TypeVar("Place")  # where a row stands: its number, or words for messages
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,12 @@ def _find_text_column(
 
 
 def peek_columns(
-    rows: Iterator[tuple[int, dict[str, Any]]], request: ColumnRequest, *, name: str
-) -> tuple[ColumnChoice | None, Iterator[tuple[int, dict[str, Any]]]]:
+    rows: Iterator[tuple[Place, dict[str, Any]]], request: ColumnRequest, *, name: str
+) -> tuple[ColumnChoice | None, Iterator[tuple[Place, dict[str, Any]]]]:
     """Choose among untyped columns, whose kinds are determined by the first 100 rows.
 
     Args:
-        rows: numbered rows by column.
+        rows: places of rows, and rows by column.
         request: what the user asked for.
         name: of the file, for messages.
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.conllu import read_conllu
 from specialize.corpus.document import Record
-from specialize.corpus.lines import check_regular, read_csv, read_jsonl, read_text
+from specialize.corpus.files import COMPRESSIONS, check_regular
+from specialize.corpus.json_array import read_json
+from specialize.corpus.lines import read_csv, read_jsonl, read_text
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
 from specialize.corpus.stream import Corpus
 from specialize.corpus.tables import read_arrow, read_hub, read_parquet
@@ -19,24 +21,20 @@ from specialize.errors import CorpusError, did_you_mean, first_line
 if TYPE_CHECKING:
     import pandas as pd
 
+_TEXT_READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {".txt": read_text, ".conllu": read_conllu}
 _TABLE_READERS: dict[str, Callable[[Path, str, ColumnRequest], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
-    ".jsonl.gz": read_jsonl,
+    ".json": read_json,
     ".csv": read_csv,
-    ".csv.gz": read_csv,
     ".tsv": read_csv,
-    ".tsv.gz": read_csv,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
     ".feather": read_arrow,
 }
-_TEXT_READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {
-    ".txt": read_text,
-    ".txt.gz": read_text,
-    ".conllu": read_conllu,
-    ".conllu.gz": read_conllu,
-}
-KNOWN_EXTENSIONS = (*_TEXT_READERS, *_TABLE_READERS)
+_BINARY = (".parquet", ".arrow", ".feather")
+KINDS = (*_TEXT_READERS, *_TABLE_READERS)
+_PLAIN = tuple(kind for kind in KINDS if kind not in _BINARY)  # which may be compressed
+_EXTENSIONS = f"{', '.join(_PLAIN)} (also with {', '.join(COMPRESSIONS)}), {', '.join(_BINARY)}"
 
 
 def open_corpus(
@@ -56,8 +54,9 @@ def open_corpus(
     Args:
         source: documents in one of these forms.
 
-            - A file: `.txt` (one document), `.jsonl`, `.csv`, `.tsv` (all these also gzipped, `.gz`), `.parquet`,
-              `.arrow`, `.feather` (one document per row) or `.conllu` (one document per `# newdoc`).
+            - A file: `.txt` (one document), `.jsonl`, `.json` (one array of objects or texts), `.csv`, `.tsv` (one
+              document per row), `.conllu` (one document per `# newdoc`), all these also compressed (`.gz`, `.xz`,
+              `.zst`); `.parquet`, `.arrow` or `.feather` (one document per row).
             - A folder: all files of these kinds in it and its subfolders except hidden ones, in the order of their
               paths. Ids are relative paths, followed by `:` and the id in the file if a file has several documents.
             - An address `hf://DATASET[#CONFIGURATION][:SPLIT]` of a dataset on the Hugging Face hub.
@@ -148,18 +147,18 @@ def _find_reader_of_path(
     check_regular(path, str(path))
     extension = extension_of(path)
     if extension is None:
-        raise CorpusError(
-            f"{path}: expected a file ending in {', '.join(KNOWN_EXTENSIONS)}, got {path.suffix or 'no extension'!r}"
-        )
+        raise CorpusError(f"{path}: expected a file ending in {_EXTENSIONS}, got {path.suffix or 'no extension'!r}")
     if extension in _TEXT_READERS and not request.is_default:
         raise CorpusError(f"{path}: a {extension} file has no columns to choose; leave the column options out")
     return str(path), lambda: _read_file(path, path.name, request)
 
 
 def extension_of(path: Path) -> str | None:
-    """Return the known extension of a file name, or None."""
+    """Return the known extension of a file name without that of a compression, or None."""
     name = path.name.lower()
-    return next((extension for extension in KNOWN_EXTENSIONS if name.endswith(extension)), None)
+    packed = next((extension for extension in COMPRESSIONS if name.endswith(extension)), "")
+    kinds = _PLAIN if packed else KINDS
+    return next((kind for kind in kinds if name.removesuffix(packed).endswith(kind)), None)
 
 
 def require_path(path: Path) -> None:
@@ -205,7 +204,7 @@ def list_files(path: Path) -> list[Path]:
 def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
     files = list_files(folder)
     if not files:
-        raise CorpusError(f"{folder}: expected files ending in {', '.join(KNOWN_EXTENSIONS)}, found none")
+        raise CorpusError(f"{folder}: expected files ending in {_EXTENSIONS}, found none")
     for path in files:
         name = path.relative_to(folder).as_posix()
         for record in _read_file(path, name, request):
