@@ -9,7 +9,8 @@ from docs.snippets import ROOT
 from specialize.annotators.tagging import TAGS
 from specialize.annotators.token_classes import CLASSES
 from specialize.capture.plan import HALF_BYTES, TOKEN_BYTES
-from specialize.corpus.source import KNOWN_EXTENSIONS
+from specialize.corpus.files import COMPRESSIONS
+from specialize.corpus.source import KINDS
 from specialize.measure import RESULT_COLUMNS
 from specialize.pipeline.stage import DEFAULT_PERMUTATIONS
 from specialize.trace.imports import FORMATS
@@ -39,8 +40,7 @@ def test_formats():
 
 def test_kinds_of_corpora():
     named = re.findall(r"`(\.\w+)`", read("how-to/trace-a-model.md"))
-    assert set(named) <= set(KNOWN_EXTENSIONS)
-    assert len(named) >= 7
+    assert set(named) == {*KINDS, *COMPRESSIONS}
 
 
 def test_tags():

@@ -1,5 +1,6 @@
 """A corpus through a model, into a trace."""
 
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from specialize.capture.resuming import check_corpus, check_files, check_routers
 from specialize.capture.routers import find_routers
 from specialize.capture.shards import TraceClock, trace_shards
 from specialize.capture.verification import evaluating
-from specialize.capture.windows import group_windows
+from specialize.capture.windows import Window, group_windows
 from specialize.corpus import Corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.events import SILENT, Reporter
@@ -88,7 +89,16 @@ def trace_documents(
         reporter.say(f"note: {warning}")
     if extends or not writer.is_complete:
         contents, tokens = options.contents, writer.num_tokens
-        plan = plan_trace(survey, corpus, checkpoint.tokenizer, recorder.specs, contents, run, written=tokens)
+        plan = plan_trace(
+            survey,
+            corpus,
+            checkpoint.tokenizer,
+            recorder.specs,
+            contents,
+            run,
+            written=tokens,
+            max_tokens=options.max_tokens,
+        )
         plan.report(run, reporter)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
@@ -153,14 +163,28 @@ def _trace_shards(
 ) -> None:
     """Trace the shards that are missing or damaged."""
     length = _context_of(checkpoint, options)
-    windows = read_windows(writer.run, checkpoint.tokenizer, length=length, stride=options.stride)
+    cut = 0
+
+    def windows() -> Iterator[Window]:
+        nonlocal cut
+        for window in read_windows(
+            writer.run, checkpoint.tokenizer, length=length, stride=options.stride, max_tokens=options.max_tokens
+        ):
+            cut += window.is_cut
+            yield window
+
     largest = options.shard_tokens or tokens_of_a_shard(recorder.specs, options.contents, options.batch_tokens)
     written = [shard["tokens"] for shard in writer.manifest["shards"]]
-    groups = group_windows(windows, first=min(options.batch_tokens, largest), largest=largest, written=written)
+    groups = group_windows(windows(), first=min(options.batch_tokens, largest), largest=largest, written=written)
     tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
     with reporter.progress("tracing", "documents") as update, evaluating(checkpoint.model), recorder:
         clock = TraceClock(corpus.num_documents, options.batch_tokens, update, reporter)
         trace_shards(tracer, groups, writer, clock, damaged=damaged)
+    if options.max_tokens is not None:
+        reporter.say(
+            f"{writer.run}: documents of more than {options.max_tokens:,} tokens, of which the rest is not traced: "
+            f"{cut:,} of {corpus.num_documents:,}"
+        )
 
 
 def _context_of(checkpoint: Checkpoint, options: TraceOptions) -> int:

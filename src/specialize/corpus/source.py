@@ -9,39 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.conllu import read_conllu
-from specialize.corpus.document import Corpus, Record
-from specialize.corpus.lines import check_regular, read_csv, read_jsonl, read_text
+from specialize.corpus.document import Record
+from specialize.corpus.files import COMPRESSIONS, check_regular
+from specialize.corpus.json_array import read_json
+from specialize.corpus.lines import read_csv, read_jsonl, read_text
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
+from specialize.corpus.stream import Corpus
 from specialize.corpus.tables import read_arrow, read_hub, read_parquet
 from specialize.errors import CorpusError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_TEXT_READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {".txt": read_text, ".conllu": read_conllu}
 _TABLE_READERS: dict[str, Callable[[Path, str, ColumnRequest], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
-    ".jsonl.gz": read_jsonl,
+    ".json": read_json,
     ".csv": read_csv,
-    ".csv.gz": read_csv,
     ".tsv": read_csv,
-    ".tsv.gz": read_csv,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
     ".feather": read_arrow,
 }
-_TEXT_READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {
-    ".txt": read_text,
-    ".txt.gz": read_text,
-    ".conllu": read_conllu,
-    ".conllu.gz": read_conllu,
-}
-KNOWN_EXTENSIONS = (*_TEXT_READERS, *_TABLE_READERS)
+_BINARY = (".parquet", ".arrow", ".feather")
+KINDS = (*_TEXT_READERS, *_TABLE_READERS)
+_PLAIN = tuple(kind for kind in KINDS if kind not in _BINARY)  # which may be compressed
+_EXTENSIONS = f"{', '.join(_PLAIN)} (also with {', '.join(COMPRESSIONS)}), {', '.join(_BINARY)}"
 
 
 def open_corpus(
     source: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
     *,
     text_column: str | None = None,
+    messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
@@ -54,14 +54,18 @@ def open_corpus(
     Args:
         source: documents in one of these forms.
 
-            - A file: `.txt` (one document), `.jsonl`, `.csv`, `.tsv` (all these also gzipped, `.gz`), `.parquet`,
-              `.arrow`, `.feather` (one document per row) or `.conllu` (one document per `# newdoc`).
+            - A file: `.txt` (one document), `.jsonl`, `.json` (one array of objects or texts), `.csv`, `.tsv` (one
+              document per row), `.conllu` (one document per `# newdoc`), all these also compressed (`.gz`, `.xz`,
+              `.zst`); `.parquet`, `.arrow` or `.feather` (one document per row).
             - A folder: all files of these kinds in it and its subfolders except hidden ones, in the order of their
               paths. Ids are relative paths, followed by `:` and the id in the file if a file has several documents.
             - An address `hf://DATASET[#CONFIGURATION][:SPLIT]` of a dataset on the Hugging Face hub.
             - A list of texts, a pandas DataFrame, or a ``datasets.Dataset``.
             - A corpus, which is returned as it is.
         text_column: column with the text; default: `text`, else the only string column.
+        messages_column: column with conversations, lists of messages with role and content (or from and value), which
+            are read instead of texts; default: `messages`, `conversations` or `conversation`, if there is no column
+            `text` and no `text_column`.
         id_column: column with the ids; default: `id`, else rows are numbered from 0.
         labels: columns with labels, to which that with the language (lang or language) is added; default: every
             string, integer or boolean column that is neither text nor id. If columns have no type (JSON Lines,
@@ -78,7 +82,8 @@ def open_corpus(
             the first one cannot be read. A line of JSON or of a table may have 64 MiB, a text 256 MiB, and a compressed
             file may expand 200-fold.
     """
-    request = ColumnRequest(text_column, id_column, None if labels is None else tuple(labels), group)
+    asked = None if labels is None else tuple(labels)
+    request = ColumnRequest(text_column, id_column, asked, group, messages_column)
     if isinstance(source, Corpus):
         if limit is not None or not request.is_default:
             raise CorpusError(f"{source.source}: this corpus is open already; choose columns and limit in opening it")
@@ -142,18 +147,18 @@ def _find_reader_of_path(
     check_regular(path, str(path))
     extension = extension_of(path)
     if extension is None:
-        raise CorpusError(
-            f"{path}: expected a file ending in {', '.join(KNOWN_EXTENSIONS)}, got {path.suffix or 'no extension'!r}"
-        )
+        raise CorpusError(f"{path}: expected a file ending in {_EXTENSIONS}, got {path.suffix or 'no extension'!r}")
     if extension in _TEXT_READERS and not request.is_default:
         raise CorpusError(f"{path}: a {extension} file has no columns to choose; leave the column options out")
     return str(path), lambda: _read_file(path, path.name, request)
 
 
 def extension_of(path: Path) -> str | None:
-    """Return the known extension of a file name, or None."""
+    """Return the known extension of a file name without that of a compression, or None."""
     name = path.name.lower()
-    return next((extension for extension in KNOWN_EXTENSIONS if name.endswith(extension)), None)
+    packed = next((extension for extension in COMPRESSIONS if name.endswith(extension)), "")
+    kinds = _PLAIN if packed else KINDS
+    return next((kind for kind in kinds if name.removesuffix(packed).endswith(kind)), None)
 
 
 def require_path(path: Path) -> None:
@@ -199,7 +204,7 @@ def list_files(path: Path) -> list[Path]:
 def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
     files = list_files(folder)
     if not files:
-        raise CorpusError(f"{folder}: expected files ending in {', '.join(KNOWN_EXTENSIONS)}, found none")
+        raise CorpusError(f"{folder}: expected files ending in {_EXTENSIONS}, found none")
     for path in files:
         name = path.relative_to(folder).as_posix()
         for record in _read_file(path, name, request):
