@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from specialize.capture.plan import survey_corpus
 from specialize.corpus import Document, Message, open_corpus
 from specialize.errors import CorpusError
+from specialize.tracing.plan import survey_corpus
 
 ROWS = [
     {

@@ -26,10 +26,10 @@ from capture import DEVICE, VOCABULARY, build_model, compare
 from specialize.capture import Checkpoint, Interventions, Restart, restartable
 from specialize.capture.ablation import AblationRunner
 from specialize.capture.batches import pad_windows
-from specialize.capture.windows import Window
 from specialize.choices import InterventionMode
 from specialize.manifest import versions, write_json
 from specialize.trace.ablation import Condition
+from specialize.tracing.windows import Window
 
 EXPERT = 7
 LENGTH = 256

@@ -93,7 +93,7 @@ def test_a_trace_that_is_killed_early_keeps_what_it_has_done(trace, tmp_path, mo
 def test_shards_of_an_earlier_version_stay_as_they_are(trace, tmp_path, monkeypatch):
     """They were all of the largest size, and the model was identified by its name."""
     with monkeypatch.context() as patch:
-        patch.setattr("specialize.capture.run.min", max, raising=False)
+        patch.setattr("specialize.tracing.run.min", max, raising=False)
         whole = trace("whole", options=replace(SMALL, batch_tokens=32))
     run = tmp_path / "run"
     shutil.copytree(tmp_path / "whole", run)

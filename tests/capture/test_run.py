@@ -13,11 +13,11 @@ import specialize
 from capture_models import build
 from listening import Listener
 from specialize.capture import Checkpoint, TraceOptions, batches, find_routers, trace_documents
-from specialize.capture.plan import TracePlan, plan_trace, survey_corpus
 from specialize.corpus import open_corpus
 from specialize.errors import CaptureError, CorpusError, TraceError
 from specialize.models.data import train_bpe
 from specialize.trace import validate_trace
+from specialize.tracing.plan import TracePlan, plan_trace, survey_corpus
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, twice.",

@@ -8,13 +8,13 @@ import pytest
 from docs.snippets import ROOT
 from specialize.annotators.tagging import TAGS
 from specialize.annotators.token_classes import CLASSES
-from specialize.capture.plan import HALF_BYTES, TOKEN_BYTES
 from specialize.corpus.files import COMPRESSIONS
 from specialize.corpus.source import KINDS
 from specialize.measure import RESULT_COLUMNS
 from specialize.pipeline.stage import DEFAULT_PERMUTATIONS
 from specialize.trace.imports import FORMATS
 from specialize.trace.schema import CONTENTS, FORMAT, FORMAT_VERSION, PREDICTION_FIELDS, READABLE_VERSIONS, TOKEN_SCHEMA
+from specialize.tracing.plan import HALF_BYTES, TOKEN_BYTES
 
 
 def read(name):

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from docs.snippets import ROOT
-from specialize.capture.plan import TOKEN_BYTES, _bytes_on_disk
 from specialize.trace import RouterSpec
+from specialize.tracing.plan import TOKEN_BYTES, _bytes_on_disk
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

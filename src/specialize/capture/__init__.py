@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from specialize.capture.interventions.switch_off import Interventions, intervene
     from specialize.capture.layer import LayerRouting
     from specialize.capture.loading import Checkpoint, load_checkpoint
-    from specialize.capture.options import TraceOptions
     from specialize.capture.points import Choice, RoutingPoint
     from specialize.capture.recorder import Recorder, attach
     from specialize.capture.registry import register_router, unregister_router
     from specialize.capture.restart import Restart, restartable
     from specialize.capture.routers import find_routers
     from specialize.capture.run import trace_documents
+    from specialize.tracing.options import TraceOptions
 
 _HOME = {
     "Checkpoint": "specialize.capture.loading",
@@ -30,7 +30,7 @@ _HOME = {
     "Recorder": "specialize.capture.recorder",
     "Restart": "specialize.capture.restart",
     "RoutingPoint": "specialize.capture.points",
-    "TraceOptions": "specialize.capture.options",
+    "TraceOptions": "specialize.tracing.options",
     "attach": "specialize.capture.recorder",
     "find_routers": "specialize.capture.routers",
     "intervene": "specialize.capture.interventions.switch_off",

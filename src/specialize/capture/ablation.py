@@ -21,9 +21,9 @@ from specialize.capture.loading import Checkpoint
 from specialize.capture.points import Choice
 from specialize.capture.restart import Restart, restartable
 from specialize.capture.verification import encoder_of, evaluating
-from specialize.capture.windows import Window, plan_batches
 from specialize.errors import CaptureError
 from specialize.trace.ablation import Condition
+from specialize.tracing.windows import Window, plan_batches
 
 _TRIED = 2  # windows with which it is tried whether a batch can be restarted
 OnBatch = Callable[[int], None]

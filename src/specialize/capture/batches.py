@@ -13,9 +13,10 @@ from specialize.capture.invalid import Invalid, find_invalid
 from specialize.capture.recorder import Recorder
 from specialize.capture.transfer import Transfer
 from specialize.capture.verification import encoder_of
-from specialize.capture.windows import Window, plan_batches
 from specialize.errors import CaptureError, SpecializeError
 from specialize.trace import NO_EXPERT, RouterSpec, Shard
+from specialize.tracing.shards import token_columns
+from specialize.tracing.windows import Window, plan_batches
 
 
 class ShardTracer:
@@ -83,7 +84,7 @@ class ShardTracer:
             self.recorder.clear()
             self._invalid = None
             raise
-        tokens = _token_columns(windows, counts, first_sequence)
+        tokens = token_columns(windows, counts, first_sequence)
         return Shard(tokens | (predicted if self.with_predictions else {}), routing, {"batch_tokens": batch_tokens})
 
     def _run(
@@ -174,21 +175,6 @@ def _empty_columns(spec: RouterSpec, tokens: int, extras: Sequence[str]) -> dict
     widths = {"weights": spec.top_k, "logits": spec.num_experts, "norms": spec.top_k}
     halves = {name: np.zeros((tokens, widths[name]), np.float16) for name in spec.held(["weights", *extras])}
     return {"experts": np.full((tokens, spec.top_k), NO_EXPERT, np.int16), **halves}
-
-
-def _token_columns(
-    windows: Sequence[Window], counts: NDArray[np.int64], first_sequence: int
-) -> dict[str, NDArray[np.integer]]:
-    spans = np.concatenate([window.spans for window in windows])
-    return {
-        "document": np.repeat([window.document for window in windows], counts),
-        "sequence": np.repeat(first_sequence + np.arange(len(windows)), counts),
-        "position": np.concatenate([window.opening + np.arange(window.num_recorded) for window in windows]),
-        "token_id": np.concatenate([window.token_ids[window.opening :] for window in windows]),
-        "char_start": spans[:, 0],
-        "char_end": spans[:, 1],
-        "phase": np.zeros(counts.sum(), np.uint8),
-    }
 
 
 def pad_windows(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Models that the user loaded, and digests by which a resumed trace recognises any model."""
 
 import hashlib
-import json
 from contextlib import suppress
 from os import PathLike
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from specialize.capture.loading import Checkpoint, check_tokenizer, describe_model, load_tokenizer
+from specialize.capture.loading import Checkpoint, describe_model
 from specialize.errors import CaptureError
+from specialize.tracing.checkpoints import check_tokenizer, digest_tokenizer, load_tokenizer
 
 _INTEGERS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}  # by their width in bytes
 
@@ -92,10 +92,3 @@ def _sums(tensor: Tensor) -> Tensor:
     size, offset = rows.shape[1] * rows.element_size(), rows.storage_offset() * rows.element_size()
     widest = next(dtype for width, dtype in _INTEGERS.items() if size % width == offset % width == 0)
     return rows.view(widest).sum(dim=1, dtype=torch.int64).cpu()
-
-
-def digest_tokenizer(tokenizer: Any) -> str:
-    """Return a digest (SHA-256, hexadecimal) of a fast tokenizer, apart from its current padding and truncation."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    kept = {key: value for key, value in state.items() if key not in ("padding", "truncation")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

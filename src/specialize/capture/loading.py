@@ -4,16 +4,15 @@ Importing this module is quick: torch is imported when a model is loaded.
 """
 
 import importlib.util
-import re
 from dataclasses import dataclass
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.capture.completeness import check_completeness, check_conversion, fixed_random_weights
 from specialize.choices import Dtype, check_choice
-from specialize.errors import CaptureError, did_you_mean, first_line
+from specialize.errors import CaptureError, first_line
 from specialize.quiet import quiet_loading
+from specialize.tracing.checkpoints import check_name, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -102,35 +101,6 @@ def load_checkpoint(
     return Checkpoint(name, model, tokenizer, facts, loaded.missing_head)
 
 
-def load_tokenizer(name: str | PathLike[str], **how: Any) -> "PreTrainedTokenizerBase":
-    """Load a fast tokenizer from a folder or the hub.
-
-    Args:
-        name: the folder or hub id.
-        **how: further arguments of ``AutoTokenizer.from_pretrained``.
-
-    Raises:
-        CaptureError: it cannot be loaded, or is not a fast one.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **how)
-    except Exception as error:  # as for a model
-        raise CaptureError(f"{fspath(name)}: could not be loaded as a tokenizer: {first_line(error)}") from error
-    check_tokenizer(tokenizer, name=fspath(name))
-    return tokenizer
-
-
-def check_tokenizer(tokenizer: Any, *, name: str = "tokenizer") -> None:
-    """Raise CaptureError for anything but a fast tokenizer."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise CaptureError(
-            f"{name}: expected a fast tokenizer (with a tokenizer.json), which reports the characters of each token; "
-            f"got {type(tokenizer).__name__}"
-        )
-
-
 def describe_model(model: "PreTrainedModel", *, name: str, revision: str | None = None) -> dict[str, Any]:
     """Return the manifest's entry of a model.
 
@@ -165,21 +135,7 @@ def check_loading(name: str, *, dtype: str = "auto", device: str | None = None, 
             raise CaptureError(f"expected a device or a device map, got both ({device}, {device_map}); leave one out")
         if importlib.util.find_spec("accelerate") is None:
             raise CaptureError("a device map needs the package accelerate: pip install 'specialize[large]'")
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise CaptureError(
-                f"{name}: expected a checkpoint folder with a config.json (as save_pretrained writes), found none in it"
-            )
-        return
-    if path.is_file():
-        raise CaptureError(f"{name}: expected a checkpoint folder or a hub id, got a file")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith((".", "/")) or path.parent.is_dir():
-        siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-        raise CaptureError(
-            f"{name}: expected a checkpoint folder or a hub id such as allenai/OLMoE-1B-7B-0924, found no such folder."
-            + did_you_mean(path.name, siblings)
-        )
+    check_name(name)
 
 
 def _model_kind(config: "PreTrainedConfig", trust_remote_code: bool) -> Any:

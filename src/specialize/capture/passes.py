@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.calls import Call
-from specialize.capture.documents import describe_corpus, write_documents
 from specialize.capture.invalid import find_invalid
 from specialize.capture.layer import check_length
-from specialize.capture.plan import tokens_of_a_shard
 from specialize.capture.recorder import Recorder
 from specialize.capture.transfer import Transfer
 from specialize.capture.verification import encoder_of
@@ -24,6 +22,8 @@ from specialize.corpus.document import Record
 from specialize.errors import CaptureError
 from specialize.trace import Shard, TraceWriter
 from specialize.trace.token_text import TokenDecoder, TokenText
+from specialize.tracing.documents import describe_corpus, write_documents
+from specialize.tracing.plan import tokens_of_a_shard
 
 SOURCE = "recorded forward passes"
 _TEXTS_AT_ONCE = 512

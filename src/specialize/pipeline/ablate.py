@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from specialize.annotation import Annotation
     from specialize.capture import Checkpoint
-    from specialize.capture.windows import Window
     from specialize.trace import RoutingTrace
     from specialize.trace.ablation import AblationStore
+    from specialize.tracing.windows import Window
 
 
 def ablate(
@@ -183,7 +183,7 @@ def _cut_windows(
     trace: "RoutingTrace", checkpoint: "Checkpoint", chosen: "NDArray[np.int64]", rows: "NDArray[np.int64]"
 ) -> "list[Window]":
     """Cut the documents as they were cut when they were traced, and check that their tokens are those of the trace."""
-    from specialize.capture.windows import cut_windows
+    from specialize.tracing.windows import cut_windows
 
     settings = trace.manifest["settings"]
     texts = trace.documents()["text"].iloc[chosen].tolist()

@@ -69,12 +69,12 @@ def record(
 
     with whole_folder(Path(run)) as folder:
         from specialize.capture.given import make_checkpoint
-        from specialize.capture.options import control_settings
         from specialize.capture.passes import SOURCE, PassWriter
         from specialize.capture.recorder import Recorder
         from specialize.capture.routers import find_routers
         from specialize.manifest import versions
         from specialize.trace import TraceWriter
+        from specialize.tracing.options import control_settings
 
         checkpoint = make_checkpoint(model, tokenizer)
         points = find_routers(model)

@@ -109,11 +109,11 @@ def trace_corpus(
         OutputError: the disk is full, or the folder cannot be written.
     """
     require_extra("capture")
-    from specialize.capture.options import TraceOptions
-    from specialize.capture.plan import survey_corpus
-    from specialize.capture.resuming import check_corpus, check_files
     from specialize.corpus import open_corpus
     from specialize.trace.unfinished import read_unfinished
+    from specialize.tracing.options import TraceOptions
+    from specialize.tracing.plan import survey_corpus
+    from specialize.tracing.resuming import check_corpus, check_files
 
     folder = Path(run)
     loading = {

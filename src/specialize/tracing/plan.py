@@ -9,13 +9,13 @@ from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.capture.windows import cut_windows
 from specialize.corpus import Corpus
 from specialize.corpus.messages import check_rendered
 from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
 from specialize.trace import RouterSpec
+from specialize.tracing.windows import cut_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

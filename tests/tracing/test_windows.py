@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from specialize.capture.windows import Window, cut_windows, group_windows, plan_batches
+from specialize.tracing.windows import Window, cut_windows, group_windows, plan_batches
 
 
 @pytest.fixture(scope="module")

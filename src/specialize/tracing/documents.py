@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from specialize.capture.windows import Window, cut_windows
 from specialize.corpus import Corpus
 from specialize.errors import CorpusError
 from specialize.trace import TraceWriter
+from specialize.tracing.windows import Window, cut_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -3,23 +3,42 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-from specialize.capture.batches import ShardTracer, is_out_of_memory
-from specialize.capture.windows import Window, plan_batches
-from specialize.errors import CaptureError, TraceError
-from specialize.events import Reporter, Update
+from specialize.errors import TraceError
+from specialize.events import Update
 from specialize.trace import Shard, TraceWriter
+from specialize.tracing.windows import Window
 
-REDUCED_FROM = "reduced_from"  # in the manifest, of a shard: the batch size for which memory did not suffice
+
+class WindowTracer(Protocol):
+    """Whatever finds the routing of windows: a model, or a client of a server."""
+
+    def trace(
+        self,
+        windows: Sequence[Window],
+        *,
+        first_sequence: int,
+        clock: "TraceClock",
+        before: Mapping[str, Any] | None = None,
+    ) -> Shard:
+        """Trace the windows of one shard.
+
+        Args:
+            windows: in reading order.
+            first_sequence: running number of the first window.
+            clock: counts the windows that are finished.
+            before: the manifest's entry of this shard if it was written before and is damaged now.
+        """
+        ...
 
 
 def trace_shards(
-    tracer: ShardTracer,
+    tracer: WindowTracer,
     groups: Iterator[list[Window]],
     writer: TraceWriter,
     clock: "TraceClock",
@@ -28,25 +47,19 @@ def trace_shards(
 ) -> None:
     """Trace the shards that are missing or damaged.
 
-    Missing ones are traced in batches of the size that is asked for now, or in smaller ones if memory ran out with that
-    size before; damaged ones in batches of the size that they were traced in.
-
     Args:
-        tracer: runs the windows of a shard.
+        tracer: finds the routing of a shard's windows.
         groups: the windows of each shard, in order.
         writer: of the run folder.
         clock: counts what is done.
         damaged: numbers of written shards that are traced again.
 
     Raises:
-        CaptureError: memory does not suffice for one window, or the model's code raises an exception.
+        CaptureError: raised by the tracer.
         TraceError: the tokens of a written shard are others now.
         OutputError: the disk is full, or the folder cannot be written.
     """
     written = list(writer.manifest["shards"])
-    asked = clock.batch_tokens
-    last = written[-1] if written else {}
-    size = (last.get("batch_tokens") or asked) if last.get(REDUCED_FROM) == asked else asked
     sequence = found = 0
     with _BackgroundWriter(writer) as background:
         for number, windows in enumerate(groups):
@@ -54,25 +67,15 @@ def trace_shards(
             before = written[number] if number < len(written) else None
             if before is not None:
                 _check_tokens(writer.run, number, windows, before["tokens"])
-            if before is None:
-                clock.batch_tokens = size
-                shard = _trace_shard(tracer, windows, sequence, clock)
-                size = clock.batch_tokens
-                background.write(_with_facts(shard, {REDUCED_FROM: asked} if size < asked else {}), None)
-            elif number in damaged:
-                clock.batch_tokens = before.get("batch_tokens") or asked
-                shard = _trace_shard(tracer, windows, sequence, clock)
-                kept = {key: value for key, value in before.items() if key == REDUCED_FROM}
-                background.write(_with_facts(shard, kept), number)
+            if before is None or number in damaged:
+                clock.begin(windows)
+                shard = tracer.trace(windows, first_sequence=sequence, clock=clock, before=before)
+                background.write(shard, None if before is None else number)
             else:
                 clock.count(0, windows[-1].document + 1)
             sequence += len(windows)
     if found < len(written):
         _check_tokens(writer.run, found, [], written[found]["tokens"])
-
-
-def _with_facts(shard: Shard, facts: Mapping[str, Any]) -> Shard:
-    return replace(shard, facts={**shard.facts, **facts})
 
 
 def _check_tokens(run: Path, number: int, windows: Sequence[Window], expected: int) -> None:
@@ -84,31 +87,26 @@ def _check_tokens(run: Path, number: int, windows: Sequence[Window], expected: i
         )
 
 
-def _trace_shard(tracer: ShardTracer, windows: list[Window], sequence: int, clock: "TraceClock") -> Shard:
-    """Trace one shard, in smaller and smaller batches for as long as memory runs out.
+def token_columns(
+    windows: Sequence[Window], counts: NDArray[np.int64], first_sequence: int
+) -> dict[str, NDArray[np.integer]]:
+    """Return the token columns of a shard.
 
-    All batches of a shard have the same size, which is stored with it: near-ties between experts may be resolved
-    differently in another batch, and a shard that is traced again must be the same.
+    Args:
+        windows: in reading order.
+        counts: number of recorded tokens of each window.
+        first_sequence: running number of the first window.
     """
-    while True:
-        clock.begin(windows)
-        try:
-            return tracer.trace(
-                windows, first_sequence=sequence, batch_tokens=clock.batch_tokens, on_batch=clock.count_windows
-            )
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not is_out_of_memory(error):
-                raise
-            longest = max(len(window.token_ids) for window in windows)
-            if max(map(len, plan_batches(windows, tokens=clock.batch_tokens))) == 1:
-                raise CaptureError(
-                    f"out of memory with a single window of {longest} tokens; use a shorter context, or load the model "
-                    "in bfloat16 or spread over several devices (device map auto)"
-                ) from error
-            smaller = max(1, min(clock.batch_tokens, sum(len(window.token_ids) for window in windows)) // 2)
-            clock.shrink_batches(smaller)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    spans = np.concatenate([window.spans for window in windows])
+    return {
+        "document": np.repeat([window.document for window in windows], counts),
+        "sequence": np.repeat(first_sequence + np.arange(len(windows)), counts),
+        "position": np.concatenate([window.opening + np.arange(window.num_recorded) for window in windows]),
+        "token_id": np.concatenate([window.token_ids[window.opening :] for window in windows]),
+        "char_start": spans[:, 0],
+        "char_end": spans[:, 1],
+        "phase": np.zeros(counts.sum(), np.uint8),
+    }
 
 
 class _BackgroundWriter:
@@ -143,19 +141,12 @@ class TraceClock:
 
     Args:
         documents: number of documents in the corpus.
-        batch_tokens: padded tokens per forward pass.
         update: shows the progress.
-        reporter: receives a message when batches become smaller.
-
-    Attributes:
-        batch_tokens: padded tokens per forward pass, fewer than at first if memory ran out.
     """
 
-    def __init__(self, documents: int, batch_tokens: int, update: Update, reporter: Reporter) -> None:
-        self.batch_tokens = batch_tokens
+    def __init__(self, documents: int, update: Update) -> None:
         self._documents = documents
         self._update = update
-        self._reporter = reporter
         self._tokens = 0
         self._started = time.perf_counter()
 
@@ -174,8 +165,3 @@ class TraceClock:
         self._tokens += tokens
         rate = self._tokens / max(time.perf_counter() - self._started, 1e-9)
         self._update(documents_done, self._documents, rate=f"{rate:,.0f} tokens/s")
-
-    def shrink_batches(self, tokens: int) -> None:
-        """Continue with batches of fewer padded tokens."""
-        self.batch_tokens = tokens
-        self._reporter.say(f"out of memory: continuing with batches of {tokens:,} tokens")
