@@ -108,6 +108,14 @@ class CaptureOptions:
     max_tokens: Annotated[
         int | None, _option(_CAPTURE, min=1, help="Trace at most so many tokens of a document, the first ones.")
     ] = None
+    generate: Annotated[
+        int | None,
+        _option(_CAPTURE, min=1, help="Let the model continue each document by so many tokens, and record them, too."),
+    ] = None
+    chat_template: Annotated[
+        Path | None,
+        _option(_CAPTURE, help="File with a Jinja template for conversations. Default: the tokenizer's own."),
+    ] = None
     batch_tokens: Annotated[int, _option(_CAPTURE, min=1, help="Padded tokens of a forward pass.")] = 8192
     weights: Annotated[
         bool, _option(_CAPTURE, "--weights/--no-weights", help="Record gate weights, or expert ids alone.")

@@ -40,6 +40,8 @@ def run(
     context: int | None = None,
     stride: int | None = None,
     max_tokens: int | None = None,
+    generate: int | None = None,
+    chat_template: str | PathLike[str] | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -87,6 +89,8 @@ def run(
         context: tokens of a window.
         stride: tokens from one window's first to the next one's.
         max_tokens: trace at most so many tokens of a document, the first ones.
+        generate: let the model continue each document by so many tokens.
+        chat_template: for conversations, in place of the tokenizer's own.
         batch_tokens: padded tokens of a forward pass.
         weights: record gate weights.
         logits: record router logits, too.
@@ -143,6 +147,8 @@ def run(
         context=context,
         stride=stride,
         max_tokens=max_tokens,
+        generate=generate,
+        chat_template=chat_template,
         batch_tokens=batch_tokens,
         weights=weights,
         logits=logits,

@@ -40,6 +40,8 @@ def trace_corpus(
     context: int | None = None,
     stride: int | None = None,
     max_tokens: int | None = None,
+    generate: int | None = None,
+    chat_template: str | PathLike[str] | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -68,7 +70,7 @@ def trace_corpus(
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
         messages_column: column of conversations, which are read instead of texts; default: ``messages``, if there is no
-            text.
+            text. The chat template writes them as the model reads them, and each token has a role.
         id_column: column of the document ids; default: ``id``, else rows are numbered.
         labels: columns of known labels to keep; default: all string, integer and boolean columns.
         group: column that says which documents belong together (book, thread, prompt); default: ``group``, if there is
@@ -85,6 +87,10 @@ def trace_corpus(
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
         max_tokens: largest number of tokens of a document that are traced, the first ones; default: all. The documents
             that are stored are whole.
+        generate: let the model continue each document by at most so many tokens, greedily, and record their routing,
+            too; the last one is not routed. A document that leaves no room for them in `context` is read from its end. The
+            stored texts end with what was generated.
+        chat_template: a Jinja template, or the path of a file with one, for conversations; default: the tokenizer's.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         weights: record gate weights.
         logits: record router logits of all experts, in half precision.
@@ -129,6 +135,7 @@ def trace_corpus(
         context=context,
         stride=stride,
         max_tokens=max_tokens,
+        generate=generate,
         batch_tokens=batch_tokens,
         control=control,
         control_draws=control_draws,
@@ -164,6 +171,7 @@ def trace_corpus(
         documents,
         folder,
         options=options,
+        chat_template=chat_template,
         repair=repair,
         command=command,
         reporter=reporter,

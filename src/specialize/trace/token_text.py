@@ -82,6 +82,16 @@ class TokenDecoder:
             return None
         return TokenText(text, kept, opening, self._place(text, kept.tolist()))
 
+    def place(self, ids: NDArray[np.integer]) -> tuple[str, NDArray[np.int32]]:
+        """Return the text of all tokens, special ones included, and their characters in it, int32 [tokens, 2].
+
+        Args:
+            ids: integers [tokens].
+        """
+        listed = [int(number) for number in ids]
+        text = self._decode(listed)
+        return text, self._place(text, listed)
+
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
