@@ -1,7 +1,7 @@
 """Conversations as the model reads them: rendered by a chat template, with the role of every character.
 
 What a message says is found in the rendered text by rendering the conversation a second time with placeholders for the
-contents: what stands between them is the template's.
+contents: what stands between them, white space included, is the template's.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ TEMPLATE = "template"  # the role of what no message says
 _FIRST = (TEMPLATE, "system", "user", "assistant")  # numbered first, whether or not they occur
 ASSISTANT = _FIRST.index("assistant")
 _PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
-_THOUGHT = "</think>"  # templates of reasoning models leave out what precedes it in earlier answers
+_THOUGHTS = ("<think>", "</think>")  # templates of reasoning models leave out what is between them in earlier answers
+_THOUGHT = re.compile("(</?think>)")
 _LARGEST_TEMPLATE = 2**20  # bytes
 
 
@@ -101,10 +102,10 @@ class ChatRenderer:
                 f"document {document.id!r:.60}: expected a conversation that the model is to answer, got one that ends "
                 "with an answer; leave the last message out"
             )
+        contents: list[_Content] = []
+        marked = [_mark(message, number, contents) for number, message in enumerate(messages)]
         text = self._apply(messages, document.id)
-        marked = [replace(message, content=f"\ue000{i}\ue001") for i, message in enumerate(messages)]
-        skeleton = self._apply(marked, document.id)
-        return _place_contents(text, skeleton, [message.content for message in messages])
+        return _place_contents(text, self._apply(marked, document.id), contents)
 
     def _apply(self, messages: Sequence[Message], name: str) -> str:
         try:
@@ -159,42 +160,55 @@ def _read_template(template: str | PathLike[str]) -> str:
         raise CaptureError(f"{path}: expected a file with a chat template, got: {first_line(error):.200}") from None
 
 
-def _place_contents(text: str, skeleton: str, contents: Sequence[str]) -> Rendered:
+@dataclass(frozen=True)
+class _Content:
+    """A piece of what a message says: all of it, or what is inside or outside of its thoughts."""
+
+    message: int
+    text: str
+
+
+def _mark(message: Message, number: int, contents: list[_Content]) -> Message:
+    """Replace what a message says by placeholders, and add it to the contents; white space around it stays."""
+
+    def placeholder(piece: str) -> str:
+        core = piece.strip()
+        if not core or piece in _THOUGHTS:
+            return piece
+        contents.append(_Content(number, core))
+        before, after = piece.split(core, 1)
+        return f"{before}\ue000{len(contents) - 1}\ue001{after}"
+
+    return replace(message, content="".join(map(placeholder, _THOUGHT.split(message.content))))
+
+
+def _place_contents(text: str, skeleton: str, contents: Sequence[_Content]) -> Rendered:
     """Find the contents in a rendered conversation.
 
     Args:
         text: the conversation.
         skeleton: the same with a placeholder for each content.
-        contents: of the messages.
+        contents: by the numbers of their placeholders.
     """
     pieces = _PLACEHOLDER.split(skeleton)  # template, number, template, number … template
-    numbers = [int(piece) for piece in pieces[1::2]]
-    template = pieces[::2]
+    numbers, template = [int(piece) for piece in pieces[1::2]], pieces[::2]
     found: list[tuple[int, int, int]] = []
-    place = len(template[0]) if text.startswith(template[0]) else text.find(template[0])
+    place = len(template[0]) if text.startswith(template[0]) else -1
     for number, following in zip(numbers, template[1:], strict=True) if place >= 0 else ():
-        end = _end_of_content(text, place, contents[number], following)
-        if end is None:  # changed by the template: all up to its own next piece
-            end = text.find(following, place) if following else len(text)
+        content = contents[number]
+        end = place + len(content.text)
+        if not (text.startswith(content.text, place) and text.startswith(following, end)):
+            # changed by the template: all up to the template's own next piece
+            end = text.find(following, place) if following else -1
             if end < 0:
                 break
         if end > place:
-            found.append((place, end, number))
+            found.append((place, end, content.message))
         place = end + len(following)
-    placed = {number for _, _, number in found}
-    unplaced = sum(bool(content.strip()) and i not in placed for i, content in enumerate(contents))
+    placed = {message for _, _, message in found}
+    unplaced = len({content.message for content in contents} - placed)
     spans = np.array([span[:2] for span in found], dtype=np.int32).reshape(-1, 2)
     return Rendered(text, spans, np.array([span[2] for span in found], dtype=np.int32), unplaced)
-
-
-def _end_of_content(text: str, place: int, content: str, following: str) -> int | None:
-    """Return where a content that begins at a place ends: it is followed by the template's next piece."""
-    answer = content.rpartition(_THOUGHT)[2]
-    for form in (content, content.strip(), content.rstrip(), content.lstrip(), answer, answer.strip()):
-        end = place + len(form)
-        if text.startswith(form, place) and text.startswith(following, end) and (following or end == len(text)):
-            return end
-    return None
 
 
 def number_roles(names: Sequence[str]) -> tuple[str, ...]:
