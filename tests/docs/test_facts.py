@@ -9,7 +9,7 @@ from docs.snippets import ROOT
 from specialize.annotators.tagging import TAGS
 from specialize.annotators.token_classes import CLASSES
 from specialize.corpus.files import COMPRESSIONS
-from specialize.corpus.source import KINDS
+from specialize.corpus.readers import READERS
 from specialize.measure import RESULT_COLUMNS
 from specialize.pipeline.stage import DEFAULT_PERMUTATIONS
 from specialize.trace.imports import FORMATS
@@ -40,7 +40,7 @@ def test_formats():
 
 def test_kinds_of_corpora():
     named = re.findall(r"`(\.\w+)`", read("how-to/trace-a-model.md"))
-    assert set(named) == {*KINDS, *COMPRESSIONS}
+    assert set(named) == {*READERS, *COMPRESSIONS}
 
 
 def test_tags():

@@ -1,6 +1,8 @@
 """The stage that traces: every form of a model and a corpus, and what is checked before a model is loaded."""
 
+import io
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -68,9 +70,14 @@ class Dataset:
         return iter(ROWS)
 
 
-@pytest.mark.parametrize("form", ["path as text", "frame", "dataset", "corpus"])
-def test_every_form_of_a_corpus_gives_the_same_trace(form, folder, corpus, reference, tmp_path):
+@pytest.mark.parametrize("form", ["path as text", "array of JSON", "standard input", "frame", "dataset", "corpus"])
+def test_every_form_of_a_corpus_gives_the_same_trace(
+    form, folder, corpus, reference, tmp_path, monkeypatch
+):  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(corpus.read_bytes())))
+    (tmp_path / "c.json.xz").write_bytes(lzma.compress(json.dumps(ROWS).encode()))
     forms = {
+        "array of JSON": tmp_path / "c.json.xz", "standard input": "-",
         "path as text": str(corpus), "frame": pd.DataFrame(ROWS), "dataset": Dataset(), "corpus": open_corpus(corpus),
     }  # fmt: skip
     assert_same(trace_corpus(str(folder), forms[form], tmp_path / "run", **HOW), reference)

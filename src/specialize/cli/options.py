@@ -3,7 +3,7 @@
 Options go together in frozen dataclasses whose fields have the names and defaults of the pipeline's arguments.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -11,18 +11,29 @@ from typing import Annotated, Any
 
 import typer
 
-from specialize.choices import CONTROL_DRAWS, Clustering, Control, Dtype, Outliers, Pieces, Reduction, SlotRule
+from specialize.choices import (
+    CONTROL_DRAWS,
+    Clustering,
+    Control,
+    Dtype,
+    Outliers,
+    Pieces,
+    Reduction,
+    SlotRule,
+    TextUnit,
+)
+from specialize.errors import CorpusError
 
 _RULE = "How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."
 _SEED = "Seed of the null, of the topic model and of the random routers."
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint folder, or id on the Hugging Face hub.")]
-CorpusPath = Annotated[
-    str,
+CorpusPaths = Annotated[
+    list[str],
     typer.Argument(
-        metavar="CORPUS",
-        help=".txt .jsonl .json .csv .tsv .conllu (also .gz .xz .zst) .parquet .arrow .feather, a folder of these, or "
-        "hf://DATASET.",
+        metavar="CORPUS...",
+        help=".txt .jsonl .json .csv .tsv .conllu (also .gz .xz .zst) .parquet .arrow .feather; folders and "
+        "patterns of these; hf://DATASET; or - for standard input.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `specialize trace` writes it.")]
@@ -91,6 +102,7 @@ class CorpusOptions:
             _CORPUS, help="Column that says which documents belong together (book, thread). Default: group, if any."
         ),
     ] = None
+    unit: Annotated[TextUnit, _option(_CORPUS, help="What a document of plain text is: a file, or a line.")] = "file"
     limit: Annotated[int | None, _option(_CORPUS, min=1, help="Read at most so many documents.")] = None
 
 
@@ -248,6 +260,20 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     call.__annotations__ = {}
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return call
+
+
+def choose_corpus(paths: Sequence[str]) -> str | list[Path]:
+    """Return the corpus that is given by one or more paths.
+
+    Raises:
+        CorpusError: one of several is no path.
+    """
+    if len(paths) == 1:
+        return paths[0]
+    other = next((path for path in paths if path == "-" or path.startswith("hf://")), None)
+    if other is not None:
+        raise CorpusError(f"CORPUS: expected {other} alone, or several paths, got both; choose one")
+    return [Path(path) for path in paths]
 
 
 def arguments(*groups: Any) -> dict[str, Any]:

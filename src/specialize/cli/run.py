@@ -5,7 +5,7 @@ from specialize.cli.console import TERMINAL, say
 from specialize.cli.options import (
     CaptureOptions,
     CorpusOptions,
-    CorpusPath,
+    CorpusPaths,
     EmbeddingOptions,
     Json,
     Language,
@@ -16,6 +16,7 @@ from specialize.cli.options import (
     SkipPositions,
     TagOptions,
     arguments,
+    choose_corpus,
     grouped,
 )
 from specialize.cli.summary import print_summary
@@ -25,7 +26,7 @@ from specialize.cli.summary import print_summary
 @grouped
 def run(
     model: Model,
-    corpus: CorpusPath,
+    corpus: CorpusPaths,
     *,
     output: Output,
     reading: CorpusOptions,
@@ -43,7 +44,7 @@ def run(
 
     page = specialize.run(
         model,
-        corpus,
+        choose_corpus(corpus),
         output,
         **arguments(reading, loading, capture, tagging, fitting, measuring),
         language=language,

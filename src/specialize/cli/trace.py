@@ -9,12 +9,13 @@ from specialize.cli.console import TERMINAL, print_json
 from specialize.cli.options import (
     CaptureOptions,
     CorpusOptions,
-    CorpusPath,
+    CorpusPaths,
     Json,
     Model,
     ModelOptions,
     Output,
     arguments,
+    choose_corpus,
     grouped,
 )
 from specialize.cli.written import bytes_stored, print_trace
@@ -24,7 +25,7 @@ from specialize.cli.written import bytes_stored, print_trace
 @grouped
 def trace(
     model: Model,
-    corpus: CorpusPath,
+    corpus: CorpusPaths,
     *,
     output: Output,
     reading: CorpusOptions,
@@ -41,7 +42,7 @@ def trace(
 
     opened = specialize.trace_corpus(
         model,
-        corpus,
+        choose_corpus(corpus),
         output,
         **arguments(reading, loading, capture),
         seed=seed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, Literal, TypeVar
 
+from specialize.choices import TextUnit, check_choice
 from specialize.corpus.document import Document, ReadingNotes, Record
 from specialize.corpus.limits import LONGEST_TEXT
 from specialize.corpus.messages import MESSAGE_COLUMNS, is_conversation, read_messages
@@ -27,7 +28,7 @@ Place = TypeVar("Place")  # where a row stands: its number, or words for message
 
 @dataclass(frozen=True)
 class ColumnRequest:
-    """The columns that the user asked for; None: chosen by the rules of `choose_columns`.
+    """How the user asked for documents to be read: by which columns; None: chosen by the rules of `choose_columns`.
 
     Attributes:
         text: column of the text.
@@ -35,10 +36,11 @@ class ColumnRequest:
         labels: label columns.
         group: column that says which documents belong together.
         messages: column of conversations, which are read instead of texts.
+        unit: what a document of plain text is.
         needs_text: whether there must be a text; if not, it is the column `text` or none.
 
     Raises:
-        CorpusError: both texts and conversations are asked for.
+        CorpusError: both texts and conversations are asked for, or the unit is unknown.
     """
 
     text: str | None = None
@@ -46,9 +48,11 @@ class ColumnRequest:
     labels: tuple[str, ...] | None = None
     group: str | None = None
     messages: str | None = None
+    unit: TextUnit = "file"
     needs_text: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("unit", self.unit, TextUnit, error=CorpusError)
         if self.text is not None and self.messages is not None:
             raise CorpusError(
                 f"expected text_column or messages_column, got both ({self.text!r:.60} and {self.messages!r:.60}); "
@@ -56,9 +60,9 @@ class ColumnRequest:
             )
 
     @property
-    def is_default(self) -> bool:
-        """Whether no column was asked for."""
-        return replace(self, needs_text=True) == ColumnRequest()
+    def asks_columns(self) -> bool:
+        """Whether a column was asked for."""
+        return replace(self, unit="file", needs_text=True) != ColumnRequest()
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,15 @@ def reject_wide(line: bytes, name: str) -> None:
         )
 
 
-def read_text(path: Path, name: str) -> Iterator[Record]:
-    """Yield the file as one document, with its line ends unchanged."""
+def read_text(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
+    """Yield the file as one document, with its line ends unchanged; or each line as one, without its line end.
+
+    Lines are numbered from 0, as rows of a table.
+    """
+    if request.unit == "line":
+        for number, text in read_lines(path, name):
+            yield Record(f"{name}, line {number}", Document(str(number - 1), text.rstrip("\r\n")))
+        return
     check_regular(path, name)
     with open_intact(path, name) as file:
         data = file.read(LONGEST_TEXT + 1)

@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype, Pieces, SlotRule
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, Pieces, SlotRule, TextUnit
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.report import report
@@ -30,6 +30,7 @@ def run(
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
+    unit: TextUnit = "file",
     limit: int | None = None,
     dtype: Dtype = "auto",
     device: str | None = None,
@@ -79,6 +80,7 @@ def run(
         id_column: column of the document ids.
         labels: columns of known labels to keep.
         group: column that says which documents belong together.
+        unit: what a document of plain text is: ``file`` or ``line``.
         limit: read at most so many documents.
         dtype: precision of the forward pass.
         device: cpu, cuda, cuda:1 …
@@ -137,6 +139,7 @@ def run(
         id_column=id_column,
         labels=labels,
         group=group,
+        unit=unit,
         limit=limit,
         dtype=dtype,
         device=device,

@@ -5,7 +5,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, TextUnit
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def trace_corpus(
     model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
-    corpus: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
+    corpus: "str | PathLike[str] | Sequence[str | PathLike[str]] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
     run: str | PathLike[str],
     *,
     tokenizer: "PreTrainedTokenizerBase | str | PathLike[str] | None" = None,
@@ -30,6 +30,7 @@ def trace_corpus(
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
+    unit: TextUnit = "file",
     limit: int | None = None,
     dtype: Dtype = "auto",
     device: str | None = None,
@@ -64,8 +65,9 @@ def trace_corpus(
     Args:
         model: a checkpoint folder or the id of a model on the Hugging Face hub; or a loaded transformers model, which
             is run as it is, in evaluation mode; or a `Checkpoint`.
-        corpus: a file, a folder, an address ``hf://DATASET``, a list of texts, a pandas DataFrame, a
-            ``datasets.Dataset`` or a corpus, see `specialize.corpus.open_corpus`.
+        corpus: a file, a folder, a pattern such as ``data/*.jsonl``, ``-`` for standard input, an address
+            ``hf://DATASET``, a list of texts or of ``Path`` objects, a pandas DataFrame, a ``datasets.Dataset`` or a
+            corpus, see `specialize.corpus.open_corpus`.
         run: the run folder, created if missing.
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
@@ -75,6 +77,7 @@ def trace_corpus(
         labels: columns of known labels to keep; default: all string, integer and boolean columns.
         group: column that says which documents belong together (book, thread, prompt); default: ``group``, if there is
             such a column that is not among `labels`. Intervals and permutations keep them together.
+        unit: what a document of plain text is: ``file`` or ``line``.
         limit: largest number of documents to read; default: all.
         dtype: precision of a model that is loaded; ``auto``: as stored on a GPU, float32 on a CPU.
         device: for a model that is loaded: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU if there is one.
@@ -152,6 +155,7 @@ def trace_corpus(
         id_column=id_column,
         labels=labels,
         group=group,
+        unit=unit,
         limit=limit,
     )
     settings = options.as_settings() | ({} if name is None else {"model": name})
