@@ -92,6 +92,13 @@ class TokenDecoder:
         text = self._decode(listed)
         return text, self._place(text, listed)
 
+    def encode(self, text: str, ids: NDArray[np.integer]) -> NDArray[np.int32] | None:
+        """Return the characters of each token in a text, int32 [tokens, 2]; None unless it encodes to these ids."""
+        if not self._is_fast:
+            return None
+        read, known = self._encode(text)
+        return known if read == ids.tolist() else None
+
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
