@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from specialize.choices import CONTROL_DRAWS, Clustering, Control, Dtype, Outliers, Pieces, Reduction, SlotRule
+from specialize.choices import (
+    CONTROL_DRAWS,
+    Clustering,
+    Control,
+    Dtype,
+    Outliers,
+    Pieces,
+    Reduction,
+    ServerApi,
+    SlotRule,
+)
 
 _RULE = "How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."
 _SEED = "Seed of the null, of the topic model and of the random routers."
@@ -36,6 +46,7 @@ SkipPositions = Annotated[
 ]
 
 _MODEL, _CORPUS, _CAPTURE, _TAGS, _TOPICS, _MEASURE = "Model", "Corpus", "Recording", "Tags", "Topics", "Measurement"
+_SERVER = "Server"
 
 
 def _option(panel: str, *names: str, **how: Any) -> Any:
@@ -117,6 +128,28 @@ class CaptureOptions:
         int, _option(_CAPTURE, min=1, help="Random routers beside each of the model's, with --control.")
     ] = CONTROL_DRAWS
     repair: Annotated[bool, _option(_CAPTURE, "--repair", help="Write missing or damaged shards of RUN again.")] = False
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """Which inference server runs the model, and how it is asked."""
+
+    server: Annotated[
+        str | None,
+        _option(
+            _SERVER,
+            metavar="URL",
+            help="Inference server that runs MODEL and returns its experts, such as http://localhost:8000. The "
+            "environment variable SPECIALIZE_API_KEY may hold an API key.",
+        ),
+    ] = None
+    api: Annotated[ServerApi, _option(_SERVER, help="Kind of server.")] = "vllm"
+    served_model: Annotated[
+        str | None,
+        _option(_SERVER, metavar="NAME", help="Name of the model on the server. Default: the only one, or MODEL."),
+    ] = None
+    concurrency: Annotated[int, _option(_SERVER, min=1, help="Requests at a time.")] = 32
+    timeout: Annotated[float, _option(_SERVER, help="Seconds to wait for an answer.")] = 300.0
 
 
 @dataclass(frozen=True)

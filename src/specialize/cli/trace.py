@@ -14,6 +14,7 @@ from specialize.cli.options import (
     Model,
     ModelOptions,
     Output,
+    ServingOptions,
     arguments,
     grouped,
 )
@@ -30,6 +31,7 @@ def trace(
     reading: CorpusOptions,
     loading: ModelOptions,
     capture: CaptureOptions,
+    serving: ServingOptions,
     seed: Annotated[int, typer.Option(help="Seed of the random routers.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +45,7 @@ def trace(
         model,
         corpus,
         output,
-        **arguments(reading, loading, capture),
+        **arguments(reading, loading, capture, serving),
         seed=seed,
         command=command_line(),
         reporter=TERMINAL,
