@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from specialize.annotators.alignment import NO_WORD, align_to_words
 from specialize.corpus.conllu import read_treebank
+from tokenizer_kinds import KINDS, train
 
 PUD = Path(__file__).parents[3] / "shared" / "data" / "pud"
 LANGUAGES = ("en", "de", "fr", "it")
-KINDS = ("byte-level BPE", "SentencePiece unigram", "SentencePiece BPE with bytes", "WordPiece")
-SEED_TEXT = [
-    "the cat doesn't sit on the mat, they don't know why; naïve cafés in Zürich open at 10:30",
-    "Der Bürgermeister überreichte am 3. Mai die Schlüssel — „endlich“, sagte er.",
-    "L'été dernier, qu'il n'a pas oublié, fut très chaud. Gli amici dell'università dicono di sì.",
-] * 30
 HARD = {
     "emoji with joiners": "a 👩‍👩‍👧‍👦 family 🏳️‍🌈 and 🤦🏽‍♀️!",
     "combining marks": "cafe\u0301 na\u0308i\u0308ve Z\u0308u\u0308 \u0301 x\u0323\u0307",
@@ -32,34 +26,6 @@ HARD = {
     "wide and thin spaces": "a\u3000b\u2009c\u00a0d\u200be",
     "a very long word": "x" * 10_000 + " end",
 }
-
-
-def train(kind):
-    if kind == "byte-level BPE":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
-    elif kind == "SentencePiece unigram":
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.normalizer = normalizers.NFKC()
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=300, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
-        )
-    elif kind == "SentencePiece BPE with bytes":
-        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-        trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=["<unk>", *bytes_], show_progress=False)
-    else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer()
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=["[UNK]"], show_progress=False)
-    tokenizer.train_from_iterator(SEED_TEXT, trainer)
-    return tokenizer
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -1,5 +1,6 @@
 """A user's own forward loop: what is recorded is what `trace_corpus` records of the same texts."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from specialize.errors import CaptureError, OutputError
 from specialize.pipeline.record import record
 from specialize.pipeline.trace import trace_corpus
 from specialize.trace import open_trace, validate_trace
+from specialize.trace.token_text import TokenDecoder
 
 SHORT = [text[:60] for text in TEXTS]
 
@@ -89,19 +91,34 @@ def test_special_tokens_at_the_ends_are_run_but_not_recorded(tiny, tmp_path):
         np.testing.assert_array_equal(trace.experts(spec.layer), expected.experts(spec.layer))
 
 
-def test_places_are_unknown_where_the_text_does_not_encode_to_the_same_tokens(tiny, tmp_path):
+def test_a_sequence_that_begins_in_the_middle_of_a_character_has_places(tiny, tmp_path):
     ids = tiny.tokenizer("Umlaute: ü und ö.")["input_ids"]
     whole = torch.tensor([ids])
     accent = next(place for place, number in enumerate(ids) if "\ufffd" in tiny.tokenizer.decode([number]))
     listener = Listener()
     with record(tiny.model, tiny.tokenizer, tmp_path / "own", reporter=listener), torch.no_grad():
         tiny.model(whole)
-        tiny.model(input_ids=whole[:, accent + 1 :])  # begins in the middle of a character
+        tiny.model(input_ids=whole[:, accent + 1 :])
     trace = open_trace(tmp_path / "own")
-    tokens = trace.tokens()
-    assert (tokens.loc[tokens["document"] == 0, "char_end"] > 0).all()
-    assert (tokens.loc[tokens["document"] == 1, ["char_start", "char_end"]] == -1).all(axis=None)
-    assert listener.notes[-1].startswith(f"note: 1 of 2 documents ({len(ids) - accent - 1} tokens) have unknown")
+    text, cut = trace.documents()["text"]
+    tokens = trace.tokens().set_index("document")[["char_start", "char_end"]]
+    moved = tokens.loc[0].to_numpy()[accent + 1 :] - text.index("ü")
+    np.testing.assert_array_equal(tokens.loc[1].to_numpy(), moved)
+    assert cut == "\ufffd und ö."
+    assert len(listener.notes) == 1
+
+
+def test_tokens_that_cannot_be_placed_are_counted(tiny, tmp_path, monkeypatch):
+    plain = TokenDecoder._decode
+    monkeypatch.setattr(TokenDecoder, "_encode", lambda self, text: ([], np.empty((0, 2), np.int32)))
+    monkeypatch.setattr(TokenDecoder, "_decode", lambda self, ids: plain(self, ids) if len(ids) > 8 else "?" * len(ids))
+    listener = Listener()
+    with record(tiny.model, tiny.tokenizer, tmp_path / "own", reporter=listener):
+        loop(tiny, SHORT[:2])
+    assert open_trace(tmp_path / "own").tokens()["char_start"].min() == -1
+    assert re.fullmatch(
+        r"note: \d+ tokens in 2 of 2 documents have unknown character positions: .*", listener.notes[-1]
+    )
 
 
 def test_an_exception_leaves_nothing(tiny, tmp_path):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialize.capture.calls import Call
-from specialize.capture.decoding import DecodedRow, RowDecoder
 from specialize.capture.invalid import find_invalid
 from specialize.capture.layer import check_length
 from specialize.capture.recorder import Recorder
@@ -22,6 +21,7 @@ from specialize.corpus import Corpus, Document
 from specialize.corpus.document import Record
 from specialize.errors import CaptureError
 from specialize.trace import Shard, TraceWriter
+from specialize.trace.token_text import TokenDecoder, TokenText
 from specialize.tracing.documents import describe_corpus, write_documents
 from specialize.tracing.plan import tokens_of_a_shard
 
@@ -43,8 +43,8 @@ class PassWriter:
     Attributes:
         num_documents: documents recorded so far.
         num_tokens: tokens recorded so far.
-        unplaced_documents: documents whose tokens have no character positions.
-        unplaced_tokens: their tokens.
+        unplaced_tokens: tokens whose characters in the text are unknown.
+        unplaced_documents: documents with such tokens.
 
     Raises:
         CaptureError: the model is an encoder-decoder.
@@ -61,7 +61,7 @@ class PassWriter:
         self._writer = writer
         self._contents = ["weights", *(name for name in ("logits", "norms") if name in recorder.extras)]
         self._shard_tokens = tokens_of_a_shard(recorder.specs, self._contents, 1)
-        self._decoder = RowDecoder(tokenizer)
+        self._decoder = TokenDecoder(tokenizer)
         self._transfer = Transfer()
         self._texts = _TextSpool(writer.folder / ".texts.partial")
         self._tokens: list[dict[str, NDArray[Any]]] = []
@@ -115,7 +115,7 @@ class PassWriter:
         _refuse_one_more_token(self._last_ids, ids)
         self._last_ids = ids
         mask = np.ones(ids.shape, bool) if read.mask is None else read.mask.cpu().numpy()
-        rows: list[tuple[DecodedRow, NDArray[np.int64]]] = []
+        rows: list[tuple[TokenText, NDArray[np.int64]]] = []
         for row in range(len(ids)):
             places = np.flatnonzero(mask[row])
             decoded = self._decoder.decode(ids[row, places].astype(np.int32))
@@ -125,7 +125,7 @@ class PassWriter:
         if rows:
             self._hold(columns, rows)
 
-    def _hold(self, columns: Sequence[dict[str, Tensor]], rows: list[tuple[DecodedRow, NDArray[np.int64]]]) -> None:
+    def _hold(self, columns: Sequence[dict[str, Tensor]], rows: list[tuple[TokenText, NDArray[np.int64]]]) -> None:
         """Hold the sequences of a call, given as their text and their places in the columns; all of them or none."""
         specs = self._recorder.specs
         kept = torch.from_numpy(np.concatenate([places for _, places in rows]))
@@ -143,11 +143,10 @@ class PassWriter:
         if self._held >= self._shard_tokens:
             self._write_shard()
 
-    def _add_document(self, decoded: DecodedRow) -> None:
+    def _add_document(self, decoded: TokenText) -> None:
         count = len(decoded.token_ids)
-        unplaced = bool((decoded.spans < 0).any())
-        self.unplaced_documents += unplaced
-        self.unplaced_tokens += unplaced * count
+        self.unplaced_documents += decoded.unplaced > 0
+        self.unplaced_tokens += decoded.unplaced
         self._texts.write(decoded.text)
         self._tokens.append(
             {
@@ -194,7 +193,7 @@ def _refuse_one_more_token(before: NDArray[np.int64], ids: NDArray[np.int64]) ->
         )
 
 
-def _locate(rows: Sequence[tuple[DecodedRow, NDArray[np.int64]]], index: int, first_document: int) -> str:
+def _locate(rows: Sequence[tuple[TokenText, NDArray[np.int64]]], index: int, first_document: int) -> str:
     """Return the document and position of a token of a call."""
     for document, (decoded, places) in enumerate(rows, first_document):
         if index < len(places):

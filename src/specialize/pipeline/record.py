@@ -37,9 +37,9 @@ def record(
     Each sequence (row) of each pass becomes a document with the id ``0``, ``1`` and so on. Its text is what the
     tokenizer decodes. As in `trace_corpus`, special tokens that open a sequence are run but not recorded; so are those
     that close it (beginning and end of a sequence, classification, separator), and padding, which the attention mask
-    hides. Sequences without other text are left out. Tokens have character positions if the text encodes to the same
-    ids; if it does not, because a sequence begins in the middle of a word, for instance, they are unknown (-1) for
-    that document, and the reporter receives the number of these documents.
+    hides. Sequences without other text are left out. Tokens have character positions, as the tokenizer gives them where
+    the text encodes to the same ids, else by decoding token by token. Those of a token that cannot be placed are
+    unknown (-1), and the reporter receives the number of these tokens.
 
     The model is run as the user runs it, in training or evaluation mode. A pass that raises an exception is left out if
     the block handles it. Shards are written during the block, so that memory does not grow. If the block raises an
@@ -95,6 +95,6 @@ def record(
     reporter.say(f"{run}: recorded {passes.num_tokens:,} tokens in {passes.num_documents:,} documents")
     if passes.unplaced_documents:
         reporter.say(
-            f"note: {passes.unplaced_documents:,} of {passes.num_documents:,} documents ({passes.unplaced_tokens:,} "
-            "tokens) have unknown character positions: their text does not encode to the tokens that the model read"
+            f"note: {passes.unplaced_tokens:,} tokens in {passes.unplaced_documents:,} of {passes.num_documents:,} "
+            "documents have unknown character positions: the tokenizer decodes them in more than one way"
         )

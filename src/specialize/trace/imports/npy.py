@@ -1,5 +1,6 @@
 """NumPy's files, with their declared sizes checked before memory is allocated."""
 
+import io
 import math
 import warnings
 import zipfile
@@ -53,6 +54,23 @@ def load_archive(path: Path) -> dict[str, NDArray[Any]]:
             with archive.open(member) as file:
                 arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
+
+
+def read_array(data: bytes) -> NDArray[Any]:
+    """Read the contents of an .npy file.
+
+    Raises:
+        ValueError: they are something else, are truncated, or hold Python objects; or whatever NumPy raises for a
+            damaged header.
+    """
+    file = io.BytesIO(data)
+    with _quiet_headers():
+        _check_size(file, len(data))
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("bytes after the array")
+    return array
 
 
 @contextmanager
