@@ -60,8 +60,8 @@ WORD = b"1\tOne\t_\tNUM\t_\t_\t0\troot\t_\t_\n"
         ),
         (
             "c.jsonl",
-            b'{"messages": [{"role": "user", "content": "Hello."}]}\n',
-            r"c\.jsonl: expected a column 'text' or a single string column, got messages; set text_column",
+            b'{"turns": [{"role": "user", "content": "Hello."}]}\n',
+            r"expected a column 'text' or a single string column, got turns; set text_column or messages_column",
         ),
         ("c.jsonl.gz", GOOD, r"c\.jsonl\.gz: expected an intact gzip file, got a damaged one"),
         (

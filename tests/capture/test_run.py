@@ -176,6 +176,26 @@ def test_overlapping_windows_record_each_token_once_with_more_before_it(checkpoi
         np.testing.assert_array_equal(stored[16:20], layer.experts[12:])
 
 
+def test_the_first_tokens_of_each_document_are_traced_and_its_text_is_stored_whole(checkpoint, corpus_path, tmp_path):
+    whole = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "whole", options=SMALL)
+    options, listener = replace(SMALL, max_tokens=20), Listener()
+    trace = trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=options, reporter=listener)
+    columns = ["document", "position", "token_id", "char_start", "char_end"]
+    first = whole.tokens().groupby("document").head(20)
+    assert trace.tokens()[columns].equals(first[columns].reset_index(drop=True))
+    for layer in (0, 1):
+        same = trace.experts(layer) == whole.experts(layer)[first.index]
+        assert same.mean() > 0.99  # batches of other sizes round in another way
+    assert trace.documents().equals(whole.documents())
+    cut = int((whole.tokens().groupby("document").size() > 20).sum())
+    assert 0 < cut < 5
+    rest = "documents of more than 20 tokens, of which the rest is not traced"
+    assert f"{tmp_path / 'run'}: {rest}: {cut} of 5" in listener.notes
+    assert trace.manifest["settings"]["max_tokens"] == 20
+    with pytest.raises(TraceError, match=r"other settings \(max_tokens: 20 there, None now\)"):
+        trace_documents(checkpoint, open_corpus(corpus_path), tmp_path / "run", options=SMALL)
+
+
 def test_memory_that_runs_out_makes_batches_smaller(checkpoint, corpus_path, tmp_path, monkeypatch):
     plan, listener = batches.plan_batches, Listener()
 
@@ -293,9 +313,16 @@ def test_a_plan_is_reported_before_anything_is_written(checkpoint, corpus_path, 
     assert watcher.notes[-1] == f"{run}: the trace is complete already"
 
 
-def make_plan(checkpoint: Checkpoint, corpus, run: Path) -> TracePlan:
+def make_plan(checkpoint: Checkpoint, corpus, run: Path, **how) -> TracePlan:
     specs = [point.spec for point in find_routers(checkpoint.model)]
-    return plan_trace(survey_corpus(corpus), corpus, checkpoint.tokenizer, specs, ("weights",), run)
+    return plan_trace(survey_corpus(corpus), corpus, checkpoint.tokenizer, specs, ("weights",), run, **how)
+
+
+def test_the_plan_counts_the_first_tokens_alone(checkpoint, corpus_path, tmp_path):
+    lengths = [len(ids) for ids in checkpoint.tokenizer(TEXTS)["input_ids"]]
+    for most in (1, 20, max(lengths), 10_000):
+        plan = make_plan(checkpoint, open_corpus(corpus_path), tmp_path / "run", max_tokens=most)
+        assert plan.tokens == sum(min(length, most) for length in lengths)
 
 
 def test_a_disk_that_is_too_small_is_reported(checkpoint, corpus_path, tmp_path):

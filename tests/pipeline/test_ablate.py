@@ -148,6 +148,21 @@ def test_a_sample_of_documents_has_their_changes(checkpoint, run):
     assert changes(run).items() > before.items()
 
 
+def test_documents_of_which_the_first_tokens_were_traced_are_cut_again(checkpoint, tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    how = {"context": 64, "batch_tokens": 256}
+    specialize.trace_corpus(checkpoint, TEXTS, run, max_tokens=9, **how)
+    first = [TEXTS[0][: specialize.open_trace(run).tokens().query("document == 0")["char_end"].max()]]
+    specialize.trace_corpus(checkpoint, first, whole, **how)
+    for folder in (whole, run):
+        ablate(checkpoint, folder, layers=[1], batch_tokens=256)
+    trace = specialize.open_trace(run)
+    assert trace.tokens()["document"].value_counts().max() == 9
+    condition = Condition.of([(trace.layers[1].name, EXPERTS[0])], "drop", 0)
+    changes = [AblationStore(folder).changes(condition) for folder in (whole, run)]
+    np.testing.assert_allclose(changes[1][:9], changes[0], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", ["own, by token", "deepseek_v3"])
 def test_restarted_or_not_in_any_mode_to_the_bit(family, tmp_path, monkeypatch):
     model = make_checkpoint(family)

@@ -53,6 +53,17 @@ def test_any_stride_records_every_token_once(tokenizer, tokens, length, stride):
         assert window.opening - 1 >= max(0, length - 1 - stride)
 
 
+@given(st.integers(0, 30), st.integers(2, 12), st.integers(1, 15), st.integers(1, 35))
+def test_the_first_tokens_of_a_document_are_cut_like_a_shorter_one(tokenizer, tokens, length, stride, most):
+    words = ["abcdefghij"[i % 10] for i in range(tokens)]
+    found = list(cut_windows([" ".join(words)], tokenizer, length=length, stride=stride, max_tokens=most))
+    expected = list(cut_windows([" ".join(words[:most])], tokenizer, length=length, stride=stride))
+    assert [window.token_ids.tolist() for window in found] == [window.token_ids.tolist() for window in expected]
+    assert [window.opening for window in found] == [window.opening for window in expected]
+    assert [window.spans.tolist() for window in found] == [window.spans.tolist() for window in expected]
+    assert sum(window.is_cut for window in found) == (tokens > most)
+
+
 def make_window(length: int) -> Window:
     return Window(0, np.zeros(length, np.int32), 0, np.zeros((length, 2), np.int32))
 

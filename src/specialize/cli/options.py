@@ -83,6 +83,12 @@ class CorpusOptions:
     text_column: Annotated[
         str | None, _option(_CORPUS, help="Column of the text. Default: text, or the only string column.")
     ] = None
+    messages_column: Annotated[
+        str | None,
+        _option(
+            _CORPUS, help="Column of conversations, read instead of texts. Default: messages, if there is no text."
+        ),
+    ] = None
     id_column: Annotated[
         str | None, _option(_CORPUS, help="Column of the document ids. Default: id, or row numbers.")
     ] = None
@@ -108,6 +114,9 @@ class CaptureOptions:
     stride: Annotated[
         int | None,
         _option(_CAPTURE, min=1, help="Tokens from one window's start to the next one's. Default: no overlap."),
+    ] = None
+    max_tokens: Annotated[
+        int | None, _option(_CAPTURE, min=1, help="Trace at most so many tokens of a document, the first ones.")
     ] = None
     batch_tokens: Annotated[int, _option(_CAPTURE, min=1, help="Padded tokens of a forward pass.")] = 8192
     weights: Annotated[

@@ -2,20 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, Literal
 
 from specialize.corpus.document import Document, ReadingNotes, Record
 from specialize.corpus.limits import LONGEST_TEXT
+from specialize.corpus.messages import MESSAGE_COLUMNS, is_conversation, read_messages
 from specialize.errors import CorpusError, did_you_mean
 from specialize.text import list_names
 
 # text: strings; scalar: integers and booleans; integral: floats that are integers, with missing values among them, as
-# pandas stores integers of which some are missing
-ColumnKind = Literal["text", "scalar", "integral", "other"]
+# pandas stores integers of which some are missing; conversation: lists of objects
+ColumnKind = Literal["text", "scalar", "integral", "conversation", "other"]
 
 LANGUAGE_COLUMNS = ("lang", "language")  # with language codes; the first of them that a corpus has is read
+_LABEL_KINDS = ("text", "scalar", "integral")
 _ROWS_TO_JUDGE = 100
 LARGEST_EXACT = 2**53  # integers beyond it are rounded as floats
 
@@ -29,19 +31,31 @@ class ColumnRequest:
         id: column of the ids.
         labels: label columns.
         group: column that says which documents belong together.
+        messages: column of conversations, which are read instead of texts.
         needs_text: whether there must be a text; if not, it is the column `text` or none.
+
+    Raises:
+        CorpusError: both texts and conversations are asked for.
     """
 
     text: str | None = None
     id: str | None = None
     labels: tuple[str, ...] | None = None
     group: str | None = None
+    messages: str | None = None
     needs_text: bool = True
+
+    def __post_init__(self) -> None:
+        if self.text is not None and self.messages is not None:
+            raise CorpusError(
+                f"expected text_column or messages_column, got both ({self.text!r:.60} and {self.messages!r:.60}); "
+                "choose one"
+            )
 
     @property
     def is_default(self) -> bool:
         """Whether no column was asked for."""
-        return self.text is None and self.id is None and self.labels is None and self.group is None
+        return replace(self, needs_text=True) == ColumnRequest()
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,13 @@ class ColumnChoice:
     """The columns to read.
 
     Attributes:
-        text: None if the table has no texts.
+        text: None if the table has no texts, or conversations are read instead.
         id: None if rows are numbered.
         labels: the label columns, that of groups among them.
         integral: the columns whose floats are integers.
         known: all columns of the table; None if rows are not searched for further ones.
         notes: what is noted while the table is read.
+        messages: the column of conversations, if they are read.
     """
 
     text: str | None
@@ -63,11 +78,13 @@ class ColumnChoice:
     integral: frozenset[str] = frozenset()
     known: frozenset[str] | None = None
     notes: ReadingNotes = field(default_factory=ReadingNotes)
+    messages: str | None = None
 
     @property
     def names(self) -> list[str]:
         """Names of all columns to read."""
-        return list(dict.fromkeys([name for name in (self.text, self.id) if name is not None] + list(self.labels)))
+        names = (self.text, self.messages, self.id, *self.labels)
+        return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def choose_columns(
@@ -75,7 +92,9 @@ def choose_columns(
 ) -> ColumnChoice:
     """Choose the text, id and label columns of a table.
 
-    Text: the one asked for, else `text`, else the only string column. Id: the one asked for, else `id` if it holds
+    Text: the one asked for, else `text`, else the only string column. Conversations are read instead of texts where
+    their column is asked for, or where there is neither a request for a text nor a column `text` but a column
+    `messages`, `conversations` or `conversation` with lists of objects. Id: the one asked for, else `id` if it holds
     strings or integers, else none (rows are numbered from 0). Labels: those asked for and the column with the language
     (`lang` or `language`), else every string, integer or boolean column that is neither, and columns of floats that are
     integers with missing values among them. Columns that are then not used are noted with the reason. Groups: the
@@ -90,7 +109,7 @@ def choose_columns(
     Raises:
         CorpusError: a column asked for is missing, or the text column is ambiguous.
     """
-    for column in (request.text, request.id, request.group, *(request.labels or ())):
+    for column in (request.text, request.messages, request.id, request.group, *(request.labels or ())):
         if column is not None and column not in kinds:
             raise CorpusError(
                 f"{name}: expected a column {column!r}, got {list_names(kinds)}." + did_you_mean(column, kinds)
@@ -98,29 +117,38 @@ def choose_columns(
     identifier = request.id
     if identifier is None and kinds.get("id") in ("text", "scalar") and request.text != "id":
         identifier = "id"
-    text = request.text or _find_text_column(kinds, identifier, request, name)
+    messages = request.messages or _find_messages_column(kinds, request)
+    text = None if messages else request.text or _find_text_column(kinds, identifier, request, name)
+    read = (text, identifier) if messages is None else ("text", messages, identifier)  # texts are not labels
     integral = frozenset(column for column, kind in kinds.items() if kind == "integral")
     found = text if request.text is None and text != "text" else None
-    group = request.group or _find_group_column(kinds, (text, identifier, *(request.labels or ())))
+    group = request.group or _find_group_column(kinds, (*read, *(request.labels or ())))
     grouping = () if group is None else (group,)
     if request.labels is not None:
-        language = (name for name in LANGUAGE_COLUMNS if kinds.get(name) == "text" and name not in (text, identifier))
+        language = (name for name in LANGUAGE_COLUMNS if kinds.get(name) == "text" and name not in read)
         asked = (*request.labels, *islice(language, 1), *grouping)  # the tagger depends on the language
         labels = tuple(dict.fromkeys(asked))
         notes = ReadingNotes(labels=labels, found_text=found, group=group)
-        return ColumnChoice(text, identifier, labels, integral, notes=notes)
-    rest = [column for column in kinds if column not in (text, identifier)]
-    usable = (column for column in rest if kinds[column] != "other" and (column, kinds[column]) != ("id", "integral"))
+        return ColumnChoice(text, identifier, labels, integral, notes=notes, messages=messages)
+    rest = [column for column in kinds if column not in read]
+    usable = (
+        column for column in rest if kinds[column] in _LABEL_KINDS and (column, kinds[column]) != ("id", "integral")
+    )
     labels = tuple(dict.fromkeys((*usable, *grouping)))
     types = types or {}
     unused = {column: types.get(column, "floats") for column in rest if column not in labels}
-    return ColumnChoice(
-        text, identifier, labels, integral, frozenset(kinds), ReadingNotes(unused, labels, found, group)
-    )
+    notes = ReadingNotes(unused, labels, found, group)
+    return ColumnChoice(text, identifier, labels, integral, frozenset(kinds), notes, messages)
 
 
 def _find_group_column(kinds: Mapping[str, ColumnKind], taken: Sequence[str | None]) -> str | None:
-    return "group" if kinds.get("group", "other") != "other" and "group" not in taken else None
+    return "group" if kinds.get("group") in _LABEL_KINDS and "group" not in taken else None
+
+
+def _find_messages_column(kinds: Mapping[str, ColumnKind], request: ColumnRequest) -> str | None:
+    if request.text is not None or "text" in kinds or not request.needs_text:
+        return None
+    return next((column for column in MESSAGE_COLUMNS if kinds.get(column) == "conversation"), None)
 
 
 def _find_text_column(
@@ -135,6 +163,7 @@ def _find_text_column(
         return strings[0]
     raise CorpusError(
         f"{name}: expected a column 'text' or a single string column, got {list_names(kinds)}; set text_column"
+        + (" or messages_column" if "conversation" in kinds.values() else "")
     )
 
 
@@ -162,7 +191,7 @@ def peek_columns(
     if not values:
         return None, chain(first, rows)
     kinds = {column: _kind_of_values(values[column], len(first)) for column in values}
-    types = {column: _describe_values(values[column]) for column in values if kinds[column] == "other"}
+    types = {column: _describe_values(values[column]) for column in values if kinds[column] not in _LABEL_KINDS}
     return choose_columns(kinds, request, name=name, types=types), chain(first, rows)
 
 
@@ -174,7 +203,7 @@ def _kind_of_values(values: Sequence[Any], rows: int) -> ColumnKind:
         return "scalar"
     if present and len(present) < rows and all(is_integral(value) for value in present):
         return "integral"
-    return "other"
+    return "conversation" if present and all(map(is_conversation, present)) else "other"
 
 
 def is_integral(value: object) -> bool:
@@ -206,7 +235,8 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
         number: of the row, its id if there is no id column.
 
     Raises:
-        CorpusError: the text column is missing, the text is not a string, or an id or label is not a scalar.
+        CorpusError: the text column is missing, the text is not a string, messages are not text alone, or an id or
+            label is not a scalar.
     """
     if choice.known is not None and not row.keys() <= choice.known:
         for column in sorted(row.keys() - choice.known):
@@ -218,7 +248,8 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
         text = ""
     if not isinstance(text, str):
         raise CorpusError(f"{where}: expected a string in text column {choice.text!r:.60}, got {type(text).__name__}")
-    _check_length(len(text), where)
+    messages = read_messages(row.get(choice.messages), where, choice.messages) if choice.messages is not None else ()
+    _check_length(len(text) + sum(len(message.content) for message in messages), where)
     identifier = str(number)
     if choice.id is not None:
         value = row.get(choice.id)
@@ -238,7 +269,7 @@ def make_record(row: Mapping[str, Any], choice: ColumnChoice, *, where: str, num
         if column in choice.integral and is_integral(value):
             value = int(value)
         labels[column] = str(value).lower() if isinstance(value, bool) else _write(value, where, column)
-    return Record(where, Document(identifier, text, labels), choice.notes)
+    return Record(where, Document(identifier, text, labels, messages), choice.notes)
 
 
 def _check_length(characters: int, where: str) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.conllu import read_conllu
-from specialize.corpus.document import Corpus, Record
+from specialize.corpus.document import Record
 from specialize.corpus.lines import check_regular, read_csv, read_jsonl, read_text
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
+from specialize.corpus.stream import Corpus
 from specialize.corpus.tables import read_arrow, read_hub, read_parquet
 from specialize.errors import CorpusError, did_you_mean, first_line
 
@@ -42,6 +43,7 @@ def open_corpus(
     source: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
     *,
     text_column: str | None = None,
+    messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
@@ -62,6 +64,9 @@ def open_corpus(
             - A list of texts, a pandas DataFrame, or a ``datasets.Dataset``.
             - A corpus, which is returned as it is.
         text_column: column with the text; default: `text`, else the only string column.
+        messages_column: column with conversations, lists of messages with role and content (or from and value), which
+            are read instead of texts; default: `messages`, `conversations` or `conversation`, if there is no column
+            `text` and no `text_column`.
         id_column: column with the ids; default: `id`, else rows are numbered from 0.
         labels: columns with labels, to which that with the language (lang or language) is added; default: every
             string, integer or boolean column that is neither text nor id. If columns have no type (JSON Lines,
@@ -78,7 +83,8 @@ def open_corpus(
             the first one cannot be read. A line of JSON or of a table may have 64 MiB, a text 256 MiB, and a compressed
             file may expand 200-fold.
     """
-    request = ColumnRequest(text_column, id_column, None if labels is None else tuple(labels), group)
+    asked = None if labels is None else tuple(labels)
+    request = ColumnRequest(text_column, id_column, asked, group, messages_column)
     if isinstance(source, Corpus):
         if limit is not None or not request.is_default:
             raise CorpusError(f"{source.source}: this corpus is open already; choose columns and limit in opening it")

@@ -127,7 +127,10 @@ def _kind_of_type(dtype: pa.DataType) -> ColumnKind:
         dtype = dtype.value_type
     if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
         return "text"
-    return "scalar" if pa.types.is_integer(dtype) or pa.types.is_boolean(dtype) else "other"
+    if pa.types.is_integer(dtype) or pa.types.is_boolean(dtype):
+        return "scalar"
+    is_list = pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
+    return "conversation" if is_list and pa.types.is_struct(dtype.value_type) else "other"
 
 
 def read_hub(address: str, request: ColumnRequest) -> Iterator[Record]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from specialize.corpus import open_corpus
+from specialize.corpus.messages import check_rendered
 from specialize.corpus.source import list_files
 from specialize.errors import ConfigError, OutputError, TrainingError, first_line, show_value
 from specialize.events import SILENT, Reporter
@@ -144,6 +145,7 @@ def _read_corpus(config: TrainConfig, reporter: Reporter) -> TrainingData:
     if config.tokenizer.path:
         tokenizer = load_tokenizer(config.tokenizer.path)  # before a long corpus is read
     for document in corpus:
+        check_rendered(document, corpus.source)
         held_out = is_held_out(
             document.id,
             share=config.data.validation_share,

@@ -188,7 +188,13 @@ def _cut_windows(
     settings = trace.manifest["settings"]
     texts = trace.documents()["text"].iloc[chosen].tolist()
     windows = list(
-        cut_windows(texts, checkpoint.tokenizer, length=settings["context_length"], stride=settings.get("stride"))
+        cut_windows(
+            texts,
+            checkpoint.tokenizer,
+            length=settings["context_length"],
+            stride=settings.get("stride"),
+            max_tokens=settings.get("max_tokens"),
+        )
     )
     read = np.concatenate([window.token_ids[window.opening :] for window in windows])
     if not np.array_equal(read, trace.tokens(["token_id"])["token_id"].to_numpy()[rows]):

@@ -26,6 +26,7 @@ def run(
     *,
     tokenizer: Any = None,
     text_column: str | None = None,
+    messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
@@ -38,6 +39,7 @@ def run(
     allow_missing_weights: bool = False,
     context: int | None = None,
     stride: int | None = None,
+    max_tokens: int | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -71,6 +73,7 @@ def run(
         run: the run folder.
         tokenizer: of a loaded model.
         text_column: column of the text.
+        messages_column: column of conversations.
         id_column: column of the document ids.
         labels: columns of known labels to keep.
         group: column that says which documents belong together.
@@ -83,6 +86,7 @@ def run(
         allow_missing_weights: accept a checkpoint with missing weights, which are then random, or unused ones.
         context: tokens of a window.
         stride: tokens from one window's first to the next one's.
+        max_tokens: trace at most so many tokens of a document, the first ones.
         batch_tokens: padded tokens of a forward pass.
         weights: record gate weights.
         logits: record router logits, too.
@@ -125,6 +129,7 @@ def run(
         run,
         tokenizer=tokenizer,
         text_column=text_column,
+        messages_column=messages_column,
         id_column=id_column,
         labels=labels,
         group=group,
@@ -137,6 +142,7 @@ def run(
         allow_missing_weights=allow_missing_weights,
         context=context,
         stride=stride,
+        max_tokens=max_tokens,
         batch_tokens=batch_tokens,
         weights=weights,
         logits=logits,

@@ -27,6 +27,7 @@ def trace_corpus(
     *,
     tokenizer: "PreTrainedTokenizerBase | str | PathLike[str] | None" = None,
     text_column: str | None = None,
+    messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
@@ -39,6 +40,7 @@ def trace_corpus(
     allow_missing_weights: bool = False,
     context: int | None = None,
     stride: int | None = None,
+    max_tokens: int | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -74,6 +76,8 @@ def trace_corpus(
         run: the run folder, created if missing.
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
+        messages_column: column of conversations, which are read instead of texts; default: ``messages``, if there is no
+            text.
         id_column: column of the document ids; default: ``id``, else rows are numbered.
         labels: columns of known labels to keep; default: all string, integer and boolean columns.
         group: column that says which documents belong together (book, thread, prompt); default: ``group``, if there is
@@ -88,6 +92,8 @@ def trace_corpus(
             unused weights in its layers.
         context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
+        max_tokens: largest number of tokens of a document that are traced, the first ones; default: all. The documents
+            that are stored are whole.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         weights: record gate weights.
         logits: record router logits of all experts, in half precision.
@@ -139,6 +145,7 @@ def trace_corpus(
     options = TraceOptions(
         context=context,
         stride=stride,
+        max_tokens=max_tokens,
         batch_tokens=batch_tokens,
         control=control,
         control_draws=control_draws,
@@ -149,7 +156,13 @@ def trace_corpus(
         predictions=predictions,
     )
     documents = open_corpus(
-        corpus, text_column=text_column, id_column=id_column, labels=labels, group=group, limit=limit
+        corpus,
+        text_column=text_column,
+        messages_column=messages_column,
+        id_column=id_column,
+        labels=labels,
+        group=group,
+        limit=limit,
     )
     if server_options is None:
         name = check_model(model, tokenizer, loading)

@@ -66,13 +66,23 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
 
 
 def read_windows(
-    run: Path, tokenizer: "PreTrainedTokenizerBase", *, length: int, stride: int | None
+    run: Path, tokenizer: "PreTrainedTokenizerBase", *, length: int, stride: int | None, max_tokens: int | None = None
 ) -> Iterator[Window]:
-    """Yield the windows of the stored documents, reading them through a memory map, one batch at a time."""
+    """Yield the windows of the stored documents, reading them through a memory map, one batch at a time.
+
+    Args:
+        run: the run folder.
+        tokenizer: the model's tokenizer.
+        length: as in `cut_windows`, like the next two.
+        stride: from one window to the next.
+        max_tokens: of a document.
+    """
     first = 0
     with pa.memory_map(str(run / "trace" / "documents.arrow")) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             texts = reader.get_batch(number).column("text").to_pylist()
-            yield from cut_windows(texts, tokenizer, length=length, stride=stride, first_document=first)
+            yield from cut_windows(
+                texts, tokenizer, length=length, stride=stride, max_tokens=max_tokens, first_document=first
+            )
             first += len(texts)

@@ -16,6 +16,7 @@ class TraceOptions:
     Attributes:
         context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
+        max_tokens: largest number of tokens of a document that are traced, the first ones; default: all.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         shard_tokens: tokens of the largest shards on disk. So many are held in memory, and lost at most if the run is
             killed; the first shard has those of a batch, each further one as many as all before it. Default: 131,072,
@@ -35,6 +36,7 @@ class TraceOptions:
 
     context: int | None = None
     stride: int | None = None
+    max_tokens: int | None = None
     batch_tokens: int = 8192
     shard_tokens: int | None = None
     control: Control | None = None
@@ -46,7 +48,7 @@ class TraceOptions:
     predictions: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("context", "stride", "batch_tokens", "shard_tokens"):
+        for name in ("context", "stride", "max_tokens", "batch_tokens", "shard_tokens"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -72,6 +74,7 @@ class TraceOptions:
         return {
             **({} if length is None else {"context_length": length}),
             **({} if stride is None else {"stride": stride}),
+            "max_tokens": self.max_tokens,
             "batch_tokens": self.batch_tokens,
             "shard_tokens": self.shard_tokens,
             "contents": list(self.contents),

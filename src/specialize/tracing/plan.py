@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specialize.corpus import Corpus
+from specialize.corpus.messages import check_rendered
 from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
@@ -76,13 +78,15 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
     """Read every document once, so that errors in the corpus are found before a model runs.
 
     Raises:
-        CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
+        CorpusError: a document cannot be read or is a conversation without a text, there is none, or a label column has
+            the name of a trace's own column.
     """
     draw = random.Random(0)
     labels: dict[str, None] = {}
     sample: list[str] = []
     characters = 0
     for row, document in enumerate(corpus):
+        check_rendered(document, corpus.source)
         labels |= dict.fromkeys(document.labels)
         characters += len(document.text)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
@@ -106,6 +110,7 @@ def plan_trace(
     run: Path,
     *,
     written: int = 0,
+    max_tokens: int | None = None,
 ) -> TracePlan:
     """Estimate what a trace will take.
 
@@ -117,10 +122,17 @@ def plan_trace(
         contents: what is recorded besides the experts.
         run: the run folder, which may not exist yet.
         written: tokens that are traced already.
+        max_tokens: largest number of tokens of a document.
     """
     sampled = sum(map(len, survey.sample))
-    tokens = sum(w.num_recorded for w in cut_windows(survey.sample, tokenizer, length=1024)) if sampled else 0
-    total = round(tokens / max(sampled, 1) * survey.characters)
+    tokens = Counter[int]()
+    for window in cut_windows(survey.sample, tokenizer, length=1024) if sampled else ():
+        tokens[window.document] += window.num_recorded
+    total = round(tokens.total() / max(sampled, 1) * survey.characters)
+    if max_tokens is not None:
+        longest = [max_tokens if len(text) == SAMPLED_CHARACTERS else tokens[i] for i, text in enumerate(survey.sample)]
+        mean = sum(min(count, max_tokens) for count in longest) / max(len(longest), 1)
+        total = min(total, round(mean * corpus.num_documents))
     size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)

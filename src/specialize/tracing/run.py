@@ -1,6 +1,6 @@
 """A corpus into a trace: what is the same for a model and for a server."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, plan_trace, tokens_of_a_shard
 from specialize.tracing.resuming import check_corpus, check_files, check_routers, describe_extension, list_parts
 from specialize.tracing.shards import TraceClock, WindowTracer, trace_shards
-from specialize.tracing.windows import group_windows
+from specialize.tracing.windows import Window, group_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,8 +76,16 @@ def write_trace(
     for note in traced.notes:
         reporter.say(f"note: {note}")
     if extends or not writer.is_complete:
-        tokens = writer.num_tokens
-        plan = plan_trace(survey, corpus, traced.tokenizer, traced.routers, contents, run, written=tokens)
+        plan = plan_trace(
+            survey,
+            corpus,
+            traced.tokenizer,
+            traced.routers,
+            contents,
+            run,
+            written=writer.num_tokens,
+            max_tokens=traced.options.max_tokens,
+        )
         plan.report(run, reporter)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
@@ -142,9 +150,27 @@ def _trace_shards(
 ) -> None:
     """Trace the shards that are missing or damaged."""
     options, shards = traced.options, writer.manifest["shards"]
-    windows = read_windows(writer.run, traced.tokenizer, length=traced.context, stride=options.stride)
+    cut = 0
+
+    def windows() -> Iterator[Window]:
+        nonlocal cut
+        for window in read_windows(
+            writer.run,
+            traced.tokenizer,
+            length=traced.context,
+            stride=options.stride,
+            max_tokens=options.max_tokens,
+        ):
+            cut += window.is_cut
+            yield window
+
     largest = options.shard_tokens or tokens_of_a_shard(traced.routers, options.contents, options.batch_tokens)
     written = [shard["tokens"] for shard in shards]
-    groups = group_windows(windows, first=min(options.batch_tokens, largest), largest=largest, written=written)
+    groups = group_windows(windows(), first=min(options.batch_tokens, largest), largest=largest, written=written)
     with reporter.progress("tracing", "documents") as update, traced.open(shards) as tracer:
         trace_shards(tracer, groups, writer, TraceClock(corpus.num_documents, update), damaged=damaged)
+    if options.max_tokens is not None:
+        reporter.say(
+            f"{writer.run}: documents of more than {options.max_tokens:,} tokens, of which the rest is not traced: "
+            f"{cut:,} of {corpus.num_documents:,}"
+        )

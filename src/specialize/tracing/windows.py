@@ -21,12 +21,14 @@ class Window:
         opening: number of leading tokens that are run but not recorded, because they are special tokens or were
             recorded in the previous window.
         spans: int32 [length - opening, 2], characters (code points) of each recorded token, end exclusive.
+        is_cut: whether the document has further tokens, which no window holds.
     """
 
     document: int
     token_ids: NDArray[np.int32]
     opening: int
     spans: NDArray[np.int32]
+    is_cut: bool = False
 
     @property
     def num_recorded(self) -> int:
@@ -40,6 +42,7 @@ def cut_windows(
     *,
     length: int,
     stride: int | None = None,
+    max_tokens: int | None = None,
     first_document: int = 0,
 ) -> Iterator[Window]:
     """Tokenize texts and cut each into windows of at most `length` tokens.
@@ -55,6 +58,8 @@ def cut_windows(
             windows overlap, and a token is recorded in the first window that contains it: all windows of a document
             but the first record `stride` tokens, each with at least ``length - stride`` tokens of context before it.
             Default: no overlap.
+        max_tokens: largest number of tokens of a document, without those that the tokenizer adds; the rest is left out.
+            Default: all.
         first_document: row of the first text.
     """
     encoded = tokenizer(
@@ -73,6 +78,8 @@ def cut_windows(
         ordinary = np.flatnonzero(~added)
         if not len(ordinary):
             continue
+        is_longer = max_tokens is not None and len(ordinary) > max_tokens
+        ordinary = ordinary[:max_tokens]
         opening = token_ids[: ordinary[0]]
         room = max(1, length - len(opening))
         step = min(stride or room, room)
@@ -86,6 +93,7 @@ def cut_windows(
                 np.concatenate([opening, token_ids[kept]]),
                 len(opening) + known,
                 spans[kept[known:]],
+                is_longer and recorded == len(ordinary),
             )
             if recorded == len(ordinary):
                 break
