@@ -102,10 +102,10 @@ WRONG = {
     "twice": "layer 2: expected 2 different experts, got expert 3 twice",
     "cached": "layer 1: expected the expert that was chosen, got -1.*--no-enable-prefix-caching",
     "zeros": "expert 0 for every token in every layer: the server recorded nothing",
-    "fewer rows": "expected the experts of .* tokens, got .* rows",
+    "fewer rows": "expected experts of the tokens 0 to .* got .* rows",
     "fewer layers": "expected .*layers.* got 1",
     "another k": "k = 2, got .* k = 1",
-    "no numbers": r"whole numbers \[tokens, layers, k\], got float64",
+    "no numbers": r"integers \[tokens, layers, k\], got float64",
 }
 
 

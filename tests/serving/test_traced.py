@@ -1,5 +1,11 @@
 """A trace through a server is that of the hooks, in each layout of each kind of server."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -36,3 +42,16 @@ def test_the_trace_is_that_of_the_hooks(name, server, checkpoint, texts, hooked,
     assert hooked.num_tokens > 8_000
     assert trace.manifest["contents"] == []
     assert 1 < server.plan.most_at_once <= 32
+
+
+@pytest.mark.parametrize("api", ["vllm", pytest.param("sglang", marks=pytest.mark.slow)])
+def test_killed_at_several_moments_it_ends_with_the_same_bytes(api, server, checkpoint, texts, tmp_path):
+    (tmp_path / "corpus.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[:100]))
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, str(here / "kill_served.py"), str(tmp_path), str(checkpoint), server.address, api]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    trials = list(map(json.loads, answer.stdout.splitlines()))
+    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 6, answer.stderr
+    assert len({trial["shards"] for trial in trials}) > 3  # killed in different states

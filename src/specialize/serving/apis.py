@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from specialize.errors import CaptureError, did_you_mean
 from specialize.serving.client import Client, RejectedError, TryAgainError
-from specialize.serving.decoding import decode_experts
 from specialize.text import clean_text, cut_name, list_names
+from specialize.trace.imports.responses import ServedTokens, read_sglang, read_vllm
 
 GENERATED = 1  # tokens
 _LARGEST_LIST = 2**20  # bytes of an answer about the models of a server
@@ -39,13 +39,16 @@ class Api(Protocol):
         """Return the request for a sequence."""
         ...
 
-    def read(self, answer: Any, token_ids: list[int], request_id: str, top_k: int) -> NDArray[np.integer]:
+    def read(
+        self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str
+    ) -> NDArray[np.integer]:
         """Return the experts [rows, layers, k], a row for each token of the sequence and of what was generated.
 
         Raises:
             TryAgainError: the answer is to another request or broken off.
             MissingExpertsError: it holds no experts.
-            CaptureError: it holds something else in their place.
+            CaptureError: it does not say which tokens were read, or which experts first.
+            TraceError: it holds something else in place of experts.
         """
         ...
 
@@ -100,7 +103,9 @@ class Vllm:
             "return_token_ids": True,
         }
 
-    def read(self, answer: Any, token_ids: list[int], request_id: str, top_k: int) -> NDArray[np.integer]:
+    def read(
+        self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str
+    ) -> NDArray[np.integer]:
         """Return ``prompt_routed_experts``, or ``routed_experts``, which holds prompt and generation then."""
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
@@ -109,17 +114,19 @@ class Vllm:
         read = _first(holders, "prompt_token_ids")
         if read is None:
             raise CaptureError(
-                "expected an answer with prompt_token_ids, as asked for with return_token_ids, got none; use a newer "
-                "version of vLLM"
+                f"{where}: expected an answer with prompt_token_ids, as asked for with return_token_ids, got none; use "
+                "a newer version of vLLM"
             )
         if read != token_ids:
             raise TryAgainError("an answer to another request: the tokens that the server read are not those sent")
-        experts = _first(holders, "prompt_routed_experts")
-        if experts is None:
-            experts = _first(holders, "routed_experts")
-        if experts is None:
+        if _first(holders, "prompt_routed_experts") is not None:  # whatever else there is belongs to the generation
+            answer = {**answer, "choices": [{**choices[0], "routed_experts": []}]}
+        elif _first(holders, "routed_experts") is None:
             raise MissingExpertsError("an answer without routed experts, as of a request that was preempted")
-        return decode_experts(experts)
+        [served] = read_vllm(answer, where)
+        if served is None:
+            raise MissingExpertsError("an answer without routed experts, as of a request that was preempted")
+        return _from_the_start(served, where)
 
 
 class Sglang:
@@ -147,7 +154,9 @@ class Sglang:
             "rid": request_id,
         }
 
-    def read(self, answer: Any, token_ids: list[int], request_id: str, top_k: int) -> NDArray[np.integer]:
+    def read(
+        self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str
+    ) -> NDArray[np.integer]:
         """Return the experts of ``meta_info.routed_experts``."""
         facts = answer.get("meta_info") if isinstance(answer, dict) else None
         if not isinstance(facts, dict):
@@ -163,8 +172,8 @@ class Sglang:
         experts = facts.get("routed_experts")
         if experts is None:
             raise MissingExpertsError("an answer without routed experts")
-        rows = len(token_ids) + GENERATED - 1  # the last token that is generated is not routed
-        return decode_experts(experts, rows=rows, top_k=top_k)
+        [served] = read_sglang({"meta_info": facts}, where, shape=(_layers_of(experts, len(token_ids), top_k), top_k))
+        return _from_the_start(served, where)
 
 
 APIS: Mapping[str, Api] = {"vllm": Vllm(), "sglang": Sglang()}
@@ -172,6 +181,19 @@ APIS: Mapping[str, Api] = {"vllm": Vllm(), "sglang": Sglang()}
 
 def _first(holders: tuple[Mapping[str, Any], ...], name: str) -> Any:
     return next((each[name] for each in holders if each.get(name) is not None), None)
+
+
+def _layers_of(payload: Any, num_tokens: int, top_k: int) -> int:
+    """Return the number of layers of int32 in base64, which does not state it; at least 1."""
+    rows = num_tokens + GENERATED - 1  # the last token that is generated is not routed
+    size = len(payload) * 3 // 4 - payload.count("=") if isinstance(payload, str) else 0
+    return max(1, size // (4 * rows * top_k))
+
+
+def _from_the_start(served: ServedTokens, where: str) -> NDArray[np.integer]:
+    if served.first:
+        raise CaptureError(f"{where}: expected the experts from the first token, got them from token {served.first}")
+    return served.experts
 
 
 def _read_models(answer: Any) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from specialize.errors import CaptureError
+from specialize.errors import CaptureError, TraceError
 from specialize.serving.apis import Api, MissingExpertsError
-from specialize.serving.client import Client, TryAgainError, work_at_once
+from specialize.serving.client import Client, work_at_once
 from specialize.serving.layout import Layout
 from specialize.trace import NO_EXPERT, Shard
 from specialize.trace.imports.plausibility import Plausibility
@@ -119,15 +119,15 @@ class ServerTracer:
                 without_cache=self._api.without_cache,
             )
         except CaptureError as error:
-            raise self._place(where, error) from None
+            raise CaptureError(f"{self._client.address}, {where}: {error}") from None
 
     async def _ask(self, token_ids: NDArray[np.int32], where: str, *, is_probe: bool = False) -> NDArray[np.integer]:
         """Return the experts [rows, layers, k] that the server answers for a sequence."""
-        ids, request_id = token_ids.tolist(), uuid4().hex
+        ids, request_id, place = token_ids.tolist(), uuid4().hex, f"{self._client.address}, {where}"
 
         def read(answer: Any) -> NDArray[np.integer]:
             try:
-                return self._api.read(answer, ids, request_id, self._model.top_k or 0)
+                return self._api.read(answer, ids, request_id, top_k=self._model.top_k or 0, where=place)
             except MissingExpertsError:
                 if not is_probe:
                     raise
@@ -135,17 +135,12 @@ class ServerTracer:
                     f"{self._client.address}: expected the experts of each token, the server returns none; start it as "
                     f"{self._api.to_start}"
                 ) from None
-            except TryAgainError:
-                raise
-            except CaptureError as error:
-                raise self._place(where, error) from None
+            except TraceError as error:
+                raise CaptureError(str(error)) from None
 
         body = self._api.body(ids, request_id, self._served)
         values = (len(ids) + 1) * self._model.num_layers * (self._model.top_k or 0)
         return await self._client.ask(self._api.path, body, read=read, largest=_BYTES_AROUND + values * _BYTES_OF_AN_ID)
-
-    def _place(self, where: str, error: CaptureError) -> CaptureError:
-        return CaptureError(f"{self._client.address}, {where}: {error}")
 
     def _look_at(self, routing: Sequence[NDArray[np.int16]]) -> None:
         self._has_seen = self._has_seen or any(column.any() for column in routing)
