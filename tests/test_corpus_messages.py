@@ -10,7 +10,6 @@ import pytest
 
 from specialize.corpus import Document, Message, open_corpus
 from specialize.errors import CorpusError
-from specialize.tracing.plan import survey_corpus
 
 ROWS = [
     {
@@ -168,9 +167,3 @@ def test_a_text_and_a_conversation_are_not_both_read(tmp_path):
     path = write_json_lines(tmp_path / "c.jsonl", [{"text": "One.", "messages": TURN}])
     with pytest.raises(CorpusError, match="expected text_column or messages_column, got both"):
         open_corpus(path, text_column="text", messages_column="messages")
-
-
-def test_a_conversation_without_a_text_is_not_traced(tmp_path):
-    corpus = open_corpus(write_json_lines(tmp_path / "c.jsonl", ROWS))
-    with pytest.raises(CorpusError, match=r"c\.jsonl: expected documents with a text, got the conversation 'a'; write"):
-        survey_corpus(corpus)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from specialize.cli.options import choose_corpus
+from specialize.cli.capture_options import choose_corpus
 from specialize.corpus import Document, open_corpus
 from specialize.errors import CorpusError, OutputError
 

@@ -6,6 +6,7 @@ from specialize.errors import MissingExtraError
 
 _EXTRAS = {
     "capture": ("torch", "transformers", "tokenizers", "safetensors"),
+    "serve": ("httpx", "transformers", "tokenizers"),
     "large": ("accelerate",),
     "syntax": ("spacy",),
     "topics": ("bertopic",),
@@ -16,7 +17,7 @@ def require_extra(extra: str) -> None:
     """Raise `MissingExtraError` where a package of an extra is not installed.
 
     Args:
-        extra: capture, large, syntax or topics.
+        extra: capture, serve, large, syntax or topics.
     """
     for package in _EXTRAS[extra]:
         if find_spec(package) is None:

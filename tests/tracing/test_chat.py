@@ -190,11 +190,11 @@ def test_messages_that_the_template_changes_or_leaves_out(tokenizer):
 
 
 def test_refusals(tokenizer):
-    with pytest.raises(CorpusError, match="expected a conversation that the chat template takes, got: System role not"):
+    with pytest.raises(CorpusError, match="that the chat template takes, got: System role not supported"):
         said(tokenizer, TURNS, CONVERSATION)
-    with pytest.raises(CorpusError, match=r"'a': expected a conversation that the model is to answer, got one that ends"):
+    with pytest.raises(CorpusError, match="'a': expected a conversation that the model is to answer, got one"):
         said(tokenizer, CHATML, [Message("user", "a"), Message("assistant", "b")], answers=True)
-    with pytest.raises(CaptureError, match="expected a tokenizer with a chat template for the conversations, found none"):
+    with pytest.raises(CaptureError, match="expected a tokenizer with a chat template for the conv.*, found none"):
         ChatRenderer(tokenizer)
     with pytest.raises(CaptureError, match=r"nowhere\.jinja: expected a file with a chat template, got: "):
         ChatRenderer(tokenizer, template="nowhere.jinja")

@@ -1,22 +1,24 @@
 """The command that does everything."""
 
 from specialize.cli.app import ALL, add_command, command_line
-from specialize.cli.console import TERMINAL, say
-from specialize.cli.options import (
+from specialize.cli.capture_options import (
     CaptureOptions,
     CorpusOptions,
     CorpusPaths,
+    Model,
+    ModelOptions,
+    choose_corpus,
+)
+from specialize.cli.console import TERMINAL, say
+from specialize.cli.options import (
     EmbeddingOptions,
     Json,
     Language,
     MeasureOptions,
-    Model,
-    ModelOptions,
     Output,
     SkipPositions,
     TagOptions,
     arguments,
-    choose_corpus,
     grouped,
 )
 from specialize.cli.summary import print_summary

@@ -5,19 +5,17 @@ from typing import Annotated
 import typer
 
 from specialize.cli.app import RECORD, add_command, command_line
-from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import (
+from specialize.cli.capture_options import (
     CaptureOptions,
     CorpusOptions,
     CorpusPaths,
-    Json,
     Model,
     ModelOptions,
-    Output,
-    arguments,
+    ServingOptions,
     choose_corpus,
-    grouped,
 )
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import Json, Output, arguments, grouped
 from specialize.cli.written import bytes_stored, print_trace
 
 
@@ -31,6 +29,7 @@ def trace(
     reading: CorpusOptions,
     loading: ModelOptions,
     capture: CaptureOptions,
+    serving: ServingOptions,
     seed: Annotated[int, typer.Option(help="Seed of the random routers.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +43,7 @@ def trace(
         model,
         choose_corpus(corpus),
         output,
-        **arguments(reading, loading, capture),
+        **arguments(reading, loading, capture, serving),
         seed=seed,
         command=command_line(),
         reporter=TERMINAL,

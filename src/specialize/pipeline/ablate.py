@@ -159,8 +159,8 @@ def _check_windows(trace: "RoutingTrace") -> None:
         )
     if settings.get("generate") is not None:
         raise TraceError(
-            f"{trace.path}: expected a trace of texts, got one of tokens that the model generated; trace the texts without "
-            "generate"
+            f"{trace.path}: expected a trace of texts, got one of tokens that the model generated; trace the texts "
+            "without generate"
         )
 
 

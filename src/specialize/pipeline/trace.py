@@ -5,10 +5,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype, TextUnit
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUnit
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
+from specialize.pipeline.served import check_served, list_given, read_server
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +53,18 @@ def trace_corpus(
     control_draws: int = CONTROL_DRAWS,
     seed: int = 0,
     repair: bool = False,
+    server: str | None = None,
+    api: ServerApi = "vllm",
+    served_model: str | None = None,
+    concurrency: int = 32,
+    timeout: float = 300.0,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> "RoutingTrace":
     """Run a corpus through a model and write its routing trace to a run folder.
+
+    With `server` the model runs on an inference server, vLLM or SGLang, which returns the expert ids alone; here only
+    its tokenizer and configuration are read.
 
     The same call resumes an interrupted trace, and opens a complete one. With more documents after those that are
     traced (a larger limit, a corpus that grew at its end) it extends the trace, whose shards stay as they are. A model
@@ -64,7 +73,7 @@ def trace_corpus(
 
     Args:
         model: a checkpoint folder or the id of a model on the Hugging Face hub; or a loaded transformers model, which
-            is run as it is, in evaluation mode; or a `Checkpoint`.
+            is run as it is, in evaluation mode; or a `Checkpoint`. With a server a folder or an id.
         corpus: a file, a folder, a pattern such as ``data/*.jsonl``, ``-`` for standard input, an address
             ``hf://DATASET``, a list of texts or of ``Path`` objects, a pandas DataFrame, a ``datasets.Dataset`` or a
             corpus, see `specialize.corpus.open_corpus`.
@@ -91,8 +100,8 @@ def trace_corpus(
         max_tokens: largest number of tokens of a document that are traced, the first ones; default: all. The documents
             that are stored are whole.
         generate: let the model continue each document by at most so many tokens, greedily, and record their routing,
-            too; the last one is not routed. A document that leaves no room for them in `context` is read from its end. The
-            stored texts end with what was generated.
+            too; the last one is not routed. Of a document that leaves no room for them in `context` the last tokens are
+            read. The stored texts end with what was generated.
         chat_template: a Jinja template, or the path of a file with one, for conversations; default: the tokenizer's.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         weights: record gate weights.
@@ -103,6 +112,12 @@ def trace_corpus(
         control_draws: how many of them; one alone is one draw from all random projections.
         seed: of the control.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
+        server: address of an inference server that serves the model and returns routed experts, such as
+            ``http://localhost:8000``. An API key is taken from the environment variable ``SPECIALIZE_API_KEY``.
+        api: of the server: ``vllm`` or ``sglang``.
+        served_model: name under which vLLM serves the model; default: the only one, or that with the name of `model`.
+        concurrency: largest number of requests to the server at a time.
+        timeout: seconds to wait for an answer of the server; a request that fails is sent again several times.
         command: the command line, for the manifest.
         reporter: receives an estimate of what the trace will take, and the progress.
 
@@ -111,13 +126,14 @@ def trace_corpus(
 
     Raises:
         CaptureError: an option is invalid, the model cannot be loaded or lacks weights, its routing cannot be captured
-            or is not finite, or memory does not suffice for one window.
+            or is not finite, or memory does not suffice for one window; or the server is down, returns no experts or
+            other than the model can choose, or fails again and again.
         CorpusError: the corpus cannot be read, is empty, or does not begin with the documents of the trace.
         TraceError: an option is out of range, or the folder holds something else or a damaged trace, or is written by
             another process.
         OutputError: the disk is full, or the folder cannot be written.
     """
-    require_extra("capture")
+    require_extra("capture" if server is None else "serve")
     from specialize.corpus import open_corpus
     from specialize.trace.unfinished import read_unfinished
     from specialize.tracing.options import TraceOptions
@@ -133,7 +149,8 @@ def trace_corpus(
         "trust_remote_code": trust_remote_code,
         "allow_missing_weights": allow_missing_weights,
     }
-    name = check_model(model, tokenizer, loading)
+    asked = {"api": api, "served_model": served_model, "concurrency": concurrency, "timeout": timeout}
+    server_options = read_server(server, asked)
     options = TraceOptions(
         context=context,
         stride=stride,
@@ -158,6 +175,11 @@ def trace_corpus(
         unit=unit,
         limit=limit,
     )
+    if server_options is None:
+        name = check_model(model, tokenizer, loading)
+    else:
+        options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
+        name = fspath(model) if isinstance(model, str | PathLike) else None
     settings = options.as_settings() | ({} if name is None else {"model": name})
     manifest = read_unfinished(folder, settings, partial=True)
     survey = survey_corpus(documents)
@@ -167,20 +189,22 @@ def trace_corpus(
         check_corpus(documents, folder, manifest)
         if not repair:
             check_files(folder, manifest, reporter)
+    how: dict[str, Any] = {
+        "options": options,
+        "chat_template": chat_template,
+        "repair": repair,
+        "command": command,
+        "reporter": reporter,
+        "survey": survey,
+    }
+    if server_options is not None and name is not None:
+        from specialize.serving import trace_served
+
+        return trace_served(name, documents, folder, server=server_options, **how)
     checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
     from specialize.capture import trace_documents  # and with it torch, if no model was loaded
 
-    return trace_documents(
-        checkpoint,
-        documents,
-        folder,
-        options=options,
-        chat_template=chat_template,
-        repair=repair,
-        command=command,
-        reporter=reporter,
-        survey=survey,
-    )
+    return trace_documents(checkpoint, documents, folder, **how)
 
 
 def check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str | None:
@@ -206,7 +230,7 @@ def check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str |
         name = fspath(model)
         check_loading(name, **{key: loading[key] for key in ("dtype", "device", "device_map")})
         return name
-    given = [key for key, value in loading.items() if value not in (None, False, "auto")]
+    given = list_given(loading)
     if given:
         raise CaptureError(
             f"{given[0]}: expected it only with the name of a model to load, got it with a loaded model; leave it out"

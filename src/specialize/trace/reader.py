@@ -53,8 +53,7 @@ class RoutingTrace:
         routers: all routers, as the manifest lists them.
         layers: the model's own routers, in layer order.
         random_routers: the first random router (control) recorded beside each of them, in layer order; may be empty.
-        contents: what the trace holds besides the experts: any of weights, logits, norms, predictions, roles; or
-            usage alone.
+        contents: what the trace holds besides the experts: keys of `CONTENTS`; or usage alone.
     """
 
     def __init__(self, run: Path) -> None:
@@ -196,11 +195,10 @@ class RoutingTrace:
     def tokens(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return a frame with one row per token.
 
-        Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code
-        points in the document's text, end exclusive) and phase (prefill or generation); where the trace holds
-        predictions also predicted_token_id and next_token_loss (nats, NaN without a next token), and of conversations
-        role (system, user, assistant …; template). A token id or a character position that is not known is -1. Tokens
-        of a document are contiguous and in reading order.
+        Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code points in
+        the document's text, end exclusive) and phase (prefill or generation); with predictions also predicted_token_id
+        and next_token_loss (nats, NaN without a next token), of conversations role (system, user …; template). An id or
+        a character position that is not known is -1. Tokens of a document are contiguous and in reading order.
 
         Args:
             columns: the columns to read; default: all.
@@ -237,8 +235,7 @@ class RoutingTrace:
     @property
     def group_column(self) -> str | None:
         """The column that says which documents belong together; None if the corpus has none."""
-        corpus = self.manifest.get("corpus") or {}
-        return corpus.get("group")
+        return (self.manifest.get("corpus") or {}).get("group")
 
     def stored_documents(self) -> Iterator[pa.RecordBatch]:
         """Yield the documents as stored, a batch in memory at a time."""

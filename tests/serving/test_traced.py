@@ -1,0 +1,57 @@
+"""A trace through a server is that of the hooks, in each layout of each kind of server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import specialize
+from serving.local_server import Plan
+
+LAYOUTS = {
+    "vllm, lists in two places": ("vllm", Plan(dtype="int16", as_lists=True, in_two=True)),
+    "vllm, lists of the MoE layers": ("vllm", Plan(as_lists=True, all_layers=False)),
+    "vllm, int32": ("vllm", Plan()),
+    "vllm, int16 of the MoE layers": ("vllm", Plan(dtype="int16", all_layers=False)),
+    "vllm, uint8": ("vllm", Plan(dtype="uint8")),
+    "sglang, int32": ("sglang", Plan()),
+    "sglang, lists": ("sglang", Plan(as_lists=True, older=True)),
+}
+
+
+def check_same(trace, hooked):
+    columns = ["document", "position", "token_id", "char_start", "char_end"]
+    assert trace.tokens(columns).equals(hooked.tokens(columns))
+    assert trace.documents().equals(hooked.documents())
+    assert [spec.layer for spec in trace.layers] == [1, 2]
+    for own, theirs in zip(trace.layers, hooked.layers, strict=True):
+        assert (own.layer, own.num_experts, own.top_k) == (theirs.layer, theirs.num_experts, theirs.top_k)
+        assert np.array_equal(trace.experts(own.layer), hooked.experts(theirs.layer))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_trace_is_that_of_the_hooks(name, server, checkpoint, texts, hooked, tmp_path):
+    api, server.plan = LAYOUTS[name]
+    trace = specialize.trace_corpus(checkpoint, texts, tmp_path / "run", context=48, server=server.address, api=api)
+    check_same(trace, hooked)
+    assert trace.num_documents == 299  # one of 300 is empty
+    assert hooked.num_tokens > 8_000
+    assert trace.manifest["contents"] == []
+    assert 1 < server.plan.most_at_once <= 32
+
+
+@pytest.mark.parametrize("api", ["vllm", pytest.param("sglang", marks=pytest.mark.slow)])
+def test_killed_at_several_moments_it_ends_with_the_same_bytes(api, server, checkpoint, texts, tmp_path):
+    (tmp_path / "corpus.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[:100]))
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, str(here / "kill_served.py"), str(tmp_path), str(checkpoint), server.address, api]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    trials = list(map(json.loads, answer.stdout.splitlines()))
+    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 6, answer.stderr
+    assert len({trial["shards"] for trial in trials}) > 3  # killed in different states
