@@ -194,7 +194,7 @@ def test_refusals(tokenizer):
         said(tokenizer, TURNS, CONVERSATION)
     with pytest.raises(CorpusError, match="'a': expected a conversation that the model is to answer, got one"):
         said(tokenizer, CHATML, [Message("user", "a"), Message("assistant", "b")], answers=True)
-    with pytest.raises(CaptureError, match="expected a tokenizer with a chat template for the conv.*, found none"):
+    with pytest.raises(CaptureError, match="expected a tokenizer with a chat template for the"):
         ChatRenderer(tokenizer)
     with pytest.raises(CaptureError, match=r"nowhere\.jinja: expected a file with a chat template, got: "):
         ChatRenderer(tokenizer, template="nowhere.jinja")

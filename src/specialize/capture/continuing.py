@@ -20,6 +20,14 @@ from specialize.tracing.shards import token_columns
 from specialize.tracing.windows import Window, plan_batches
 
 
+def check_generating(model: Any) -> None:
+    """Raise CaptureError unless a model can generate, and is no encoder-decoder."""
+    if encoder_of(model) is not None or not getattr(model, "can_generate", lambda: False)():
+        raise CaptureError(
+            f"generate: expected a decoder with a language-model head, got {type(model).__name__}; leave it out"
+        )
+
+
 class ContinuationTracer:
     """Lets a model continue windows, greedily, and collects what the recorder recorded.
 
@@ -29,16 +37,9 @@ class ContinuationTracer:
         model: a transformers model with ``generate``.
         recorder: attached to the model.
         tokenizer: the model's.
-
-    Raises:
-        CaptureError: the model cannot generate, or is an encoder-decoder.
     """
 
     def __init__(self, model: Any, recorder: Recorder, tokenizer: Any) -> None:
-        if encoder_of(model) is not None or not getattr(model, "can_generate", lambda: False)():
-            raise CaptureError(
-                f"generate: expected a decoder with a language-model head, got {type(model).__name__}; leave it out"
-            )
         self.recorder = recorder
         self._model = model
         self._decoder = TokenDecoder(tokenizer)

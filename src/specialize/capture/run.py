@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from specialize.capture.batches import ShardTracer
-from specialize.capture.continuing import ContinuationTracer
+from specialize.capture.continuing import ContinuationTracer, check_generating
 from specialize.capture.given import identify_checkpoint
 from specialize.capture.loading import Checkpoint
 from specialize.capture.memory import HalvingTracer
@@ -70,6 +70,8 @@ def trace_documents(
             f"predictions: expected the weights of the language-model head, the checkpoint lacks "
             f"{checkpoint.missing_head[0]}; leave out predictions"
         )
+    if options.generate is not None:
+        check_generating(checkpoint.model)
     longest = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
     context = choose_context(longest, options.context)
     survey = survey or survey_corpus(corpus)

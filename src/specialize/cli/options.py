@@ -57,8 +57,8 @@ class TagOptions:
         str,
         option(
             _TAGS,
-            help="upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position, role, phase of tokens; "
-            "separated by commas.",
+            help="upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position, role, phase of "
+            "tokens; separated by commas.",
         ),
     ] = "upos"
     pipeline: Annotated[

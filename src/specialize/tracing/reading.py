@@ -63,6 +63,16 @@ class Reading:
         self._conversations = conversations
         self._cut = self._unplaced = 0
 
+    def check(self, corpus: Corpus) -> None:
+        """Render all conversations, so that what the template refuses is found before anything is written.
+
+        Raises:
+            CorpusError: the template refuses a conversation.
+        """
+        if self._conversations is not None:
+            for document in corpus:
+                self._conversations.render(document)
+
     def text_of(self, _: int, document: Document) -> str:
         """Return the text of a document, without what is generated after it."""
         return document.text if self._conversations is None else self._conversations.render(document).text

@@ -86,6 +86,7 @@ def write_trace(
         plan.report(run, reporter)
         for note in reading.warnings(survey):
             reporter.say(f"note: {note}")
+        reading.check(corpus)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
         damaged = _find_damage(writer, repair=repair)
