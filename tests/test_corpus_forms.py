@@ -165,7 +165,7 @@ ARRAY = r"c\.json: expected an array of objects or texts, got "
         ),
         (
             b'{"text": "One."}\n{"text": "Two."}\n',
-            ARRAY + r"an object; .* or name a file of one object per line \.jsonl",
+            ARRAY + r"an object; .* name a file of one object per line \.jsonl, or leave",
         ),
         (b'"One."', ARRAY + "something else"),
         (b"[]", "expected at least one document, found none"),
