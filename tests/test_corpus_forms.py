@@ -161,7 +161,7 @@ ARRAY = r"c\.json: expected an array of objects or texts, got "
         (b" \n", ARRAY + "an empty file"),
         (
             b'{"data": [{"text": "One."}]}',
-            ARRAY + r"an object; write the list of documents alone, or name a file of .* \.",
+            ARRAY + "an object; write the list of documents alone, name a file of",
         ),
         (
             b'{"text": "One."}\n{"text": "Two."}\n',
@@ -195,7 +195,7 @@ ARRAY = r"c\.json: expected an array of objects or texts, got "
 )
 def test_what_is_no_array_is_one_line(tmp_path, content, message):
     (tmp_path / "c.json").write_bytes(content)
-    with pytest.raises(CorpusError, match=message.replace(r".* \.", ".*")) as caught:
+    with pytest.raises(CorpusError, match=message) as caught:
         list(open_corpus(tmp_path / "c.json"))
     assert "\n" not in str(caught.value)
 
