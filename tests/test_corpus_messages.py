@@ -57,6 +57,11 @@ def write_parquet(path):
     return path
 
 
+def turn_round(messages):
+    """What ``datasets`` gives of a Sequence of objects."""
+    return messages and {key: [message[key] for message in messages] for key in ("role", "content")}
+
+
 FORMS = {
     "JSON Lines": lambda folder: write_json_lines(folder / "c.jsonl", ROWS),
     "Parquet": lambda folder: write_parquet(folder / "c.parquet"),
@@ -64,6 +69,7 @@ FORMS = {
     "frame": lambda folder: pd.DataFrame(ROWS),
     "frame from Parquet": lambda folder: pd.read_parquet(write_parquet(folder / "c.parquet")),
     "dataset": lambda folder: Rows(ROWS),
+    "dataset of sequences": lambda folder: Rows([row | {"messages": turn_round(row["messages"])} for row in ROWS]),
 }
 
 
@@ -151,6 +157,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "x"}}
         ([{"from": 3, "value": "a"}], r"message 0: expected a string as from, got int"),
         ([{"from": "gpt", "content": "a"}], r"message 0: expected text as value, got nothing"),
         (["One."], r"line 2, message 0: expected an object with role and content, got str"),
+        ({"role": ["user"], "content": []}, r"line 2: expected a list of messages in column 'messages'"),
         ({"role": "user"}, r"line 2: expected a list of messages in column 'messages', each with .*, got dict"),
         ([{"role": "user", "content": "\ud800"}], r"line 2: expected valid Unicode, got the lone surrogate"),
     ],

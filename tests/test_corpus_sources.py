@@ -77,8 +77,8 @@ def test_sources_are_named(data, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (lambda data: f"{data}/*.gz", r"\*\.gz: expected files ending in \.txt, .*, found none"),
-        (lambda data: f"{data}/none/*.txt", r"expected files ending in \.txt, .*, found none"),
+        (lambda data: f"{data}/*.gz", r"\*\.gz: expected files that match and end in \.txt, .*, found none"),
+        (lambda data: f"{data}/none/*.txt", r"expected files that match and end in \.txt, .*, found none"),
         (lambda data: [data / "a.jsonl", data / "notes.md"], r"notes\.md: expected a file ending in .*, got '\.md'"),
         (
             lambda data: [data / "a.jsonl", data / "b-c.jsn"],

@@ -139,6 +139,28 @@ def test_options_reach_the_trace(folder, corpus, tmp_path):
     assert len(np.unique(weights)) > 0.5 * weights.size  # gate weights of the model, not equal shares
 
 
+def test_a_sample_is_resumed_from_any_form_and_another_one_is_refused(folder, corpus, tmp_path):
+    how = HOW | {"sample": 3, "sample_seed": 2}
+    expected = trace_corpus(folder, corpus, tmp_path / "whole", **how)
+    assert expected.num_documents == 3
+    assert expected.manifest["corpus"]["sample"] == {"size": 3, "seed": 2, "population": 5}
+    trace_corpus(folder, corpus, tmp_path / "run", **how)
+    interrupt(tmp_path / "run", shards=0)
+    (tmp_path / "c.json.xz").write_bytes(lzma.compress(json.dumps(ROWS).encode()))
+    listener = Listener()
+    assert_same(trace_corpus(folder, tmp_path / "c.json.xz", tmp_path / "run", reporter=listener, **how), expected)
+    assert f"{tmp_path / 'c.json.xz'}: a random sample of 3 of 5 documents, drawn with seed 2" in listener.notes
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for other, message in (
+        ({"sample_seed": 0}, "expected the documents that the trace in .* was begun with, and any others after them"),
+        ({"sample": 2}, "expected at least the 3 documents that the trace in"),
+        ({"sample": None, "limit": 3}, "expected the documents that the trace in"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            trace_corpus(folder, corpus, tmp_path / "run", **how | other)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
 def test_an_interrupted_trace_is_resumed_and_damage_repaired(folder, corpus, reference, tmp_path):
     listener = Listener()
     run = tmp_path / "run"

@@ -72,6 +72,10 @@ class CorpusOptions:
     ] = None
     unit: Annotated[TextUnit, option(_CORPUS, help="What a document of plain text is: a file, or a line.")] = "file"
     limit: Annotated[int | None, option(_CORPUS, min=1, help="Read at most so many documents.")] = None
+    sample: Annotated[
+        int | None, option(_CORPUS, min=1, help="Draw so many documents at random instead of reading all.")
+    ] = None
+    sample_seed: Annotated[int, option(_CORPUS, help="Seed of the sample of documents.")] = 0
 
 
 @dataclass(frozen=True)

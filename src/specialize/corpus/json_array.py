@@ -53,8 +53,8 @@ def _read_items(text: "_Text") -> Iterator[tuple[str, Any]]:
     if first != "[":
         found = {"": "an empty file", "{": "an object"}.get(first, "something else")
         raise CorpusError(
-            f"{text.name}: expected an array of objects or texts, got {found}; write the list of documents alone, or "
-            "name a file of one object per line .jsonl"
+            f"{text.name}: expected an array of objects or texts, got {found}; write the list of documents alone, name "
+            "a file of one object per line .jsonl, or leave the file out by a pattern such as *.csv"
         )
     text.skip()
     number, mark = 0, text.peek()

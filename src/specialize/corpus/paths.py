@@ -51,7 +51,8 @@ class Files:
         """
         found = {os.path.abspath(file): file for source in self._sources for file in list_files(source)}
         if not found:
-            raise CorpusError(f"{self.name}: expected files ending in {ENDINGS}, found none")
+            which = "that match and end in" if any(map(is_pattern, self._sources)) else "ending in"
+            raise CorpusError(f"{self.name}: expected files {which} {ENDINGS}, found none")
         below = sorted((Path(place).relative_to(self._base), file) for place, file in found.items())
         return [(path.as_posix(), file) for path, file in below]
 

@@ -13,6 +13,7 @@ from specialize.corpus.files import check_regular
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
 from specialize.corpus.paths import Files, is_pattern, require_kind, require_path
 from specialize.corpus.readers import check_request, read_file, read_files
+from specialize.corpus.sample import draw_sample
 from specialize.corpus.stdin import STDIN, open_stdin
 from specialize.corpus.stream import Corpus
 from specialize.corpus.tables import read_hub
@@ -32,8 +33,10 @@ def open_corpus(
     group: str | None = None,
     unit: TextUnit = "file",
     limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
 ) -> Corpus:
-    """Open documents for reading. The first one is read at once, so that most errors are found here.
+    """Open documents for reading. The first one (of a sample: all) is read at once, so that most errors are found here.
 
     The same documents from different sources give the same corpus: ids, texts, labels and digest.
 
@@ -67,6 +70,9 @@ def open_corpus(
         unit: what a document of plain text (`.txt`, standard input) is: the whole file, or each line that is not blank,
             with lines numbered from 0.
         limit: largest number of documents to read; default: all.
+        sample: number of documents to draw at random instead, which then are read in their order; each is as likely as
+            the others. The draw depends on the seed and on what the documents hold, not on their form, ids or order.
+        sample_seed: of the draw.
 
     Returns:
         A corpus that can be iterated any number of times.
@@ -79,12 +85,17 @@ def open_corpus(
     asked = None if labels is None else tuple(labels)
     request = ColumnRequest(text_column, id_column, asked, group, messages_column, unit)
     if isinstance(source, Corpus):
-        if limit is not None or request != ColumnRequest():
-            raise CorpusError(f"{source.source}: this corpus is open already; choose columns and limit in opening it")
+        if limit is not None or sample is not None or request != ColumnRequest():
+            raise CorpusError(
+                f"{source.source}: this corpus is open already; choose columns and documents in opening it"
+            )
         return source
+    if limit is not None and sample is not None:
+        raise CorpusError(f"sample: expected a sample or the first documents, got both (limit {limit}); leave one out")
     name, records = _find_reader(source, request)
-    corpus = Corpus(name, records, limit=limit)
-    return _read_first(corpus)
+    if sample is not None:
+        return draw_sample(name, records, sample, seed=sample_seed)
+    return _read_first(Corpus(name, records, limit=limit))
 
 
 def open_documents(path: str | PathLike[str]) -> Corpus:

@@ -32,6 +32,8 @@ def run(
     group: str | None = None,
     unit: TextUnit = "file",
     limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
     dtype: Dtype = "auto",
     device: str | None = None,
     device_map: str | None = None,
@@ -82,6 +84,8 @@ def run(
         group: column that says which documents belong together.
         unit: what a document of plain text is: ``file`` or ``line``.
         limit: read at most so many documents.
+        sample: draw so many documents at random instead.
+        sample_seed: of the draw.
         dtype: precision of the forward pass.
         device: cpu, cuda, cuda:1 …
         device_map: how accelerate spreads the model over devices.
@@ -141,6 +145,8 @@ def run(
         group=group,
         unit=unit,
         limit=limit,
+        sample=sample,
+        sample_seed=sample_seed,
         dtype=dtype,
         device=device,
         device_map=device_map,

@@ -33,6 +33,8 @@ def trace_corpus(
     group: str | None = None,
     unit: TextUnit = "file",
     limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
     dtype: Dtype = "auto",
     device: str | None = None,
     device_map: str | None = None,
@@ -88,6 +90,8 @@ def trace_corpus(
             such a column that is not among `labels`. Intervals and permutations keep them together.
         unit: what a document of plain text is: ``file`` or ``line``.
         limit: largest number of documents to read; default: all.
+        sample: number of documents to draw at random instead; default: none. See `specialize.corpus.open_corpus`.
+        sample_seed: of the draw.
         dtype: precision of a model that is loaded; ``auto``: as stored on a GPU, float32 on a CPU.
         device: for a model that is loaded: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU if there is one.
         device_map: how accelerate spreads a model that is loaded over devices: auto, balanced, sequential.
@@ -174,6 +178,8 @@ def trace_corpus(
         group=group,
         unit=unit,
         limit=limit,
+        sample=sample,
+        sample_seed=sample_seed,
     )
     if server_options is None:
         name = check_model(model, tokenizer, loading)

@@ -80,6 +80,14 @@ class DocumentsEntry(_Entry):
     xxh3: Xxh3 | None = None
 
 
+class SampleEntry(_Entry):
+    """Of how many documents those of the corpus are a random sample."""
+
+    size: Count
+    seed: int
+    population: Count
+
+
 class CorpusEntry(_Entry):
     """Where the documents come from."""
 
@@ -90,6 +98,7 @@ class CorpusEntry(_Entry):
     labels: list[str] = []
     group: str | None = None  # the label column whose values say which documents belong together
     repeated: Count = 0  # documents whose text repeats an earlier one exactly
+    sample: SampleEntry | None = None
 
 
 class PartEntry(_Entry):

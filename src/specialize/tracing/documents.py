@@ -1,6 +1,7 @@
 """The documents of a trace: written to the run folder, and read back from it as windows."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
         "labels": list(labels),
         "group": corpus.group,
         "repeated": corpus.repeated,
+        "sample": None if corpus.sample is None else asdict(corpus.sample),
     }
 
 
