@@ -93,7 +93,10 @@ def import_trace(
     inputs = name_inputs(path, label)
     with reporter.progress("importing", "MB") as update:
         clock = _Clock(update)
-        _import(format_name, inputs, Path(run), options, label or DEFAULT_LABEL, tokenizer, command, clock, reporter)
+        names = label or DEFAULT_LABEL
+        _import(
+            format_name, inputs, Path(run), options, clock, reporter, label=names, tokenizer=tokenizer, command=command
+        )
     return open_trace(run)
 
 
@@ -102,11 +105,12 @@ def _import(
     inputs: Mapping[str, Path],
     run: Path,
     options: ImportOptions,
+    clock: "_Clock",
+    reporter: Reporter,
+    *,
     label: str,
     tokenizer: Any,
     command: str | None,
-    clock: "_Clock",
-    reporter: Reporter,
 ) -> None:
     source, documents = _open(format_name, inputs, options, label)
     texts = None if tokenizer is None else Texts(tokenizer, documents)
