@@ -1,7 +1,8 @@
 """Shards traced in batches that memory holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,22 +45,25 @@ class HalvingTracer:
         self._size: int = (last.get("batch_tokens") or batch_tokens) if reduced else batch_tokens
         self._reporter = reporter
 
-    def trace(
+    def begin(
         self,
         windows: Sequence[Window],
         *,
         first_sequence: int,
         clock: TraceClock,
         before: Mapping[str, Any] | None = None,
-    ) -> Shard:
-        """Trace the windows of one shard, see `specialize.tracing.shards.WindowTracer`.
+    ) -> Callable[[], Shard]:
+        """Return a function that traces the windows of one shard, see `specialize.tracing.shards.WindowTracer`.
 
         All batches of a shard have the same size, which is stored with it: near-ties between experts may be resolved
-        differently in another batch, and a shard that is traced again must be the same.
-
-        Raises:
-            CaptureError: memory does not suffice for one window, or the model's code raises an exception.
+        differently in another batch, and a shard that is traced again must be the same. The function raises
+        CaptureError if memory does not suffice for one window, or the model's code raises an exception.
         """
+        return partial(self._trace_shard, windows, first_sequence, clock, before)
+
+    def _trace_shard(
+        self, windows: Sequence[Window], first_sequence: int, clock: TraceClock, before: Mapping[str, Any] | None
+    ) -> Shard:
         if before is None:
             shard = self._trace(windows, first_sequence, clock, self._size)
             self._size = shard.facts["batch_tokens"]

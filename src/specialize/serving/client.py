@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -64,11 +64,10 @@ class Client:
         self._key = key
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True)
-        self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0), pool=None),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        )
+        self._certificates = httpx.create_ssl_context()
+        # a connection each, since what a pool of httpx does for one request grows with its connections
+        self._connections: list[httpx.AsyncClient] = []
+        self._free: list[httpx.AsyncClient] = []
 
     def __enter__(self) -> "Client":
         self._thread.start()
@@ -82,20 +81,22 @@ class Client:
         self._thread.join()
         self._loop.close()
 
-    def run(self, work: Coroutine[Any, Any, T], *, meanwhile: Callable[[], None] = lambda: None) -> T:
-        """Wait for work in the event loop, and end it where the wait is interrupted.
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event loop, and wait for it."""
+        return self.wait(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def wait(self, future: "Future[T]", *, meanwhile: Callable[[], None] = lambda: None) -> T:
+        """Wait for what the event loop computes, and cancel it where the wait is interrupted.
 
         Args:
-            work: a coroutine.
+            future: of the result.
             meanwhile: called in this thread several times a second, and at the end.
         """
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             while not wait([future], timeout=_SECONDS_BETWEEN_UPDATES).done:
                 meanwhile()
-            result = future.result()
             meanwhile()
-            return result
+            return future.result()
         except BaseException:
             future.cancel()
             raise
@@ -160,17 +161,31 @@ class Client:
         content = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         method, data = "GET" if body is None else "POST", bytearray()
-        async with self._http.stream(method, self.address + path, content=content, headers=headers) as response:
-            async for chunk in response.aiter_bytes():
-                data += chunk
-                if response.status_code != 200 and len(data) >= _LARGEST_MESSAGE:
-                    break
-                if len(data) > largest:
-                    raise CaptureError(
-                        f"{self.address}{path}: expected an answer of at most {largest:,} bytes, got a longer one; is "
-                        "this the server of the model?"
-                    )
+        connection = self._free.pop() if self._free else self._connect()
+        try:
+            async with connection.stream(method, self.address + path, content=content, headers=headers) as response:
+                async for chunk in response.aiter_bytes():
+                    data += chunk
+                    if response.status_code != 200 and len(data) >= _LARGEST_MESSAGE:
+                        break
+                    if len(data) > largest:
+                        raise CaptureError(
+                            f"{self.address}{path}: expected an answer of at most {largest:,} bytes, got a longer one; "
+                            "is this the server of the model?"
+                        )
+        finally:
+            self._free.append(connection)
         return response.status_code, response.headers, data
+
+    def _connect(self) -> httpx.AsyncClient:
+        connection = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, 30.0)),
+            limits=httpx.Limits(max_connections=1),
+            verify=self._certificates,
+        )
+        self._connections.append(connection)
+        return connection
 
     def _message(self, data: bytearray) -> str:
         """Return what an error of the server says, without the key, which some servers repeat."""
@@ -197,21 +212,8 @@ class Client:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._http.aclose()
-
-
-async def work_at_once(workers: int, work: Callable[[], Awaitable[None]]) -> None:
-    """Run several copies of a coroutine function; the first exception ends all of them and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(_run(work))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
+        for connection in self._connections:
+            await connection.aclose()
 
 
 def _parse(data: bytearray) -> Any:

@@ -1,6 +1,7 @@
 """Asks a server for the routing of windows, many at once, and returns shards in reading order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from specialize.errors import CaptureError, TraceError
 from specialize.serving.apis import Api, MissingExpertsError
-from specialize.serving.client import Client, work_at_once
+from specialize.serving.client import Client
 from specialize.serving.layout import Layout
-from specialize.trace import NO_EXPERT, Shard
+from specialize.serving.queue import RequestQueue, ShardRequests
+from specialize.trace import Shard
 from specialize.trace.imports.plausibility import Plausibility
 from specialize.trace.imports.source import ModelFacts
 from specialize.tracing.shards import TraceClock, token_columns
@@ -40,6 +42,7 @@ class ServerTracer:
         self._layout: Layout | None = None
         self._plausibility = Plausibility(client.address, num_experts=model.num_experts)
         self._has_seen = False
+        self._queue = RequestQueue(self._experts_of, concurrency=client.concurrency)
 
     def probe(self, token_ids: NDArray[np.int32], longest: int) -> list[str]:
         """Ask once, before anything is written, and return what was assumed of the answers, one line each.
@@ -62,44 +65,33 @@ class ServerTracer:
         self._layout = layout
         return layout.notes
 
-    def trace(
+    def begin(
         self,
         windows: Sequence[Window],
         *,
         first_sequence: int,
         clock: TraceClock,
         before: Mapping[str, Any] | None = None,
-    ) -> Shard:
-        """Trace the windows of one shard, see `specialize.tracing.shards.WindowTracer`.
+    ) -> Callable[[], Shard]:
+        """Ask for the windows of one shard, see `specialize.tracing.shards.WindowTracer`.
 
-        Raises:
-            CaptureError: a request failed after several attempts, or an answer cannot be the routing of its window.
+        The returned function raises CaptureError if a request failed after several attempts, or an answer cannot be
+        the routing of its window.
         """
-        counts = np.array([window.num_recorded for window in windows])
-        starts = counts.cumsum() - counts
-        moe_layers, top_k = self._model.moe_layers, self._model.top_k
-        routing = [np.full((int(counts.sum()), top_k or 0), NO_EXPERT, np.int16) for _ in moe_layers]
-        # the longest first, so that no long one is alone at the end; an iterator, from which each worker takes the next
-        waiting = iter(sorted(range(len(windows)), key=lambda index: -len(windows[index].token_ids)))
-        finished: list[int] = []
+        shard = ShardRequests(windows, num_layers=len(self._model.moe_layers), top_k=self._model.top_k or 0)
+        self._client.run(self._queue.add(shard))
+        return partial(self._finish, shard, first_sequence, clock)
 
-        async def work() -> None:
-            for index in waiting:
-                experts = await self._experts_of(windows[index])
-                place = slice(starts[index], starts[index] + counts[index])
-                for layer, column in enumerate(routing):
-                    column[place] = experts[:, layer]
-                finished.append(index)
-
+    def _finish(self, shard: ShardRequests, first_sequence: int, clock: TraceClock) -> Shard:
         def count() -> None:
-            done = [finished.pop() for _ in range(len(finished))]
+            done = [shard.finished.popleft() for _ in range(len(shard.finished))]
             if done:
-                clock.count_windows(int(counts[done].sum()), len(done))
+                clock.count_windows(int(shard.counts[done].sum()), len(done))
 
-        workers = min(self._client.concurrency, len(windows))
-        self._client.run(work_at_once(workers, work), meanwhile=count)
-        self._look_at(routing)
-        return Shard(token_columns(windows, counts, first_sequence), [{"experts": column} for column in routing])
+        self._client.wait(shard.result, meanwhile=count)
+        self._look_at(shard.routing)
+        tokens = token_columns(shard.windows, shard.counts, first_sequence)
+        return Shard(tokens, [{"experts": column} for column in shard.routing])
 
     def findings(self) -> list[str]:
         """Return what a user should know about the experts of all shards, one line each."""

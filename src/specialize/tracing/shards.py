@@ -1,8 +1,9 @@
 """The shards of a trace, one after the other: traced, written in the background, and counted."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,21 +19,24 @@ from specialize.tracing.windows import Window
 class WindowTracer(Protocol):
     """Whatever finds the routing of windows: a model, or a client of a server."""
 
-    def trace(
+    def begin(
         self,
         windows: Sequence[Window],
         *,
         first_sequence: int,
         clock: "TraceClock",
         before: Mapping[str, Any] | None = None,
-    ) -> Shard:
-        """Trace the windows of one shard.
+    ) -> Callable[[], Shard]:
+        """Begin to trace the windows of one shard, while the one before may be under way.
 
         Args:
             windows: in reading order.
             first_sequence: running number of the first window.
-            clock: counts the windows that are finished.
+            clock: counts the windows that are finished, from the call of the returned function on.
             before: the manifest's entry of this shard if it was written before and is damaged now.
+
+        Returns:
+            A function, called once and in the order of the shards, that returns the shard when it is finished.
         """
         ...
 
@@ -45,7 +49,7 @@ def trace_shards(
     *,
     damaged: Collection[int | None] = (),
 ) -> None:
-    """Trace the shards that are missing or damaged.
+    """Trace the shards that are missing or damaged, each begun before the one before it is waited for.
 
     Args:
         tracer: finds the routing of a shard's windows.
@@ -62,18 +66,22 @@ def trace_shards(
     written = list(writer.manifest["shards"])
     sequence = found = 0
     with _BackgroundWriter(writer) as background:
+        finish: Callable[[], None] = _do_nothing
         for number, windows in enumerate(groups):
             found = number + 1
             before = written[number] if number < len(written) else None
             if before is not None:
                 _check_tokens(writer.run, number, windows, planned_tokens(before))
             if before is None or number in damaged:
-                clock.begin(windows)
-                shard = tracer.trace(windows, first_sequence=sequence, clock=clock, before=before)
-                background.write(shard, None if before is None else number)
+                wait = tracer.begin(windows, first_sequence=sequence, clock=clock, before=before)
+                finish()
+                finish = partial(_finish, wait, windows, clock, background, None if before is None else number)
             else:
+                finish()
+                finish = _do_nothing
                 clock.count(0, windows[-1].document + 1)
             sequence += len(windows)
+        finish()
     if found < len(written):
         _check_tokens(writer.run, found, [], planned_tokens(written[found]))
 
@@ -81,6 +89,21 @@ def trace_shards(
 def planned_tokens(shard: Mapping[str, Any]) -> int:
     """Return how many tokens a shard could have, by its entry in the manifest; it has fewer if generation ended."""
     return int(shard.get("planned_tokens") or shard["tokens"])
+
+
+def _do_nothing() -> None:
+    """Finish no shard."""
+
+
+def _finish(
+    wait: Callable[[], Shard],
+    windows: Sequence[Window],
+    clock: "TraceClock",
+    background: "_BackgroundWriter",
+    number: int | None,
+) -> None:
+    clock.begin(windows)
+    background.write(wait(), number)
 
 
 def _check_tokens(run: Path, number: int, windows: Sequence[Window], expected: int) -> None:
