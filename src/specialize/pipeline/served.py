@@ -68,7 +68,6 @@ def check_served(model: Any, loading: Mapping[str, Any], *, options: "TraceOptio
     recorded = [
         name for name in (*options.contents, *(["control"] * (options.control is not None))) if name != "weights"
     ]
-    recorded += ["generate"] * (options.generate is not None)
     if recorded:
         raise CaptureError(
             f"{recorded[0]}: expected it only without a server, which returns expert ids alone; leave it out, or trace "

@@ -22,6 +22,7 @@ from specialize.serving.tracer import ServerTracer
 from specialize.trace import RouterSpec, RoutingTrace, TraceWriter
 from specialize.trace.imports.model_config import read_model
 from specialize.trace.imports.source import ModelFacts
+from specialize.trace.token_text import TokenDecoder
 from specialize.trace.unfinished import read_unfinished
 from specialize.tracing.chat import open_conversations
 from specialize.tracing.checkpoints import check_name, digest_tokenizer, load_tokenizer
@@ -117,7 +118,7 @@ def trace_served(
             if key and urlsplit(server.address).scheme == "http" and urlsplit(server.address).hostname not in _LOCAL:
                 reporter.say(f"warning: {server.address}: the API key is sent without encryption; use https")
             _check_length(served, context, server.address)
-            tracer = ServerTracer(client, api, facts, served.name)
+            tracer = ServerTracer(client, api, facts, served=served.name, decoder=TokenDecoder(tokenizer))
             for note in tracer.probe(_first_tokens(survey, tokenizer, context), context):
                 reporter.say(note)
             reporter.say(f"note: {_NO_WEIGHTS}")
