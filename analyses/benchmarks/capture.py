@@ -2,6 +2,7 @@
 
     python analyses/benchmarks/capture.py -o analyses/benchmarks/results
     python analyses/benchmarks/capture.py --control    # random routers alone: capture-control-DEVICE.csv
+    python analyses/benchmarks/capture.py --compiled   # models compiled by torch: capture-compiled-DEVICE.csv
 
 The model is a random one of OLMoE's architecture (E = 64, k = 8). Each round times every method once, in an order that
 changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is included if it is
@@ -289,7 +290,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--documents", type=int, default=160)
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="further batch sizes of the forward pass")
-    parser.add_argument("--compiled", action="store_true", help="also compare models compiled by torch")
+    parser.add_argument("--memory", type=int, nargs="*", default=[4000, 32000], help="documents of the corpora")
+    parser.add_argument("--compiled", action="store_true", help="measure models compiled by torch alone")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--control", action="store_true", help="measure random routers alone")
     given = parser.parse_args()
@@ -298,14 +300,19 @@ def main() -> None:
         return
     given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
     layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
+    name = "gpu" if DEVICE == "cuda" else "cpu"
+    if given.compiled:
+        ways = compiled_ways(layers=layers, width=width, batch=batch, length=256)
+        frame = pd.DataFrame(compare(ways, to="plain, compiled", rounds=given.rounds))
+        print(frame.to_string(index=False))
+        frame.to_csv(given.output / f"capture-compiled-{name}.csv", index=False, float_format="%.4f")
+        return
     model = build_model(layers=layers, width=width)
     if given.control:
         with without_transformers_bars():
             frame = measure_controls(model, batch, rounds=given.rounds, documents=given.documents)
-        name = f"capture-control-{'gpu' if DEVICE == 'cuda' else 'cpu'}.csv"
-        frame.to_csv(given.output / name, index=False, float_format="%.4f")
+        frame.to_csv(given.output / f"capture-control-{name}.csv", index=False, float_format="%.4f")
         return
-    name = "gpu" if DEVICE == "cuda" else "cpu"
     rows: list[dict[str, object]] = []
 
     def measure(what: str, ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> None:
@@ -324,11 +331,7 @@ def main() -> None:
             ways = trace_ways(model, Path(folder), given.documents)
             what = f"{given.documents} documents of mixed length"
             measure(what, ways, to="specialize trace", rounds=max(3, given.rounds // 3))
-        if given.compiled:
-            ways = compiled_ways(layers=layers, width=width, batch=batch, length=256)
-            what = f"forward pass, compiled, {batch} x 256 tokens"
-            measure(what, ways, to="plain, compiled", rounds=given.rounds)
-    memory = [peak_memory(documents) for documents in (4000, 32000)]
+    memory = [peak_memory(documents) for documents in given.memory]
     for peak in memory:
         print(peak, flush=True)
     pd.DataFrame(memory).to_csv(given.output / f"capture-memory-{name}.csv", index=False, float_format="%.1f")

@@ -115,6 +115,24 @@ def test_a_generation_is_routed_as_in_a_prefill(name, device):
         assert ours.generated.sum() == 3 * 8
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_continued_document_is_routed_as_in_a_pass_over_the_whole(checkpoint, tmp_path, device, dtype):
+    how = {"device": device, "dtype": dtype, "batch_tokens": 512}
+    trace = specialize.trace_corpus(checkpoint, make_texts(40), tmp_path / "run", generate=10, **how)
+    model = specialize.load_checkpoint(checkpoint, device=device, dtype=dtype).model
+    tokens = trace.tokens()
+    assert (tokens["phase"] == "generation").sum() == 40 * 9
+    same = []
+    for row in range(40):
+        own = np.flatnonzero(tokens["document"] == row)
+        with specialize.attach(model) as recorder, torch.no_grad():
+            model(input_ids=torch.tensor([tokens["token_id"].to_numpy()[own].tolist()], device=device))
+        for layer in recorder.take():
+            known = trace.experts(layer.layer)[own]
+            same.append((np.sort(known) == np.sort(layer.experts)).all(axis=1))
+    assert np.concatenate(same).mean() > (0.999 if dtype == "float32" else 0.9)
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "own, by token"])
 def test_an_expert_is_switched_off_exactly(name, device):
     model = build(name).to(device)
