@@ -129,7 +129,7 @@ def _read_arrays(files: list[Path]) -> Iterator[Block]:
 def _check_ids(ids: NDArray[Any] | None, count: int, place: str) -> NDArray[Any]:
     """Return the token ids of the rows of an array; UNKNOWN if there are none."""
     if ids is None:
-        return np.full(count, UNKNOWN)
+        return np.broadcast_to(np.int32(UNKNOWN), count)  # of an array that may be larger than the memory
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) - count not in (0, 1):
         raise TraceError(
             f"{place}: expected token ids as integers [{count}], or one more, got {ids.dtype} {list(ids.shape)}"
