@@ -102,7 +102,8 @@ def test_a_text_cut_anywhere_has_the_spans_of_the_whole_moved(tokenizer):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_treebanks(kind, language):
     """Whole documents, and parts of them that begin and end anywhere: nearly all tokens have the spans of the whole."""
-    texts = [document.text for document in read_treebank(PUD / f"{language}_pud-ud-test.conllu", language)]
+    documents = list(read_treebank(PUD / f"{language}_pud-ud-test.conllu", language))
+    texts = [document.text for document in documents[::2]]
     tokenizer = wrap(train(kind, texts))
     decoder = TokenDecoder(tokenizer)
     rng = np.random.default_rng(0)

@@ -133,6 +133,7 @@ def _seeds_of_sglang() -> Mapping[str, bytes]:
         "responses": join(0, 5, lines),
         "a list": join(1, 6, json.dumps([native, served]).encode()),
         "lists": join(0, 0, json.dumps(plain).encode()),
+        "a request": join(0, 0, json.dumps({"request": {"input_ids": [1, 2, 3, 4]}, "response": plain}).encode()),
     }
 
 

@@ -94,8 +94,9 @@ def import_(
 
     Several inputs in one run, labelled by their names: `specialize import esft intent=DIR law=DIR -o RUN --label task`.
 
-    `syntax` and `topics` need the texts: --tokenizer decodes them from token ids, and finds the characters of each
-    token. Or give them with --documents, and char_start and char_end for `syntax`.
+    `syntax` and `topics` need texts: --tokenizer decodes them from token ids, and finds the characters of the tokens.
+
+    Or give texts with --documents, and char_start and char_end for `syntax`.
     """
     import specialize
 

@@ -101,6 +101,51 @@ def test_ids_of_the_prompt_that_sglang_returns(tmp_path):
     assert trace.tokens()["token_id"].tolist() == [*PROMPTS["r1"], 7, 8]
 
 
+@pytest.mark.parametrize("field", ["input_ids", "prompt"])
+def test_ids_of_the_prompt_that_the_request_has(tmp_path, field):
+    lines = [
+        {"request": {field: PROMPTS[line["meta_info"]["id"]]}, "response": line} for line in respond(sglang_generate)
+    ]
+    trace = import_trace("sglang", write_lines(tmp_path / "a.jsonl", lines), tmp_path / "run", **SHAPE)
+    assert trace.tokens()["token_id"].tolist() == [*PROMPTS["r1"], 7, 8, *PROMPTS["r2"]]
+    lines[1]["request"][field] = [1, 2, 3]
+    write_lines(tmp_path / "a.jsonl", lines)
+    with pytest.raises(TraceError, match="line 2: expected the ids of the 2 tokens of the prompt, got 3"):
+        import_trace("sglang", tmp_path / "a.jsonl", tmp_path / "none", **SHAPE)
+
+
+def test_ids_of_the_prompt_among_log_probabilities(tmp_path):
+    lines = respond(sglang_generate)
+    for line in lines:
+        ids = PROMPTS[line["meta_info"]["id"]]
+        line["meta_info"]["input_token_logprobs"] = [
+            [None if not n else -0.5, each, None] for n, each in enumerate(ids)
+        ]
+    del lines[1]["meta_info"]["input_token_logprobs"][0]  # from the second token on: which it is, is not said
+    trace = import_trace("sglang", write_lines(tmp_path / "a.jsonl", lines), tmp_path / "run", **SHAPE)
+    assert trace.tokens()["token_id"].tolist() == [*PROMPTS["r1"], 7, 8, -1, -1]
+
+
+def test_a_start_beyond_any_sequence_takes_no_memory(tmp_path):
+    response = sglang_generate("r", PROMPTS["r1"], [7, 8, 9], draw(7))
+    response["meta_info"] = {"id": "r", "routed_experts": flat64(draw(7)), "routed_experts_start_len": 2**31 - 9}
+    trace = import_trace("sglang", write_lines(tmp_path / "a.jsonl", [response]), tmp_path / "run", **SHAPE)
+    assert trace.tokens()["position"].tolist()[-1] == 2**31 - 3
+    assert (trace.tokens()["token_id"] == -1).all()
+
+
+def test_findings_of_several_inputs(tmp_path):
+    lost = vllm_base64("lost", [1, 2], [3, 4], draw(3))
+    lost["choices"][0]["routed_experts"] = None
+    paths = {name: write_lines(tmp_path / f"{name}.jsonl", [*respond(vllm_base64), lost]) for name in ("a", "b")}
+    listener = Listener()
+    trace = import_trace("vllm", paths, tmp_path / "run", num_experts=8, reporter=listener)
+    note = "warning: requests without routing, which vLLM preempted: 1; they are left out"
+    assert listener.notes == [f"a: {note}", f"b: {note}"]
+    assert trace.manifest["found_in_inputs"] == {"a": {"lost_requests": 1}, "b": {"lost_requests": 1}}
+    assert trace.num_documents == 4
+
+
 def test_choices_share_the_prompt(tmp_path):
     first, second = draw(7), np.concatenate([draw(5), draw(3, 2)])
     response = vllm_lists("r", PROMPTS["r1"], OUTPUTS["r1"], first)

@@ -36,6 +36,7 @@ from specialize.trace.schema import UNKNOWN
 _TORCH_ENDINGS = (".pt", ".pth", ".pkl", ".bin")
 _ARRAYS = ("*.npy", "*.safetensors")
 _RESPONSES = ("*.jsonl", "*.json")
+_ASKED = ("input_ids", "prompt_token_ids", "token_ids", "prompt")  # token ids of a prompt, as requests name them
 _IDS = ".token_ids"  # ends the name of an array of token ids beside the one with their experts
 
 
@@ -129,7 +130,7 @@ def _read_arrays(files: list[Path]) -> Iterator[Block]:
 def _check_ids(ids: NDArray[Any] | None, count: int, place: str) -> NDArray[Any]:
     """Return the token ids of the rows of an array; UNKNOWN if there are none."""
     if ids is None:
-        return np.full(count, UNKNOWN)
+        return np.broadcast_to(np.int32(UNKNOWN), count)  # of an array that may be larger than the memory
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) - count not in (0, 1):
         raise TraceError(
             f"{place}: expected token ids as integers [{count}], or one more, got {ids.dtype} {list(ids.shape)}"
@@ -218,13 +219,20 @@ def _check_shape(shape: tuple[int, ...], options: ImportOptions, place: str) -> 
 
 
 def _unwrap(value: Any) -> Any:
-    """Return the response in a line of a batch: {"custom_id": …, "response": {"body": …}}, or less of it."""
+    """Return the response in a line that has more: that of a batch, or one with the request that was made.
+
+    They are {"custom_id": …, "response": {"body": …}} and {"request": …, "response": …}. A request with token ids gives
+    those of the prompt.
+    """
     response = value.get("response") if isinstance(value, dict) else None
     if not isinstance(response, dict):
         return value
-    body = response.get("body")
-    name = value.get("custom_id")
-    return (body if isinstance(body, dict) else response) | ({} if name is None else {"id": name})
+    response = response["body"] if isinstance(response.get("body"), dict) else response
+    name, request = value.get("custom_id"), value.get("request")
+    asked = (request.get(field) for field in _ASKED) if isinstance(request, dict) else ()
+    prompt = next((ids for ids in asked if isinstance(ids, list) and ids and isinstance(ids[0], int)), None)
+    known = {} if prompt is None else {"prompt_token_ids": prompt}
+    return known | response | ({} if name is None else {"id": name})
 
 
 def _describe(counts: Counter[str]) -> Findings:

@@ -45,7 +45,7 @@ class Texts:
             tokenizer = _load(self.name)
         else:
             self.name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
-        self._size = len(tokenizer)
+        self._size = max(tokenizer.get_vocab().values(), default=-1) + 1  # ids may have gaps
         self._decoder = TokenDecoder(tokenizer)
         self._given = given
         self._tokens = self._unplaced = self._special = self._without_text = 0
