@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,6 +67,10 @@ class Plan:
         change: changes the experts of a sequence.
         names: of the models that are served.
         older: whether the server is an SGLang without ``/model_info``.
+        released: when answers that are late come.
+        requests: for experts, in order.
+        keys: that were sent.
+        most_at_once: largest number of requests at a time.
     """
 
     dtype: str = "int32"
@@ -79,6 +82,7 @@ class Plan:
     change: Callable[[NDArray[Any]], NDArray[Any]] = lambda experts: experts
     names: Sequence[str] = (SERVED,)
     older: bool = False
+    released: threading.Event = field(default_factory=threading.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     at_once: int = 0
@@ -155,7 +159,7 @@ class LocalServer:
             case "429":
                 send(handler, 429, {"message": "slow down"}, {"Retry-After": "0"})
             case "late":
-                time.sleep(5)
+                self.plan.released.wait(60)
                 handler.close_connection = True
             case "closed":
                 handler.close_connection = True

@@ -5,13 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import specialize
 from listening import Listener
-from serving.local_server import Plan
+from serving.local_server import WHOLE, Plan
 from specialize.errors import CaptureError, TraceError
 from specialize.serving.options import ServerOptions
 from specialize.trace.verified import forget
@@ -174,14 +175,19 @@ def test_it_works_where_an_event_loop_runs(trace):
 
 def test_an_interrupt_ends_the_requests_and_the_trace_resumes(server, trace, few):
     class Interrupting(Listener):
+        @contextmanager
         def progress(self, title, unit):
-            context = super().progress(title, unit)
-            if title == "tracing":
+            def interrupt(*_, rate=None):
                 raise KeyboardInterrupt
-            return context
 
+            with super().progress(title, unit) as update:
+                yield interrupt if title == "tracing" else update
+
+    server.plan = Plan(fault=lambda number: WHOLE if number < 6 else "late")
     with pytest.raises(KeyboardInterrupt):
-        trace(reporter=Interrupting())
+        trace(reporter=Interrupting())  # while most requests are under way
+    server.plan.released.set()
+    server.plan = Plan()
     assert trace().num_documents == len(few)
 
 
