@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo-report
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo study test faults fuzz check format figures docs clean
+.PHONY: demo study test gpu faults fuzz check format figures docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/specialize demo -o $(DEMO)
@@ -29,6 +29,11 @@ study: $(VENV)/.demo
 WORKERS ?= logical
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+# What a GPU must show: tests, the cost of capture, training steps. Uses PYTHON as it is, which has torch, and no network.
+OUT ?= gpu-results
+gpu:
+	PYTHONPATH=src $(PYTHON) -m analyses.gpu -o $(OUT)
 
 # Fuzzing of every reader of foreign bytes, each target for MINUTES; what it made so far is kept in fuzz-work.
 MINUTES ?= 10

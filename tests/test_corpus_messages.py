@@ -10,7 +10,6 @@ import pytest
 
 from specialize.corpus import Document, Message, open_corpus
 from specialize.errors import CorpusError
-from specialize.tracing.plan import survey_corpus
 
 ROWS = [
     {
@@ -58,6 +57,11 @@ def write_parquet(path):
     return path
 
 
+def turn_round(messages):
+    """What ``datasets`` gives of a Sequence of objects."""
+    return messages and {key: [message[key] for message in messages] for key in ("role", "content")}
+
+
 FORMS = {
     "JSON Lines": lambda folder: write_json_lines(folder / "c.jsonl", ROWS),
     "Parquet": lambda folder: write_parquet(folder / "c.parquet"),
@@ -65,6 +69,7 @@ FORMS = {
     "frame": lambda folder: pd.DataFrame(ROWS),
     "frame from Parquet": lambda folder: pd.read_parquet(write_parquet(folder / "c.parquet")),
     "dataset": lambda folder: Rows(ROWS),
+    "dataset of sequences": lambda folder: Rows([row | {"messages": turn_round(row["messages"])} for row in ROWS]),
 }
 
 
@@ -152,6 +157,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "x"}}
         ([{"from": 3, "value": "a"}], r"message 0: expected a string as from, got int"),
         ([{"from": "gpt", "content": "a"}], r"message 0: expected text as value, got nothing"),
         (["One."], r"line 2, message 0: expected an object with role and content, got str"),
+        ({"role": ["user"], "content": []}, r"line 2: expected a list of messages in column 'messages'"),
         ({"role": "user"}, r"line 2: expected a list of messages in column 'messages', each with .*, got dict"),
         ([{"role": "user", "content": "\ud800"}], r"line 2: expected valid Unicode, got the lone surrogate"),
     ],
@@ -168,9 +174,3 @@ def test_a_text_and_a_conversation_are_not_both_read(tmp_path):
     path = write_json_lines(tmp_path / "c.jsonl", [{"text": "One.", "messages": TURN}])
     with pytest.raises(CorpusError, match="expected text_column or messages_column, got both"):
         open_corpus(path, text_column="text", messages_column="messages")
-
-
-def test_a_conversation_without_a_text_is_not_traced(tmp_path):
-    corpus = open_corpus(write_json_lines(tmp_path / "c.jsonl", ROWS))
-    with pytest.raises(CorpusError, match=r"c\.jsonl: expected documents with a text, got the conversation 'a'; write"):
-        survey_corpus(corpus)

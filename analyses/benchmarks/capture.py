@@ -2,6 +2,7 @@
 
     python analyses/benchmarks/capture.py -o analyses/benchmarks/results
     python analyses/benchmarks/capture.py --control    # random routers alone: capture-control-DEVICE.csv
+    python analyses/benchmarks/capture.py --compiled   # models compiled by torch: capture-compiled-DEVICE.csv
 
 The model is a random one of OLMoE's architecture (E = 64, k = 8). Each round times every method once, in an order that
 changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is included if it is
@@ -210,6 +211,29 @@ def make_checkpoint(model: OlmoeForCausalLM, tokenizer: Any) -> Checkpoint:
     return Checkpoint("random", model, tokenizer, facts)
 
 
+SWEEP = ("plain", "specialize", "output_router_logits, softmax and top-k")
+
+
+def compiled_ways(*, layers: int, width: int, batch: int, length: int) -> dict[str, Callable[[], object]]:
+    """Two models compiled by torch, one of them with a recorder that was attached before."""
+    torch._dynamo.config.skip_nnmodule_hook_guards = False  # or the second model is run as the first one, without hooks
+    ids = torch.randint(0, VOCABULARY, (batch, length), device=DEVICE)
+    plain, recorded = (build_model(layers=layers, width=width) for _ in range(2))
+    recorder = specialize.attach(recorded)
+    fast, fast_recorded = torch.compile(plain), torch.compile(recorded)
+
+    @torch.inference_mode()
+    def run() -> object:
+        return fast(input_ids=ids, use_cache=False)
+
+    @torch.inference_mode()
+    def run_recorded() -> object:
+        fast_recorded(input_ids=ids, use_cache=False)
+        return recorder.take_columns()
+
+    return {"plain, compiled": run, "specialize, compiled": run_recorded}
+
+
 def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[str, Callable[[], object]]:
     texts = write_corpus(folder / "corpus.jsonl", documents)
     tokenizer = train_bpe(texts[:200], vocab_size=1000, max_length=1024)
@@ -265,6 +289,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--documents", type=int, default=160)
+    parser.add_argument("--batches", type=int, nargs="*", default=[], help="further batch sizes of the forward pass")
+    parser.add_argument("--memory", type=int, nargs="*", default=[4000, 32000], help="documents of the corpora")
+    parser.add_argument("--compiled", action="store_true", help="measure models compiled by torch alone")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--control", action="store_true", help="measure random routers alone")
     given = parser.parse_args()
@@ -273,29 +300,40 @@ def main() -> None:
         return
     given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
     layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
+    name = "gpu" if DEVICE == "cuda" else "cpu"
+    if given.compiled:
+        ways = compiled_ways(layers=layers, width=width, batch=batch, length=256)
+        frame = pd.DataFrame(compare(ways, to="plain, compiled", rounds=given.rounds))
+        print(frame.to_string(index=False))
+        frame.to_csv(given.output / f"capture-compiled-{name}.csv", index=False, float_format="%.4f")
+        return
     model = build_model(layers=layers, width=width)
     if given.control:
         with without_transformers_bars():
             frame = measure_controls(model, batch, rounds=given.rounds, documents=given.documents)
-        name = f"capture-control-{'gpu' if DEVICE == 'cuda' else 'cpu'}.csv"
-        frame.to_csv(given.output / name, index=False, float_format="%.4f")
+        frame.to_csv(given.output / f"capture-control-{name}.csv", index=False, float_format="%.4f")
         return
-    rows = []
+    rows: list[dict[str, object]] = []
+
+    def measure(what: str, ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> None:
+        for row in compare(ways, to=to, rounds=rounds):
+            rows.append({"what": what} | row)
+            print(f"{what}: {row['way']:<42} {row['ratio']:.3f}", flush=True)
+        pd.DataFrame(rows).to_csv(given.output / f"capture-{name}.csv", index=False, float_format="%.4f")
+
     with without_transformers_bars():
-        for row in compare(forward_ways(model, batch, 256), to="plain", rounds=given.rounds):
-            rows.append({"what": f"forward pass, {batch} x 256 tokens"} | row)
-            print(f"{row['way']:<45} {row['ratio']:.3f}", flush=True)
-        with tempfile.TemporaryDirectory() as name:
-            ways = trace_ways(model, Path(name), given.documents)
-            rounds = max(5, given.rounds // 3)
-            for row in compare(ways, to="specialize trace", rounds=rounds):
-                rows.append({"what": f"{given.documents} documents of mixed length"} | row)
-                print(f"{row['way']:<45} {row['ratio']:.3f}", flush=True)
-    memory = [peak_memory(documents) for documents in (4000, 32000)]
+        ways = forward_ways(model, batch, 256)
+        measure(f"forward pass, {batch} x 256 tokens", ways, to="plain", rounds=given.rounds)
+        for size in given.batches:
+            ways = {way: run for way, run in forward_ways(model, size, 256).items() if way in SWEEP}
+            measure(f"forward pass, {size} x 256 tokens", ways, to="plain", rounds=given.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            ways = trace_ways(model, Path(folder), given.documents)
+            what = f"{given.documents} documents of mixed length"
+            measure(what, ways, to="specialize trace", rounds=max(3, given.rounds // 3))
+    memory = [peak_memory(documents) for documents in given.memory]
     for peak in memory:
         print(peak, flush=True)
-    name = "gpu" if DEVICE == "cuda" else "cpu"
-    pd.DataFrame(rows).to_csv(given.output / f"capture-{name}.csv", index=False, float_format="%.4f")
     pd.DataFrame(memory).to_csv(given.output / f"capture-memory-{name}.csv", index=False, float_format="%.1f")
     about = {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),

@@ -7,7 +7,7 @@ in `specialize.capture`, `specialize.trace`, `specialize.annotators`, `specializ
 Importing this package is instant: every public name is loaded on first use.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from specialize.lazy import load_on_use
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace, open_trace
     from specialize.trace.imports import import_trace
 
-__version__ = version("specialize")
+try:
+    __version__ = version("specialize")
+except PackageNotFoundError:  # the source is used as it lies, on the path
+    __version__ = "0+source"
 
 _HOMES = {
     "Annotation": "specialize.annotation",

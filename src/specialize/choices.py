@@ -13,6 +13,7 @@ Reduction = Literal["umap", "pca", "none"]  # how embeddings lose dimensions
 Clustering = Literal["kmeans", "hdbscan"]  # how topics are found
 Outliers = Literal["nearest", "keep"]  # what becomes of documents that clustering leaves in no topic
 AffinityScore = Literal["token", "gate"]  # share of slots, or mean gate weight
+TextUnit = Literal["file", "line"]  # what a document of a plain text file is
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # number format of the forward pass
 Control = Literal["random-router"]  # what is recorded beside the model's own routers
 InterventionMode = Literal["drop", "renormalize", "reroute", "replace"]  # what becomes of an expert's slots

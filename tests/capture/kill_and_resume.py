@@ -26,7 +26,11 @@ from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa
 from specialize.corpus import open_corpus  # noqa: E402
 from specialize.models.data import train_bpe  # noqa: E402
 
-OPTIONS = TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router")
+OPTIONS = {
+    "texts": TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router"),
+    "answers": TraceOptions(context=64, batch_tokens=512, shard_tokens=800, generate=4),
+}
+TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 
 
 def digests(run: Path) -> dict[str, str]:
@@ -64,30 +68,35 @@ class Operations:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: Path, trials: int) -> None:
+def main(folder: Path, trials: int, corpus_of: str) -> None:
     draw = random.Random(0)
     words = [f"w{draw.randrange(300)}" for _ in range(500)]
     corpus = folder / "corpus.jsonl"
     texts = [" ".join(draw.choices(words, k=draw.randrange(5, 60))) for _ in range(200)]
-    corpus.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    rows = [{"text": text} for text in texts]
+    if corpus_of == "answers":
+        rows = [{"messages": [{"role": "user", "content": text}]} for text in texts[:60]]
+    corpus.write_text("\n".join(map(json.dumps, rows)))
     manifest._git_revision = lambda: None  # a commit during the test would be another manifest
     model = build("olmoe")
     model.resize_token_embeddings(400)
     facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}
-    checkpoint = Checkpoint("tiny", model.eval(), train_bpe(texts, vocab_size=400, max_length=64), facts)
+    tokenizer = train_bpe(texts, vocab_size=400, max_length=64)
+    tokenizer.chat_template = TEMPLATE
+    checkpoint = Checkpoint("tiny", model.eval(), tokenizer, facts)
 
     def trace(run: Path, *, limit: int | None = None, kill_at: int | None = None, count_in: Path | None = None) -> int:
         """Trace in a child process; return its exit status."""
         child = os.fork()
         if child == 0:
             operations = Operations(kill_at)
-            trace_documents(checkpoint, open_corpus(corpus, limit=limit), run, options=OPTIONS)
+            trace_documents(checkpoint, open_corpus(corpus, limit=limit), run, options=OPTIONS[corpus_of])
             if count_in is not None:
                 count_in.write_text(str(operations.count))
             os._exit(0)
         return os.waitpid(child, 0)[1]
 
-    trace(folder / "part", limit=80)
+    trace(folder / "part", limit=len(rows) * 2 // 5)
     for kind in ("new", "extended"):
         whole = folder / kind
         if kind == "extended":
@@ -109,4 +118,4 @@ def main(folder: Path, trials: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -20,14 +20,15 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path):
+@pytest.mark.parametrize(("corpus_of", "trials"), [("texts", 12), ("answers", 6)])
+def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path, corpus_of, trials):
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path), "12"]
+    command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path), str(trials), corpus_of]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    *trials, summary = map(json.loads, answer.stdout.splitlines())
-    assert summary["files"] > 20  # manifest, documents, and two files for each of many shards
-    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 24
-    assert len({trial["shards"] for trial in trials}) > 10  # killed in very different states
+    *done, summary = map(json.loads, answer.stdout.splitlines())
+    assert summary["files"] > 10  # manifest, documents, and two files for each of several shards
+    assert [(each["killed"], each["identical"]) for each in done] == [(True, True)] * 2 * trials
+    assert len({each["shards"] for each in done}) >= trials * 5 // 6  # killed in very different states
 
 
 @pytest.fixture

@@ -160,7 +160,9 @@ def test_batches_that_memory_did_not_suffice_for_are_not_tried_again(trace, tmp_
     assert "reduced_from" not in shards_of(run)[-1]
 
 
-@pytest.mark.parametrize("options", [SMALL, CONTROLLED], ids=["plain", "control"])
+@pytest.mark.parametrize(
+    "options", [SMALL, CONTROLLED, replace(SMALL, max_tokens=20)], ids=["plain", "control", "first tokens"]
+)
 def test_more_documents_extend_a_trace(trace, tmp_path, options):
     run = tmp_path / "run"
     part = trace(documents=4, options=options, command="the first")

@@ -85,6 +85,24 @@ def test_trace_and_validate(checkpoint, corpus, call, tmp_path):
     assert out.splitlines()[-1].startswith(f"{tmp_path / 'run'}: 1 of 3 files not as the manifest says")
 
 
+def test_several_files_and_a_pattern_are_the_corpus_of_their_folder(checkpoint, corpus, call, tmp_path):
+    lines = corpus.read_text().splitlines(keepends=True)
+    (tmp_path / "data").mkdir()
+    files = [tmp_path / "data" / name for name in ("a.jsonl", "b.jsonl")]
+    for file, part in zip(files, (lines[:3], lines[3:5]), strict=True):
+        file.write_text("".join(part))
+    columns = ("--text-column", "body", "--id-column", "name")
+    assert call("trace", checkpoint, *files, "-o", tmp_path / "run", *columns)[0] == 0
+    assert specialize.open_trace(tmp_path / "run").documents()["id"].tolist()[2:4] == ["a.jsonl:n2", "b.jsonl:n3"]
+    for source in (tmp_path / "data", f"{tmp_path}/data/*"):
+        code, _, err = call("trace", checkpoint, source, "-o", tmp_path / "run", *columns)
+        assert code == 0
+        assert "the trace is complete already" in err
+    code, _, err = call("trace", checkpoint, files[0], "-", "-o", tmp_path / "run")
+    assert code == 2
+    assert err.strip() == "specialize: CORPUS: expected - alone, or several paths, got both; choose one"
+
+
 def test_topics_without_anything_to_measure(checkpoint, corpus, call, tmp_path):
     columns = ("--text-column", "body", "--label", "name", "--limit", "8")
     assert call("trace", checkpoint, corpus, "-o", tmp_path / "run", *columns)[0] == 0

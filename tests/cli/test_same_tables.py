@@ -55,9 +55,8 @@ def test_options_are_the_arguments_of_the_function_with_its_defaults(name):
     options = inspect.signature(commands()[name]).parameters
     arguments = inspect.signature(FUNCTIONS[name]).parameters
     given = {key: plain(option.default) for key, option in options.items() if key not in OTHERWISE}
-    taken = {
-        key: argument.default for key, argument in arguments.items() if key not in OTHERWISE and key not in ONLY_PYTHON
-    }
+    left_out = OTHERWISE | (ONLY_PYTHON - options.keys())
+    taken = {key: argument.default for key, argument in arguments.items() if key not in left_out}
     assert given == taken
     assert list(arguments)[-1] == "reporter" or "reporter" not in arguments
 

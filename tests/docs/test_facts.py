@@ -8,11 +8,20 @@ import pytest
 from docs.snippets import ROOT
 from specialize.annotators.tagging import TAGS
 from specialize.annotators.token_classes import CLASSES
-from specialize.corpus.source import KNOWN_EXTENSIONS
+from specialize.corpus.files import COMPRESSIONS
+from specialize.corpus.readers import READERS
 from specialize.measure import RESULT_COLUMNS
 from specialize.pipeline.stage import DEFAULT_PERMUTATIONS
 from specialize.trace.imports import FORMATS
-from specialize.trace.schema import CONTENTS, FORMAT, FORMAT_VERSION, PREDICTION_FIELDS, READABLE_VERSIONS, TOKEN_SCHEMA
+from specialize.trace.schema import (
+    CONTENTS,
+    FORMAT,
+    FORMAT_VERSION,
+    PREDICTION_FIELDS,
+    READABLE_VERSIONS,
+    ROLE_FIELD,
+    TOKEN_SCHEMA,
+)
 from specialize.tracing.plan import HALF_BYTES, TOKEN_BYTES
 
 
@@ -39,8 +48,7 @@ def test_formats():
 
 def test_kinds_of_corpora():
     named = re.findall(r"`(\.\w+)`", read("how-to/trace-a-model.md"))
-    assert set(named) <= set(KNOWN_EXTENSIONS)
-    assert len(named) >= 7
+    assert set(named) == {*READERS, *COMPRESSIONS}
 
 
 def test_tags():
@@ -56,9 +64,9 @@ def test_run_folder():
     assert READABLE_VERSIONS == (1, 2, 3)
     assert "Versions 1 and 2 can still be read" in text
     columns = first_cells(text, "| Column | Type | Meaning |\n|---|---|---|\n| `document`")
-    assert columns == [*TOKEN_SCHEMA.names, *(field.name for field in PREDICTION_FIELDS)]
+    assert columns == [*TOKEN_SCHEMA.names, *(field.name for field in PREDICTION_FIELDS), ROLE_FIELD.name]
     of_routers = first_cells(text, "| Column | Type | Meaning |\n|---|---|---|\n| `experts.r`")
-    assert of_routers == ["experts.r", *(f"{name}.r" for name in CONTENTS if name != "predictions")]
+    assert of_routers == ["experts.r", *(f"{name}.r" for name in CONTENTS if name not in ("predictions", "roles"))]
 
 
 def test_result_columns():

@@ -216,6 +216,8 @@ def test_tokens_are_those_of_the_corpus_as_it_is(config, copied, trained, tmp_pa
     corpus.write_text(text + '\n{"id": "new", "text": "alpha beta"}')
     message = refused(of(corpus), run, ConfigError)
     assert message.startswith(f"RUN/data holds tokens of '{config.data.corpus}', not of {corpus}; ")
+    pattern = corpus.with_name("mov*.jsonl")
+    assert refused(of(pattern), run, ConfigError).startswith(message.split(", not of")[0])
     corpus.write_text(text)
     train(of(corpus), run)
     weights = [folder / "model" / "model.safetensors" for folder in (run, trained / "whole")]

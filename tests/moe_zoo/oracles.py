@@ -113,7 +113,7 @@ class JetMoeOracle(Oracle):
                 chosen[places[row_key(row)]].append(expert)
         experts = torch.tensor(
             [sorted(chosen[token], key=lambda e: -logits[token, e].item()) for token in range(len(hidden))]
-        )
+        ).to(logits.device)
         return experts, logits.gather(1, experts).softmax(dim=-1)
 
 
@@ -139,6 +139,7 @@ class SwitchOracle(Oracle):
                 for row in rows:
                     experts[places[row_key(row)]] = expert
         probability = router.classifier(hidden).softmax(dim=-1).amax(dim=-1).reshape(-1, 1)
+        experts = experts.to(probability.device)
         return experts, probability.masked_fill(experts < 0, 0)
 
 
@@ -213,4 +214,4 @@ def oracle_for(folder: str) -> type[Oracle]:
 
 
 def row_key(row: Tensor) -> bytes:
-    return row.detach().contiguous().numpy().tobytes()
+    return row.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes()

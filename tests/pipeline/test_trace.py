@@ -1,6 +1,8 @@
 """The stage that traces: every form of a model and a corpus, and what is checked before a model is loaded."""
 
+import io
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -68,9 +70,14 @@ class Dataset:
         return iter(ROWS)
 
 
-@pytest.mark.parametrize("form", ["path as text", "frame", "dataset", "corpus"])
-def test_every_form_of_a_corpus_gives_the_same_trace(form, folder, corpus, reference, tmp_path):
+@pytest.mark.parametrize("form", ["path as text", "array of JSON", "standard input", "frame", "dataset", "corpus"])
+def test_every_form_of_a_corpus_gives_the_same_trace(
+    form, folder, corpus, reference, tmp_path, monkeypatch
+):  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(corpus.read_bytes())))
+    (tmp_path / "c.json.xz").write_bytes(lzma.compress(json.dumps(ROWS).encode()))
     forms = {
+        "array of JSON": tmp_path / "c.json.xz", "standard input": "-",
         "path as text": str(corpus), "frame": pd.DataFrame(ROWS), "dataset": Dataset(), "corpus": open_corpus(corpus),
     }  # fmt: skip
     assert_same(trace_corpus(str(folder), forms[form], tmp_path / "run", **HOW), reference)
@@ -130,6 +137,28 @@ def test_options_reach_the_trace(folder, corpus, tmp_path):
     assert settings["control_draws"] == len(trace.random_draws(trace.layers[0].name)) == 2
     weights = trace.weights(1)
     assert len(np.unique(weights)) > 0.5 * weights.size  # gate weights of the model, not equal shares
+
+
+def test_a_sample_is_resumed_from_any_form_and_another_one_is_refused(folder, corpus, tmp_path):
+    how = HOW | {"sample": 3, "sample_seed": 2}
+    expected = trace_corpus(folder, corpus, tmp_path / "whole", **how)
+    assert expected.num_documents == 3
+    assert expected.manifest["corpus"]["sample"] == {"size": 3, "seed": 2, "population": 5}
+    trace_corpus(folder, corpus, tmp_path / "run", **how)
+    interrupt(tmp_path / "run", shards=0)
+    (tmp_path / "c.json.xz").write_bytes(lzma.compress(json.dumps(ROWS).encode()))
+    listener = Listener()
+    assert_same(trace_corpus(folder, tmp_path / "c.json.xz", tmp_path / "run", reporter=listener, **how), expected)
+    assert f"{tmp_path / 'c.json.xz'}: a random sample of 3 of 5 documents, drawn with seed 2" in listener.notes
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for other, message in (
+        ({"sample_seed": 0}, "expected the documents that the trace in .* was begun with, and any others after them"),
+        ({"sample": 2}, "expected at least the 3 documents that the trace in"),
+        ({"sample": None, "limit": 3}, "expected the documents that the trace in"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            trace_corpus(folder, corpus, tmp_path / "run", **how | other)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_an_interrupted_trace_is_resumed_and_damage_repaired(folder, corpus, reference, tmp_path):

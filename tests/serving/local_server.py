@@ -43,6 +43,15 @@ class Oracle:
                 self._known[key] = self._compute(ids)
             return self._known[key]
 
+    def continue_greedily(self, ids: Sequence[int], count: int, end: int | None) -> list[int]:
+        """The likeliest tokens after a sequence, one forward pass for each, up to the one that ends it."""
+        with self._lock:
+            made: list[int] = []
+            while len(made) < count and (not made or made[-1] != end):
+                with torch.inference_mode():
+                    made.append(int(self.model(torch.tensor([[*ids, *made]])).logits[0, -1].argmax()))
+            return made
+
     def _compute(self, ids: Sequence[int]) -> NDArray[np.int64]:
         top_k = self.model.config.num_experts_per_tok
         with torch.inference_mode():
@@ -71,6 +80,7 @@ class Plan:
         requests: for experts, in order.
         keys: that were sent.
         most_at_once: largest number of requests at a time.
+        end: id of the token that ends a generation.
     """
 
     dtype: str = "int32"
@@ -83,6 +93,7 @@ class Plan:
     names: Sequence[str] = (SERVED,)
     older: bool = False
     released: threading.Event = field(default_factory=threading.Event)
+    end: int | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     at_once: int = 0
@@ -180,6 +191,9 @@ class LocalServer:
         experts = experts if self.plan.all_layers else experts[:, self.oracle.moe_layers]
         return self.plan.change(experts.astype(self.plan.dtype))
 
+    def _continue(self, ids: Sequence[int], count: int) -> list[int]:
+        return [3] if count == 1 else self.oracle.continue_greedily(ids, count, self.plan.end)
+
     def _payload(self, experts: NDArray[Any], *, npy: bool) -> Any:
         if self.plan.as_lists:
             return experts.tolist()
@@ -194,18 +208,18 @@ class LocalServer:
         read = ids = body["prompt"]
         if fault == "of another":
             read = ids = [*ids[1:], ids[0]]
-        experts = self._experts(ids, fault)
-        choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length", "token_ids": [3]}
+        made = self._continue(ids, body["max_tokens"])
+        experts = self._experts([*ids, *made[:-1]], fault)
+        choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length", "token_ids": made}
         answer: dict[str, Any] = {"id": "cmpl-1", "object": "text_completion", "choices": [choice]}
         assert body["return_token_ids"] is True
-        assert body["max_tokens"] == 1
         assert body["model"] in self.plan.names
         choice["prompt_token_ids"] = read
         if fault == "none":
             choice["routed_experts"] = None
         elif self.plan.in_two:
-            answer["prompt_routed_experts"] = self._payload(experts, npy=True)
-            choice["routed_experts"] = self._payload(experts[:1], npy=True)
+            answer["prompt_routed_experts"] = self._payload(experts[: len(ids)], npy=True)
+            choice["routed_experts"] = self._payload(experts[len(ids) :] if made[1:] else experts[:1], npy=True)
         else:
             choice["routed_experts"] = self._payload(experts, npy=True)
         return answer
@@ -213,17 +227,17 @@ class LocalServer:
     def _sglang(self, body: dict[str, Any], fault: str) -> dict[str, Any]:
         ids = body["input_ids"]
         assert body["return_routed_experts"] is True
-        assert body["sampling_params"]["max_new_tokens"] == 1
+        made = self._continue(ids, body["sampling_params"]["max_new_tokens"])
         facts = {
             "id": body["rid"] if fault != "of another" else "0",
-            "finish_reason": {"type": "length", "length": 1},
+            "finish_reason": {"type": "length", "length": len(made)},
             "prompt_tokens": len(ids),
-            "completion_tokens": 1,
+            "completion_tokens": len(made),
             "cached_tokens": 0,
         }
         if fault != "none":
-            facts["routed_experts"] = self._payload(self._experts(ids, fault), npy=False)
-        return {"text": "x", "output_ids": [3], "meta_info": facts}
+            facts["routed_experts"] = self._payload(self._experts([*ids, *made[:-1]], fault), npy=False)
+        return {"text": "x", "output_ids": made, "meta_info": facts}
 
 
 def send(

@@ -60,7 +60,9 @@ def places(value, path=()):
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_whole_answer_gives_its_experts(api):
-    assert read(api, WHOLE[api]).tolist() == EXPERTS
+    answer = read(api, WHOLE[api])
+    assert answer.experts.tolist() == EXPERTS
+    assert answer.generated.tolist() == [3]
 
 
 @given(st.data())
@@ -73,12 +75,13 @@ def test_any_change_gives_experts_or_a_known_error(api, data):
         inner = inner[key]
     inner[last] = data.draw(ANY)
     try:
-        experts = read(api, answer)
+        known = read(api, answer)
     except (TryAgainError, CaptureError, TraceError):
         pass
     else:
-        assert experts.ndim == 3
-        assert np.issubdtype(experts.dtype, np.integer)
+        assert known.experts.ndim == 3
+        assert np.issubdtype(known.experts.dtype, np.integer)
+        assert known.generated.ndim == 1
 
 
 @given(ANY)

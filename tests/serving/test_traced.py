@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import specialize
 from serving.local_server import Plan
@@ -79,3 +80,35 @@ def test_killed_at_several_moments_it_ends_with_the_same_bytes(api, server, chec
     trials = list(map(json.loads, answer.stdout.splitlines()))
     assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 4, answer.stderr
     assert len({trial["shards"] for trial in trials}) == 4  # killed in different states
+
+
+@pytest.fixture(scope="module")
+def ending(checkpoint, texts):
+    """A token that ends some of the generations."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    made = [
+        model.generate(tokenizer(text, return_tensors="pt")["input_ids"], max_new_tokens=6, do_sample=False)[0, -6:]
+        for text in texts[:20]
+    ]
+    ids, counts = np.unique(np.concatenate(made), return_counts=True)
+    return int(ids[np.abs(counts - 10).argmin()])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_what_the_server_generates_is_traced_as_by_the_hooks(name, server, checkpoint, texts, ending, tmp_path):
+    api, server.plan = LAYOUTS[name]
+    server.plan.end = ending
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="float32")
+    model.generation_config.eos_token_id = ending
+    how = {"context": 48, "generate": 6}
+    hooked = specialize.trace_corpus(
+        model, texts[:20], tmp_path / "hooks", tokenizer=checkpoint, batch_tokens=1, weights=False, **how
+    )
+    trace = specialize.trace_corpus(checkpoint, texts[:20], tmp_path / "run", server=server.address, api=api, **how)
+    check_same(trace, hooked)
+    phases = trace.tokens()["phase"]
+    assert phases.equals(hooked.tokens()["phase"])
+    generated = trace.tokens()["document"][phases == "generation"].value_counts()
+    assert generated.max() == 5
+    assert generated.min() < 5

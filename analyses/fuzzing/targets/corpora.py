@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import lzma
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 from analyses.fuzzing.harness import Target, join, require, split
-from analyses.fuzzing.mutation import mutate_bytes, mutate_cells, mutate_json_line, mutate_member
+from analyses.fuzzing.mutation import mutate_bytes, mutate_cells, mutate_json, mutate_json_line, mutate_member
 from analyses.fuzzing.tables import write_random
 
 from specialize.corpus import Corpus, Document, open_corpus
@@ -22,7 +23,9 @@ from specialize.corpus.source import open_documents
 _KINDS = (
     *("a.jsonl", "a.csv", "a.tsv", "a.txt", "packed a.jsonl.gz", "packed a.csv.gz", "a.jsonl.gz", "a.txt.gz"),
     *("a.parquet", "a.arrow", "a.feather", "random a.parquet", "random a.arrow"),
+    *("a.json", "packed a.json.xz", "packed a.jsonl.zst", "a.jsonl.xz", "a.jsonl.zst"),
 )
+_COMPRESS = {".gz": lambda content: gzip.compress(content, 1, mtime=0), ".xz": lzma.compress}
 _OPTIONS = (
     {},
     {"text_column": "topic"},
@@ -30,6 +33,8 @@ _OPTIONS = (
     {"labels": ["topic", "n"]},
     {"labels": ["n", "score"], "limit": 1},
     {"limit": 2},
+    {"sample": 2},
+    {"messages_column": "messages"},
 )
 _NAMES = ("text", "id", "topic", "n", "score")
 _MOST_AGAIN = 20_000  # bytes; larger inputs are read once
@@ -60,10 +65,32 @@ _CONLLU = """\
 """
 
 
+_CHAT = """\
+{"id": "a", "messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]}
+{"id": "b", "messages": [{"from": "human", "value": "One?"}, {"from": "gpt", "value": "Two."}]}
+{"id": "c", "messages": [{"role": "user", "content": [{"type": "text", "text": "Three."}]}]}
+"""
+
+
+def _compress(content: bytes, ending: str) -> bytes:
+    if ending != ".zst":
+        return _COMPRESS[ending](content)
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
 def _corpus_seeds() -> Mapping[str, bytes]:
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in _ROWS).encode()
     cells = b'id,text,topic,n\na,"One, two.\nThree",x,1\nb,Vier,,2\n\nc,Five,y,\n'
+    array = json.dumps(list(_ROWS), ensure_ascii=False, indent=1).encode()
     contents = {
+        "a.json": array,
+        "packed a.json.xz": b'["One.",\n "Two."]',
+        "packed a.jsonl.zst": _CHAT.encode(),
+        "a.jsonl.xz": lzma.compress(lines),
+        "a.jsonl.zst": _compress(lines, ".zst"),
         "a.jsonl": lines,
         "a.csv": cells,
         "a.tsv": cells.replace(b",", b"\t"),
@@ -91,7 +118,7 @@ def _read_corpus(data: bytes, folder: Path) -> None:
     how, _, name = _KINDS[kind % len(_KINDS)].rpartition(" ")
     for number, content in enumerate(members[:3]):
         if how == "packed":
-            content = gzip.compress(content, 1, mtime=0)
+            content = _compress(content, Path(name).suffix)
         elif how == "random":
             content = write_random(content, Path(name).suffix, _NAMES)
         (folder / f"{number}{name}").write_bytes(content)
@@ -119,14 +146,15 @@ def _check_corpus(corpus: Corpus, *, empty: bool = False, again: bool = True) ->
 
 
 def _check_document(document: Document, *, empty: bool) -> None:
-    require(isinstance(document.text, str) and (empty or document.text.strip()), "a text is not blank", document.text)
+    require(isinstance(document.text, str) and (empty or not document.is_blank), "a text is not blank", document.text)
     texts = {"id": document.id, **{f"name of a label {name!r}": name for name in document.labels}}
     texts |= {f"label {name!r}": label for name, label in document.labels.items()}
     for text in texts.values():
         require(isinstance(text, str), "ids and labels are text", text)
     for text in document.labels.values():
         require(text, "a label is not empty")
-    for text in (document.text, *texts.values()):
+    turns = [text for message in document.messages for text in (message.role, message.content)]
+    for text in (document.text, *turns, *texts.values()):
         require(_is_unicode(text), "all text is Unicode", text)
 
 
@@ -140,8 +168,10 @@ def _is_unicode(text: str) -> bool:
 
 def _mutate_corpus(data: bytes, rng: Random) -> bytes:
     name = _KINDS[data[0] % len(_KINDS)] if data else ""
-    if "jsonl" in name and not name.startswith("a.jsonl.gz"):
+    if "jsonl" in name and not name.startswith("a.jsonl."):
         return mutate_member(data, rng, mutate_json_line)
+    if "a.json" in name and "jsonl" not in name:
+        return mutate_member(data, rng, mutate_json)
     if "csv" in name or "tsv" in name:
         return mutate_member(data, rng, partial(mutate_cells, separator=b"\t" if "tsv" in name else b","))
     return mutate_member(data, rng, mutate_bytes)
@@ -174,7 +204,7 @@ def _read_conllu(data: bytes, folder: Path) -> None:
 
 CORPUS = Target(
     "corpus",
-    "documents in JSON Lines, CSV, TSV, text (also gzipped), Parquet, Arrow and folders of them",
+    "documents in JSON Lines, JSON, CSV, TSV, text (also compressed), Parquet, Arrow and folders of them",
     _corpus_seeds,
     _read_corpus,
     _mutate_corpus,

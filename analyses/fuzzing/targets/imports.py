@@ -1,6 +1,7 @@
 """Importers: what they accept becomes a trace that holds what a trace promises."""
 
 import base64
+import io
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -125,7 +126,32 @@ def _seeds_of_sglang() -> Mapping[str, bytes]:
     choices = [{"index": place, "text": "x", "sgl_ext": {"routed_experts": payload}} for place in range(2)]
     served = {"id": "r2", "choices": choices}
     lines = "\n".join(map(json.dumps, (native, served))).encode()
-    return {"responses": join(0, 5, lines), "a list": join(1, 6, json.dumps([native, served]).encode())}
+    rows = choose(np.random.default_rng(1), 4).tolist()
+    facts = {"id": "r3", "prompt_tokens": 4, "completion_tokens": 2, "routed_experts_start_len": 1}
+    plain = {"text": "x", "output_ids": [5, 6], "meta_info": {**facts, "routed_experts": rows}}
+    return {
+        "responses": join(0, 5, lines),
+        "a list": join(1, 6, json.dumps([native, served]).encode()),
+        "lists": join(0, 0, json.dumps(plain).encode()),
+        "a request": join(0, 0, json.dumps({"request": {"input_ids": [1, 2, 3, 4]}, "response": plain}).encode()),
+    }
+
+
+def _seeds_of_vllm_responses() -> Mapping[str, bytes]:
+    experts = choose(np.random.default_rng(0), 5)
+    buffer = io.BytesIO()
+    np.save(buffer, experts.astype(np.int16))
+    packed = {"index": 0, "token_ids": [4, 5], "routed_experts": base64.b64encode(buffer.getvalue()).decode()}
+    later = {"id": "r1", "prompt_token_ids": [1, 2, 3, 9], "choices": [packed]}
+    apart = {"index": 0, "token_ids": [4, 5], "routed_experts": experts[4:].tolist()}
+    first = {**later, "prompt_routed_experts": experts[:4].tolist(), "choices": [apart, {**apart, "index": 1}]}
+    lost = {"id": "r2", "prompt_routed_experts": None, "choices": [{"token_ids": [1, 2], "routed_experts": None}]}
+    batch = {"custom_id": "r3", "response": {"body": {**later, "usage": {"prompt_tokens": 4}}}}
+    return {
+        "base64": join(0, 0, json.dumps(later).encode()),
+        "lists": join(0, 1, json.dumps(first).encode()),
+        "lines": join(1, 0, "\n".join(map(json.dumps, ([later, lost], batch))).encode()),
+    }
 
 
 def _seeds_of_route_trace() -> Mapping[str, bytes]:
@@ -162,7 +188,9 @@ def _seeds_of_megatron() -> Mapping[str, bytes]:
 def _name_of(format_name: str, kind: int, number: int) -> str:
     """Return the name of a file, as the format has it."""
     names = {"route-trace": f"{number}.csv", "megatron": f"router_trace_rank{number}.jsonl"}
-    return names.get(format_name, f"{number}.json" if kind % 2 and format_name == "sglang" else f"{number}.jsonl")
+    return names.get(
+        format_name, f"{number}.json" if kind % 2 and format_name in ("sglang", "vllm") else f"{number}.jsonl"
+    )
 
 
 def _read_files(format_name: str, data: bytes, folder: Path) -> None:
@@ -204,6 +232,22 @@ SGLANG = Target(
     partial(_read_files, "sglang"),
     of_members(mutate_json_line),
     (b'"meta_info"', b'"routed_experts"', b'"choices"', b'"sgl_ext"', b"AAAA", b"/////w==", *_JSON_TOKENS),
+)
+VLLM_RESPONSES = Target(
+    "vllm-responses",
+    "vLLM's responses in JSON Lines",
+    _seeds_of_vllm_responses,
+    partial(_read_files, "vllm"),
+    of_members(mutate_json_line),
+    (
+        b'"prompt_routed_experts"',
+        b'"routed_experts"',
+        b'"choices"',
+        b'"token_ids"',
+        b'"prompt_token_ids"',
+        b"k05VTVBZ",
+        *_JSON_TOKENS,
+    ),
 )
 ROUTE_TRACE = Target(
     "route-trace",

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from specialize.corpus.columns import is_integral
 from specialize.corpus.delimiters import find_delimiter
-from specialize.corpus.lines import check_regular, read_lines, read_objects
+from specialize.corpus.files import check_regular
+from specialize.corpus.lines import read_lines, read_objects
 from specialize.corpus.memory import is_integral_column
-from specialize.corpus.source import require_path
+from specialize.corpus.paths import require_path
 from specialize.errors import AnnotationError, CorpusError, first_line
 
 _FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".tsv": "CSV", ".jsonl": "JSON Lines"}

@@ -25,6 +25,8 @@ CLASSES = {
     "case": "lower, capitalised, upper or mixed; no label where there is no case",
     "frequency": "rank of the token id in this trace",
     "position": "position in the sequence",
+    "role": "who wrote it in a conversation: system, user, assistant …; template",
+    "phase": "prefill or generation",
 }
 _RANKS = (10, 100, 1_000, 10_000)
 _POSITIONS = (0, 3, 15, 63, 255, 1023)
@@ -52,6 +54,9 @@ def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Anno
     made = dict(zip(of_text, _classify_texts(trace, tokens, of_text), strict=True)) if of_text else {}
     if "frequency" in names:
         made["frequency"] = _classify_ranks(tokens)
+    for name in ("role", "phase"):
+        if name in names:
+            made[name] = _take_categories(name, tokens)
     if "position" in names:
         made["position"] = _bin("position", tokens["position"].to_numpy(), _POSITIONS)
     return [made[name] for name in names]
@@ -131,6 +136,16 @@ def _classify_ranks(tokens: "pd.DataFrame") -> Annotation:
     ranks = np.empty(len(distinct), dtype=np.int64)
     ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(distinct) + 1)
     return _bin("frequency", ranks[places], _RANKS, first=1)
+
+
+def _take_categories(name: str, tokens: "pd.DataFrame") -> Annotation:
+    """Label tokens by a column of the trace that names what they are of."""
+    kinds = tokens[name].cat.remove_unused_categories() if name in tokens else None
+    if kinds is None or len(kinds.cat.categories) < 2:
+        raised = {"role": "conversations (a column messages)", "phase": "generated tokens (generate)"}[name]
+        raise AnnotationError(f"expected a trace of {raised}, from which {name!r} is derived, got one without")
+    codes = kinds.cat.codes.to_numpy().astype(np.int32)
+    return Annotation(name, "token", tuple(kinds.cat.categories), codes, {"tool": "specialize"})
 
 
 def _bin(name: str, values: NDArray[np.integer], ends: Sequence[int], *, first: int = 0) -> Annotation:

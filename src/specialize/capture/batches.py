@@ -1,7 +1,7 @@
 """Runs the windows of a shard through the model in batches, and returns their routing in reading order."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class ShardTracer:
         check_token_ids(self._model, windows)
         counts = np.array([window.num_recorded for window in windows])
         starts = counts.cumsum() - counts
-        routing = [_empty_columns(spec, counts.sum(), self.recorder.extras) for spec in self.recorder.specs]
+        routing = [empty_columns(spec, counts.sum(), self.recorder.extras) for spec in self.recorder.specs]
         predicted = {
             "predicted_token_id": np.zeros(counts.sum(), np.int32),
             "next_token_loss": np.zeros(counts.sum(), np.float32),
@@ -171,20 +171,23 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _empty_columns(spec: RouterSpec, tokens: int, extras: Sequence[str]) -> dict[str, NDArray[Any]]:
+def empty_columns(spec: RouterSpec, tokens: int, extras: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return arrays for what a shard holds of a router, by column: experts, weights where there are any, and extras."""
     widths = {"weights": spec.top_k, "logits": spec.num_experts, "norms": spec.top_k}
     halves = {name: np.zeros((tokens, widths[name]), np.float16) for name in spec.held(["weights", *extras])}
     return {"experts": np.full((tokens, spec.top_k), NO_EXPERT, np.int16), **halves}
 
 
-def pad_windows(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
-    """Return token ids and attention mask, both [batch, longest], padded on the right."""
+def pad_windows(windows: Sequence[Window], *, side: Literal["left", "right"] = "right") -> tuple[Tensor, Tensor]:
+    """Return token ids and attention mask, both [batch, longest], padded on one side."""
     longest = max(len(window.token_ids) for window in windows)
     ids = torch.zeros(len(windows), longest, dtype=torch.int64)
     mask = torch.zeros(len(windows), longest, dtype=torch.int64)
     for row, window in enumerate(windows):
-        ids[row, : len(window.token_ids)] = torch.from_numpy(window.token_ids)
-        mask[row, : len(window.token_ids)] = 1
+        length = len(window.token_ids)
+        where = slice(0, length) if side == "right" else slice(longest - length, longest)
+        ids[row, where] = torch.from_numpy(window.token_ids)
+        mask[row, where] = 1
     return ids, mask
 
 

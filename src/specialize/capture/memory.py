@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from specialize.capture.batches import ShardTracer, is_out_of_memory
+from specialize.capture.continuing import ContinuationTracer
 from specialize.errors import CaptureError
 from specialize.events import Reporter
 from specialize.trace import Shard
@@ -31,7 +32,11 @@ class HalvingTracer:
     """
 
     def __init__(
-        self, tracer: ShardTracer, batch_tokens: int, written: Sequence[Mapping[str, Any]], reporter: Reporter
+        self,
+        tracer: ShardTracer | ContinuationTracer,
+        batch_tokens: int,
+        written: Sequence[Mapping[str, Any]],
+        reporter: Reporter,
     ) -> None:
         self._tracer = tracer
         self._asked = batch_tokens

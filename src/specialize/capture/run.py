@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from specialize.capture.batches import ShardTracer
+from specialize.capture.continuing import ContinuationTracer, check_generating
 from specialize.capture.given import identify_checkpoint
 from specialize.capture.loading import Checkpoint
 from specialize.capture.memory import HalvingTracer
@@ -18,8 +19,10 @@ from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import versions
 from specialize.trace import RoutingTrace, TraceWriter
+from specialize.tracing.chat import open_conversations
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, survey_corpus
+from specialize.tracing.reading import Reading
 from specialize.tracing.run import Traced, choose_context, write_trace
 
 
@@ -29,6 +32,7 @@ def trace_documents(
     run: str | PathLike[str],
     *,
     options: TraceOptions | None = None,
+    chat_template: str | PathLike[str] | None = None,
     repair: bool = False,
     command: str | None = None,
     reporter: Reporter = SILENT,
@@ -44,6 +48,7 @@ def trace_documents(
         corpus: the documents.
         run: the run folder, created if missing.
         options: how the corpus is run, and what is recorded.
+        chat_template: of conversations: a Jinja template, or the path of a file with one; default: the tokenizer's.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
         reporter: receives an estimate of what the trace will take before anything is written, and the progress.
@@ -65,8 +70,15 @@ def trace_documents(
             f"predictions: expected the weights of the language-model head, the checkpoint lacks "
             f"{checkpoint.missing_head[0]}; leave out predictions"
         )
+    if options.generate is not None:
+        check_generating(checkpoint.model)
     longest = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
     context = choose_context(longest, options.context)
+    survey = survey or survey_corpus(corpus)
+    conversations = open_conversations(
+        checkpoint.tokenizer, survey, template=chat_template, answers=options.generate is not None
+    )
+    reading = Reading(checkpoint.tokenizer, context, options, survey=survey, conversations=conversations)
     settings = {
         "model": checkpoint.name,
         "revision": checkpoint.facts["revision"],
@@ -74,6 +86,7 @@ def trace_documents(
         "corpus": corpus.source,
         "limit": corpus.limit,
         **options.as_settings(context),
+        **({} if conversations is None else {"chat_template": conversations.digest}),
     }
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}
     writer = TraceWriter(run, settings=settings, provenance=provenance)
@@ -90,19 +103,21 @@ def trace_documents(
 
     @contextmanager
     def opened(written: Sequence[Mapping[str, Any]]) -> Iterator[HalvingTracer]:
-        tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
+        tracer: ShardTracer | ContinuationTracer
+        if options.generate is None:
+            tracer = ShardTracer(checkpoint.model, recorder, with_predictions=options.predictions)
+        else:
+            tracer = ContinuationTracer(checkpoint.model, recorder, checkpoint.tokenizer)
         with evaluating(checkpoint.model), recorder:
             yield HalvingTracer(tracer, options.batch_tokens, written, reporter)
 
     traced = Traced(
-        checkpoint.tokenizer,
+        reading,
         recorder.specs,
-        context=context,
         options=options,
         settings=settings,
         provenance=provenance,
         notes=list(dict.fromkeys(point.adapter.warning for point in points if point.adapter.warning)),
         open=opened,
     )
-    survey = survey or survey_corpus(corpus)
     return write_trace(traced, corpus, writer, survey=survey, repair=repair, reporter=reporter)

@@ -6,8 +6,9 @@ import typer
 
 from specialize.choices import InterventionMode
 from specialize.cli.app import MEASURE, add_command
+from specialize.cli.capture_options import Model, ModelOptions
 from specialize.cli.console import TERMINAL, out, print_json
-from specialize.cli.options import Json, Model, ModelOptions, Permutations, Run, arguments, grouped
+from specialize.cli.options import Json, Permutations, Run, arguments, grouped
 from specialize.cli.tables import format_estimate, format_row_p, frame_records, number, print_table, text
 from specialize.errors import MeasurementError
 from specialize.names import name_label_set

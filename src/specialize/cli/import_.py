@@ -15,7 +15,11 @@ from specialize.errors import TraceError
 @add_command(RECORD, "import")
 def import_(
     format_name: Annotated[
-        str, typer.Argument(metavar="FORMAT", help="esft, olmoe, vllm, sglang, route-trace, megatron, usage or arrays.")
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="esft, olmoe, vllm, sglang, tensorrt-llm, route-trace, megatron, usage or arrays.",
+        ),
     ],
     path: Annotated[
         list[str],
@@ -47,6 +51,12 @@ def import_(
             metavar="MODEL", help="Folder or hub id of the model, whose config gives E, k and the MoE layers."
         ),
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Folder or hub id of the tokenizer, which decodes token ids to texts. Default: none."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a run folder of routing that another tool recorded.
@@ -56,10 +66,16 @@ def import_(
              two tabs, gate weights
     olmoe    JSON Lines of input_ids, predicted_token_ids and exp_ids
              (tokens x k x layers)
-    vllm     routed experts (tokens x layers x k), .npy or .safetensors,
-             a file or a folder; -1: not recorded
-    sglang   JSON Lines of responses with meta_info.routed_experts (base64);
-             give --num-layers and --top-k, or --model
+    vllm     JSON Lines of responses with routed_experts (lists or base64),
+             or routed experts (tokens x layers x k), .npy or .safetensors,
+             a file or a folder; -1: not recorded. NAME.token_ids.npy
+             beside NAME.npy: its token ids
+    sglang   JSON Lines of responses with meta_info.routed_experts or
+             sgl_ext.routed_experts; if they are base64, give --num-layers
+             and --top-k, or --model
+    tensorrt-llm
+             routed experts of the MoE layers (tokens x layers x k), as the
+             arrays of vllm
     route-trace
              CSV of a llama.cpp-based engine, a row a slot: turn, phase,
              step, layer, slot, expert, weight; a file or a folder. A layer
@@ -78,7 +94,9 @@ def import_(
 
     Several inputs in one run, labelled by their names: `specialize import esft intent=DIR law=DIR -o RUN --label task`.
 
-    `syntax` and `topics` need the texts: give them with --documents, and char_start and char_end for `syntax`.
+    `syntax` and `topics` need texts: --tokenizer decodes them from token ids, and finds the characters of the tokens.
+
+    Or give texts with --documents, and char_start and char_end for `syntax`.
     """
     import specialize
 
@@ -93,6 +111,7 @@ def import_(
         num_layers=num_layers,
         label=label,
         model=model,
+        tokenizer=tokenizer,
         command=command_line(),
         reporter=TERMINAL,
     )

@@ -1,8 +1,9 @@
 """The command that shows the routers of a model."""
 
 from specialize.cli.app import RECORD, add_command
+from specialize.cli.capture_options import Model, ModelOptions
 from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import Json, Model, ModelOptions, arguments, grouped
+from specialize.cli.options import Json, arguments, grouped
 from specialize.cli.tables import number, print_table, text, word
 
 

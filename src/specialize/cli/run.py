@@ -1,17 +1,20 @@
 """The command that does everything."""
 
 from specialize.cli.app import ALL, add_command, command_line
-from specialize.cli.console import TERMINAL, say
-from specialize.cli.options import (
+from specialize.cli.capture_options import (
     CaptureOptions,
     CorpusOptions,
-    CorpusPath,
+    CorpusPaths,
+    Model,
+    ModelOptions,
+    choose_corpus,
+)
+from specialize.cli.console import TERMINAL, say
+from specialize.cli.options import (
     EmbeddingOptions,
     Json,
     Language,
     MeasureOptions,
-    Model,
-    ModelOptions,
     Output,
     SkipPositions,
     TagOptions,
@@ -25,7 +28,7 @@ from specialize.cli.summary import print_summary
 @grouped
 def run(
     model: Model,
-    corpus: CorpusPath,
+    corpus: CorpusPaths,
     *,
     output: Output,
     reading: CorpusOptions,
@@ -43,7 +46,7 @@ def run(
 
     page = specialize.run(
         model,
-        corpus,
+        choose_corpus(corpus),
         output,
         **arguments(reading, loading, capture, tagging, fitting, measuring),
         language=language,

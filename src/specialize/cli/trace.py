@@ -5,19 +5,17 @@ from typing import Annotated
 import typer
 
 from specialize.cli.app import RECORD, add_command, command_line
-from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import (
+from specialize.cli.capture_options import (
     CaptureOptions,
     CorpusOptions,
-    CorpusPath,
-    Json,
+    CorpusPaths,
     Model,
     ModelOptions,
-    Output,
     ServingOptions,
-    arguments,
-    grouped,
+    choose_corpus,
 )
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import Json, Output, arguments, grouped
 from specialize.cli.written import bytes_stored, print_trace
 
 
@@ -25,7 +23,7 @@ from specialize.cli.written import bytes_stored, print_trace
 @grouped
 def trace(
     model: Model,
-    corpus: CorpusPath,
+    corpus: CorpusPaths,
     *,
     output: Output,
     reading: CorpusOptions,
@@ -43,7 +41,7 @@ def trace(
 
     opened = specialize.trace_corpus(
         model,
-        corpus,
+        choose_corpus(corpus),
         output,
         **arguments(reading, loading, capture, serving),
         seed=seed,

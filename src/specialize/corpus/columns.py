@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from specialize.choices import TextUnit, check_choice
 from specialize.corpus.document import Document, ReadingNotes, Record
 from specialize.corpus.limits import LONGEST_TEXT
 from specialize.corpus.messages import MESSAGE_COLUMNS, is_conversation, read_messages
@@ -22,9 +23,12 @@ _ROWS_TO_JUDGE = 100
 LARGEST_EXACT = 2**53  # integers beyond it are rounded as floats
 
 
+Place = TypeVar("Place")  # where a row stands: its number, or words for messages
+
+
 @dataclass(frozen=True)
 class ColumnRequest:
-    """The columns that the user asked for; None: chosen by the rules of `choose_columns`.
+    """How the user asked for documents to be read: by which columns; None: chosen by the rules of `choose_columns`.
 
     Attributes:
         text: column of the text.
@@ -32,10 +36,11 @@ class ColumnRequest:
         labels: label columns.
         group: column that says which documents belong together.
         messages: column of conversations, which are read instead of texts.
+        unit: what a document of plain text is.
         needs_text: whether there must be a text; if not, it is the column `text` or none.
 
     Raises:
-        CorpusError: both texts and conversations are asked for.
+        CorpusError: both texts and conversations are asked for, or the unit is unknown.
     """
 
     text: str | None = None
@@ -43,9 +48,11 @@ class ColumnRequest:
     labels: tuple[str, ...] | None = None
     group: str | None = None
     messages: str | None = None
+    unit: TextUnit = "file"
     needs_text: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("unit", self.unit, TextUnit, error=CorpusError)
         if self.text is not None and self.messages is not None:
             raise CorpusError(
                 f"expected text_column or messages_column, got both ({self.text!r:.60} and {self.messages!r:.60}); "
@@ -53,9 +60,9 @@ class ColumnRequest:
             )
 
     @property
-    def is_default(self) -> bool:
-        """Whether no column was asked for."""
-        return replace(self, needs_text=True) == ColumnRequest()
+    def asks_columns(self) -> bool:
+        """Whether a column was asked for."""
+        return replace(self, unit="file", needs_text=True) != ColumnRequest()
 
 
 @dataclass(frozen=True)
@@ -168,12 +175,12 @@ def _find_text_column(
 
 
 def peek_columns(
-    rows: Iterator[tuple[int, dict[str, Any]]], request: ColumnRequest, *, name: str
-) -> tuple[ColumnChoice | None, Iterator[tuple[int, dict[str, Any]]]]:
+    rows: Iterator[tuple[Place, dict[str, Any]]], request: ColumnRequest, *, name: str
+) -> tuple[ColumnChoice | None, Iterator[tuple[Place, dict[str, Any]]]]:
     """Choose among untyped columns, whose kinds are determined by the first 100 rows.
 
     Args:
-        rows: numbered rows by column.
+        rows: places of rows, and rows by column.
         request: what the user asked for.
         name: of the file, for messages.
 

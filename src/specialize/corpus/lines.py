@@ -1,79 +1,38 @@
-"""Readers of text files: plain text, JSON Lines, CSV and TSV, each plain or gzipped."""
+"""Readers of text files: plain text, JSON Lines, CSV and TSV, each plain or compressed."""
 
 import codecs
 import csv
-import gzip
-import stat
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from specialize.corpus.columns import ColumnRequest, choose_columns, make_record, peek_columns
 from specialize.corpus.delimiters import describe, find_delimiter
 from specialize.corpus.document import Document, Record
+from specialize.corpus.files import check_regular, open_intact
 from specialize.corpus.json_lines import parse_json
-from specialize.corpus.limits import LONGEST_LINE, LONGEST_TEXT, expands_beyond_reason
+from specialize.corpus.limits import LONGEST_LINE, LONGEST_TEXT
 from specialize.errors import CorpusError
 from specialize.text import format_bytes
-
-_BYTES_TO_JUDGE = 2**20  # between two looks at how far a compressed file expands
-
-
-def check_regular(path: Path, name: str) -> None:
-    """Raise CorpusError for what is no file: a pipe, a device, a socket, a broken link."""
-    try:
-        is_regular = path.is_file()
-    except OSError as error:
-        raise CorpusError(f"{name}: expected a readable file, got: {error.strerror or error}") from None
-    if not is_regular:
-        raise CorpusError(
-            f"{name}: expected a regular file, got {_kind_of_path(path)}; save its contents as a file first"
-        )
-
-
-def _kind_of_path(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return "a broken link" if path.is_symlink() else "nothing"
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a folder")
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, through gzip if its name ends in `.gz`."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def read_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line with its end) of a UTF-8 file; a byte order mark is removed.
 
     Raises:
-        CorpusError: it is no regular file, not UTF-8 or not gzip, has a line of more than 64 MiB, or is compressed and
+        CorpusError: it is no regular file, not UTF-8 or damaged, has a line of more than 64 MiB, or is compressed and
             expands beyond any reason; the message names the file and line.
     """
     check_regular(path, name)
     number = 0
     try:
-        with _open_intact(path, name) as file:
+        with open_intact(path, name) as file:
             for number, line in enumerate(_cut_lines(file, name), start=1):
                 if number == 1:
-                    _reject_wide(line, name)
+                    reject_wide(line, name)
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise _not_utf8(error.object, error.start, f"{name}, line {number}") from None
-
-
-@contextmanager
-def _open_intact(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Open a file as `open_bytes`; in the block, damage to a gzip file raises CorpusError."""
-    try:
-        with open_bytes(path) as file:
-            yield file
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CorpusError(f"{name}: expected an intact gzip file, got a damaged one ({error})") from None
 
 
 def _not_utf8(line: bytes, place: int, where: str) -> CorpusError:
@@ -84,9 +43,8 @@ def _not_utf8(line: bytes, place: int, where: str) -> CorpusError:
 
 
 def _cut_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """Yield the lines of a file; raise CorpusError before a line or a compressed file fills the memory."""
-    packed = file.fileobj if isinstance(file, gzip.GzipFile) else None
-    expanded = number = judged = 0
+    """Yield the lines of a file; raise CorpusError before a line fills the memory."""
+    number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
@@ -94,18 +52,10 @@ def _cut_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
                 f"{name}, line {number}: expected at most {format_bytes(LONGEST_LINE)}, got a longer line; divide it "
                 "into documents, one a line"
             )
-        expanded += len(line)
-        if packed is not None and expanded - judged >= _BYTES_TO_JUDGE:
-            judged, read = expanded, packed.tell()
-            if expands_beyond_reason(expanded, read):
-                raise CorpusError(
-                    f"{name}: expected compressed text, got {format_bytes(read)} that expand to "
-                    f"{format_bytes(expanded)}; decompress the file and look at what it holds"
-                )
         yield line
 
 
-def _reject_wide(line: bytes, name: str) -> None:
+def reject_wide(line: bytes, name: str) -> None:
     """Raise CorpusError if the first line of a file is UTF-16 or UTF-32."""
     marks = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16"}
     marks[codecs.BOM_UTF16_BE] = "UTF-16"  # after UTF-32, whose mark begins with that of UTF-16
@@ -119,17 +69,24 @@ def _reject_wide(line: bytes, name: str) -> None:
         )
 
 
-def read_text(path: Path, name: str) -> Iterator[Record]:
-    """Yield the file as one document, with its line ends unchanged."""
+def read_text(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
+    """Yield the file as one document, with its line ends unchanged; or each line as one, without its line end.
+
+    Lines are numbered from 0, as rows of a table.
+    """
+    if request.unit == "line":
+        for number, text in read_lines(path, name):
+            yield Record(f"{name}, line {number}", Document(str(number - 1), text.rstrip("\r\n")))
+        return
     check_regular(path, name)
-    with _open_intact(path, name) as file:
+    with open_intact(path, name) as file:
         data = file.read(LONGEST_TEXT + 1)
     if len(data) > LONGEST_TEXT:
         raise CorpusError(
             f"{name}: expected a text of at most {format_bytes(LONGEST_TEXT)}, got a longer one; divide it into "
             "documents"
         )
-    _reject_wide(data, name)
+    reject_wide(data, name)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -77,6 +77,11 @@ def _join_content(content: object, where: str, key: str) -> str:
 def _as_list(value: object) -> Sequence[Any] | None:
     if isinstance(value, list | tuple):
         return value
+    if isinstance(value, Mapping) and value and all(isinstance(each, list) for each in value.values()):
+        # how `datasets` gives a Sequence of objects: one list for each key
+        if len({len(each) for each in value.values()}) == 1:
+            return [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
+        return None
     listed = value.tolist() if hasattr(value, "tolist") else None  # an array: what pandas reads from Parquet
     return listed if isinstance(listed, list) else None
 

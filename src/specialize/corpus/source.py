@@ -2,64 +2,58 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.choices import TextUnit
 from specialize.corpus.columns import ColumnRequest
-from specialize.corpus.conllu import read_conllu
 from specialize.corpus.document import Record
-from specialize.corpus.lines import check_regular, read_csv, read_jsonl, read_text
+from specialize.corpus.files import check_regular
 from specialize.corpus.memory import DATASET, FRAME, TEXTS, is_dataset, read_dataset, read_frame, read_texts
+from specialize.corpus.paths import Files, is_pattern, require_kind, require_path
+from specialize.corpus.readers import check_request, read_file, read_files
+from specialize.corpus.sample import draw_sample
+from specialize.corpus.stdin import STDIN, open_stdin
 from specialize.corpus.stream import Corpus
-from specialize.corpus.tables import read_arrow, read_hub, read_parquet
-from specialize.errors import CorpusError, did_you_mean, first_line
+from specialize.corpus.tables import read_hub
+from specialize.errors import CorpusError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_TABLE_READERS: dict[str, Callable[[Path, str, ColumnRequest], Iterator[Record]]] = {
-    ".jsonl": read_jsonl,
-    ".jsonl.gz": read_jsonl,
-    ".csv": read_csv,
-    ".csv.gz": read_csv,
-    ".tsv": read_csv,
-    ".tsv.gz": read_csv,
-    ".parquet": read_parquet,
-    ".arrow": read_arrow,
-    ".feather": read_arrow,
-}
-_TEXT_READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {
-    ".txt": read_text,
-    ".txt.gz": read_text,
-    ".conllu": read_conllu,
-    ".conllu.gz": read_conllu,
-}
-KNOWN_EXTENSIONS = (*_TEXT_READERS, *_TABLE_READERS)
-
 
 def open_corpus(
-    source: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
+    source: "str | PathLike[str] | Sequence[str | PathLike[str]] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
     *,
     text_column: str | None = None,
     messages_column: str | None = None,
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
+    unit: TextUnit = "file",
     limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
 ) -> Corpus:
-    """Open documents for reading. The first one is read at once, so that most errors are found here.
+    """Open documents for reading. The first one (of a sample: all) is read at once, so that most errors are found here.
 
     The same documents from different sources give the same corpus: ids, texts, labels and digest.
 
     Args:
         source: documents in one of these forms.
 
-            - A file: `.txt` (one document), `.jsonl`, `.csv`, `.tsv` (all these also gzipped, `.gz`), `.parquet`,
-              `.arrow`, `.feather` (one document per row) or `.conllu` (one document per `# newdoc`).
+            - A file: `.txt` (one document, see `unit`), `.jsonl`, `.json` (one array of objects or texts), `.csv`,
+              `.tsv` (one document per row), `.conllu` (one document per `# newdoc`), all these also compressed (`.gz`,
+              `.xz`, `.zst`); `.parquet`, `.arrow` or `.feather` (one document per row).
             - A folder: all files of these kinds in it and its subfolders except hidden ones, in the order of their
               paths. Ids are relative paths, followed by `:` and the id in the file if a file has several documents.
+            - A pattern such as `data/**/*.jsonl.zst`: the files that match, with their paths below the part before the
+              first wildcard.
+            - A sequence of `Path` objects of files, folders and patterns: all their files, in the order of their paths,
+              with their paths below the folder that holds all of them.
+            - `-`: standard input, which is copied into a temporary file: JSON Lines if it begins with `{`, an array of
+              objects or texts as in `.json`, else plain text.
             - An address `hf://DATASET[#CONFIGURATION][:SPLIT]` of a dataset on the Hugging Face hub.
             - A list of texts, a pandas DataFrame, or a ``datasets.Dataset``.
             - A corpus, which is returned as it is.
@@ -73,7 +67,12 @@ def open_corpus(
             DataFrames, datasets), the first 100 rows determine it.
         group: column that says which documents belong together (book, thread, prompt), so that intervals and
             permutations keep them together; default: `group`, if there is such a column that `labels` does not name.
+        unit: what a document of plain text (`.txt`, standard input) is: the whole file, or each line that is not blank,
+            with lines numbered from 0.
         limit: largest number of documents to read; default: all.
+        sample: number of documents to draw at random instead, which then are read in their order; each is as likely as
+            the others. The draw depends on the seed and on what the documents hold, not on their form, ids or order.
+        sample_seed: of the draw.
 
     Returns:
         A corpus that can be iterated any number of times.
@@ -84,14 +83,19 @@ def open_corpus(
             file may expand 200-fold.
     """
     asked = None if labels is None else tuple(labels)
-    request = ColumnRequest(text_column, id_column, asked, group, messages_column)
+    request = ColumnRequest(text_column, id_column, asked, group, messages_column, unit)
     if isinstance(source, Corpus):
-        if limit is not None or not request.is_default:
-            raise CorpusError(f"{source.source}: this corpus is open already; choose columns and limit in opening it")
+        if limit is not None or sample is not None or request != ColumnRequest():
+            raise CorpusError(
+                f"{source.source}: this corpus is open already; choose columns and documents in opening it"
+            )
         return source
+    if limit is not None and sample is not None:
+        raise CorpusError(f"sample: expected a sample or the first documents, got both (limit {limit}); leave one out")
     name, records = _find_reader(source, request)
-    corpus = Corpus(name, records, limit=limit)
-    return _read_first(corpus)
+    if sample is not None:
+        return draw_sample(name, records, sample, seed=sample_seed)
+    return _read_first(Corpus(name, records, limit=limit))
 
 
 def open_documents(path: str | PathLike[str]) -> Corpus:
@@ -120,10 +124,15 @@ def _find_reader(source: Any, request: ColumnRequest) -> tuple[str, Callable[[],
     """Return the name of a source, and what reads it from the start."""
     if isinstance(source, str | PathLike):
         return _find_reader_of_path(source, request)
+    if isinstance(source, Sequence) and source and any(isinstance(each, PathLike) for each in source):
+        if not all(isinstance(each, PathLike) for each in source):
+            raise CorpusError("corpus: expected a list of texts or one of paths, got both; make each path a Path")
+        return _find_reader_of_files([Path(each) for each in source], request)
+    _refuse_unit(f"corpus of type {type(source).__name__}", request)
     if is_dataset(source):
         return DATASET, lambda: read_dataset(source, request)
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        if not request.is_default:
+        if request.asks_columns:
             raise CorpusError(f"{TEXTS}: a list of texts has no columns to choose; leave the column options out")
         return TEXTS, lambda: read_texts(source)
     import pandas as pd
@@ -139,78 +148,25 @@ def _find_reader(source: Any, request: ColumnRequest) -> tuple[str, Callable[[],
 def _find_reader_of_path(
     source: str | PathLike[str], request: ColumnRequest
 ) -> tuple[str, Callable[[], Iterator[Record]]]:
+    if source == "-":
+        return STDIN, open_stdin(request)
     if isinstance(source, str) and source.startswith("hf://"):
+        _refuse_unit(source, request)
         return source, lambda: read_hub(source, request)
     path = Path(source)
+    if is_pattern(path) or path.is_dir():
+        return _find_reader_of_files([path], request)
     require_path(path)
-    if path.is_dir():
-        return str(path), lambda: _read_folder(path, request)
     check_regular(path, str(path))
-    extension = extension_of(path)
-    if extension is None:
-        raise CorpusError(
-            f"{path}: expected a file ending in {', '.join(KNOWN_EXTENSIONS)}, got {path.suffix or 'no extension'!r}"
-        )
-    if extension in _TEXT_READERS and not request.is_default:
-        raise CorpusError(f"{path}: a {extension} file has no columns to choose; leave the column options out")
-    return str(path), lambda: _read_file(path, path.name, request)
+    check_request(require_kind(path), request, str(path))
+    return str(path), lambda: read_file(path, path.name, request)
 
 
-def extension_of(path: Path) -> str | None:
-    """Return the known extension of a file name, or None."""
-    name = path.name.lower()
-    return next((extension for extension in KNOWN_EXTENSIONS if name.endswith(extension)), None)
+def _find_reader_of_files(paths: Sequence[Path], request: ColumnRequest) -> tuple[str, Callable[[], Iterator[Record]]]:
+    files = Files(paths)
+    return files.name, lambda: read_files(files.list(), request)
 
 
-def require_path(path: Path) -> None:
-    """Raise CorpusError if there is neither a file nor a folder, and suggest its neighbours."""
-    try:
-        if path.exists():
-            return
-    except OSError as error:
-        raise CorpusError(f"{path}: expected a file or folder, got: {error.strerror or error}") from None
-    if not path.parent.is_dir():
-        raise CorpusError(f"{path}: expected a file or folder, found no folder {path.parent}")
-    siblings = [sibling.name for sibling in path.parent.iterdir()]
-    raise CorpusError(f"{path}: expected a file or folder, found none.{did_you_mean(path.name, siblings)}")
-
-
-def _read_file(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]:
-    extension = extension_of(path)
-    assert extension is not None
-    check_regular(path, name)
-    try:
-        if extension in _TEXT_READERS:
-            yield from _TEXT_READERS[extension](path, name)
-        else:
-            yield from _TABLE_READERS[extension](path, name, request)
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise CorpusError(f"{name}: expected a readable file, got: {reason:.300}") from None
-
-
-def list_files(path: Path) -> list[Path]:
-    """Return the files that a corpus is read from: the file itself, or those of a folder, in order."""
-    if not path.is_dir():
-        return [path]
-    return sorted(
-        each
-        for each in path.rglob("*")
-        if extension_of(each) is not None
-        and not each.is_dir()
-        and not any(part.startswith(".") for part in each.relative_to(path).parts)
-    )
-
-
-def _read_folder(folder: Path, request: ColumnRequest) -> Iterator[Record]:
-    files = list_files(folder)
-    if not files:
-        raise CorpusError(f"{folder}: expected files ending in {', '.join(KNOWN_EXTENSIONS)}, found none")
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        for record in _read_file(path, name, request):
-            if record.document.id == name:  # the file is the document
-                yield record
-            else:
-                document = record.document
-                yield replace(record, document=replace(document, id=f"{name}:{document.id}"))
+def _refuse_unit(name: str, request: ColumnRequest) -> None:
+    if request.unit != "file":
+        raise CorpusError(f"{name}: unit {request.unit}: expected it for .txt files alone; leave it out")

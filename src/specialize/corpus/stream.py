@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 
 from specialize.choices import check_whole
 from specialize.corpus.document import Document, ReadingNotes, Record
@@ -9,6 +10,21 @@ from specialize.errors import CorpusError
 from specialize.text import cut_name, list_names
 
 FEW_GROUPS = 20  # below which an interval over blocks of them is wide and rough
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A random sample of documents.
+
+    Attributes:
+        size: number of documents that were drawn.
+        seed: of the draw.
+        population: number of documents that they were drawn from.
+    """
+
+    size: int
+    seed: int
+    population: int
 
 
 class Corpus:
@@ -21,10 +37,12 @@ class Corpus:
         records: reads it from the start.
         limit: largest number of documents to read; None for all.
         keeps_empty: keep documents whose text is missing or only white space, instead of skipping them.
+        sample: what the records are a sample of, if they are one.
 
     Attributes:
         source: name of the source, for messages and the manifest.
         limit: largest number of documents to read; None for all.
+        sample: what the documents are a random sample of, if they are one.
     """
 
     def __init__(
@@ -34,6 +52,7 @@ class Corpus:
         *,
         limit: int | None = None,
         keeps_empty: bool = False,
+        sample: Sample | None = None,
     ) -> None:
         if limit is not None:
             check_whole("limit", limit, error=CorpusError)
@@ -41,6 +60,7 @@ class Corpus:
                 raise CorpusError(f"limit: expected a positive number of documents, got {limit}")
         self.source = source
         self.limit = limit
+        self.sample = sample
         self._records = records
         self._keeps_empty = keeps_empty
         self._skipped = self._repeated = 0
@@ -133,10 +153,14 @@ class Corpus:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the passes so far, one line each.
 
-        How a delimiter was found, which column was taken for the text, which are not used as labels or have no value,
-        how many texts are empty or exact duplicates, and how many groups of documents there are.
+        How large a sample is, how a delimiter was found, which column was taken for the text, which are not used as
+        labels or have no value, how many texts are empty or exact duplicates, and how many groups of documents there
+        are.
         """
         notes = list(self._messages)
+        if self.sample is not None:
+            drawn = f"{self.sample.size:,} of {self.sample.population:,} documents, drawn with seed {self.sample.seed}"
+            notes.append(f"{self.source}: a random sample of {drawn}")
         if self._found_text:
             columns = list_names(map(printable, self._found_text))
             notes.append(f"{self.source}: texts are read from the only column of strings: {columns}")

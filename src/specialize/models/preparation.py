@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from specialize.corpus import open_corpus
 from specialize.corpus.messages import check_rendered
-from specialize.corpus.source import list_files
+from specialize.corpus.paths import is_pattern, list_files
 from specialize.errors import ConfigError, OutputError, TrainingError, first_line, show_value
 from specialize.events import SILENT, Reporter
 from specialize.lock import locked
@@ -254,7 +254,7 @@ def _check_about(about: dict[str, Any], config: TrainConfig, folder: Path) -> No
 def _digest_of_corpus(config: TrainConfig) -> str | None:
     """SHA-256 (hexadecimal) of the files of a corpus; None if it is on the hub, or is no longer there."""
     path = Path(config.data.corpus)
-    if "://" in config.data.corpus or not path.exists():
+    if "://" in config.data.corpus or not (path.exists() or is_pattern(path)):
         return None
     digest = hashlib.sha256()
     for file in list_files(path):

@@ -157,6 +157,11 @@ def _check_windows(trace: "RoutingTrace") -> None:
             f"{trace.path}: expected a trace that `specialize trace` made, whose windows are known, got one that was "
             "recorded or imported; trace the corpus with the model"
         )
+    if settings.get("generate") is not None:
+        raise TraceError(
+            f"{trace.path}: expected a trace of texts, got one of tokens that the model generated; trace the texts "
+            "without generate"
+        )
 
 
 def _choose_documents(
@@ -194,6 +199,7 @@ def _cut_windows(
             length=settings["context_length"],
             stride=settings.get("stride"),
             max_tokens=settings.get("max_tokens"),
+            add_special_tokens="chat_template" not in settings,
         )
     )
     read = np.concatenate([window.token_ids[window.opening :] for window in windows])

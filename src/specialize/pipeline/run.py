@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype, Pieces, SlotRule
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, Pieces, SlotRule, TextUnit
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.report import report
@@ -30,7 +30,10 @@ def run(
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
+    unit: TextUnit = "file",
     limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
     dtype: Dtype = "auto",
     device: str | None = None,
     device_map: str | None = None,
@@ -40,6 +43,8 @@ def run(
     context: int | None = None,
     stride: int | None = None,
     max_tokens: int | None = None,
+    generate: int | None = None,
+    chat_template: str | PathLike[str] | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -77,7 +82,10 @@ def run(
         id_column: column of the document ids.
         labels: columns of known labels to keep.
         group: column that says which documents belong together.
+        unit: what a document of plain text is: ``file`` or ``line``.
         limit: read at most so many documents.
+        sample: draw so many documents at random instead.
+        sample_seed: of the draw.
         dtype: precision of the forward pass.
         device: cpu, cuda, cuda:1 …
         device_map: how accelerate spreads the model over devices.
@@ -87,6 +95,8 @@ def run(
         context: tokens of a window.
         stride: tokens from one window's first to the next one's.
         max_tokens: trace at most so many tokens of a document, the first ones.
+        generate: let the model continue each document by so many tokens.
+        chat_template: for conversations, in place of the tokenizer's own.
         batch_tokens: padded tokens of a forward pass.
         weights: record gate weights.
         logits: record router logits, too.
@@ -133,7 +143,10 @@ def run(
         id_column=id_column,
         labels=labels,
         group=group,
+        unit=unit,
         limit=limit,
+        sample=sample,
+        sample_seed=sample_seed,
         dtype=dtype,
         device=device,
         device_map=device_map,
@@ -143,6 +156,8 @@ def run(
         context=context,
         stride=stride,
         max_tokens=max_tokens,
+        generate=generate,
+        chat_template=chat_template,
         batch_tokens=batch_tokens,
         weights=weights,
         logits=logits,

@@ -51,7 +51,7 @@ def syntax(
 
     Args:
         run: a run folder, or its open trace.
-        tags: upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position of tokens.
+        tags: upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position, role, phase of tokens.
         pipeline: spaCy pipeline by name or path; by default the smallest one that is installed for the language.
         language: code of all texts' language, such as ``de``; by default that of the column lang or language, else
             detected from the texts.

@@ -5,7 +5,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUnit
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def trace_corpus(
     model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
-    corpus: "str | PathLike[str] | Sequence[str] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
+    corpus: "str | PathLike[str] | Sequence[str | PathLike[str]] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
     run: str | PathLike[str],
     *,
     tokenizer: "PreTrainedTokenizerBase | str | PathLike[str] | None" = None,
@@ -31,7 +31,10 @@ def trace_corpus(
     id_column: str | None = None,
     labels: Sequence[str] | None = None,
     group: str | None = None,
+    unit: TextUnit = "file",
     limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
     dtype: Dtype = "auto",
     device: str | None = None,
     device_map: str | None = None,
@@ -41,6 +44,8 @@ def trace_corpus(
     context: int | None = None,
     stride: int | None = None,
     max_tokens: int | None = None,
+    generate: int | None = None,
+    chat_template: str | PathLike[str] | None = None,
     batch_tokens: int = 8192,
     weights: bool = True,
     logits: bool = False,
@@ -71,18 +76,22 @@ def trace_corpus(
     Args:
         model: a checkpoint folder or the id of a model on the Hugging Face hub; or a loaded transformers model, which
             is run as it is, in evaluation mode; or a `Checkpoint`. With a server a folder or an id.
-        corpus: a file, a folder, an address ``hf://DATASET``, a list of texts, a pandas DataFrame, a
-            ``datasets.Dataset`` or a corpus, see `specialize.corpus.open_corpus`.
+        corpus: a file, a folder, a pattern such as ``data/*.jsonl``, ``-`` for standard input, an address
+            ``hf://DATASET``, a list of texts or of ``Path`` objects, a pandas DataFrame, a ``datasets.Dataset`` or a
+            corpus, see `specialize.corpus.open_corpus`.
         run: the run folder, created if missing.
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
         messages_column: column of conversations, which are read instead of texts; default: ``messages``, if there is no
-            text.
+            text. The chat template writes them as the model reads them, and each token has a role.
         id_column: column of the document ids; default: ``id``, else rows are numbered.
         labels: columns of known labels to keep; default: all string, integer and boolean columns.
         group: column that says which documents belong together (book, thread, prompt); default: ``group``, if there is
             such a column that is not among `labels`. Intervals and permutations keep them together.
+        unit: what a document of plain text is: ``file`` or ``line``.
         limit: largest number of documents to read; default: all.
+        sample: number of documents to draw at random instead; default: none. See `specialize.corpus.open_corpus`.
+        sample_seed: of the draw.
         dtype: precision of a model that is loaded; ``auto``: as stored on a GPU, float32 on a CPU.
         device: for a model that is loaded: ``cpu``, ``cuda``, ``cuda:1``; default: a GPU if there is one.
         device_map: how accelerate spreads a model that is loaded over devices: auto, balanced, sequential.
@@ -94,6 +103,10 @@ def trace_corpus(
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
         max_tokens: largest number of tokens of a document that are traced, the first ones; default: all. The documents
             that are stored are whole.
+        generate: let the model continue each document by at most so many tokens, greedily, and record their routing,
+            too; the last one is not routed. Of a document that leaves no room for them in `context` the last tokens are
+            read. The stored texts end with what was generated.
+        chat_template: a Jinja template, or the path of a file with one, for conversations; default: the tokenizer's.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         weights: record gate weights.
         logits: record router logits of all experts, in half precision.
@@ -146,6 +159,7 @@ def trace_corpus(
         context=context,
         stride=stride,
         max_tokens=max_tokens,
+        generate=generate,
         batch_tokens=batch_tokens,
         control=control,
         control_draws=control_draws,
@@ -162,7 +176,10 @@ def trace_corpus(
         id_column=id_column,
         labels=labels,
         group=group,
+        unit=unit,
         limit=limit,
+        sample=sample,
+        sample_seed=sample_seed,
     )
     if server_options is None:
         name = check_model(model, tokenizer, loading)
@@ -179,8 +196,13 @@ def trace_corpus(
         if not repair:
             check_files(folder, manifest, reporter)
     how: dict[str, Any] = {
-        "options": options, "repair": repair, "command": command, "reporter": reporter, "survey": survey
-    }  # fmt: skip
+        "options": options,
+        "chat_template": chat_template,
+        "repair": repair,
+        "command": command,
+        "reporter": reporter,
+        "survey": survey,
+    }
     if server_options is not None and name is not None:
         from specialize.serving import trace_served
 

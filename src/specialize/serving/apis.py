@@ -1,7 +1,7 @@
 """What vLLM and SGLang are asked, and where their answers hold the experts of a prompt.
 
-Both are asked for one token, the fewest they generate: the experts of the prompt come with it. Rows of a generation
-follow those of its prompt.
+Where only the prompt is traced they are asked for one token, the fewest they generate: the experts of the prompt come
+with it. Rows of a generation follow those of its prompt, without one for its last token.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,25 @@ from specialize.serving.client import Client, RejectedError, TryAgainError
 from specialize.text import clean_text, cut_name, list_names
 from specialize.trace.imports.responses import ServedTokens, read_sglang, read_vllm
 
-GENERATED = 1  # tokens
 _LARGEST_LIST = 2**20  # bytes of an answer about the models of a server
 
 
 class MissingExpertsError(TryAgainError):
     """An answer without experts: as of every request without the server's option, or of one that was preempted."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server says of a sequence.
+
+    Attributes:
+        experts: integers [rows, layers, k], a row for each token of the prompt and of the generation but its last one;
+            there may be more.
+        generated: int32 [generated], ids of the tokens that were generated.
+    """
+
+    experts: NDArray[np.integer]
+    generated: NDArray[np.int32]
 
 
 class Api(Protocol):
@@ -35,14 +48,12 @@ class Api(Protocol):
         """Return the model that is served; the first request to a server."""
         ...
 
-    def body(self, token_ids: list[int], request_id: str, served: str | None) -> dict[str, Any]:
-        """Return the request for a sequence."""
+    def body(self, token_ids: list[int], request_id: str, served: str | None, *, generate: int) -> dict[str, Any]:
+        """Return the request for a sequence, and at most so many tokens after it."""
         ...
 
-    def read(
-        self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str
-    ) -> NDArray[np.integer]:
-        """Return the experts [rows, layers, k], a row for each token of the sequence and of what was generated.
+    def read(self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str) -> Answer:
+        """Return what an answer says.
 
         Raises:
             TryAgainError: the answer is to another request or broken off.
@@ -93,20 +104,18 @@ class Vllm:
         longest = chosen[0].get("max_model_len")
         return ServedModel(chosen[0]["id"], longest if type(longest) is int and longest > 0 else None)
 
-    def body(self, token_ids: list[int], request_id: str, served: str | None) -> dict[str, Any]:
+    def body(self, token_ids: list[int], request_id: str, served: str | None, *, generate: int) -> dict[str, Any]:
         """Return the request for a sequence; its tokens come back, and say whose answer it is."""
         return {
             "model": served,
             "prompt": token_ids,
-            "max_tokens": GENERATED,
+            "max_tokens": generate,
             "temperature": 0,
             "return_token_ids": True,
         }
 
-    def read(
-        self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str
-    ) -> NDArray[np.integer]:
-        """Return ``prompt_routed_experts``, or ``routed_experts``, which holds prompt and generation then."""
+    def read(self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str) -> Answer:
+        """Return ``prompt_routed_experts`` with what follows, or ``routed_experts``, which holds all of them then."""
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             raise TryAgainError("an answer that is no completion with one choice")
@@ -119,14 +128,15 @@ class Vllm:
             )
         if read != token_ids:
             raise TryAgainError("an answer to another request: the tokens that the server read are not those sent")
-        if _first(holders, "prompt_routed_experts") is not None:  # whatever else there is belongs to the generation
+        generated = _read_ids(choices[0].get("token_ids"))
+        if _first(holders, "prompt_routed_experts") is not None and len(generated) < 2:  # nothing else was routed
             answer = {**answer, "choices": [{**choices[0], "routed_experts": []}]}
         elif _first(holders, "routed_experts") is None:
             raise MissingExpertsError("an answer without routed experts, as of a request that was preempted")
         [served] = read_vllm(answer, where)
         if served is None:
             raise MissingExpertsError("an answer without routed experts, as of a request that was preempted")
-        return _from_the_start(served, where)
+        return Answer(_from_the_start(served, where), generated)
 
 
 class Sglang:
@@ -145,18 +155,16 @@ class Sglang:
                 raise
         return await client.ask("/get_model_info", read=_read_info, largest=_LARGEST_LIST)
 
-    def body(self, token_ids: list[int], request_id: str, served: str | None) -> dict[str, Any]:
+    def body(self, token_ids: list[int], request_id: str, served: str | None, *, generate: int) -> dict[str, Any]:
         """Return the request for a sequence; its id comes back, and says whose answer it is."""
         return {
             "input_ids": token_ids,
-            "sampling_params": {"max_new_tokens": GENERATED, "temperature": 0},
+            "sampling_params": {"max_new_tokens": generate, "temperature": 0},
             "return_routed_experts": True,
             "rid": request_id,
         }
 
-    def read(
-        self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str
-    ) -> NDArray[np.integer]:
+    def read(self, answer: Any, token_ids: list[int], request_id: str, *, top_k: int, where: str) -> Answer:
         """Return the experts of ``meta_info.routed_experts``."""
         facts = answer.get("meta_info") if isinstance(answer, dict) else None
         if not isinstance(facts, dict):
@@ -172,8 +180,10 @@ class Sglang:
         experts = facts.get("routed_experts")
         if experts is None:
             raise MissingExpertsError("an answer without routed experts")
-        [served] = read_sglang({"meta_info": facts}, where, shape=(_layers_of(experts, len(token_ids), top_k), top_k))
-        return _from_the_start(served, where)
+        generated = _read_ids(answer.get("output_ids"))
+        rows = len(token_ids) + max(len(generated), 1) - 1  # the last token that is generated is not routed
+        [served] = read_sglang({"meta_info": facts}, where, shape=(_layers_of(experts, rows, top_k), top_k))
+        return Answer(_from_the_start(served, where), generated)
 
 
 APIS: Mapping[str, Api] = {"vllm": Vllm(), "sglang": Sglang()}
@@ -183,9 +193,14 @@ def _first(holders: tuple[Mapping[str, Any], ...], name: str) -> Any:
     return next((each[name] for each in holders if each.get(name) is not None), None)
 
 
-def _layers_of(payload: Any, num_tokens: int, top_k: int) -> int:
+def _read_ids(ids: Any) -> NDArray[np.int32]:
+    """Return the ids of generated tokens; none if an answer does not say which they are."""
+    known = isinstance(ids, list) and all(type(each) is int and 0 <= each < 2**31 for each in ids)
+    return np.array(ids if known else [], dtype=np.int32)
+
+
+def _layers_of(payload: Any, rows: int, top_k: int) -> int:
     """Return the number of layers of int32 in base64, which does not state it; at least 1."""
-    rows = num_tokens + GENERATED - 1  # the last token that is generated is not routed
     size = len(payload) * 3 // 4 - payload.count("=") if isinstance(payload, str) else 0
     return max(1, size // (4 * rows * top_k))
 

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 import numpy as np
 from numpy.typing import NDArray
 
-from specialize.trace import NO_EXPERT
 from specialize.tracing.windows import Window
 
-Ask = Callable[[Window], Awaitable[NDArray[np.int16]]]
+Answered = tuple[Window, NDArray[np.int16]]  # a window, with what was generated after it, and its experts
+Ask = Callable[[Window], Awaitable[Answered]]
 
 
 class ShardRequests:
@@ -19,32 +19,25 @@ class ShardRequests:
 
     Args:
         windows: in reading order.
-        num_layers: number of MoE layers.
-        top_k: k.
 
     Attributes:
-        windows: in reading order.
-        counts: number of recorded tokens of each window.
-        routing: int16 [tokens, k] of each layer, filled by and by.
+        windows: in reading order; each is replaced by the one that was answered.
+        experts: int16 [tokens, layers, k] of each window that was answered.
         finished: numbers of the windows that were answered, in that order; whoever counts them takes them out.
         result: set when all are answered, or one could not be.
     """
 
-    def __init__(self, windows: Sequence[Window], *, num_layers: int, top_k: int) -> None:
-        self.windows = windows
-        self.counts = np.array([window.num_recorded for window in windows])
-        self.routing = [np.full((int(self.counts.sum()), top_k), NO_EXPERT, np.int16) for _ in range(num_layers)]
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self.windows = list(windows)
+        self.experts: list[NDArray[np.int16]] = [np.zeros((0, 0, 0), np.int16)] * len(windows)
         self.finished: deque[int] = deque()
         self.result: Future[None] = Future()
         self.result.set_running_or_notify_cancel()  # it is not cancelled, but left
-        self._starts = self.counts.cumsum() - self.counts
         self._missing = len(windows)
 
-    def take(self, index: int, experts: NDArray[np.int16]) -> None:
-        """Take the experts [tokens, layers, k] of a window."""
-        place = slice(self._starts[index], self._starts[index] + self.counts[index])
-        for layer, column in enumerate(self.routing):
-            column[place] = experts[:, layer]
+    def take(self, index: int, answered: Answered) -> None:
+        """Take the answer for a window."""
+        self.windows[index], self.experts[index] = answered
         self.finished.append(index)
         self._missing -= 1
         if not self._missing and not self.result.done():
@@ -60,7 +53,7 @@ class RequestQueue:
     """Asks for one window after the other, some of them at a time, shard by shard.
 
     Args:
-        ask: returns the experts of a window.
+        ask: returns a window that was answered, with its experts.
         concurrency: largest number of requests at a time.
     """
 

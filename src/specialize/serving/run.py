@@ -22,10 +22,13 @@ from specialize.serving.tracer import ServerTracer
 from specialize.trace import RouterSpec, RoutingTrace, TraceWriter
 from specialize.trace.imports.model_config import read_model
 from specialize.trace.imports.source import ModelFacts
+from specialize.trace.token_text import TokenDecoder
 from specialize.trace.unfinished import read_unfinished
+from specialize.tracing.chat import open_conversations
 from specialize.tracing.checkpoints import check_name, digest_tokenizer, load_tokenizer
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, survey_corpus
+from specialize.tracing.reading import Reading
 from specialize.tracing.resuming import check_corpus
 from specialize.tracing.run import Traced, choose_context, write_trace
 from specialize.tracing.windows import cut_windows
@@ -44,6 +47,7 @@ def trace_served(
     *,
     server: ServerOptions,
     options: TraceOptions | None = None,
+    chat_template: str | PathLike[str] | None = None,
     repair: bool = False,
     command: str | None = None,
     reporter: Reporter = SILENT,
@@ -62,6 +66,7 @@ def trace_served(
         run: the run folder, created if missing.
         server: which server is asked, and how.
         options: how the corpus is cut; it may ask for expert ids alone, which is all that servers return.
+        chat_template: of conversations: a Jinja template, or the path of a file with one; default: the tokenizer's.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
         reporter: receives what was assumed of the server, an estimate of what the trace will take, and the progress.
@@ -88,6 +93,9 @@ def trace_served(
         raise CaptureError(f"{name}: expected a configuration that says how many experts a token chooses, got none")
     tokenizer = load_tokenizer(name)
     context = choose_context(_longest_prompt(facts.config), options.context)
+    survey = survey or survey_corpus(corpus)
+    conversations = open_conversations(tokenizer, survey, template=chat_template, answers=options.generate is not None)
+    reading = Reading(tokenizer, context, options, survey=survey, conversations=conversations)
     settings: dict[str, Any] = {
         "model": name,
         "revision": None,
@@ -98,8 +106,8 @@ def trace_served(
         "corpus": corpus.source,
         "limit": corpus.limit,
         **{key: value for key, value in options.as_settings(context).items() if key != "batch_tokens"},
+        **({} if conversations is None else {"chat_template": conversations.digest}),
     }
-    survey = survey or survey_corpus(corpus)
     stored = read_unfinished(run, settings, partial=True) or {}
     with Client(server.address, concurrency=server.concurrency, timeout=server.timeout, key=key) as client:
         served = ServedModel(server.served_model or stored.get("settings", {}).get("served_model"))
@@ -110,7 +118,7 @@ def trace_served(
             if key and urlsplit(server.address).scheme == "http" and urlsplit(server.address).hostname not in _LOCAL:
                 reporter.say(f"warning: {server.address}: the API key is sent without encryption; use https")
             _check_length(served, context, server.address)
-            tracer = ServerTracer(client, api, facts, served.name)
+            tracer = ServerTracer(client, api, facts, served=served.name, decoder=TokenDecoder(tokenizer))
             for note in tracer.probe(_first_tokens(survey, tokenizer, context), context):
                 reporter.say(note)
             reporter.say(f"note: {_NO_WEIGHTS}")
@@ -135,9 +143,8 @@ def trace_served(
             },
         }
         traced = Traced(
-            tokenizer,
+            reading,
             _routers(facts, server.api),
-            context=context,
             options=options,
             settings=settings,
             provenance=provenance,

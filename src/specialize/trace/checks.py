@@ -1,6 +1,6 @@
 """What must hold of the values in a trace, checked wherever it is read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path) 
         f"{run}: {router.name} (layer {router.layer}): expected finite gate weights, got "
         f"{[float(weight) for weight in weights[token]]} at token {token}; {_ELSEWHERE}"
     )
+
+
+def check_roles(codes: NDArray[np.uint8], roles: Sequence[str], run: Path) -> None:
+    """Raise TraceError unless every token has the number of a role.
+
+    Args:
+        codes: [tokens].
+        roles: names by number.
+        run: the run folder, for the message.
+    """
+    _refuse(np.flatnonzero(codes >= len(roles)), 0, run, f"roles below {len(roles)}", codes)
 
 
 def check_usage(usage: NDArray[np.float64], router: RouterSpec, run: Path) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from specialize.errors import OutputError
 from specialize.events import Progress
-from specialize.trace.checks import check_experts, check_weights
+from specialize.trace.checks import check_experts, check_roles, check_weights
 from specialize.trace.folders import whole_folder
 from specialize.trace.reader import RoutingTrace
 from specialize.trace.schema import PHASES, UNKNOWN
@@ -88,7 +88,7 @@ def _write_shards(trace: RoutingTrace, folder: Path, progress: Callable[[int, in
     ) as routing_writer:
         try:
             for stored, routing in zip(trace.shards("tokens"), trace.shards("routing", columns), strict=True):
-                tokens = _tokens(stored, texts, first)
+                tokens = _tokens(stored, texts, first, trace)
                 token_writer = token_writer or pq.ParquetWriter(
                     folder / "tokens.parquet", tokens.schema, compression="zstd"
                 )
@@ -103,12 +103,17 @@ def _write_shards(trace: RoutingTrace, folder: Path, progress: Callable[[int, in
                 token_writer.close()
 
 
-def _tokens(table: pa.Table, texts: "_Texts", first: int) -> pa.Table:
+def _tokens(table: pa.Table, texts: "_Texts", first: int, trace: RoutingTrace) -> pa.Table:
+    roles, run = trace.manifest.get("roles", ()), trace.path
     columns = {name: table[name].to_numpy() for name in table.schema.names}
     result: dict[str, Any] = {"token": pa.array(np.arange(first, first + table.num_rows), pa.int64())}
     for name, values in columns.items():
         if name == "phase":
             result["phase"] = pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), list(PHASES))
+            continue
+        if name == "role":
+            check_roles(values, roles, run)
+            result["role"] = pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int16)), list(roles))
             continue
         unknown = (
             values == UNKNOWN if name in _MAY_BE_UNKNOWN else np.isnan(values) if values.dtype.kind == "f" else None

@@ -67,6 +67,7 @@ class ShardEntry(_Entry):
     tokens: Count
     batch_tokens: int | None = Field(None, ge=1)
     reduced_from: int | None = Field(None, ge=1)  # batch size for which memory did not suffice
+    planned_tokens: int | None = Field(None, ge=1)  # where tokens were generated: those that there could be
     files: dict[str, Sha256]
     xxh3: dict[str, Xxh3] = {}
 
@@ -79,6 +80,14 @@ class DocumentsEntry(_Entry):
     xxh3: Xxh3 | None = None
 
 
+class SampleEntry(_Entry):
+    """Of how many documents those of the corpus are a random sample."""
+
+    size: Count
+    seed: int
+    population: Count
+
+
 class CorpusEntry(_Entry):
     """Where the documents come from."""
 
@@ -89,6 +98,7 @@ class CorpusEntry(_Entry):
     labels: list[str] = []
     group: str | None = None  # the label column whose values say which documents belong together
     repeated: Count = 0  # documents whose text repeats an earlier one exactly
+    sample: SampleEntry | None = None
 
 
 class PartEntry(_Entry):
@@ -111,7 +121,8 @@ class RunManifest(_Entry):
     settings: dict[str, Any] = {}
     settings_digest: Sha256 | None = None
     routers: list[RouterEntry]
-    contents: list[Literal["usage", "weights", "logits", "norms", "predictions"]] = ["weights"]
+    contents: list[Literal["usage", "weights", "logits", "norms", "predictions", "roles"]] = ["weights"]
+    roles: list[Name] = []  # of conversations, by their numbers in the tokens
     shards: list[ShardEntry]
     documents: DocumentsEntry | None = None
     corpus: CorpusEntry | None = None
@@ -129,6 +140,8 @@ class RunManifest(_Entry):
             raise ValueError("contents should be named once")
         if "usage" in self.contents and len(self.contents) > 1:
             raise ValueError("contents should be usage alone, without tokens")
+        if len(set(self.roles)) < len(self.roles) or bool(self.roles) != ("roles" in self.contents):
+            raise ValueError("roles should be named once, and only where they are among the contents")
         for number, shard in enumerate(self.shards):
             if shard.files.keys() != set(shard_files(number)):
                 raise ValueError(f"shard {number} should have the files {' and '.join(shard_files(number))}")

@@ -17,6 +17,7 @@ from specialize.trace.checks import (
     CHECKED_COLUMNS,
     check_documents,
     check_experts,
+    check_roles,
     check_tokens,
     check_usage,
     check_weights,
@@ -52,7 +53,7 @@ class RoutingTrace:
         routers: all routers, as the manifest lists them.
         layers: the model's own routers, in layer order.
         random_routers: the first random router (control) recorded beside each of them, in layer order; may be empty.
-        contents: what the trace holds besides the experts: any of weights, logits, norms, predictions; or usage alone.
+        contents: what the trace holds besides the experts: keys of `CONTENTS`; or usage alone.
     """
 
     def __init__(self, run: Path) -> None:
@@ -194,9 +195,9 @@ class RoutingTrace:
     def tokens(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return a frame with one row per token.
 
-        Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code
-        points in the document's text, end exclusive) and phase (prefill or generation); where the trace holds
-        predictions also predicted_token_id and next_token_loss (nats, NaN without a next token). A token id or
+        Columns: document (row of `documents()`), sequence, position, token_id, char_start, char_end (code points in
+        the document's text, end exclusive) and phase (prefill or generation); with predictions also predicted_token_id
+        and next_token_loss (nats, NaN without a next token), of conversations role (system, user …; template). An id or
         a character position that is not known is -1. Tokens of a document are contiguous and in reading order.
 
         Args:
@@ -209,6 +210,9 @@ class RoutingTrace:
         ).to_pandas()
         if "phase" in frame:
             frame["phase"] = pd.Categorical.from_codes(frame["phase"], categories=list(PHASES))
+        if "role" in frame:
+            check_roles(frame["role"].to_numpy(), self.manifest["roles"], self.path)
+            frame["role"] = pd.Categorical.from_codes(frame["role"], categories=self.manifest["roles"])
         return frame
 
     def documents(self) -> pd.DataFrame:
@@ -231,8 +235,7 @@ class RoutingTrace:
     @property
     def group_column(self) -> str | None:
         """The column that says which documents belong together; None if the corpus has none."""
-        corpus = self.manifest.get("corpus") or {}
-        return corpus.get("group")
+        return (self.manifest.get("corpus") or {}).get("group")
 
     def stored_documents(self) -> Iterator[pa.RecordBatch]:
         """Yield the documents as stored, a batch in memory at a time."""

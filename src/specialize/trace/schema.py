@@ -2,7 +2,8 @@
 
     RUN/manifest.json                format name and version, routers, provenance, shards with checksums
     RUN/trace/documents.arrow        id, text, and one column per label
-    RUN/trace/tokens-NNNNN.arrow     document, sequence, position, token_id, char_start, char_end, phase
+    RUN/trace/tokens-NNNNN.arrow     document, sequence, position, token_id, char_start, char_end, phase; of
+                                     conversations also role, index into the manifest's roles
     RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k];
                                      in a run without tokens usage.r list<float64>[E]
 
@@ -28,6 +29,7 @@ CONTENTS = {
     "logits": "router logits of all experts, before the score function",
     "norms": "Euclidean norms of the chosen experts' weighted outputs",
     "predictions": "most likely next token of each token, and the loss of the actual one",
+    "roles": "role of each token in its conversation",
 }
 USAGE = "usage"  # contents of a trace without tokens: how much of each document every expert received
 _OF_ROUTERS = ("weights", "logits", "norms")
@@ -50,6 +52,7 @@ PREDICTION_FIELDS = (
     pa.field("predicted_token_id", pa.int32()),  # most likely next token
     pa.field("next_token_loss", pa.float32()),  # cross-entropy of the actual next token, nats; NaN without one
 )
+ROLE_FIELD = pa.field("role", pa.uint8())  # index into the manifest's roles
 UNKNOWN = -1  # a token id or a character position that is not known
 IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
@@ -109,7 +112,8 @@ def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
 
 def token_schema(contents: Collection[str]) -> pa.Schema:
     """Return the Arrow schema of a token shard."""
-    return pa.schema([*TOKEN_SCHEMA, *(PREDICTION_FIELDS if "predictions" in contents else ())])
+    predictions = PREDICTION_FIELDS if "predictions" in contents else ()
+    return pa.schema([*TOKEN_SCHEMA, *predictions, *([ROLE_FIELD] if "roles" in contents else [])])
 
 
 def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:

@@ -82,6 +82,23 @@ class TokenDecoder:
             return None
         return TokenText(text, kept, opening, self._place(text, kept.tolist()))
 
+    def place(self, ids: NDArray[np.integer]) -> tuple[str, NDArray[np.int32]]:
+        """Return the text of all tokens, special ones included, and their characters in it, int32 [tokens, 2].
+
+        Args:
+            ids: integers [tokens].
+        """
+        listed = [int(number) for number in ids]
+        text = self._decode(listed)
+        return text, self._place(text, listed)
+
+    def encode(self, text: str, ids: NDArray[np.integer]) -> NDArray[np.int32] | None:
+        """Return the characters of each token in a text, int32 [tokens, 2]; None unless it encodes to these ids."""
+        if not self._is_fast:
+            return None
+        read, known = self._encode(text)
+        return known if read == ids.tolist() else None
+
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
@@ -124,21 +141,28 @@ class TokenDecoder:
         The tokens are decoded in windows that begin and end between characters, so that the time is linear.
         """
         spans = np.full((len(ids), 2), UNKNOWN, dtype=np.int32)
-        cuts = [0, first]  # numbers of tokens after which a character ends
-        context, known = 0, len(self._decode(ids[:first]))
+        cuts = [first]  # numbers of tokens after which a character ends
+        context, seen = 0, self._decode(ids[:first])  # where the window begins, and its text before `base`
         reached, is_certain = base, True  # whole characters so far; whether all tokens since the last cut were read
         for token in range(first, len(ids)):
-            gained = self._decode(ids[context : token + 1])[known:]
-            is_whole = text.startswith(gained, base)
-            common = len(gained) if is_whole else _count_equal(gained, text[base : base + len(gained)])
+            decoded = self._decode(ids[context : token + 1])
+            expected = seen + text[base : base + len(decoded)]
+            is_whole = len(decoded) >= len(seen) and expected.startswith(decoded)
+            common = len(decoded) if is_whole else _count_equal(decoded, expected)
+            added = base + common - len(seen)
             # a token that adds nothing to bytes that are no character is a further piece of what was written for them
-            start = reached - (base + common == reached and gained.endswith(_UNREADABLE) and is_whole)
-            reached = max(base + common, reached)
-            is_certain &= is_whole or not gained[common:].strip(_UNREADABLE)
+            start = reached - (is_whole and added == reached and decoded.endswith(_UNREADABLE))
+            reached = max(added, reached)
+            is_read = not decoded[common:].strip(_UNREADABLE)
+            # a byte that later ones make unreadable, for each of which decoders then write a mark
+            is_spoiled = (
+                not is_read and text.startswith(_UNREADABLE, reached) and len(self._decode(ids[token : token + 1])) == 1
+            )
+            is_certain &= is_read or is_spoiled
             # a space that decoders drop before the first character shares it, as in offset mappings
             end = min(max(reached + (not is_whole), 1), len(text))
             spans[token] = self._trim(text, start, end)
-            if not is_whole:
+            if not (is_whole or is_spoiled):
                 if token - cuts[-1] >= _LONGEST:
                     spans[cuts[-1] :] = UNKNOWN
                     break
@@ -147,9 +171,15 @@ class TokenDecoder:
                 spans[cuts[-1] : token + 1] = UNKNOWN
             is_certain = True
             cuts.append(token + 1)
-            if token + 1 - context >= _WINDOW:
-                context = next(cut for cut in reversed(cuts) if cut <= token + 1 - _CONTEXT)
-                known, base = len(self._decode(ids[context : token + 1])), reached
+            if is_spoiled:
+                reached += 1
+                context, seen, base, cuts = token, _UNREADABLE, reached, [token + 1]
+            elif token + 1 - context >= _WINDOW:
+                for cut in reversed(cuts[-_WINDOW:-_CONTEXT]):
+                    before = self._decode(ids[cut : token + 1])
+                    if text.endswith(before, 0, reached):
+                        context, seen, base, cuts = cut, before, reached, [each for each in cuts if each > cut]
+                        break
         return spans[first:]
 
     def _trim(self, text: str, start: int, end: int) -> tuple[int, int]:

@@ -1,12 +1,13 @@
 """The documents of a trace: written to the run folder, and read back from it as windows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from specialize.corpus import Corpus
+from specialize.corpus import Corpus, Document
 from specialize.errors import CorpusError
 from specialize.trace import TraceWriter
 from specialize.tracing.windows import Window, cut_windows
@@ -14,11 +15,18 @@ from specialize.tracing.windows import Window, cut_windows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_DOCUMENTS_AT_ONCE = 512
-_CHARACTERS_AT_ONCE = 2**22
+DOCUMENTS_AT_ONCE = 512
+CHARACTERS_AT_ONCE = 2**22
 
 
-def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str], *, expected: str | None = None) -> None:
+def write_documents(
+    writer: TraceWriter,
+    corpus: Corpus,
+    labels: Sequence[str],
+    *,
+    expected: str | None = None,
+    text_of: Callable[[int, Document], str] = lambda _, document: document.text,
+) -> None:
     """Write the ids, texts and labels of a corpus to a trace, one batch in memory at a time.
 
     Args:
@@ -26,6 +34,7 @@ def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str], 
         corpus: the documents.
         labels: names of the label columns.
         expected: digest of the corpus; default: any.
+        text_of: returns the text of a document, given its row; called once for each, in order.
 
     Raises:
         CorpusError: the corpus has another digest, and no file is written.
@@ -35,10 +44,11 @@ def write_documents(writer: TraceWriter, corpus: Corpus, labels: Sequence[str], 
     def batches() -> Iterator[pa.RecordBatch]:
         rows: list[dict[str, str | None]] = []
         characters = 0
-        for document in corpus:
-            rows.append({"id": document.id, "text": document.text, **document.labels})
-            characters += len(document.text)
-            if len(rows) == _DOCUMENTS_AT_ONCE or characters > _CHARACTERS_AT_ONCE:
+        for row, document in enumerate(corpus):
+            text = text_of(row, document)
+            rows.append({"id": document.id, "text": text, **document.labels})
+            characters += len(text)
+            if len(rows) == DOCUMENTS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
                 rows, characters = [], 0
         if rows:
@@ -62,6 +72,7 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
         "labels": list(labels),
         "group": corpus.group,
         "repeated": corpus.repeated,
+        "sample": None if corpus.sample is None else asdict(corpus.sample),
     }
 
 

@@ -17,6 +17,8 @@ class TraceOptions:
         context: length of a window in tokens; default: the longest that the model was made for, at most 2048.
         stride: tokens from the first of one window to the first of the next; default: windows do not overlap.
         max_tokens: largest number of tokens of a document that are traced, the first ones; default: all.
+        generate: let the model continue each document by at most so many tokens, greedily, and record their routing,
+            too; default: none.
         batch_tokens: padded tokens per forward pass; halved for as long as memory runs out.
         shard_tokens: tokens of the largest shards on disk. So many are held in memory, and lost at most if the run is
             killed; the first shard has those of a batch, each further one as many as all before it. Default: 131,072,
@@ -37,6 +39,7 @@ class TraceOptions:
     context: int | None = None
     stride: int | None = None
     max_tokens: int | None = None
+    generate: int | None = None
     batch_tokens: int = 8192
     shard_tokens: int | None = None
     control: Control | None = None
@@ -48,7 +51,7 @@ class TraceOptions:
     predictions: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("context", "stride", "max_tokens", "batch_tokens", "shard_tokens"):
+        for name in ("context", "stride", "max_tokens", "generate", "batch_tokens", "shard_tokens"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -56,6 +59,9 @@ class TraceOptions:
             if value < 1:
                 raise TraceError(f"{name}: expected a positive number, got {value}")
         check_whole("seed", self.seed, error=TraceError)
+        for name, given in (("stride", self.stride), ("predictions", self.predictions)):
+            if self.generate is not None and given:
+                raise TraceError(f"{name}: expected none with generate, which reads each document once; leave it out")
         check_control(self.control, self.control_draws, error=CaptureError)
 
     @property
@@ -75,6 +81,7 @@ class TraceOptions:
             **({} if length is None else {"context_length": length}),
             **({} if stride is None else {"stride": stride}),
             "max_tokens": self.max_tokens,
+            "generate": self.generate,
             "batch_tokens": self.batch_tokens,
             "shard_tokens": self.shard_tokens,
             "contents": list(self.contents),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specialize.corpus import Corpus
-from specialize.corpus.messages import check_rendered
 from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
@@ -36,11 +35,13 @@ class CorpusSurvey:
         labels: names of the label columns.
         characters: number of characters in all texts.
         sample: a random sample of the texts, truncated.
+        roles: of the messages, in the order in which the corpus first has them; empty if it has no conversations.
     """
 
     labels: tuple[str, ...]
     characters: int
     sample: tuple[str, ...]
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,27 +79,28 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
     """Read every document once, so that errors in the corpus are found before a model runs.
 
     Raises:
-        CorpusError: a document cannot be read or is a conversation without a text, there is none, or a label column has
-            the name of a trace's own column.
+        CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
     """
     draw = random.Random(0)
     labels: dict[str, None] = {}
     sample: list[str] = []
+    roles: dict[str, None] = {}
     characters = 0
     for row, document in enumerate(corpus):
-        check_rendered(document, corpus.source)
         labels |= dict.fromkeys(document.labels)
-        characters += len(document.text)
+        roles |= dict.fromkeys(message.role for message in document.messages)
+        text = document.text or "\n".join(message.content for message in document.messages)
+        characters += len(text)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
         if place < SAMPLED_DOCUMENTS:
-            sample[place : place + 1] = [document.text[:SAMPLED_CHARACTERS]]
+            sample[place : place + 1] = [text[:SAMPLED_CHARACTERS]]
     taken = {"id", "text"} & set(labels)
     if taken:
         raise CorpusError(
             f"{corpus.source}: expected label columns with names other than id and text, got "
             f"{' and '.join(sorted(taken))}; rename the column"
         )
-    return CorpusSurvey(tuple(labels), characters, tuple(sample))
+    return CorpusSurvey(tuple(labels), characters, tuple(sample), tuple(roles))
 
 
 def plan_trace(
@@ -111,6 +113,7 @@ def plan_trace(
     *,
     written: int = 0,
     max_tokens: int | None = None,
+    generate: int | None = None,
 ) -> TracePlan:
     """Estimate what a trace will take.
 
@@ -123,6 +126,7 @@ def plan_trace(
         run: the run folder, which may not exist yet.
         written: tokens that are traced already.
         max_tokens: largest number of tokens of a document.
+        generate: largest number of tokens that are generated after each document.
     """
     sampled = sum(map(len, survey.sample))
     tokens = Counter[int]()
@@ -133,6 +137,7 @@ def plan_trace(
         longest = [max_tokens if len(text) == SAMPLED_CHARACTERS else tokens[i] for i, text in enumerate(survey.sample)]
         mean = sum(min(count, max_tokens) for count in longest) / max(len(longest), 1)
         total = min(total, round(mean * corpus.num_documents))
+    total += (generate or 0) * corpus.num_documents
     size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)

@@ -1,24 +1,22 @@
 """A corpus into a trace: what is the same for a model and for a server."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specialize.corpus import Corpus
 from specialize.errors import CorpusError, TraceError
 from specialize.events import Reporter
 from specialize.manifest import digest_of
 from specialize.trace import RouterSpec, RoutingTrace, TraceWriter, open_trace, validate_trace
-from specialize.tracing.documents import describe_corpus, read_windows, write_documents
+from specialize.tracing.documents import describe_corpus, write_documents
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, plan_trace, tokens_of_a_shard
+from specialize.tracing.reading import Reading
 from specialize.tracing.resuming import check_corpus, check_files, check_routers, describe_extension, list_parts
-from specialize.tracing.shards import TraceClock, WindowTracer, trace_shards
-from specialize.tracing.windows import Window, group_windows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from specialize.tracing.shards import TraceClock, WindowTracer, planned_tokens, trace_shards
+from specialize.tracing.windows import group_windows
 
 LONGEST_DEFAULT_CONTEXT = 2048
 
@@ -28,9 +26,8 @@ class Traced:
     """What a trace is of, and how it is made.
 
     Attributes:
-        tokenizer: the model's.
+        reading: how documents are read as windows of tokens.
         routers: that are recorded.
-        context: length of a window in tokens.
         options: how the corpus is run, and what is recorded.
         settings: what determines the trace, as the manifest holds it.
         provenance: further entries of the manifest: command, versions, model.
@@ -38,9 +35,8 @@ class Traced:
         open: takes the manifest's entries of the shards that are written, and gives what traces the others.
     """
 
-    tokenizer: "PreTrainedTokenizerBase"
+    reading: Reading
     routers: Sequence[RouterSpec]
-    context: int
     options: TraceOptions
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -70,7 +66,7 @@ def write_trace(
         TraceError: the folder holds a damaged trace or one of other routers, or another process is writing to it.
         OutputError: the disk is full, or the folder cannot be written.
     """
-    run, contents = writer.run, traced.options.contents
+    run, reading = writer.run, traced.reading
     extends = check_corpus(corpus, run, writer.manifest)
     check_routers(traced.routers, run, writer.manifest)
     for note in traced.notes:
@@ -79,14 +75,18 @@ def write_trace(
         plan = plan_trace(
             survey,
             corpus,
-            traced.tokenizer,
+            reading.tokenizer,
             traced.routers,
-            contents,
+            traced.options.contents,
             run,
             written=writer.num_tokens,
             max_tokens=traced.options.max_tokens,
+            generate=traced.options.generate,
         )
         plan.report(run, reporter)
+        for note in reading.warnings(survey):
+            reporter.say(f"note: {note}")
+        reading.check(corpus)
     with writer:
         extends = check_corpus(corpus, run, writer.manifest)  # another process may have written since
         damaged = _find_damage(writer, repair=repair)
@@ -98,7 +98,8 @@ def write_trace(
             "settings": dict(traced.settings),
             "settings_digest": digest_of(traced.settings),
             "routers": [spec.as_dict() for spec in traced.routers],
-            "contents": list(contents),
+            "contents": list(reading.contents),
+            **({"roles": list(reading.roles)} if reading.roles else {}),
         }
         if extends:
             for note in describe_extension(run, writer.manifest, corpus.num_documents):
@@ -106,13 +107,19 @@ def write_trace(
             facts |= {**traced.provenance, "extended_from": list_parts(writer.manifest)}
         elif not writer.manifest.get("corpus"):  # nothing of what an earlier command asked for was written
             facts |= traced.provenance
-        if extends or None in damaged or not writer.has_documents():
-            write_documents(writer, corpus, survey.labels, expected=corpus.digest)
+        lacks_documents = extends or None in damaged or not writer.has_documents()
+        if lacks_documents and traced.options.generate is None:
+            write_documents(writer, corpus, survey.labels, expected=corpus.digest, text_of=reading.text_of)
+        if lacks_documents and traced.options.generate is not None:  # their texts are known at the end
+            writer.describe(complete=False, documents=None)
         if unfinished:
             writer.describe(**facts, corpus=describe_corpus(corpus, survey.labels))
         _trace_shards(traced, corpus, writer, reporter, damaged=damaged)
         if not writer.num_tokens:
             raise CorpusError(f"{corpus.source}: expected text that the tokenizer turns into tokens, got none")
+        if not writer.has_documents():
+            texts = reading.continued_texts(run, writer.manifest)
+            write_documents(writer, corpus, survey.labels, expected=corpus.digest, text_of=texts)
         writer.finish()
     return open_trace(run)
 
@@ -150,27 +157,11 @@ def _trace_shards(
 ) -> None:
     """Trace the shards that are missing or damaged."""
     options, shards = traced.options, writer.manifest["shards"]
-    cut = 0
-
-    def windows() -> Iterator[Window]:
-        nonlocal cut
-        for window in read_windows(
-            writer.run,
-            traced.tokenizer,
-            length=traced.context,
-            stride=options.stride,
-            max_tokens=options.max_tokens,
-        ):
-            cut += window.is_cut
-            yield window
-
+    windows = traced.reading.windows(corpus, writer.run)
     largest = options.shard_tokens or tokens_of_a_shard(traced.routers, options.contents, options.batch_tokens)
-    written = [shard["tokens"] for shard in shards]
-    groups = group_windows(windows(), first=min(options.batch_tokens, largest), largest=largest, written=written)
+    written = [planned_tokens(shard) for shard in shards]
+    groups = group_windows(windows, first=min(options.batch_tokens, largest), largest=largest, written=written)
     with reporter.progress("tracing", "documents") as update, traced.open(shards) as tracer:
         trace_shards(tracer, groups, writer, TraceClock(corpus.num_documents, update), damaged=damaged)
-    if options.max_tokens is not None:
-        reporter.say(
-            f"{writer.run}: documents of more than {options.max_tokens:,} tokens, of which the rest is not traced: "
-            f"{cut:,} of {corpus.num_documents:,}"
-        )
+    for note in traced.reading.notes(corpus.num_documents):
+        reporter.say(f"{writer.run}: {note}")

@@ -71,7 +71,7 @@ def trace_shards(
             found = number + 1
             before = written[number] if number < len(written) else None
             if before is not None:
-                _check_tokens(writer.run, number, windows, before["tokens"])
+                _check_tokens(writer.run, number, windows, planned_tokens(before))
             if before is None or number in damaged:
                 wait = tracer.begin(windows, first_sequence=sequence, clock=clock, before=before)
                 finish()
@@ -83,7 +83,12 @@ def trace_shards(
             sequence += len(windows)
         finish()
     if found < len(written):
-        _check_tokens(writer.run, found, [], written[found]["tokens"])
+        _check_tokens(writer.run, found, [], planned_tokens(written[found]))
+
+
+def planned_tokens(shard: Mapping[str, Any]) -> int:
+    """Return how many tokens a shard could have, by its entry in the manifest; it has fewer if generation ended."""
+    return int(shard.get("planned_tokens") or shard["tokens"])
 
 
 def _do_nothing() -> None:
@@ -102,7 +107,7 @@ def _finish(
 
 
 def _check_tokens(run: Path, number: int, windows: Sequence[Window], expected: int) -> None:
-    found = sum(window.num_recorded for window in windows)
+    found = sum(window.num_planned for window in windows)
     if found != expected:
         raise TraceError(
             f"{run}: expected {expected:,} tokens in shard {number}, as when it was traced, got {found:,}: the text is "
@@ -121,6 +126,9 @@ def token_columns(
         first_sequence: running number of the first window.
     """
     spans = np.concatenate([window.spans for window in windows])
+    roles = [window.roles for window in windows if window.roles is not None]
+    ends, generated = counts.cumsum(), np.array([window.generated for window in windows])
+    phase = np.arange(counts.sum()) >= np.repeat(ends - generated, counts)
     return {
         "document": np.repeat([window.document for window in windows], counts),
         "sequence": np.repeat(first_sequence + np.arange(len(windows)), counts),
@@ -128,7 +136,8 @@ def token_columns(
         "token_id": np.concatenate([window.token_ids[window.opening :] for window in windows]),
         "char_start": spans[:, 0],
         "char_end": spans[:, 1],
-        "phase": np.zeros(counts.sum(), np.uint8),
+        "phase": phase.astype(np.uint8),
+        **({"role": np.concatenate(roles)} if roles else {}),
     }
 
 

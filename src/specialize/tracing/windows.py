@@ -22,6 +22,10 @@ class Window:
             recorded in the previous window.
         spans: int32 [length - opening, 2], characters (code points) of each recorded token, end exclusive.
         is_cut: whether the document has further tokens, which no window holds.
+        roles: uint8 [length - opening], number of each recorded token's role; None if it is no conversation.
+        room: largest number of tokens that are generated after the window.
+        generated: how many of the last tokens were generated.
+        text_length: characters of the document, after which those of the generated tokens follow.
     """
 
     document: int
@@ -29,11 +33,20 @@ class Window:
     opening: int
     spans: NDArray[np.int32]
     is_cut: bool = False
+    roles: NDArray[np.uint8] | None = None
+    room: int = 0
+    generated: int = 0
+    text_length: int = 0
 
     @property
     def num_recorded(self) -> int:
         """Number of tokens that the trace records."""
         return len(self.spans)
+
+    @property
+    def num_planned(self) -> int:
+        """Largest number of tokens that the trace may record of this window once it is traced."""
+        return len(self.spans) + self.room
 
 
 def cut_windows(
@@ -44,6 +57,7 @@ def cut_windows(
     stride: int | None = None,
     max_tokens: int | None = None,
     first_document: int = 0,
+    add_special_tokens: bool = True,
 ) -> Iterator[Window]:
     """Tokenize texts and cut each into windows of at most `length` tokens.
 
@@ -61,9 +75,11 @@ def cut_windows(
         max_tokens: largest number of tokens of a document, without those that the tokenizer adds; the rest is left out.
             Default: all.
         first_document: row of the first text.
+        add_special_tokens: let the tokenizer add its special tokens; a chat template has written them into the text.
     """
     encoded = tokenizer(
         list(texts),
+        add_special_tokens=add_special_tokens,
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
         return_attention_mask=False,
@@ -102,7 +118,7 @@ def cut_windows(
 def group_windows(
     windows: Iterable[Window], *, first: int, largest: int, written: Sequence[int] = ()
 ) -> Iterator[list[Window]]:
-    """Group a stream of windows into shards: consecutive windows with so many recorded tokens at most.
+    """Group a stream of windows into shards: consecutive windows with so many planned tokens at most.
 
     A shard holds as many tokens as all shards before it, from `first` to `largest`, so that a trace that is killed
     early has lost no more than it kept. This depends on the shards before alone: a resumed trace is cut as one that was
@@ -112,18 +128,18 @@ def group_windows(
         windows: in reading order.
         first: tokens of the first shard.
         largest: tokens of the largest shard.
-        written: numbers of tokens of the shards that are written, which are cut as they were.
+        written: numbers of planned tokens of the shards that are written, which are cut as they were.
     """
     group: list[Window] = []
     number = count = before = 0
     for window in windows:
         limit = written[number] if number < len(written) else min(largest, max(first, before))
-        if group and count + window.num_recorded > limit:
+        if group and count + window.num_planned > limit:
             yield group
             number, before = number + 1, before + count
             group, count = [], 0
         group.append(window)
-        count += window.num_recorded
+        count += window.num_planned
     if group:
         yield group
 
@@ -141,7 +157,7 @@ def plan_batches(windows: Sequence[Window], *, tokens: int) -> list[list[int]]:
     Returns:
         Indices of the windows in each batch.
     """
-    lengths = np.array([len(window.token_ids) for window in windows])
+    lengths = np.array([len(window.token_ids) + window.room for window in windows])
     batches: list[list[int]] = []
     longest = 0
     for index in np.argsort(-lengths, kind="stable"):

@@ -375,7 +375,8 @@ def test_bad_arrays(tmp_path, planted):
         ('{"meta_info": {}}', "line 1: expected a response with meta_info.routed_experts"),
         ('{"meta_info": {"routed_experts": "AAAA"}}', r"line 1: expected int32 of 3 layers with k = 2 .* got 3 bytes"),
         ('{"meta_info": {"routed_experts": "A*"}}', "line 1: expected routed experts in base64"),
-        ('{"meta_info": {"routed_experts": [[[0, 1]]]}}', "line 1: expected routed experts in base64, got list"),
+        ('{"meta_info": {"routed_experts": [[[0, 1]]]}}', "line 1: expected num_layers = 3, as given, got .* with 1"),
+        ('{"meta_info": {"routed_experts": [[[0, 1], [1]]]}}', r"line 1: expected routed experts as lists \[tokens, l"),
         ('{"choices": [{"sgl_ext": {"routed_experts": 7}}]}', "line 1: expected routed experts in base64, got int"),
         (
             json.dumps({"meta_info": {"routed_experts": "A" * 32, "routed_experts_start_len": -1}}),
@@ -396,8 +397,8 @@ def test_what_is_refused_before_it_is_opened(tmp_path, planted):
     (tmp_path / "recorded.pt").write_bytes(b"PK")
     with pytest.raises(TraceError, match="torch files are pickles, and reading one runs the code"):
         import_trace("sglang", tmp_path / "recorded.pt", tmp_path / "run")
-    (tmp_path / "a.jsonl").write_text("{}")
-    with pytest.raises(TraceError, match="set top_k and num_layers"):
+    (tmp_path / "a.jsonl").write_text('{"meta_info": {"routed_experts": "AAAAAAEAAAA="}}')
+    with pytest.raises(TraceError, match=r"line 1: .* set top_k and num_layers"):
         import_trace("sglang", tmp_path / "a.jsonl", tmp_path / "run")
     with pytest.raises(TraceError, match=r"got 'ollmoe'\. Did you mean 'olmoe'"):
         import_trace("ollmoe", tmp_path, tmp_path / "run")
@@ -430,7 +431,9 @@ def test_a_parquet_file_of_another_make(tmp_path):
 
 
 def test_every_format_says_what_it_is():
-    assert list(FORMATS) == ["esft", "olmoe", "vllm", "sglang", "route-trace", "megatron", "usage", "arrays"]
+    assert list(FORMATS) == [
+        *("esft", "olmoe", "vllm", "sglang", "tensorrt-llm", "route-trace", "megatron", "usage", "arrays")
+    ]
     assert all(each.what for each in FORMATS.values())
 
 

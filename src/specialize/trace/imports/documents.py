@@ -43,6 +43,7 @@ class ImportedDocuments:
         self._seen: set[Key] = set()
         self._taken: list[int] = []
         self._ids: list[str] = []
+        self._decoded: list[str | None] = []
         self.digest: str | None = None
         self.notes: tuple[str, ...] = ()
         self.group: str | None = None
@@ -71,6 +72,7 @@ class ImportedDocuments:
         Raises:
             TraceError: a document occurs a second time, or is not in the table.
         """
+        self._decoded += block.texts
         for key in block.keys:
             if isinstance(key, str) and not _is_unicode(key):
                 raise TraceError(f"{where}: expected a document id of valid Unicode, got {key!r:.60}")
@@ -82,12 +84,21 @@ class ImportedDocuments:
             if self.table is None:
                 self._ids.append(str(key))
                 continue
-            row = self._by_id.get(key) if isinstance(key, str) else key if 0 <= key < len(self._rows) else None
+            row = self._find(key)
             if row is None:
                 raise TraceError(
                     f"{where}: document {key!r:.60} is not among the {len(self._rows)} rows of {self.table}"
                 )
             self._taken.append(row)
+
+    def _find(self, key: Key) -> int | None:
+        """Return the row of the table that a document is."""
+        return self._by_id.get(key) if isinstance(key, str) else key if 0 <= key < len(self._rows) else None
+
+    def find_text(self, key: Key, part: int = 0) -> str | None:
+        """Return the text of a document in the table; None if it has none."""
+        row = self._find(key) if self._has_texts else None
+        return None if row is None else self._rows[row].text
 
     def check_places(self, block: Block) -> None:
         """Raise TraceError unless the characters of tokens, if the input states them, lie in their texts.
@@ -140,10 +151,11 @@ class ImportedDocuments:
 
     def row(self, number: int) -> dict[str, Any]:
         """Return the columns of a document that was added, by its number."""
+        decoded = self._decoded[number] if self._decoded else None
         if self.table is None:
-            return {"id": self._ids[number], "text": None}
+            return {"id": self._ids[number], "text": decoded}
         document = self._rows[self._taken[number]]
-        return {"id": document.id, "text": document.text if self._has_texts else None, **document.labels}
+        return {"id": document.id, "text": document.text if self._has_texts else decoded, **document.labels}
 
 
 class LabelledDocuments:
@@ -182,6 +194,10 @@ class LabelledDocuments:
     def take(self, block: Block, where: str) -> None:
         """Add the documents that begin in a block, see `ImportedDocuments.take`."""
         self._parts[block.part].take(block, where)
+
+    def find_text(self, key: Key, part: int) -> str | None:
+        """Return the text of a document of an input, see `ImportedDocuments.find_text`."""
+        return self._parts[part].find_text(key)
 
     def check_places(self, block: Block) -> None:
         """Raise TraceError unless characters lie in their texts, see `ImportedDocuments.check_places`."""

@@ -11,7 +11,7 @@ from specialize.trace.imports.esft import open_esft
 from specialize.trace.imports.megatron import open_megatron
 from specialize.trace.imports.olmoe import open_olmoe
 from specialize.trace.imports.route_trace import open_route_trace
-from specialize.trace.imports.serving import open_sglang, open_vllm
+from specialize.trace.imports.serving import open_sglang, open_tensorrt_llm, open_vllm
 from specialize.trace.imports.source import ImportOptions, Source, check_layers
 from specialize.trace.imports.usage import open_usage
 
@@ -34,8 +34,9 @@ class ImportFormat:
 _ALL = (
     ImportFormat("esft", "ESFT's text dumps: a folder of expert_weights_LAYER.txt", open_esft),
     ImportFormat("olmoe", "OLMoE's analysis: JSON Lines of input_ids, predicted_token_ids, exp_ids", open_olmoe),
-    ImportFormat("vllm", "vLLM's routed experts: .npy or .safetensors [tokens, layers, k], or a folder", open_vllm),
+    ImportFormat("vllm", "vLLM's routed experts: responses in JSON Lines, or arrays [tokens, layers, k]", open_vllm),
     ImportFormat("sglang", "SGLang's responses with routed experts, in JSON Lines", open_sglang),
+    ImportFormat("tensorrt-llm", "TensorRT-LLM's routed experts: arrays [tokens, MoE layers, k]", open_tensorrt_llm),
     ImportFormat("route-trace", "route traces of llama.cpp-based engines: a CSV file or a folder", open_route_trace),
     ImportFormat("megatron", "Megatron-LM's router traces: router_trace_rankN.jsonl or a folder", open_megatron),
     ImportFormat("usage", "counts or shares of experts by document: .npy or .npz [documents, layers, E]", open_usage),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from specialize.errors import TraceError
-from specialize.trace.imports.source import Block, Source
+from specialize.trace.imports.source import Block, Findings, Source
 
 DEFAULT_LABEL = "input"
 _TAKEN = ("id", "text")  # columns of documents
@@ -65,6 +65,7 @@ def join_sources(sources: Mapping[str, Source]) -> Source:
         size=sum(source.size for source in parts),
         documents=None,
         notes=tuple(dict.fromkeys(note for source in parts for note in source.notes)),
+        findings=lambda: _join_findings(sources),
     )
 
 
@@ -75,6 +76,13 @@ _SHARED: Mapping[str, Callable[[Source], Any]] = {
     "k": lambda source: source.top_k,
     "facts": lambda source: dict(source.facts),
 }
+
+
+def _join_findings(sources: Mapping[str, Source]) -> Findings:
+    found = {name: source.findings() for name, source in sources.items()}
+    facts = {name: dict(each.facts) for name, each in found.items() if each.facts}
+    notes = tuple(f"{name}: {note}" for name, each in found.items() for note in each.notes)
+    return Findings(notes, {"found_in_inputs": facts} if facts else {})
 
 
 def _show(value: Any) -> str:

@@ -65,12 +65,7 @@ def _find(name: str) -> Path:
         if not (path / _CONFIG).is_file():
             raise TraceError(f"{name}: expected a folder with the {_CONFIG} of a model, found none in it")
         return path / _CONFIG
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith((".", "/")) or path.parent.is_dir():
-        siblings = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
-        raise TraceError(
-            f"model: expected a folder with a {_CONFIG}, or a hub id such as allenai/OLMoE-1B-7B-0924, got "
-            f"{name!r:.100}." + did_you_mean(path.name, siblings)
-        )
+    check_hub_id(name, "model", f"a folder with a {_CONFIG}")
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -85,6 +80,23 @@ def _find(name: str) -> Path:
             f"{name}: expected a model on the hub whose {_CONFIG} can be read, got {first_line(error)}; a folder with "
             "that file serves as well"
         ) from None
+
+
+def check_hub_id(name: str, option: str, expected: str) -> None:
+    """Raise TraceError if something that is no path cannot be a hub id either.
+
+    Args:
+        name: what the user gave.
+        option: as what.
+        expected: what else it could have been, for the message.
+    """
+    path = Path(name)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith((".", "/")) or path.parent.is_dir():
+        siblings = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+        raise TraceError(
+            f"{option}: expected {expected}, or a hub id such as allenai/OLMoE-1B-7B-0924, got {name!r:.100}."
+            + did_you_mean(path.name, siblings)
+        )
 
 
 def _read(name: str, config: Mapping[str, Any]) -> ModelFacts:

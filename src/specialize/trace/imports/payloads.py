@@ -1,4 +1,4 @@
-"""How inference servers put an array of experts into JSON: nested lists, base64 of numbers, or base64 of a .npy file."""
+"""How inference servers write an array of experts in JSON: nested lists, base64 of numbers, base64 of an .npy file."""
 
 import base64
 import binascii

@@ -1,6 +1,7 @@
 """Whether imported routing can be what a router chose, judged over all tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ _FEWEST_TOKENS = 1000  # below, a constant choice is not unlikely enough for a w
 
 
 class Plausibility:
-    """Remembers of each layer whether all tokens chose the same experts, and how many have none.
+    """Remembers what no router does: of each layer whether all tokens chose the same experts, and the longest run of
+    tokens that chose the same ones in every layer, besides how many tokens have none.
 
     Args:
         where: the input, for messages.
@@ -26,9 +28,18 @@ class Plausibility:
         self._constant: dict[int, NDArray[np.integer] | None] = {}  # of each layer; None if tokens differ
         self._tokens: dict[int, int] = {}
         self._empty: dict[int, int] = {}
+        self._seen = 0
+        self._last: list[NDArray[np.integer]] = []  # the last token's experts in each layer
+        self._run = (0, 1)  # the first token and the length of the run that is not at its end yet
+        self._longest = (0, 1)
 
-    def see(self, layer: int, experts: NDArray[np.integer]) -> None:
-        """Take in the experts [tokens, k] of a layer; tokens without any expert are counted, but not judged."""
+    def see(self, experts: Mapping[int, NDArray[np.integer]]) -> None:
+        """Take in the experts [tokens, k] of each layer; tokens without any expert are counted, but not judged."""
+        for layer, chosen in experts.items():
+            self._see_layer(layer, chosen)
+        self._see_runs(list(experts.values()))
+
+    def _see_layer(self, layer: int, experts: NDArray[np.integer]) -> None:
         empty = int((experts == NO_EXPERT).all(axis=1).sum())
         if empty:
             self._empty[layer] = self._empty.get(layer, 0) + empty
@@ -41,6 +52,25 @@ class Plausibility:
         self._tokens[layer] = self._tokens.get(layer, 0) + len(routed)
         if (routed != first).any():
             self._constant[layer] = None
+
+    def _see_runs(self, layers: list[NDArray[np.integer]]) -> None:
+        """Take in the experts of all layers; a run may extend over several calls."""
+        count = len(layers[0])
+        before = self._last or [np.full_like(experts[0], NO_EXPERT - 1) for experts in layers]
+        repeats = np.ones(count, bool)  # whether a token has the experts of the one before it
+        for experts, last in zip(layers, before, strict=True):
+            rows = np.flatnonzero(repeats)
+            if not len(rows):
+                break
+            earlier = np.where((rows > 0)[:, None], experts[rows - 1], last)
+            repeats[rows] = (experts[rows] == earlier).all(axis=1) & (experts[rows] != NO_EXPERT).any(axis=1)
+        starts = np.flatnonzero(~repeats)
+        bounds = [self._run[0], *(self._seen + starts).tolist(), self._seen + count]
+        for first, end in pairwise(bounds):
+            self._longest = max(self._longest, (first, end - first), key=lambda run: run[1])
+        self._run = (bounds[-2], bounds[-1] - bounds[-2])
+        self._seen += count
+        self._last = [experts[-1].copy() for experts in layers]
 
     def judge(self) -> Iterator[str]:
         """Yield what a user should know: a layer in which all tokens are alike, and tokens without experts.
@@ -60,6 +90,12 @@ class Plausibility:
                 f"warning: all {self._tokens[found[0]]:,} tokens have the same experts in {len(found)} of "
                 f"{len(self._constant)} layers ({list_names(found)}; in layer {found[0]}: {chosen}); a router "
                 "rarely does so: is it a dense layer, or was nothing recorded?"
+            )
+        first, length = self._longest
+        if length >= _FEWEST_TOKENS and self._num_experts > 1 and len(found) < len(self._constant):
+            yield (
+                f"warning: {length:,} tokens in a row, from token {first:,} of the input on, have the same experts in "
+                "all layers; routers rarely do so: were they a profiling batch, or padding?"
             )
         if self._empty:
             each = list_names(f"{count:,} in layer {layer}" for layer, count in sorted(self._empty.items()))

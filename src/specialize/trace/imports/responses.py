@@ -95,10 +95,10 @@ def read_vllm(response: Any, where: str) -> list[ServedTokens | None]:
                 f"{where}: expected experts of the same layers and k for prompt and generated tokens, got {shapes}"
             )
         first = _start((choice, response), "routed_experts_prompt_start", where)
-        sequence = _Sequence(_ids((choice, response), _PROMPT_IDS, where), output_ids, *usage)
+        sequence = _Sequence(_ids((choice, response), _PROMPT_IDS, where), output_ids, *usage, where)
         if prompt is not None:
-            sequence.check_prompt(first + (len(parts[0]) if prompt else 0), where)
-        found.append(sequence.serve(_key(name, index, len(choices)), np.concatenate(parts), first, where))
+            sequence.check_prompt(first + (len(parts[0]) if prompt else 0))
+        found.append(sequence.serve(_key(name, index, len(choices)), np.concatenate(parts), first))
     return found
 
 
@@ -129,8 +129,11 @@ def read_sglang(response: Any, where: str, *, shape: tuple[int, int] | None = No
         payload = holder["routed_experts"]
         experts = read_lists(payload, where) if isinstance(payload, list) else read_flat(payload, shape, where)
         first = _start((holder,), "routed_experts_start_len", where)
-        sequence = _Sequence(_ids(around, _PROMPT_IDS, where), _ids(around, _OUTPUT_IDS, where), *counts)
-        served.append(sequence.serve(key, experts, first, where))
+        prompt_ids = _ids(around, _PROMPT_IDS, where)
+        if prompt_ids is None:
+            prompt_ids = _logged_ids(holder, "input_token_logprobs", counts[0])
+        sequence = _Sequence(prompt_ids, _ids(around, _OUTPUT_IDS, where), *counts, where)
+        served.append(sequence.serve(key, experts, first))
     return served
 
 
@@ -151,21 +154,29 @@ class _Sequence:
     prompt_tokens: int | None
     output_tokens: int | None
 
+    where: str
+
     def __post_init__(self) -> None:
         if self.prompt_ids is not None:
+            if self.prompt_tokens not in (None, len(self.prompt_ids)):
+                raise TraceError(
+                    f"{self.where}: expected the ids of the {self.prompt_tokens} tokens of the prompt, got "
+                    f"{len(self.prompt_ids)}"
+                )
             self.prompt_tokens = len(self.prompt_ids)
         if self.output_ids is not None:
             self.output_tokens = len(self.output_ids)
 
-    def check_prompt(self, rows: int, where: str) -> None:
+    def check_prompt(self, rows: int) -> None:
         """Raise TraceError unless the experts of the prompt are those of all its tokens."""
         if self.prompt_tokens not in (None, rows):
             raise TraceError(
-                f"{where}: expected prompt_routed_experts of the {self.prompt_tokens} tokens of the prompt, got {rows}"
+                f"{self.where}: expected prompt_routed_experts of the {self.prompt_tokens} tokens of the prompt, got "
+                f"{rows}"
             )
         self.prompt_tokens = rows
 
-    def serve(self, key: str | None, experts: NDArray[np.integer], first: int, where: str) -> ServedTokens:
+    def serve(self, key: str | None, experts: NDArray[np.integer], first: int) -> ServedTokens:
         """Return the tokens that have a row of experts, the first of them at position `first`."""
         prompt, output = self.prompt_tokens, self.output_tokens
         end = first + len(experts)
@@ -173,21 +184,21 @@ class _Sequence:
             expected = {prompt + output - 1, prompt + max(output - 1, 0)}  # without a generated token, both occur
             if end not in expected:
                 raise TraceError(
-                    f"{where}: expected experts of the tokens {first} to {max(expected) - 1}, all but the last of "
+                    f"{self.where}: expected experts of the tokens {first} to {max(expected) - 1}, all but the last of "
                     f"{prompt} tokens of the prompt and {output} generated ones, got {len(experts)} rows; the response "
                     "is incomplete, or the number of layers or k is wrong"
                 )
         elif prompt is not None and end < prompt:
             raise TraceError(
-                f"{where}: expected experts of the {prompt} tokens of the prompt from token {first} on, got "
+                f"{self.where}: expected experts of the {prompt} tokens of the prompt from token {first} on, got "
                 f"{len(experts)} rows"
             )
-        ids = np.full(end, UNKNOWN, np.int32)
-        if self.prompt_ids is not None:
-            ids[: len(self.prompt_ids)] = self.prompt_ids[:end]
-        if self.output_ids is not None and prompt is not None:
-            ids[prompt:] = self.output_ids[: max(end - prompt, 0)]
-        return ServedTokens(key, experts, ids[first:], first, prompt)
+        ids = np.full(len(experts), UNKNOWN, np.int32)
+        for known, place in ((self.prompt_ids, 0), (self.output_ids, prompt)):
+            if known is not None and place is not None:
+                begin, stop = max(first, place), min(end, place + len(known))
+                ids[max(begin - first, 0) : max(stop - first, 0)] = known[begin - place : max(stop - place, 0)]
+        return ServedTokens(key, experts, ids, first, prompt)
 
 
 def _sglang_parts(
@@ -260,3 +271,12 @@ def _ids(holders: tuple[Json, ...], fields: tuple[str, ...], where: str) -> NDAr
     if not isinstance(value, list) or not all(type(each) is int and 0 <= each < _MOST for each in value):
         raise TraceError(f"{where}: expected {fields[0]} as a list of token ids, got {value!r:.60}")
     return np.array(value, dtype=np.int32)
+
+
+def _logged_ids(holder: Json, field: str, count: int | None) -> NDArray[np.int32] | None:
+    """Return ids of tokens from lists of log probability, id and text; None unless all are there."""
+    entries = holder.get(field)
+    if not isinstance(entries, list) or len(entries) != count:
+        return None
+    ids = [each[1] for each in entries if isinstance(each, list) and len(each) > 1 and _count(each[1]) is not None]
+    return np.array(ids, dtype=np.int32) if len(ids) == count else None

@@ -19,9 +19,10 @@ from specialize.trace.imports.model_config import fit_layers, read_model
 from specialize.trace.imports.plausibility import Plausibility, check_not_all_zero
 from specialize.trace.imports.shards import cut_shards
 from specialize.trace.imports.source import Block, ImportOptions, Source, read_layers
+from specialize.trace.imports.texts import Texts, has_tokenizer
 from specialize.trace.imports.usage import UsageChecker
 from specialize.trace.reader import RoutingTrace, open_trace
-from specialize.trace.schema import RouterSpec
+from specialize.trace.schema import UNKNOWN, RouterSpec
 from specialize.trace.writer import TraceWriter
 
 _SECONDS_OF_RATE = 30.0
@@ -39,17 +40,19 @@ def import_trace(
     num_layers: int | None = None,
     label: str | None = None,
     model: str | PathLike[str] | None = None,
+    tokenizer: Any = None,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> RoutingTrace:
     """Write the routing that another tool recorded as a trace.
 
     The input is streamed. If the number of experts is not known, the input is read twice, the first time for the
-    largest id. Columns of the tokens that the input lacks are filled with UNKNOWN (-1); texts are null.
+    largest id. Columns of the tokens that the input lacks are filled with UNKNOWN (-1); without a table and a
+    tokenizer, texts are null.
 
     Args:
-        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang``, ``route-trace``, ``megatron``, ``usage`` or ``arrays``,
-            a key of `FORMATS`.
+        format_name: ``esft``, ``olmoe``, ``vllm``, ``sglang``, ``tensorrt-llm``, ``route-trace``, ``megatron``,
+            ``usage`` or ``arrays``, a key of `FORMATS`.
         path: the input, a file or folder of that format; or several inputs by name. The documents of all of them are
             in one trace, with the name of their input as a label, and before their ids.
         run: the run folder to create, all of it or nothing.
@@ -63,6 +66,9 @@ def import_trace(
         label: column of documents for the names of several inputs; default: ``input``.
         model: a folder with the model's config.json, or its hub id: E, k and the MoE layers are read from there unless
             they are given, and an input that cannot be of the model raises an error. No code of the model is run.
+        tokenizer: of the model: a folder or hub id, or a tokenizer of transformers. Token ids are decoded to the texts
+            of documents without one, and tokens get their characters, as in a trace; special tokens at the ends are no
+            text. No code that comes with the tokenizer is run.
         command: the command line, for the manifest.
         reporter: receives messages about what was inferred, and the progress.
 
@@ -74,6 +80,7 @@ def import_trace(
             names the place.
         CorpusError: the table of documents cannot be read.
         OutputError: the run folder is not empty or cannot be written.
+        MissingExtraError: the package that loads tokenizers is not installed.
     """
     options = ImportOptions(
         num_experts=num_experts,
@@ -86,7 +93,10 @@ def import_trace(
     inputs = name_inputs(path, label)
     with reporter.progress("importing", "MB") as update:
         clock = _Clock(update)
-        _import(format_name, inputs, Path(run), options, label or DEFAULT_LABEL, command, clock, reporter)
+        names = label or DEFAULT_LABEL
+        _import(
+            format_name, inputs, Path(run), options, clock, reporter, label=names, tokenizer=tokenizer, command=command
+        )
     return open_trace(run)
 
 
@@ -95,12 +105,15 @@ def _import(
     inputs: Mapping[str, Path],
     run: Path,
     options: ImportOptions,
-    label: str,
-    command: str | None,
     clock: "_Clock",
     reporter: Reporter,
+    *,
+    label: str,
+    tokenizer: Any,
+    command: str | None,
 ) -> None:
     source, documents = _open(format_name, inputs, options, label)
+    texts = None if tokenizer is None else Texts(tokenizer, documents)
     for note in (*documents.notes, *source.notes):
         reporter.say(note)
     if options.model is not None:
@@ -122,7 +135,7 @@ def _import(
         checker = kind(source, num_experts=num_experts, layers=options.layers)
         provenance = {"command": command, "versions": versions(), **source.facts, **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
-            for finding in _write(writer, checker, documents, format_name, clock):
+            for finding in _write(writer, checker, documents, texts, options, format_name, clock):
                 reporter.say(finding)
     if documents.left_out:
         table, what = documents.table or "the tables", "usage" if source.is_usage else "tokens"
@@ -150,23 +163,40 @@ def _write(
     writer: TraceWriter,
     checker: Checker,
     documents: ImportedDocuments | LabelledDocuments,
+    texts: Texts | None,
+    options: ImportOptions,
     format_name: str,
     clock: "_Clock",
 ) -> Iterator[str]:
     """Write the whole trace, and yield what a user should know of its routing."""
     source = checker.source
     plausibility = Plausibility(str(source.path), num_experts=checker.num_experts)
-    for shard in cut_shards(checker, documents, clock.count(source.read())):
+    blocks, has_unread_ids = clock.count(source.read()), False
+    for shard in cut_shards(checker, documents, texts.add(blocks) if texts else blocks):
         if not writer.num_shards:
             writer.describe(routers=_routers(checker, format_name), contents=checker.contents)
         writer.write_shard(shard)
+        ids, places = shard.tokens["token_id"], shard.tokens["char_start"]
+        has_unread_ids |= bool((ids != UNKNOWN).any() and (places == UNKNOWN).all())
         if not source.is_usage:  # which is judged when it is opened
-            for layer, columns in zip(checker.layers, shard.routing, strict=True):
-                plausibility.see(layer, columns["experts"])
+            chosen = (columns["experts"] for columns in shard.routing)
+            plausibility.see(dict(zip(checker.layers, chosen, strict=True)))
+    findings = (source.findings(), *((texts.findings(),) if texts else ()))
     if not writer.num_shards:
-        raise TraceError(f"{source.path}: expected the routing of at least one token, got none")
+        notes = "; ".join(note for found in findings[:1] for note in found.notes)
+        raise TraceError(
+            f"{source.path}: expected the routing of at least one token, got none" + (f" ({notes})" if notes else "")
+        )
     if not source.is_usage:
         yield from plausibility.judge()
+    for found in findings:
+        writer.describe(**found.facts)
+        yield from found.notes
+    if has_unread_ids and not texts and options.model and has_tokenizer(options.model.name):
+        yield (
+            f"{options.model.name} holds a tokenizer: set tokenizer, and token ids become texts, which topics and "
+            "syntax need"
+        )
     writer.write_documents(*documents.batches())
     writer.describe(
         corpus={

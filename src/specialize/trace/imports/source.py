@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,6 +90,7 @@ class Block:
         where: returns the place of a row of this block in the input, for messages.
         bytes_read: bytes of the input read up to the end of this block.
         part: which of several inputs it is from, by their order.
+        texts: of the documents that begin in this block, if they are decoded from token ids; None for one without.
     """
 
     document: NDArray[np.integer]
@@ -100,6 +101,33 @@ class Block:
     tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     bytes_read: int = 0
     part: int = 0
+    texts: Sequence[str | None] = ()
+
+    def cut(self, start: int, end: int) -> "Block":
+        """Return some of the tokens; keys are those of the part that reaches to the end of the block."""
+        rows = slice(start, end)
+        return replace(
+            self,
+            document=self.document[rows],
+            keys=self.keys if end == len(self.document) else (),
+            experts=self.experts[rows],
+            where=lambda row: self.where(start + row),
+            weights=None if self.weights is None else self.weights[rows],
+            tokens={name: column[rows] for name, column in self.tokens.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of an input once it was read to its end.
+
+    Attributes:
+        notes: messages.
+        facts: entries of the manifest.
+    """
+
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +147,7 @@ class Source:
         names: of the routers, by the number of the layer; default: ``layers.N``.
         notes: messages about what was inferred.
         facts: the same as entries of the manifest.
+        findings: returns what the last reading to the end has found.
     """
 
     path: Path | str
@@ -133,6 +162,7 @@ class Source:
     names: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    findings: Callable[[], Findings] = Findings
 
 
 class Numbering:
