@@ -179,6 +179,8 @@ class LocalServer:
             case "half":
                 data = json.dumps(answer).encode()
                 send(handler, 200, data[: len(data) // 2])
+            case "huge":
+                send(handler, 200, b" " * 2**22)
             case "text":
                 send(handler, 502, b"<html>Bad Gateway</html>")
             case _:

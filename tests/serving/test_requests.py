@@ -44,6 +44,16 @@ def test_the_key_is_sent_and_stored_nowhere(server, trace, tmp_path, monkeypatch
     assert SECRET not in "".join([*listener.notes, *capfd.readouterr()])
 
 
+def test_a_key_that_is_sent_without_encryption_is_a_warning(server, trace, monkeypatch):
+    monkeypatch.setenv("SPECIALIZE_API_KEY", SECRET)
+    monkeypatch.setattr("specialize.serving.run._LOCAL", ())
+    listener = Listener()
+    trace(reporter=listener)
+    [warning] = [note for note in listener.notes if note.startswith("warning")]
+    assert "the API key is sent without encryption" in warning
+    assert SECRET not in warning
+
+
 def test_a_key_that_cannot_be_sent_is_not_shown(trace, monkeypatch):
     monkeypatch.setenv("SPECIALIZE_API_KEY", f"{SECRET}\n")
     with pytest.raises(CaptureError, match="SPECIALIZE_API_KEY: expected an API key of ASCII") as raised:
@@ -248,7 +258,10 @@ def test_a_dense_model_is_an_error_before_the_server_is_asked(server, trace, che
     dense = tmp_path / "dense"
     shutil.copytree(checkpoint, dense)
     (dense / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 2}')
-    with pytest.raises(TraceError, match="expected the configuration of a Mixture-of-Experts model"):
+    with pytest.raises(
+        TraceError,
+        match=r"expected the configuration of a Mixture-of-Experts model.* give the MODEL that the server runs",
+    ):
         trace(model=dense)
     assert not server.plan.keys
 
