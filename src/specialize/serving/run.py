@@ -88,7 +88,7 @@ def trace_served(
         raise CaptureError(f"{(*options.contents, 'control')[0]}: expected expert ids alone from a server")
     check_name(name)
     key = read_key()
-    facts = read_model(name)
+    facts = read_model(name, otherwise="give the MODEL that the server runs")
     if facts.top_k is None:
         raise CaptureError(f"{name}: expected a configuration that says how many experts a token chooses, got none")
     tokenizer = load_tokenizer(name)
