@@ -112,3 +112,19 @@ def test_what_the_server_generates_is_traced_as_by_the_hooks(name, server, check
     generated = trace.tokens()["document"][phases == "generation"].value_counts()
     assert generated.max() == 5
     assert generated.min() < 5
+
+
+def test_conversations_are_rendered_here_and_traced_as_by_the_hooks(server, checkpoint, texts, tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "old"}]} for text in texts[:9]
+    ]
+    (tmp_path / "chats.json").write_text(json.dumps(rows))
+    how = {"context": 48, "chat_template": "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"}
+    hooked = specialize.trace_corpus(
+        checkpoint, tmp_path / "chats.json", tmp_path / "hooks", batch_tokens=1, weights=False, **how
+    )
+    trace = specialize.trace_corpus(
+        checkpoint, tmp_path / "chats.json", tmp_path / "run", server=server.address, api="vllm", **how
+    )
+    check_same(trace, hooked)
+    assert trace.tokens()["role"].equals(hooked.tokens()["role"])

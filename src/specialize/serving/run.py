@@ -119,7 +119,7 @@ def trace_served(
                 reporter.say(f"warning: {server.address}: the API key is sent without encryption; use https")
             _check_length(served, context, server.address)
             tracer = ServerTracer(client, api, facts, served=served.name, decoder=TokenDecoder(tokenizer))
-            for note in tracer.probe(_first_tokens(survey, tokenizer, context), context):
+            for note in tracer.probe(_first_tokens(reading.render_sample(survey), tokenizer, context), context):
                 reporter.say(note)
             reporter.say(f"note: {_NO_WEIGHTS}")
 

@@ -4,12 +4,12 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.corpus import Corpus
+from specialize.corpus import Corpus, Document
 from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
@@ -36,12 +36,14 @@ class CorpusSurvey:
         characters: number of characters in all texts.
         sample: a random sample of the texts, truncated.
         roles: of the messages, in the order in which the corpus first has them; empty if it has no conversations.
+        conversations: the documents of the sample, if they are conversations.
     """
 
     labels: tuple[str, ...]
     characters: int
     sample: tuple[str, ...]
     roles: tuple[str, ...] = ()
+    conversations: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,24 +85,24 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
     """
     draw = random.Random(0)
     labels: dict[str, None] = {}
-    sample: list[str] = []
+    sample: list[Document] = []
     roles: dict[str, None] = {}
     characters = 0
     for row, document in enumerate(corpus):
         labels |= dict.fromkeys(document.labels)
         roles |= dict.fromkeys(message.role for message in document.messages)
-        text = document.text or "\n".join(message.content for message in document.messages)
-        characters += len(text)
+        characters += len(document.text) + sum(len(message.content) for message in document.messages)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
         if place < SAMPLED_DOCUMENTS:
-            sample[place : place + 1] = [text[:SAMPLED_CHARACTERS]]
+            sample[place : place + 1] = [replace(document, text=document.text[:SAMPLED_CHARACTERS])]
     taken = {"id", "text"} & set(labels)
     if taken:
         raise CorpusError(
             f"{corpus.source}: expected label columns with names other than id and text, got "
             f"{' and '.join(sorted(taken))}; rename the column"
         )
-    return CorpusSurvey(tuple(labels), characters, tuple(sample), tuple(roles))
+    texts = tuple(document.text for document in sample)
+    return CorpusSurvey(tuple(labels), characters, texts, tuple(roles), tuple(sample) if roles else ())
 
 
 def plan_trace(
