@@ -53,7 +53,7 @@ _KNOWN_LABEL_SETS = {
     "frequency": LabelSetName("token frequency", "frequency", "frequency rank of the token id"),
     "position": LabelSetName("position", "position", "position in the sequence"),
     "role": LabelSetName("role in the conversation", "role", "role in the conversation", "the "),
-    "phase": LabelSetName("prompt or generation", "phase", "prompt (prefill) or generation"),
+    "phase": LabelSetName("phase", "phase", "phase: prompt (prefill) or generation", "the "),
     "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)", "the "),
     "bertopic_window": LabelSetName(
         "fitted topic of the window", "window topic", "fitted topic of a window (BERTopic)", "the "
