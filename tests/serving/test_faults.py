@@ -164,6 +164,20 @@ def test_experts_that_no_router_chose_are_an_error_in_the_middle(what, server, t
     assert not [check for check in validate_trace(tmp_path / "run") if check.problem]
 
 
+@pytest.mark.parametrize(
+    ("api", "option"), [("vllm", "--no-enable-prefix-caching"), ("sglang", "--disable-radix-cache")]
+)
+def test_a_server_that_leaves_out_what_it_has_in_its_cache_is_noticed_at_once(api, option, server, trace, tmp_path):
+    server.plan = Plan(leaves_out_cached=True)
+    with pytest.raises(
+        CaptureError, match=rf"sent again: token 0, layer 1: .* got -1.*start it with {option}"
+    ) as raised:
+        trace(api=api)
+    check_line(raised)
+    assert len(server.plan.requests) == 2
+    assert not (tmp_path / "run").exists()
+
+
 @API
 def test_a_server_without_the_option_is_an_error_that_names_it(api, server, trace, tmp_path):
     server.plan = Plan(fault=lambda number: "none")
