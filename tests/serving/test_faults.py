@@ -86,7 +86,7 @@ def test_requests_that_were_sent_again_are_counted(server, trace):
 
 def test_answers_that_come_too_late_are_asked_for_again(server, trace, hooked):
     server.plan = Plan(fault=once_in(10, "late"))
-    check_same(trace(timeout=0.3), hooked)
+    check_same(trace(timeout=1, concurrency=8), hooked)
 
 
 def test_a_server_that_fails_late_keeps_what_is_written_and_the_trace_resumes(
