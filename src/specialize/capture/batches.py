@@ -127,9 +127,14 @@ class ShardTracer:
         self._transfer.send(recorded, [kept[stack] for stack in stacks], deliver)
 
 
+def count_token_ids(model: Any) -> int:
+    """Return for how many token ids a transformers model has an embedding."""
+    return int(model.get_input_embeddings().num_embeddings)
+
+
 def check_token_ids(model: Any, windows: Sequence[Window]) -> None:
     """Raise CaptureError if windows hold token ids for which a transformers model has no embedding."""
-    known = model.get_input_embeddings().num_embeddings
+    known = count_token_ids(model)
     largest = max(int(window.token_ids.max()) for window in windows)
     if largest >= known:
         raise CaptureError(

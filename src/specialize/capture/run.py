@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from specialize.capture.batches import ShardTracer
+from specialize.capture.batches import ShardTracer, count_token_ids
 from specialize.capture.continuing import ContinuationTracer, check_generating
 from specialize.capture.given import identify_checkpoint
 from specialize.capture.loading import Checkpoint
@@ -19,11 +19,10 @@ from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import versions
 from specialize.trace import RoutingTrace, TraceWriter
-from specialize.tracing.chat import open_conversations
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, survey_corpus
-from specialize.tracing.reading import Reading
-from specialize.tracing.run import Traced, choose_context, write_trace
+from specialize.tracing.reading import open_reading
+from specialize.tracing.run import Traced, write_trace
 
 
 def trace_documents(
@@ -73,20 +72,23 @@ def trace_documents(
     if options.generate is not None:
         check_generating(checkpoint.model)
     longest = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
-    context = choose_context(longest, options.context)
     survey = survey or survey_corpus(corpus)
-    conversations = open_conversations(
-        checkpoint.tokenizer, survey, template=chat_template, answers=options.generate is not None
+    reading = open_reading(
+        checkpoint.tokenizer,
+        corpus,
+        options,
+        survey=survey,
+        longest=longest,
+        num_ids=count_token_ids(checkpoint.model),
+        chat_template=chat_template,
     )
-    reading = Reading(checkpoint.tokenizer, context, options, survey=survey, conversations=conversations)
     settings = {
         "model": checkpoint.name,
         "revision": checkpoint.facts["revision"],
         **identify_checkpoint(checkpoint),
         "corpus": corpus.source,
         "limit": corpus.limit,
-        **options.as_settings(context),
-        **({} if conversations is None else {"chat_template": conversations.digest}),
+        **reading.settings(corpus),
     }
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}
     writer = TraceWriter(run, settings=settings, provenance=provenance)

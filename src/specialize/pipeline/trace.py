@@ -9,6 +9,7 @@ from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUni
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
+from specialize.pipeline.replayed import open_to_trace
 from specialize.pipeline.served import check_served, list_given, read_server
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def trace_corpus(
     model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
-    corpus: "str | PathLike[str] | Sequence[str | PathLike[str]] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus",
+    corpus: "str | PathLike[str] | Sequence[Any] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus | RoutingTrace",
     run: str | PathLike[str],
     *,
     tokenizer: "PreTrainedTokenizerBase | str | PathLike[str] | None" = None,
@@ -68,6 +69,9 @@ def trace_corpus(
     With `server` the model runs on an inference server, vLLM or SGLang, which returns the expert ids alone; here only
     its tokenizer and configuration are read.
 
+    Of a run folder as corpus, the model reads the token ids again as they are, each sequence in one pass, with what was
+    generated: the new run has the same documents, tokens, positions, phases and roles, and the routing of this model.
+
     The same call resumes an interrupted trace, and opens a complete one. With more documents after those that are
     traced (a larger limit, a corpus that grew at its end) it extends the trace, whose shards stay as they are. A model
     and a corpus are recognised by what they hold, not by their paths, and shards that are missing may be traced with
@@ -78,7 +82,7 @@ def trace_corpus(
             is run as it is, in evaluation mode; or a `Checkpoint`. With a server a folder or an id.
         corpus: a file, a folder, a pattern such as ``data/*.jsonl``, ``-`` for standard input, an address
             ``hf://DATASET``, a list of texts or of ``Path`` objects, a pandas DataFrame, a ``datasets.Dataset`` or a
-            corpus, see `specialize.corpus.open_corpus`.
+            corpus, see `specialize.corpus.open_corpus`. Or a run folder or its open trace, see below.
         run: the run folder, created if missing.
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
@@ -133,15 +137,15 @@ def trace_corpus(
             or is not finite, or memory does not suffice for one window; or the server is down, returns no experts or
             other than the model can choose, or fails again and again.
         CorpusError: the corpus cannot be read, is empty, or does not begin with the documents of the trace.
-        TraceError: an option is out of range, or the folder holds something else or a damaged trace, or is written by
-            another process.
+        TraceError: an option is out of range, a run as corpus lacks token ids or the model cannot read them, or the
+            folder holds something else or a damaged trace, or is written by another process.
         OutputError: the disk is full, or the folder cannot be written.
     """
     require_extra("capture" if server is None else "serve")
-    from specialize.corpus import open_corpus
     from specialize.trace.unfinished import read_unfinished
     from specialize.tracing.options import TraceOptions
     from specialize.tracing.plan import survey_corpus
+    from specialize.tracing.replay_reading import list_settings
     from specialize.tracing.resuming import check_corpus, check_files
 
     folder = Path(run)
@@ -169,24 +173,25 @@ def trace_corpus(
         norms=norms,
         predictions=predictions,
     )
-    documents = open_corpus(
-        corpus,
-        text_column=text_column,
-        messages_column=messages_column,
-        id_column=id_column,
-        labels=labels,
-        group=group,
-        unit=unit,
-        limit=limit,
-        sample=sample,
-        sample_seed=sample_seed,
-    )
+    columns = {
+        "text_column": text_column,
+        "messages_column": messages_column,
+        "id_column": id_column,
+        "labels": labels,
+        "group": group,
+        "unit": unit,
+        "limit": limit,
+        "sample": sample,
+        "sample_seed": sample_seed,
+    }
+    for_texts = {"stride": stride, "max_tokens": max_tokens, "generate": generate, "chat_template": chat_template}
+    documents = open_to_trace(corpus, folder, columns, for_texts=for_texts)
     if server_options is None:
         name = check_model(model, tokenizer, loading)
     else:
         options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
         name = fspath(model) if isinstance(model, str | PathLike) else None
-    settings = options.as_settings() | ({} if name is None else {"model": name})
+    settings = list_settings(documents, options) | ({} if name is None else {"model": name})
     manifest = read_unfinished(folder, settings, partial=True)
     survey = survey_corpus(documents)
     for note in documents.notes:

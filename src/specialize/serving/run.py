@@ -24,13 +24,12 @@ from specialize.trace.imports.model_config import read_model
 from specialize.trace.imports.source import ModelFacts
 from specialize.trace.token_text import TokenDecoder
 from specialize.trace.unfinished import read_unfinished
-from specialize.tracing.chat import open_conversations
 from specialize.tracing.checkpoints import check_name, digest_tokenizer, load_tokenizer
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, survey_corpus
-from specialize.tracing.reading import Reading
+from specialize.tracing.reading import open_reading
 from specialize.tracing.resuming import check_corpus
-from specialize.tracing.run import Traced, choose_context, write_trace
+from specialize.tracing.run import Traced, write_trace
 from specialize.tracing.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -92,10 +91,16 @@ def trace_served(
     if facts.top_k is None:
         raise CaptureError(f"{name}: expected a configuration that says how many experts a token chooses, got none")
     tokenizer = load_tokenizer(name)
-    context = choose_context(_longest_prompt(facts.config), options.context)
     survey = survey or survey_corpus(corpus)
-    conversations = open_conversations(tokenizer, survey, template=chat_template, answers=options.generate is not None)
-    reading = Reading(tokenizer, context, options, survey=survey, conversations=conversations)
+    reading = open_reading(
+        tokenizer,
+        corpus,
+        options,
+        survey=survey,
+        longest=_longest_prompt(facts.config),
+        num_ids=_entry_of(facts.config, "vocab_size"),
+        chat_template=chat_template,
+    )
     settings: dict[str, Any] = {
         "model": name,
         "revision": None,
@@ -105,8 +110,7 @@ def trace_served(
         "api": server.api,
         "corpus": corpus.source,
         "limit": corpus.limit,
-        **{key: value for key, value in options.as_settings(context).items() if key != "batch_tokens"},
-        **({} if conversations is None else {"chat_template": conversations.digest}),
+        **{key: value for key, value in reading.settings(corpus).items() if key != "batch_tokens"},
     }
     stored = read_unfinished(run, settings, partial=True) or {}
     with Client(server.address, concurrency=server.concurrency, timeout=server.timeout, key=key) as client:
@@ -114,12 +118,13 @@ def trace_served(
         tracer: ServerTracer | None = None
         if repair or check_corpus(corpus, run, stored) or not stored.get("complete"):
             api = APIS[server.api]
-            served = client.run(api.find_model(client, name, server.served_model))
-            if key and urlsplit(server.address).scheme == "http" and urlsplit(server.address).hostname not in _LOCAL:
+            if key is not None and _is_open(server.address):
                 reporter.say(f"warning: {server.address}: the API key is sent without encryption; use https")
-            _check_length(served, context, server.address)
+            served = client.run(api.find_model(client, name, server.served_model))
+            _check_length(served, reading.context, server.address)
             tracer = ServerTracer(client, api, facts, served=served.name, decoder=TokenDecoder(tokenizer))
-            for note in tracer.probe(_first_tokens(reading.render_sample(survey), tokenizer, context), context):
+            first = _first_tokens(reading.render_sample(survey), tokenizer, reading.context)
+            for note in tracer.probe(first, reading.context):
                 reporter.say(note)
             reporter.say(f"note: {_NO_WEIGHTS}")
 
@@ -170,10 +175,22 @@ def _routers(model: ModelFacts, api: str) -> list[RouterSpec]:
 
 def _longest_prompt(config: Mapping[str, Any]) -> int | None:
     """Return how many tokens a prompt may have, as the configuration says; a server generates one more."""
-    longest = config.get("max_position_embeddings")
-    if longest is None and isinstance(config.get("text_config"), dict):
-        longest = config["text_config"].get("max_position_embeddings")
-    return longest - 1 if type(longest) is int and longest > 1 else None
+    longest = _entry_of(config, "max_position_embeddings")
+    return longest - 1 if longest is not None and longest > 1 else None
+
+
+def _entry_of(config: Mapping[str, Any], name: str) -> int | None:
+    """Return a whole number of a configuration, or of that of its language model; None if there is none."""
+    value = config.get(name)
+    if value is None and isinstance(config.get("text_config"), dict):
+        value = config["text_config"].get(name)
+    return value if type(value) is int else None
+
+
+def _is_open(address: str) -> bool:
+    """Return whether others may read what is sent to an address."""
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname not in _LOCAL
 
 
 def _check_length(served: ServedModel, context: int, address: str) -> None:

@@ -88,6 +88,13 @@ class SampleEntry(_Entry):
     population: Count
 
 
+class ReplayEntry(_Entry):
+    """The run whose token ids were read again."""
+
+    run: str
+    digest: Sha256
+
+
 class CorpusEntry(_Entry):
     """Where the documents come from."""
 
@@ -99,6 +106,7 @@ class CorpusEntry(_Entry):
     group: str | None = None  # the label column whose values say which documents belong together
     repeated: Count = 0  # documents whose text repeats an earlier one exactly
     sample: SampleEntry | None = None
+    replay_of: ReplayEntry | None = None
 
 
 class PartEntry(_Entry):

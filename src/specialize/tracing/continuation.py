@@ -57,7 +57,7 @@ def continue_window(window: Window, ids: NDArray[np.integer], decoder: TokenDeco
         spans=np.concatenate([window.spans, spans]),
         roles=None if roles is None else np.concatenate([roles, np.full(len(ids), role, np.uint8)]),
         room=window.room - len(ids),
-        generated=len(ids),
+        phases=np.repeat([0, _GENERATED], [window.num_recorded, len(ids)]).astype(np.uint8),
     )
 
 

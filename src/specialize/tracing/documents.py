@@ -10,6 +10,7 @@ import pyarrow as pa
 from specialize.corpus import Corpus, Document
 from specialize.errors import CorpusError
 from specialize.trace import TraceWriter
+from specialize.tracing.replay import Replay
 from specialize.tracing.windows import Window, cut_windows
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def write_documents(
     labels: Sequence[str],
     *,
     expected: str | None = None,
-    text_of: Callable[[int, Document], str] = lambda _, document: document.text,
+    text_of: Callable[[int, Document], str | None] = lambda _, document: document.text,
 ) -> None:
     """Write the ids, texts and labels of a corpus to a trace, one batch in memory at a time.
 
@@ -34,7 +35,7 @@ def write_documents(
         corpus: the documents.
         labels: names of the label columns.
         expected: digest of the corpus; default: any.
-        text_of: returns the text of a document, given its row; called once for each, in order.
+        text_of: returns the text of a document, None if it is not known, given its row; called once for each, in order.
 
     Raises:
         CorpusError: the corpus has another digest, and no file is written.
@@ -47,7 +48,7 @@ def write_documents(
         for row, document in enumerate(corpus):
             text = text_of(row, document)
             rows.append({"id": document.id, "text": text, **document.labels})
-            characters += len(text)
+            characters += len(text or "")
             if len(rows) == DOCUMENTS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
                 rows, characters = [], 0
@@ -73,6 +74,7 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
         "group": corpus.group,
         "repeated": corpus.repeated,
         "sample": None if corpus.sample is None else asdict(corpus.sample),
+        **({"replay_of": corpus.origin} if isinstance(corpus, Replay) else {}),
     }
 
 

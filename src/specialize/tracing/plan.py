@@ -4,7 +4,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
 from specialize.trace import RouterSpec
+from specialize.trace.schema import UNKNOWN
+from specialize.tracing.replay import Replay, TracedDocument
 from specialize.tracing.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ class CorpusSurvey:
         sample: a random sample of the texts, truncated.
         roles: of the messages, in the order in which the corpus first has them; empty if it has no conversations.
         conversations: the documents of the sample, if they are conversations.
+        tokens: number of tokens, known of a run that is read again; None of texts.
+        longest: number of tokens of the longest of its sequences; 0 of texts.
+        largest_id: the largest of its token ids.
+        starts: positions at which its documents begin, increasing.
     """
 
     labels: tuple[str, ...]
@@ -44,6 +50,10 @@ class CorpusSurvey:
     sample: tuple[str, ...]
     roles: tuple[str, ...] = ()
     conversations: tuple[Document, ...] = ()
+    tokens: int | None = None
+    longest: int = 0
+    largest_id: int = UNKNOWN
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,27 +92,38 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
 
     Raises:
         CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
+        TraceError: a run that is to be read again lacks token ids, or tokens before those that were recorded.
     """
     draw = random.Random(0)
-    labels: dict[str, None] = {}
+    labels: dict[str, None] = dict.fromkeys(corpus.columns) if isinstance(corpus, Replay) else {}
+    tokens = longest = 0
+    largest, starts = UNKNOWN, set[int]()
     sample: list[Document] = []
     roles: dict[str, None] = {}
     characters = 0
     for row, document in enumerate(corpus):
         labels |= dict.fromkeys(document.labels)
         roles |= dict.fromkeys(message.role for message in document.messages)
+        if isinstance(document, TracedDocument) and len(document.tokens["token_id"]):
+            position = document.tokens["position"]
+            tokens += len(position)
+            longest = max(longest, int(position.max()) + 1)
+            largest = max(largest, int(document.tokens["token_id"].max()))
+            starts.add(int(position[0]))
         characters += len(document.text) + sum(len(message.content) for message in document.messages)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
         if place < SAMPLED_DOCUMENTS:
-            sample[place : place + 1] = [replace(document, text=document.text[:SAMPLED_CHARACTERS])]
+            text = document.text[:SAMPLED_CHARACTERS]
+            sample[place : place + 1] = [Document(document.id, text, messages=document.messages)]
     taken = {"id", "text"} & set(labels)
     if taken:
         raise CorpusError(
             f"{corpus.source}: expected label columns with names other than id and text, got "
             f"{' and '.join(sorted(taken))}; rename the column"
         )
-    texts = tuple(document.text for document in sample)
-    return CorpusSurvey(tuple(labels), characters, texts, tuple(roles), tuple(sample) if roles else ())
+    counted = (tokens, longest, largest, tuple(sorted(starts))) if isinstance(corpus, Replay) else ()
+    texts, conversations = tuple(document.text for document in sample), tuple(sample) if roles else ()
+    return CorpusSurvey(tuple(labels), characters, texts, tuple(roles), conversations, *counted)
 
 
 def plan_trace(
@@ -130,6 +151,17 @@ def plan_trace(
         max_tokens: largest number of tokens of a document.
         generate: largest number of tokens that are generated after each document.
     """
+    known = survey.tokens  # of a run that is read again
+    total = _estimate_tokens(survey, corpus, tokenizer, max_tokens) if known is None else known
+    total += (generate or 0) * corpus.num_documents
+    size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
+    existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
+    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)
+
+
+def _estimate_tokens(
+    survey: CorpusSurvey, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase", max_tokens: int | None
+) -> int:
     sampled = sum(map(len, survey.sample))
     tokens = Counter[int]()
     for window in cut_windows(survey.sample, tokenizer, length=1024) if sampled else ():
@@ -139,10 +171,7 @@ def plan_trace(
         longest = [max_tokens if len(text) == SAMPLED_CHARACTERS else tokens[i] for i, text in enumerate(survey.sample)]
         mean = sum(min(count, max_tokens) for count in longest) / max(len(longest), 1)
         total = min(total, round(mean * corpus.num_documents))
-    total += (generate or 0) * corpus.num_documents
-    size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
-    existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
-    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)
+    return total
 
 
 def tokens_of_a_shard(routers: Sequence[RouterSpec], contents: Sequence[str], batch_tokens: int) -> int:

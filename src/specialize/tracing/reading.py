@@ -2,23 +2,81 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.corpus import Corpus, Document
 from specialize.errors import TraceError
 from specialize.trace.token_text import TokenDecoder
-from specialize.tracing.chat import ChatRenderer, Rendered, number_roles, token_roles
+from specialize.tracing.chat import ChatRenderer, Rendered, number_roles, open_conversations, token_roles
 from specialize.tracing.continuation import make_room, read_continuations
 from specialize.tracing.documents import CHARACTERS_AT_ONCE, DOCUMENTS_AT_ONCE, read_windows
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey
+from specialize.tracing.replay import Replay
+from specialize.tracing.replay_reading import ReplayReading, check_replay, list_settings
 from specialize.tracing.windows import Window, cut_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LONGEST_DEFAULT_CONTEXT = 2048
 _WHOLE = 2**31 - 1  # tokens of a window that holds any document
+
+
+def open_reading(
+    tokenizer: "PreTrainedTokenizerBase",
+    corpus: Corpus,
+    options: TraceOptions,
+    *,
+    survey: CorpusSurvey,
+    longest: int | None,
+    num_ids: int | None,
+    chat_template: str | PathLike[str] | None = None,
+) -> "Reading | ReplayReading":
+    """Return how a corpus is read: texts and conversations are tokenized, token ids of a run are read as they are.
+
+    Args:
+        tokenizer: the model's.
+        corpus: the documents.
+        options: of the trace.
+        survey: of the corpus.
+        longest: the longest sequence that the model was made for, in tokens; None if it is not known.
+        num_ids: number of token ids that the model has; None if it is not known.
+        chat_template: of conversations: a Jinja template, or the path of a file with one; default: the tokenizer's.
+
+    Raises:
+        CaptureError: conversations have no template.
+        CorpusError: there are too many roles.
+        TraceError: an option is out of range, or the model cannot read the token ids of the run.
+    """
+    if isinstance(corpus, Replay):
+        check_replay(corpus.source, {"chat_template": chat_template})
+        return ReplayReading(tokenizer, corpus, options, survey=survey, longest=longest, num_ids=num_ids)
+    context = choose_context(longest, options.context)
+    answers = options.generate is not None
+    conversations = open_conversations(tokenizer, survey, template=chat_template, answers=answers)
+    return Reading(tokenizer, context, options, survey=survey, conversations=conversations)
+
+
+def choose_context(longest: int | None, context: int | None) -> int:
+    """Return the length of a window in tokens.
+
+    Args:
+        longest: the longest sequence that the model was made for, if it is known.
+        context: that is asked for.
+
+    Raises:
+        TraceError: it is longer than the model allows.
+    """
+    if context is None:
+        return min(longest or LONGEST_DEFAULT_CONTEXT, LONGEST_DEFAULT_CONTEXT)
+    if longest is not None and context > longest:
+        raise TraceError(
+            f"context: expected at most {longest} tokens, the longest sequence of the model, got {context}"
+        )
+    return context
 
 
 class Reading:
@@ -35,6 +93,7 @@ class Reading:
         tokenizer: the model's.
         roles: of the tokens in conversations, by their numbers; empty if there are none.
         contents: what the trace holds besides the experts.
+        context: length of a sequence in tokens.
 
     Raises:
         CorpusError: there are too many roles.
@@ -58,7 +117,7 @@ class Reading:
         self.tokenizer = tokenizer
         self.roles = number_roles(survey.roles) if conversations is not None else ()
         self.contents = (*options.contents, *(["roles"] if self.roles else []))
-        self._context = context
+        self.context = context
         self._options = options
         self._conversations = conversations
         self._cut = self._unplaced = 0
@@ -75,6 +134,11 @@ class Reading:
         said = sum(len(message.content) for document in survey.conversations for message in document.messages)
         growth = sum(map(len, texts)) / max(said, 1)
         return replace(survey, sample=texts, characters=round(growth * survey.characters))
+
+    def settings(self, corpus: Corpus) -> dict[str, Any]:
+        """Return the entries of the manifest's settings that say how the corpus is read and recorded."""
+        template = {} if self._conversations is None else {"chat_template": self._conversations.digest}
+        return list_settings(corpus, self._options, self.context) | template
 
     def check(self, corpus: Corpus) -> None:
         """Render all conversations, so that what the template refuses is found before anything is written.
@@ -123,7 +187,7 @@ class Reading:
     def _prepare(self, corpus: Corpus, run: Path) -> Iterator[Window]:
         options = self._options
         how: dict[str, Any] = {
-            "length": self._context if options.generate is None else _WHOLE,
+            "length": self.context if options.generate is None else _WHOLE,
             "stride": options.stride,
             "max_tokens": options.max_tokens,
         }
@@ -155,7 +219,7 @@ class Reading:
                 window = replace(window, roles=token_roles(window.spans, rendered, document.messages, self.roles))
             if self._options.generate is not None:
                 length = len(texts[window.document - first])
-                window = make_room(window, context=self._context, generate=self._options.generate, text_length=length)
+                window = make_room(window, context=self.context, generate=self._options.generate, text_length=length)
             yield window
 
     def warnings(self, survey: CorpusSurvey) -> Iterator[str]:
@@ -185,7 +249,7 @@ class Reading:
         elif self._cut:
             yield (
                 f"note: documents that leave no room for {options.generate:,} tokens in a sequence of "
-                f"{self._context:,}, of which only the last tokens are read: {self._cut:,} of {documents:,}"
+                f"{self.context:,}, of which only the last tokens are read: {self._cut:,} of {documents:,}"
             )
         if self._unplaced:
             yield (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specialize.corpus import Corpus
-from specialize.errors import CorpusError, TraceError
+from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.manifest import digest_of
 from specialize.trace import RouterSpec, RoutingTrace, TraceWriter, open_trace, validate_trace
@@ -14,11 +14,10 @@ from specialize.tracing.documents import describe_corpus, write_documents
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, plan_trace, tokens_of_a_shard
 from specialize.tracing.reading import Reading
+from specialize.tracing.replay_reading import ReplayReading
 from specialize.tracing.resuming import check_corpus, check_files, check_routers, describe_extension, list_parts
 from specialize.tracing.shards import TraceClock, WindowTracer, planned_tokens, trace_shards
 from specialize.tracing.windows import group_windows
-
-LONGEST_DEFAULT_CONTEXT = 2048
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Traced:
         open: takes the manifest's entries of the shards that are written, and gives what traces the others.
     """
 
-    reading: Reading
+    reading: Reading | ReplayReading
     routers: Sequence[RouterSpec]
     options: TraceOptions
     settings: Mapping[str, Any]
@@ -122,25 +121,6 @@ def write_trace(
             write_documents(writer, corpus, survey.labels, expected=corpus.digest, text_of=texts)
         writer.finish()
     return open_trace(run)
-
-
-def choose_context(longest: int | None, context: int | None) -> int:
-    """Return the length of a window in tokens.
-
-    Args:
-        longest: the longest sequence that the model was made for, if it is known.
-        context: that is asked for.
-
-    Raises:
-        TraceError: it is longer than the model allows.
-    """
-    if context is None:
-        return min(longest or LONGEST_DEFAULT_CONTEXT, LONGEST_DEFAULT_CONTEXT)
-    if longest is not None and context > longest:
-        raise TraceError(
-            f"context: expected at most {longest} tokens, the longest sequence of the model, got {context}"
-        )
-    return context
 
 
 def _find_damage(writer: TraceWriter, *, repair: bool) -> frozenset[int | None]:

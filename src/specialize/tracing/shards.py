@@ -127,8 +127,7 @@ def token_columns(
     """
     spans = np.concatenate([window.spans for window in windows])
     roles = [window.roles for window in windows if window.roles is not None]
-    ends, generated = counts.cumsum(), np.array([window.generated for window in windows])
-    phase = np.arange(counts.sum()) >= np.repeat(ends - generated, counts)
+    phases = [np.zeros(window.num_recorded, np.uint8) if window.phases is None else window.phases for window in windows]
     return {
         "document": np.repeat([window.document for window in windows], counts),
         "sequence": np.repeat(first_sequence + np.arange(len(windows)), counts),
@@ -136,7 +135,7 @@ def token_columns(
         "token_id": np.concatenate([window.token_ids[window.opening :] for window in windows]),
         "char_start": spans[:, 0],
         "char_end": spans[:, 1],
-        "phase": phase.astype(np.uint8),
+        "phase": np.concatenate(phases),
         **({"role": np.concatenate(roles)} if roles else {}),
     }
 

@@ -24,7 +24,7 @@ class Window:
         is_cut: whether the document has further tokens, which no window holds.
         roles: uint8 [length - opening], number of each recorded token's role; None if it is no conversation.
         room: largest number of tokens that are generated after the window.
-        generated: how many of the last tokens were generated.
+        phases: uint8 [length - opening], index of each recorded token's phase into `PHASES`; None if all are prefill.
         text_length: characters of the document, after which those of the generated tokens follow.
     """
 
@@ -35,7 +35,7 @@ class Window:
     is_cut: bool = False
     roles: NDArray[np.uint8] | None = None
     room: int = 0
-    generated: int = 0
+    phases: NDArray[np.uint8] | None = None
     text_length: int = 0
 
     @property
