@@ -95,7 +95,7 @@ class ReplayReading:
         """Return the entries of the manifest's settings that say how the corpus is read and recorded."""
         return list_settings(corpus, self._options)
 
-    def render_sample(self, survey: CorpusSurvey) -> CorpusSurvey:
+    def render_sample(self, survey: "CorpusSurvey") -> "CorpusSurvey":
         """Return the survey as it is: texts are not read."""
         return survey
 
