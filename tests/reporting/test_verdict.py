@@ -260,7 +260,7 @@ def render(verdict):
     """Return the verdict as HTML, Markdown and the lines of a terminal's table."""
     answer = Answer(verdict, Bar(50.0, None, None, None, None))
     environment = read_templates(autoescape=True)
-    html = environment.from_string('{% from "parts.html.j2" import draw_answer %}{{ draw_answer(answer) }}')
+    html = environment.from_string('{% from "parts.html.j2" import draw_answer %}{{ draw_answer(answer, ()) }}')
     table = answer_table({"toy": [answer]}, {"toy": "toy"})
     cell = table.body[0][-1]
     return html.render(answer=answer), str(lay_out_table(table)), f"{cell.text}\n{cell.below}"

@@ -11,11 +11,13 @@ from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
 from specialize.reporting.sparkline import draw_sparkline
+from specialize.reporting.spec import slugify
 from specialize.reporting.tables import Cell, Table
 from specialize.reporting.verdict import Verdict, Verdicts
 from specialize.reporting.wording import conclude, list_notes
 from specialize.text import NBSP, format_p
 
+MOST_CARDS = 9  # of a run that are shown at once
 _ENDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # U at the end of a full bar
 
 
@@ -48,6 +50,11 @@ class Answer:
     def about(self) -> str:
         """The label set: ``part of speech``."""
         return name_label_set(self.verdict.label_set).long
+
+    @property
+    def figure(self) -> str:
+        """Name of the figure of U over the layers, which a report need not have."""
+        return f"profile-{slugify(self.verdict.label_set)}"
 
     @property
     def value(self) -> str:

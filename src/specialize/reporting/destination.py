@@ -5,7 +5,11 @@ from pathlib import Path
 from specialize.errors import SpecializeError
 
 _PAGES = ("report.html", "report.md")
-_MARKS = ('<meta name="generator" content="specialize ', "# Expert specialization for syntax and topics")
+_MARKS = (
+    '<meta name="generator" content="specialize ',
+    "<!-- written by specialize ",
+    "# Expert specialization for syntax and topics",  # of earlier versions
+)
 _MARK_OF_A_FIGURE = '"specialize": "'  # in the record of each figure, NAME.json
 _BYTES_WITH_MARK = 2000
 _MOST_RECORDS = 100  # that are looked at; in a folder of figures the first is one

@@ -17,7 +17,7 @@ from specialize.events import SILENT, Reporter
 from specialize.names import name_label_set
 from specialize.plot.style import check_formats, render_figure
 from specialize.reporting import tables
-from specialize.reporting.answers import Answer, answer_runs, answer_table, full_bar
+from specialize.reporting.answers import MOST_CARDS, Answer, answer_runs, answer_table, full_bar
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.citing import cite
 from specialize.reporting.controls import control_tables
@@ -56,8 +56,6 @@ _KINDS = {
     "routing": ("load", "profile", "pairs", "repeats"),
     "function": ("effects", "agreement", "sets", "removal"),
 }
-MOST_CARDS = 9  # of a run that are shown at once
-
 _EXPERTS_NOTE = (
     "Each figure shows one run at the layer with the largest U. Experts are sorted by specific information, largest "
     "first; labels are sorted by the expert with their largest lift."
@@ -140,6 +138,7 @@ def render_page(
         script_sources=" ".join(map(_hash_source, scripts)),
         explorer=None if explorer is None else Markup(dump_json(explorer)),
         figures=_group_figures(drawn),
+        figure_names={figure.spec.name for figure in drawn},
         experts_note=_EXPERTS_NOTE,
         missing=[hint for run in runs for hint in _missing(run)],
         routing_missing=[
@@ -271,6 +270,7 @@ def _show_figure(figure: DrawnFigure) -> dict[str, Any]:
     spec, width = figure.spec, figure.figure.get_figwidth()
     svg = render_figure(figure.figure, "svg", transparent=True).decode("utf-8")
     return {
+        "name": spec.name,
         "svg": Markup(inline_svg(svg, name=spec.name, title=spec.caption, width=width)),
         "caption": spec.caption,
         "wide": width > 4.2,
@@ -280,8 +280,7 @@ def _show_figure(figure: DrawnFigure) -> dict[str, Any]:
 
 
 def _model(run: RunResults) -> dict[str, Any]:
-    manifest = run.manifest
-    model = manifest.get("model")
+    model = run.manifest.get("model")
     facts = tables.flatten(model) if isinstance(model, dict) else [("model", model)] if model else []
     return {
         "name": run.label,
