@@ -73,3 +73,20 @@ def test_a_table_is_saved_as_the_csv_that_it_holds(page, tmp_path):
     assert "19.1" not in told["text"].splitlines()[0]
     assert "toy-token,learned,0" in told["text"]
     assert console == []
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_an_address_of_a_figure_is_opened_below_the_links(page, tmp_path, width):
+    script = """
+    view.location.hash = "#profile-upos";
+    await new Promise((done) => setTimeout(done, 50));
+    const links = page.querySelector("nav").getBoundingClientRect();
+    told.nav = [links.top, links.bottom];
+    told.figure = page.getElementById("profile-upos").getBoundingClientRect().top;
+    told.reachable = page.querySelector("nav a:last-child").getBoundingClientRect().right;
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script, width=width)
+    assert told["nav"][0] == 0  # they stay at the top
+    assert told["nav"][1] <= told["figure"] < 200
+    assert console == []
+    assert width < 1280 or told["reachable"] <= 1280  # all fit into a wide window
