@@ -52,6 +52,8 @@ _KNOWN_LABEL_SETS = {
     "case": LabelSetName("letter case", "case", "letter case"),
     "frequency": LabelSetName("token frequency", "frequency", "frequency rank of the token id"),
     "position": LabelSetName("position", "position", "position in the sequence"),
+    "role": LabelSetName("role in the conversation", "role", "role in the conversation", "the "),
+    "phase": LabelSetName("phase", "phase", "phase: prompt (prefill) or generation", "the "),
     "bertopic": LabelSetName("fitted topic", "topic", "fitted topic (BERTopic)", "the "),
     "bertopic_window": LabelSetName(
         "fitted topic of the window", "window topic", "fitted topic of a window (BERTopic)", "the "

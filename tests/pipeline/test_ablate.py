@@ -368,9 +368,9 @@ def test_routing_that_cannot_be_changed_is_refused_before_any_pass(checkpoint, t
 @pytest.mark.slow
 def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).parent / "kill_ablation.py"), str(tmp_path), "20"]
+    command = [sys.executable, str(Path(__file__).parent / "kill_ablation.py"), str(tmp_path), "10"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *trials, summary = map(json.loads, answer.stdout.splitlines())
     assert summary["files"] > 12  # plan, losses, saliency, a file for each condition, and results
-    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 20
-    assert len({trial["there"] for trial in trials}) > 10  # killed in very different states
+    assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 10
+    assert len({trial["there"] for trial in trials}) > 5  # killed in very different states

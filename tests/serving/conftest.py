@@ -77,11 +77,12 @@ def running(checkpoint: Path) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def server(running: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
+def server(running: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
     """The server, without faults at first; requests that fail are repeated soon."""
     running.plan = Plan()
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("SPECIALIZE_API_KEY", raising=False)
     monkeypatch.setattr("specialize.serving.client.FIRST_DELAY", 0.001)
-    return running
+    yield running
+    running.plan.released.set()

@@ -49,7 +49,7 @@ def main(folder: Path, checkpoint: str, address: str, api: str) -> None:
 
     trace(folder / "whole", count_in=folder / "count")
     operations = int((folder / "count").read_text())
-    moments = [{"answers": 5}, {"answers": 60}, *({"operation": operations * part // 7} for part in (1, 3, 5, 6))]
+    moments = [{"answers": 60}, *({"operation": operations * part // 7} for part in (1, 4, 6))]
     for trial, moment in enumerate(moments):
         run = folder / str(trial)
         killed = os.WIFSIGNALED(trace(run, **moment))

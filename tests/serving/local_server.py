@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,6 +76,10 @@ class Plan:
         change: changes the experts of a sequence.
         names: of the models that are served.
         older: whether the server is an SGLang without ``/model_info``.
+        released: when answers that are late come.
+        requests: for experts, in order.
+        keys: that were sent.
+        most_at_once: largest number of requests at a time.
         end: id of the token that ends a generation.
     """
 
@@ -89,6 +92,7 @@ class Plan:
     change: Callable[[NDArray[Any]], NDArray[Any]] = lambda experts: experts
     names: Sequence[str] = (SERVED,)
     older: bool = False
+    released: threading.Event = field(default_factory=threading.Event)
     end: int | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
@@ -166,7 +170,7 @@ class LocalServer:
             case "429":
                 send(handler, 429, {"message": "slow down"}, {"Retry-After": "0"})
             case "late":
-                time.sleep(5)
+                self.plan.released.wait(60)
                 handler.close_connection = True
             case "closed":
                 handler.close_connection = True
@@ -175,6 +179,8 @@ class LocalServer:
             case "half":
                 data = json.dumps(answer).encode()
                 send(handler, 200, data[: len(data) // 2])
+            case "huge":
+                send(handler, 200, b" " * 2**22)
             case "text":
                 send(handler, 502, b"<html>Bad Gateway</html>")
             case _:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import specialize
+from listening import Listener
 from serving.local_server import WHOLE, Plan
 from serving.test_traced import check_same
 from specialize.errors import CaptureError
@@ -51,6 +52,36 @@ def test_a_fault_of_some_requests_changes_nothing(fault, api, server, trace, hoo
     server.plan = Plan(fault=once_in(5, fault))
     check_same(trace(api=api), hooked)
     assert len(server.plan.requests) > 45  # some were sent again
+
+
+ALWAYS = {
+    "500": "status 500 .no: None",
+    "429": "status 429 .slow down",
+    "closed": "Server disconnected",
+    "half": "an answer of .* bytes that is no JSON",
+    "of another": "an answer to another request",
+    "huge": "expected an answer of at most .* bytes, got a longer one",
+}
+
+
+@API
+@pytest.mark.parametrize("fault", ALWAYS)
+def test_a_fault_of_all_requests_is_one_line_and_nothing_is_written(fault, api, server, trace, tmp_path):
+    server.plan = Plan(fault=lambda number: fault)
+    with pytest.raises(CaptureError, match=ALWAYS[fault]) as raised:
+        trace(api=api)
+    check_line(raised)
+    assert len(server.plan.requests) == (1 if fault == "huge" else 8)
+    assert not (tmp_path / "run").exists()
+
+
+def test_requests_that_were_sent_again_are_counted(server, trace):
+    server.plan = Plan(fault=once_in(10, "503"))
+    listener = Listener()
+    trace(reporter=listener)
+    [note] = [note for note in listener.notes if "sent again" in note]
+    failed = sum(number % 10 == 1 for number in range(len(server.plan.requests)))
+    assert f"sent again: {failed}, the last time after status 503" in note
 
 
 def test_answers_that_come_too_late_are_asked_for_again(server, trace, hooked):

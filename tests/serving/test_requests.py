@@ -5,13 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import specialize
 from listening import Listener
-from serving.local_server import Plan
+from serving.local_server import WHOLE, Plan
 from specialize.errors import CaptureError, TraceError
 from specialize.serving.options import ServerOptions
 from specialize.trace.verified import forget
@@ -41,6 +42,16 @@ def test_the_key_is_sent_and_stored_nowhere(server, trace, tmp_path, monkeypatch
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert SECRET.encode() not in path.read_bytes()
     assert SECRET not in "".join([*listener.notes, *capfd.readouterr()])
+
+
+def test_a_key_that_is_sent_without_encryption_is_a_warning(server, trace, monkeypatch):
+    monkeypatch.setenv("SPECIALIZE_API_KEY", SECRET)
+    monkeypatch.setattr("specialize.serving.run._LOCAL", ())
+    listener = Listener()
+    trace(reporter=listener)
+    [warning] = [note for note in listener.notes if note.startswith("warning")]
+    assert "the API key is sent without encryption" in warning
+    assert SECRET not in warning
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown(trace, monkeypatch):
@@ -174,14 +185,19 @@ def test_it_works_where_an_event_loop_runs(trace):
 
 def test_an_interrupt_ends_the_requests_and_the_trace_resumes(server, trace, few):
     class Interrupting(Listener):
+        @contextmanager
         def progress(self, title, unit):
-            context = super().progress(title, unit)
-            if title == "tracing":
+            def interrupt(*_, rate=None):
                 raise KeyboardInterrupt
-            return context
 
+            with super().progress(title, unit) as update:
+                yield interrupt if title == "tracing" else update
+
+    server.plan = Plan(fault=lambda number: WHOLE if number < 6 else "late")
     with pytest.raises(KeyboardInterrupt):
-        trace(reporter=Interrupting())
+        trace(reporter=Interrupting())  # while most requests are under way
+    server.plan.released.set()
+    server.plan = Plan()
     assert trace().num_documents == len(few)
 
 
@@ -242,7 +258,10 @@ def test_a_dense_model_is_an_error_before_the_server_is_asked(server, trace, che
     dense = tmp_path / "dense"
     shutil.copytree(checkpoint, dense)
     (dense / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 2}')
-    with pytest.raises(TraceError, match="expected the configuration of a Mixture-of-Experts model"):
+    with pytest.raises(
+        TraceError,
+        match=r"expected the configuration of a Mixture-of-Experts model.* give the MODEL that the server runs",
+    ):
         trace(model=dense)
     assert not server.plan.keys
 

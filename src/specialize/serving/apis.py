@@ -124,7 +124,7 @@ class Vllm:
         if read is None:
             raise CaptureError(
                 f"{where}: expected an answer with prompt_token_ids, as asked for with return_token_ids, got none; use "
-                "a newer version of vLLM"
+                "a newer version of vLLM, or --api sglang for a server of SGLang"
             )
         if read != token_ids:
             raise TryAgainError("an answer to another request: the tokens that the server read are not those sent")
@@ -213,7 +213,8 @@ def _from_the_start(served: ServedTokens, where: str) -> NDArray[np.integer]:
 
 def _read_models(answer: Any) -> list[dict[str, Any]]:
     listed = answer.get("data") if isinstance(answer, dict) else None
-    found = [each for each in listed if isinstance(each, dict) and isinstance(each.get("id"), str)] if listed else []
+    listed = listed if isinstance(listed, list) else []
+    found = [each for each in listed if isinstance(each, dict) and isinstance(each.get("id"), str)]
     if not found:
         raise CaptureError("/v1/models: expected a list of models, got none; is this a server of vLLM?")
     return found

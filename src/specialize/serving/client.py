@@ -55,11 +55,17 @@ class Client:
         concurrency: largest number of requests at a time.
         timeout: seconds to wait for an answer.
         key: API key, sent as a bearer token.
+
+    Attributes:
+        sent_again: number of requests that were sent again, each time counted.
+        last_reason: why the last of them was.
     """
 
     def __init__(self, address: str, *, concurrency: int, timeout: float, key: str | None = None) -> None:
         self.address = address
         self.concurrency = concurrency
+        self.sent_again = 0
+        self.last_reason = ""
         self._timeout = timeout
         self._key = key
         self._loop = asyncio.new_event_loop()
@@ -149,6 +155,8 @@ class Client:
                     ) from None
                 reason = self._describe(error)
             if attempt < ATTEMPTS - 1:
+                self.sent_again += 1
+                self.last_reason = reason
                 await asyncio.sleep(delay)
         raise CaptureError(
             f"{self.address}{path}: a request failed {ATTEMPTS} times, the last time with {reason}; what is written is "

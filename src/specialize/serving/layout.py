@@ -116,7 +116,7 @@ class Layout:
         if value == NO_EXPERT:
             raise CaptureError(
                 f"{place}: expected the expert that was chosen, got {NO_EXPERT}, as of tokens that the server takes "
-                f"from its cache; start it with {without_cache}"
+                f"from its cache; start it with {without_cache}, or use a newer version"
             )
         raise CaptureError(
             f"{place}: expected an expert id from 0 to {num_experts - 1}, got {value}; is MODEL the model that is "

@@ -87,7 +87,7 @@ def trace_served(
         raise CaptureError(f"{(*options.contents, 'control')[0]}: expected expert ids alone from a server")
     check_name(name)
     key = read_key()
-    facts = read_model(name)
+    facts = read_model(name, otherwise="give the MODEL that the server runs")
     if facts.top_k is None:
         raise CaptureError(f"{name}: expected a configuration that says how many experts a token chooses, got none")
     tokenizer = load_tokenizer(name)
@@ -123,7 +123,9 @@ def trace_served(
                 reporter.say(f"warning: {server.address}: the API key is sent without encryption; use https")
             _check_length(served, reading.context, server.address)
             tracer = ServerTracer(client, api, facts, served=served.name, decoder=TokenDecoder(tokenizer))
-            for note in tracer.probe(_first_tokens(survey, tokenizer, reading.context), reading.context):
+            for note in tracer.probe(
+                _first_tokens(reading.render_sample(survey), tokenizer, reading.context), reading.context
+            ):
                 reporter.say(note)
             reporter.say(f"note: {_NO_WEIGHTS}")
 

@@ -106,8 +106,14 @@ class ServerTracer:
         return Shard(tokens, [{"experts": column} for column in routing], facts)
 
     def findings(self) -> list[str]:
-        """Return what a user should know about the experts of all shards, one line each."""
-        return list(self._plausibility.judge()) if self._has_seen else []
+        """Return what a user should know about the answers of all shards, one line each."""
+        found = list(self._plausibility.judge()) if self._has_seen else []
+        if self._client.sent_again:
+            found.append(
+                f"{self._client.address}: requests that were sent again: {self._client.sent_again:,}, the last time "
+                f"after {self._client.last_reason}"
+            )
+        return found
 
     async def _experts_of(self, window: Window) -> Answered:
         if self._layout is None:

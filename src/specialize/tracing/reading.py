@@ -127,6 +127,19 @@ class Reading:
         template = {} if self._conversations is None else {"chat_template": self._conversations.digest}
         return list_settings(corpus, self._options, self.context) | template
 
+    def render_sample(self, survey: CorpusSurvey) -> CorpusSurvey:
+        """Return the survey with texts as the model reads them: those of conversations are rendered.
+
+        Raises:
+            CorpusError: the template refuses a conversation of the sample.
+        """
+        if self._conversations is None:
+            return survey
+        texts = tuple(self.text_of(0, document) for document in survey.conversations)
+        said = sum(len(message.content) for document in survey.conversations for message in document.messages)
+        growth = sum(map(len, texts)) / max(said, 1)
+        return replace(survey, sample=texts, characters=round(growth * survey.characters))
+
     def check(self, corpus: Corpus) -> None:
         """Render all conversations, so that what the template refuses is found before anything is written.
 

@@ -72,7 +72,7 @@ def write_trace(
         reporter.say(f"note: {note}")
     if extends or not writer.is_complete:
         plan = plan_trace(
-            survey,
+            reading.render_sample(survey),
             corpus,
             reading.tokenizer,
             traced.routers,

@@ -28,13 +28,15 @@ _TOP_K = (
 )
 _NUM_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 _CONFIG = "config.json"
+_OTHERWISE = "set num_experts, top_k and layers instead of model"
 
 
-def read_model(name: str | PathLike[str]) -> ModelFacts:
+def read_model(name: str | PathLike[str], *, otherwise: str = _OTHERWISE) -> ModelFacts:
     """Read the configuration of a model.
 
     Args:
         name: a folder with a config.json, such a file, or the id of a model on the Hugging Face hub.
+        otherwise: what to do about a configuration that does not say enough, for messages.
 
     Raises:
         TraceError: there is no configuration, or it is not that of a Mixture-of-Experts model.
@@ -54,7 +56,7 @@ def read_model(name: str | PathLike[str]) -> ModelFacts:
         config = parse_json(data)
         if not isinstance(config, dict):
             raise ValueError("another value")
-    return _read(name, config)
+    return _read(name, config, otherwise)
 
 
 def _find(name: str) -> Path:
@@ -99,19 +101,19 @@ def check_hub_id(name: str, option: str, expected: str) -> None:
         )
 
 
-def _read(name: str, config: Mapping[str, Any]) -> ModelFacts:
+def _read(name: str, config: Mapping[str, Any], otherwise: str) -> ModelFacts:
     found = next((each for each in _nested(config) if _first(each, _NUM_EXPERTS) is not None), None)
     if found is None:
         raise TraceError(
             f"{name}: expected the configuration of a Mixture-of-Experts model, with one of {', '.join(_NUM_EXPERTS)}, "
-            "got none; set num_experts, top_k and layers instead of model"
+            f"got none; {otherwise}"
         )
-    num_experts = _whole(name, found, _NUM_EXPERTS, MOST_EXPERTS)
+    num_experts = _whole(name, found, _NUM_EXPERTS, MOST_EXPERTS, otherwise)
     identity = found.get("zero_expert_num")  # LongCat's, which are numbered after the others
     if isinstance(identity, int) and 0 < identity <= MOST_EXPERTS - num_experts:
         num_experts += identity
-    num_layers = _count_layers(name, found if _first(found, _NUM_LAYERS) is not None else config)
-    top_k = _whole(name, found, _TOP_K, num_experts) if _first(found, _TOP_K) is not None else None
+    num_layers = _count_layers(name, found if _first(found, _NUM_LAYERS) is not None else config, otherwise)
+    top_k = _whole(name, found, _TOP_K, num_experts, otherwise) if _first(found, _TOP_K) is not None else None
     with guard_parser(name, "a configuration that says which layers have routers"):
         moe_layers = tuple(layer for layer in _moe_layers(found, num_layers) if 0 <= layer < num_layers)
         if not moe_layers:
@@ -131,7 +133,7 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((config[name] for name in names if config.get(name) is not None), None)
 
 
-def _whole(name: str, config: Mapping[str, Any], names: tuple[str, ...], most: int) -> int:
+def _whole(name: str, config: Mapping[str, Any], names: tuple[str, ...], most: int, otherwise: str) -> int:
     """Return a whole number of a configuration; a list of equal ones, as of each layer, is that number."""
     value = _first(config, names)
     if isinstance(value, list) and value and all(each == value[0] for each in value):
@@ -139,16 +141,16 @@ def _whole(name: str, config: Mapping[str, Any], names: tuple[str, ...], most: i
     if type(value) is not int or not 1 <= value <= most:
         raise TraceError(
             f"{name}: expected {' or '.join(names)} in its configuration as a number from 1 to {most}, the same in all "
-            f"layers, got {value!r:.100}; set num_experts, top_k and layers instead of model"
+            f"layers, got {value!r:.100}; {otherwise}"
         )
     return value
 
 
-def _count_layers(name: str, config: Mapping[str, Any]) -> int:
+def _count_layers(name: str, config: Mapping[str, Any], otherwise: str) -> int:
     kinds = _first(config, ("layers_block_type", "hybrid_override_pattern"))
     if _first(config, _NUM_LAYERS) is None and isinstance(kinds, list | str) and 0 < len(kinds) < LAYERS.stop:
         return len(kinds)
-    return _whole(name, config, _NUM_LAYERS, LAYERS.stop)
+    return _whole(name, config, _NUM_LAYERS, LAYERS.stop, otherwise)
 
 
 def _moe_layers(config: Mapping[str, Any], num_layers: int) -> list[int]:
