@@ -58,7 +58,6 @@ def compare_traces(
       expert and with other sets of experts; ``gate_weight_difference``, the mean over tokens of the absolute difference
       of gate weights of experts that both chose, where both traces have them; and, without ``layer``,
       ``mismatched_tokens_in_any_layer``, the share of tokens with another set in at least one of them, also by label.
-      See `compare_tokens`.
 
     Agreement is not computed against random routers, whose expert indices are unrelated to the model's.
 
