@@ -94,7 +94,8 @@ class Replay(Corpus):
 
 def sequence_starts(tokens: Columns) -> NDArray[np.int64]:
     """Return the rows with which the sequences of a document begin."""
-    return np.flatnonzero(np.diff(tokens["sequence"], prepend=-1))
+    sequence = tokens["sequence"]
+    return np.flatnonzero(np.diff(sequence, prepend=sequence[:1] - 1))
 
 
 def _label_columns(trace: RoutingTrace) -> tuple[str, ...]:
