@@ -235,3 +235,18 @@ def test_a_model_with_another_tokenizer_is_noticed(folder, tmp_path):
     listener = Listener()
     specialize.trace_corpus(folder / "model", folder / "generated", tmp_path / "same", reporter=listener)
     assert not any("another tokenizer" in message for message in listener.notes)
+
+
+def test_from_the_command_line(folder, tmp_path, call):
+    code, _, err = call("trace", folder / "changed", folder / "generated", "-o", tmp_path / "run")
+    assert code == 0, err
+    code, table, _ = call("compare", folder / "generated", tmp_path / "run")
+    assert code == 0
+    by_layer, least, _ = table.split("\n\n")
+    assert [line.split()[:2] for line in by_layer.splitlines() if line.split()[:1] == ["0"]] == [["0", "1.0000"]]
+    assert "any" in by_layer.split()
+    assert all(line.split()[0] == "1" for line in least.splitlines()[2:])  # the layer that was changed
+    code, _, err = call("trace", folder / "model", folder / "generated", "-o", tmp_path / "no", "--stride", 3)
+    assert code == 2
+    [line] = [line for line in err.splitlines() if "stride" in line]
+    assert "expected it only with a corpus of texts" in line

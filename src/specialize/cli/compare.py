@@ -34,6 +34,7 @@ _COMPARED = {
 }
 _BESIDE = {"first_expert_agreement": "same first\nexpert", "mismatched_tokens": "tokens with\nother experts"}
 _LEAST = 10  # layers and labels that agree least
+_DIGITS = 4  # of agreement, which may be near 1
 
 
 @add_command(MEASURE)
@@ -97,16 +98,16 @@ def _print_agreement(frame: "pd.DataFrame", title: str, where: "Mapping[str, Col
     """Print how far the runs agree by layer, and the layers and labels in which they agree least."""
     overall, names = frame[frame["label_set"].isna()], list(where)
     beside = {
-        (row["metric"], *_place(row[names])): format_estimate(row)
+        (row["metric"], *_place(row[names])): format_estimate(row, digits=_DIGITS)
         for _, row in overall[overall["metric"].isin(_BESIDE)].iterrows()
     }
     rows = []
     for _, row in overall[overall["metric"] == "saturation"].iterrows():
         place = _place(row[names])
         others = [beside.get((metric, *place), "") for metric in _BESIDE]
-        rows.append([*place, format_estimate(row), format_number(row["null_mean"]), *others])
+        rows.append([*place, format_estimate(row, digits=_DIGITS), format_number(row["null_mean"]), *others])
     for _, row in overall[overall["metric"] == "mismatched_tokens_in_any_layer"].iterrows():
-        rows.append([*_place(row[names], whole="any"), "", "", "", format_estimate(row)])
+        rows.append([*_place(row[names], whole="any"), "", "", "", format_estimate(row, digits=_DIGITS)])
     columns = [*where.values(), number("saturation"), number("by chance"), *map(number, _BESIDE.values())]
     print_table(f"{title}: saturation, the share of slots that agree, with 95 % intervals", columns, rows)
     out.print()
@@ -117,7 +118,7 @@ def _print_agreement(frame: "pd.DataFrame", title: str, where: "Mapping[str, Col
             f"{title}: layers and labels that agree least, by the upper end of the interval",
             [*where.values(), text("labels"), text("label"), number("saturation")],
             [
-                [*_place(row[names]), row["label_set"], row["label"], format_estimate(row)]
+                [*_place(row[names]), row["label_set"], row["label"], format_estimate(row, digits=_DIGITS)]
                 for _, row in least.iterrows()
             ],
         )

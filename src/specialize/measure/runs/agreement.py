@@ -76,7 +76,7 @@ class AgreementRows:
         before = self._differs.get(routing)
         self._differs[routing] = tokens.differs if before is None else np.fmax(before, tokens.differs)
         self._places = one
-        for frame in frames:
+        for frame in map(_within_shares, frames):
             yield frame.assign(layer=routers[0].layer, router=routers[0].name, routing=routing)
 
     def of_all_layers(self) -> Iterator[pd.DataFrame]:
@@ -87,7 +87,7 @@ class AgreementRows:
                     *self._mean("mismatched_tokens_in_any_layer", differs, self._places, _TOKENS),
                     *self._by_label("mismatched_tokens_in_any_layer", differs, self._places, _TOKENS),
                 ]
-                for frame in frames:
+                for frame in map(_within_shares, frames):
                     yield frame.assign(
                         layer=pd.array([pd.NA] * len(frame), dtype="Int64"), router=None, routing=routing
                     )
@@ -103,3 +103,10 @@ class AgreementRows:
     ) -> Iterator[pd.DataFrame]:
         for labels in self._labels:
             yield from self._mean(metric, values, layer, unit, labels)
+
+
+def _within_shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cut the intervals of shares at 0 and 1."""
+    if not frame["unit"].str.startswith("share").all():
+        return frame
+    return frame.assign(ci_low=frame["ci_low"].clip(lower=0.0), ci_high=frame["ci_high"].clip(upper=1.0))
