@@ -51,7 +51,7 @@ def test_the_answers_come_last(pair_runs, show):
     first = " ".join(verdicts[0].replace("\u00a0", " ").split())
     assert first == "toy-token part of speech 19.1 % 17.9 to 20.3 0.006 above chance and above random routers"
     assert "toy-sequence (non-causal)" in verdicts[3]
-    assert "not distinguishable from chance" in verdicts[3]
+    assert "not distinguishable from chance" in verdicts[5]  # the weakest association of the second run
 
 
 def test_it_fits_a_terminal_of_80_columns(pair_runs, show):

@@ -77,7 +77,7 @@ def test_returns_the_page_and_writes_each_figure_with_its_frame_and_sidecar(pair
     for stem in stems:
         assert sorted(path.suffix for path in figures.glob(f"{stem}.*")) == [".csv", ".json", ".png"]
     _, parsed = read(page)
-    assert parsed.tags.count("svg") == len(stems)
+    assert parsed.tags.count("svg") == len(stems) + 6  # a curve on each card
 
 
 def test_the_page_loads_nothing(pair):

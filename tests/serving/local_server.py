@@ -77,10 +77,12 @@ class Plan:
         names: of the models that are served.
         older: whether the server is an SGLang without ``/model_info``.
         released: when answers that are late come.
+        read: sequences that were read before.
         requests: for experts, in order.
         keys: that were sent.
         most_at_once: largest number of requests at a time.
         end: id of the token that ends a generation.
+        leaves_out_cached: whether the experts of a sequence that was read before are -1, apart from its last token.
     """
 
     dtype: str = "int32"
@@ -94,6 +96,8 @@ class Plan:
     older: bool = False
     released: threading.Event = field(default_factory=threading.Event)
     end: int | None = None
+    leaves_out_cached: bool = False
+    read: set[tuple[int, ...]] = field(default_factory=set)
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     at_once: int = 0
@@ -190,6 +194,9 @@ class LocalServer:
         experts = self.oracle.experts(ids)
         if fault == "zeros":
             experts = np.zeros_like(experts)
+        if self.plan.leaves_out_cached and tuple(ids) in self.plan.read:
+            experts = np.where(np.arange(len(ids))[:, None, None] < len(ids) - 1, -1, experts)
+        self.plan.read.add(tuple(ids))
         experts = experts if self.plan.all_layers else experts[:, self.oracle.moe_layers]
         return self.plan.change(experts.astype(self.plan.dtype))
 

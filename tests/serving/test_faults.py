@@ -86,7 +86,7 @@ def test_requests_that_were_sent_again_are_counted(server, trace):
 
 def test_answers_that_come_too_late_are_asked_for_again(server, trace, hooked):
     server.plan = Plan(fault=once_in(10, "late"))
-    check_same(trace(timeout=0.3), hooked)
+    check_same(trace(timeout=1, concurrency=8), hooked)
 
 
 def test_a_server_that_fails_late_keeps_what_is_written_and_the_trace_resumes(
@@ -162,6 +162,20 @@ def test_experts_that_no_router_chose_are_an_error_in_the_middle(what, server, t
     server.plan = Plan()
     check_same(trace(), hooked)
     assert not [check for check in validate_trace(tmp_path / "run") if check.problem]
+
+
+@pytest.mark.parametrize(
+    ("api", "option"), [("vllm", "--no-enable-prefix-caching"), ("sglang", "--disable-radix-cache")]
+)
+def test_a_server_that_leaves_out_what_it_has_in_its_cache_is_noticed_at_once(api, option, server, trace, tmp_path):
+    server.plan = Plan(leaves_out_cached=True)
+    with pytest.raises(
+        CaptureError, match=rf"sent again: token 0, layer 1: .* got -1.*start it with {option}"
+    ) as raised:
+        trace(api=api)
+    check_line(raised)
+    assert len(server.plan.requests) == 2
+    assert not (tmp_path / "run").exists()
 
 
 @API

@@ -1,18 +1,22 @@
-"""The first screen of a report: a verdict a label set, and a bar of the same numbers."""
+"""The first screen of a report: a verdict a label set, a bar of the same numbers, and U over the layers."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
 
 from specialize.names import name_label_set
+from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
+from specialize.reporting.sparkline import draw_sparkline
 from specialize.reporting.tables import Cell, Table
 from specialize.reporting.verdict import Verdict, Verdicts
 from specialize.reporting.wording import conclude, list_notes
 from specialize.text import NBSP, format_p
 
-_MOST_TOPICS = 2  # fitted topics and one known label
+_ENDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # U at the end of a full bar
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Answer:
     Attributes:
         verdict: the conclusion and its numbers.
         bar: the same numbers drawn, on one scale for all answers of a report.
+        sparkline: U over the layers, as SVG; empty with a single layer.
     """
 
     verdict: Verdict
     bar: Bar
+    sparkline: Markup = field(default_factory=Markup)
 
     @property
     def about(self) -> str:
@@ -64,19 +70,30 @@ class Answer:
         return list_notes(self.verdict)
 
 
-def answer_runs(runs: Sequence[RunResults], verdicts: Verdicts) -> dict[str, list[Answer]]:
-    """Return the answers of each run by its name: the first label set of tokens, fitted topics, a known label."""
-    main = {
+def answer_runs(
+    runs: Sequence[RunResults], verdicts: Verdicts, records: Sequence[Record] = ()
+) -> dict[str, list[Answer]]:
+    """Return the answers of each run by its name: of every label set, the strongest association first.
+
+    Args:
+        runs: of the report.
+        verdicts: on them.
+        records: U at every layer, for the sparklines.
+    """
+    end = full_bar(verdicts)
+    return {
         run.name: [
-            verdicts[run.name][label_set]
-            for label_set in [*run.main_syntax, *list(run.topics)[:_MOST_TOPICS]]
-            if label_set in verdicts[run.name]
+            Answer(verdict, _draw_bar(verdict, end), draw_sparkline(records, run.name, verdict.label_set))
+            for verdict in sorted(verdicts[run.name].values(), key=lambda verdict: -verdict.value)
         ]
         for run in runs
     }
-    everything = [verdict for own in main.values() for verdict in own]
-    longest = max(map(_reach, everything), default=0.0) or 1.0
-    return {name: [Answer(verdict, _draw_bar(verdict, longest)) for verdict in own] for name, own in main.items()}
+
+
+def full_bar(verdicts: Verdicts) -> float:
+    """Return U at the end of a full bar, one scale for all label sets and runs of a report."""
+    longest = max((_reach(verdict) for own in verdicts.values() for verdict in own.values()), default=0.0)
+    return next((end for end in _ENDS if end >= longest), 1.0)
 
 
 def _reach(verdict: Verdict) -> float:

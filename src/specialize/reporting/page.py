@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from specialize.events import SILENT, Reporter
 from specialize.names import name_label_set
 from specialize.plot.style import check_formats, render_figure
 from specialize.reporting import tables
-from specialize.reporting.answers import Answer, answer_runs, answer_table
+from specialize.reporting.answers import Answer, answer_runs, answer_table, full_bar
 from specialize.reporting.caveats import list_caveats
+from specialize.reporting.citing import cite
 from specialize.reporting.controls import control_tables
 from specialize.reporting.destination import check_destination
 from specialize.reporting.differences import compare_in_words, difference_tables
@@ -26,6 +27,7 @@ from specialize.reporting.downloads import collect_downloads, pack_table
 from specialize.reporting.explorer import collect_explorer, dump_json
 from specialize.reporting.figures import DrawnFigure, draw_all, make_folder, provenance_of
 from specialize.reporting.findings import Record, read_records
+from specialize.reporting.formatting import percent
 from specialize.reporting.function_tables import function_tables
 from specialize.reporting.function_words import describe_function
 from specialize.reporting.markdown import render_markdown
@@ -34,10 +36,11 @@ from specialize.reporting.reading import read_runs
 from specialize.reporting.rendering import read_templates
 from specialize.reporting.routing_tables import routing_tables
 from specialize.reporting.runs import TOPICS, RunResults
+from specialize.reporting.studied import describe_studied, name_model
 from specialize.reporting.svg import inline_svg
-from specialize.reporting.verdict import Verdict, judge_runs
+from specialize.reporting.verdict import judge_runs
 from specialize.reporting.wording import describe
-from specialize.text import clean_text
+from specialize.text import clean_text, list_names
 
 _SECTION_TITLES = {
     "together": "Syntax against topics",
@@ -53,6 +56,8 @@ _KINDS = {
     "routing": ("load", "profile", "pairs", "repeats"),
     "function": ("effects", "agreement", "sets", "removal"),
 }
+MOST_CARDS = 9  # of a run that are shown at once
+
 _EXPERTS_NOTE = (
     "Each figure shows one run at the layer with the largest U. Experts are sorted by specific information, largest "
     "first; labels are sorted by the expert with their largest lift."
@@ -190,14 +195,20 @@ def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
 def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
     """Return the parts that are common to all page formats."""
     verdicts = judge_runs(runs, records)
-    answers = answer_runs(runs, verdicts)
+    answers = answer_runs(runs, verdicts, records)
+    models = list(dict.fromkeys(name for run in runs if (name := name_model(run))))
     return {
+        "title": "Expert specialization" + (f" in {list_names(models)}" if models else ""),
+        "full_bar": percent(full_bar(verdicts)),
+        "most_cards": MOST_CARDS,
+        "any_curve": any(answer.sparkline for own in answers.values() for answer in own),
+        "citation": cite(runs),
         "version": __version__,
         "command": clean_text(command),
         "names": [run.label for run in runs],
         "any_control": any(answer.bar.control is not None for own in answers.values() for answer in own),
         "answers": answer_table(answers, {run.name: run.label for run in runs}),
-        "summaries": [_summarise(run, verdicts[run.name], answers[run.name]) for run in runs],
+        "summaries": [_summarise(run, answers[run.name]) for run in runs],
         "comparisons": compare_in_words(runs, records),
         "caveats": list_caveats(runs, records, verdicts),
         "comparison": tables.compare_runs(runs, records, verdicts),
@@ -215,12 +226,12 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
     }
 
 
-def _summarise(run: RunResults, verdicts: Mapping[str, Verdict], answers: Sequence[Answer]) -> dict[str, Any]:
+def _summarise(run: RunResults, answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "name": run.label,
-        "kind": run.kind,
+        "studied": describe_studied(run),
         "answers": answers,
-        "sentences": list(map(describe, verdicts.values())),
+        "sentences": [describe(answer.verdict) for answer in answers],
         "missing": _missing(run),
     }
 

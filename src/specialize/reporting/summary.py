@@ -88,7 +88,7 @@ def summarise(runs: Sequence[Path], *, leave_out: Callable[[str], object] | None
     records = read_records(results)
     return Summary(
         labels={run.name: run.label for run in results},
-        answers=answer_runs(results, judge_runs(results, records)),
+        answers=answer_runs(results, judge_runs(results, records), records),
         label_sets=sorted_label_sets(results),
         agreements=[line for run in results for line in summarise_agreement(run)],
         records=records,

@@ -118,14 +118,13 @@ def trace_served(
         tracer: ServerTracer | None = None
         if repair or check_corpus(corpus, run, stored) or not stored.get("complete"):
             api = APIS[server.api]
-            served = client.run(api.find_model(client, name, server.served_model))
-            if key and urlsplit(server.address).scheme == "http" and urlsplit(server.address).hostname not in _LOCAL:
+            if key is not None and _is_open(server.address):
                 reporter.say(f"warning: {server.address}: the API key is sent without encryption; use https")
+            served = client.run(api.find_model(client, name, server.served_model))
             _check_length(served, reading.context, server.address)
             tracer = ServerTracer(client, api, facts, served=served.name, decoder=TokenDecoder(tokenizer))
-            for note in tracer.probe(
-                _first_tokens(reading.render_sample(survey), tokenizer, reading.context), reading.context
-            ):
+            first = _first_tokens(reading.render_sample(survey), tokenizer, reading.context)
+            for note in tracer.probe(first, reading.context):
                 reporter.say(note)
             reporter.say(f"note: {_NO_WEIGHTS}")
 
@@ -186,6 +185,12 @@ def _entry_of(config: Mapping[str, Any], name: str) -> int | None:
     if value is None and isinstance(config.get("text_config"), dict):
         value = config["text_config"].get(name)
     return value if type(value) is int else None
+
+
+def _is_open(address: str) -> bool:
+    """Return whether others may read what is sent to an address."""
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname not in _LOCAL
 
 
 def _check_length(served: ServedModel, context: int, address: str) -> None:

@@ -25,6 +25,7 @@ from specialize.tracing.windows import Window
 FEWEST_PROBED = 32  # tokens; fewer could all have one expert by chance
 _BYTES_OF_AN_ID = 24  # in an answer, several times what the longest form takes
 _BYTES_AROUND = 2**20
+_FIRST = "the first request"
 
 
 class ServerTracer:
@@ -52,7 +53,9 @@ class ServerTracer:
         self._queue = RequestQueue(self._experts_of, concurrency=client.concurrency)
 
     def probe(self, token_ids: NDArray[np.int32], longest: int) -> list[str]:
-        """Ask once, before anything is written, and return what was assumed of the answers, one line each.
+        """Ask before anything is written, and return what was assumed of the answers, one line each.
+
+        The request is sent twice: some servers leave out the experts of tokens that they take from a cache.
 
         Args:
             token_ids: int32 [length] of a window; a short one is sent several times over, in one sequence.
@@ -62,12 +65,15 @@ class ServerTracer:
             CaptureError: the server returns no experts, or something else in their place.
         """
         ids = np.tile(token_ids, -(-FEWEST_PROBED // len(token_ids)))[:longest]
-        experts = self._client.run(self._ask(ids, "the first request", is_probe=True)).experts
-        try:
-            layout = Layout(self._model, experts.shape[1])
-            layout.take(experts, 0, len(ids), where=lambda row: f"token {row}", without_cache=self._api.without_cache)
-        except CaptureError as error:
-            raise CaptureError(f"{self._client.address}: {error}") from None
+        for where in (_FIRST, f"{_FIRST}, sent again"):
+            experts = self._client.run(self._ask(ids, where, is_first=where == _FIRST)).experts
+            try:
+                layout = Layout(self._model, experts.shape[1])
+                layout.take(
+                    experts, 0, len(ids), where=lambda row: f"token {row}", without_cache=self._api.without_cache
+                )
+            except CaptureError as error:
+                raise CaptureError(f"{self._client.address}, {where}: {error}") from None
         layout.note_dense(experts)
         self._layout = layout
         return layout.notes
@@ -139,7 +145,7 @@ class ServerTracer:
             raise CaptureError(f"{self._client.address}, {where}: {error}") from None
 
     async def _ask(
-        self, token_ids: NDArray[np.int32], where: str, *, generate: int = 1, is_probe: bool = False
+        self, token_ids: NDArray[np.int32], where: str, *, generate: int = 1, is_first: bool = False
     ) -> Answer:
         """Return what the server answers for a sequence, and at most so many tokens after it."""
         ids, request_id, place = token_ids.tolist(), uuid4().hex, f"{self._client.address}, {where}"
@@ -148,7 +154,7 @@ class ServerTracer:
             try:
                 return self._api.read(answer, ids, request_id, top_k=self._model.top_k or 0, where=place)
             except MissingExpertsError:
-                if not is_probe:
+                if not is_first:
                     raise
                 raise CaptureError(
                     f"{self._client.address}: expected the experts of each token, the server returns none; start it as "

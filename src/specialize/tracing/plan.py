@@ -4,7 +4,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,7 +101,8 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
         characters += len(document.text) + sum(len(message.content) for message in document.messages)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
         if place < SAMPLED_DOCUMENTS:
-            sample[place : place + 1] = [replace(document, text=document.text[:SAMPLED_CHARACTERS])]
+            text = document.text[:SAMPLED_CHARACTERS]
+            sample[place : place + 1] = [Document(document.id, text, messages=document.messages)]
     taken = {"id", "text"} & set(labels)
     if taken:
         raise CorpusError(

@@ -122,11 +122,6 @@ class Reading:
         self._conversations = conversations
         self._cut = self._unplaced = 0
 
-    def settings(self, corpus: Corpus) -> dict[str, Any]:
-        """Return the entries of the manifest's settings that say how the corpus is read and recorded."""
-        template = {} if self._conversations is None else {"chat_template": self._conversations.digest}
-        return list_settings(corpus, self._options, self.context) | template
-
     def render_sample(self, survey: CorpusSurvey) -> CorpusSurvey:
         """Return the survey with texts as the model reads them: those of conversations are rendered.
 
@@ -139,6 +134,11 @@ class Reading:
         said = sum(len(message.content) for document in survey.conversations for message in document.messages)
         growth = sum(map(len, texts)) / max(said, 1)
         return replace(survey, sample=texts, characters=round(growth * survey.characters))
+
+    def settings(self, corpus: Corpus) -> dict[str, Any]:
+        """Return the entries of the manifest's settings that say how the corpus is read and recorded."""
+        template = {} if self._conversations is None else {"chat_template": self._conversations.digest}
+        return list_settings(corpus, self._options, self.context) | template
 
     def check(self, corpus: Corpus) -> None:
         """Render all conversations, so that what the template refuses is found before anything is written.
