@@ -36,6 +36,10 @@ SAME = {
     "common_committee_load": "load",
     "common_committee_mass": "domain_specialization",
     "removal_effect": "effect",
+    "first_expert_agreement": "mean by label",
+    "mismatched_tokens": "mean by label",
+    "mismatched_tokens_in_any_layer": "mean by label",
+    "gate_weight_difference": "mean by label",
 }
 WITHOUT_INTERVAL = {
     "dead_experts", "skipped_positions", "random_router_draws", "committee_size", "common_committee_size",

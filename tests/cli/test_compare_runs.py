@@ -117,7 +117,8 @@ def test_without_a_second_run_shadows_are_compared(runs, call):
 
 def test_the_table_tells_routers_of_one_layer_apart(runs, call):
     _, table, _ = call("compare", runs / "a", runs / "b")
-    agreement, differences = table.split("\n\n")
+    agreement, least, differences = table.split("\n\n")
+    assert [line.split()[-2:] for line in least.splitlines()[2:] if "upos" in line]
     assert "saturation" in agreement
     routers = [["0", f"layers.0.{name}", routing] for routing in ("learned", "random") for name in ("up", "down")]
     assert [line.split()[:3] for line in agreement.splitlines() if "layers.0" in line] == routers
@@ -130,7 +131,7 @@ def test_the_table_tells_routers_of_one_layer_apart(runs, call):
 def test_labels_that_differ_between_runs_are_left_out_and_named(runs, call):
     _, out, err = call("compare", runs / "a", runs / "b", "--json")
     assert "mine is left out: the runs label it differently" in err
-    assert {row["label_set"] for row in strict(out)} == {None, "genre", "upos"}
+    assert {row["label_set"] for row in strict(out)} == {None, "genre", "upos", "position"}
 
 
 def test_of_two_tokenizers_labels_of_documents_are_compared(runs, call):

@@ -34,6 +34,7 @@ TREEBANK = """# newdoc id = d{n}
 4\t.\t.\tPUNCT\t.\t_\t2\tpunct\t_\t_
 
 """
+TEMPLATE = "{% for message in messages %}The {{ message.role }}: {{ message.content }} {% endfor %}"
 SETTINGS = """
 [model]
 hidden_size = 16
@@ -65,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder as it is before any snippet runs."""
     folder = tmp_path_factory.mktemp("world")
     texts = _write_corpora(folder)
-    for name, seed in ((MODEL, 0), ("other-model", 1)):
+    for name, seed in ((MODEL, 0), (f"{MODEL}-Instruct", 0), ("other-model", 1)):
         _save_checkpoint(folder / name, texts, seed)
     (folder / "token.toml").write_text(SETTINGS, encoding="utf-8")
     for name, model in (("olmoe", MODEL), ("other", "other-model")):
@@ -102,6 +103,13 @@ def _write_corpora(folder: Path) -> list[str]:
             text = " ".join(f"The {word} is old." for word in draw.choices(THEMES[theme], k=8))
             texts.append(text)
             file.write(json.dumps({"id": f"d{number}", "text": text, "theme": theme}) + "\n")
+    for name, answers in (("questions", ()), ("chats", ("It is old.",))):
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            for number in range(40):
+                said = [f"The {THEMES[('rivers', 'music')[number % 2]][number % 8]} is old.", *answers]
+                roles = ("user", "assistant")
+                turns = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+                file.write(json.dumps({"id": f"c{number}", "messages": turns}) + "\n")
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["id", "half"], *([f"d{n}", ("one", "two")[n // 30]] for n in range(60))])
     (folder / "treebank.conllu").write_text(
@@ -112,4 +120,5 @@ def _write_corpora(folder: Path) -> list[str]:
 
 def _save_checkpoint(folder: Path, texts: list[str], seed: int) -> None:
     tokenizer = train_unigram([*texts, "The cold river runs. She plays songs."])
+    tokenizer.chat_template = TEMPLATE
     save_olmoe(folder, tokenizer, num_experts=8, seed=seed)

@@ -80,7 +80,7 @@ WRONG = [
     ((*ROUTER, "draw"), 1, "draw should be 0 for a learned router"),
     (ROUTER, {"layer": 0, "name": "x", "num_experts": 4, "top_k": 1, "routing": "random", "draw": 1}, "without gaps"),
     ((*ROUTER, "colour"), "red", "routers.0.colour: Extra inputs are not permitted"),
-    (("contents",), ["pictures"], "'weights', 'logits', 'norms' or 'predictions', got 'pictures'"),
+    (("contents",), ["pictures"], "'weights', 'logits', 'norms', 'predictions' or 'roles', got 'pictures'"),
     ((*SHARD, "tokens"), -5, "greater than or equal to 0"),
     ((*SHARD, "tokens"), True, "valid integer, got True"),
     ((*SHARD, "tokens"), float("nan"), "valid integer"),

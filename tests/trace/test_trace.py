@@ -192,6 +192,6 @@ def test_ids_take_hardly_more_than_their_bits(tmp_path):
 def test_contents_that_do_not_exist_are_refused(tmp_path):
     with (
         TraceWriter(tmp_path / "run", settings={}, provenance={}) as writer,
-        pytest.raises(TraceError, match=r"expected any of weights, logits, norms, predictions, got wieghts"),
+        pytest.raises(TraceError, match=r"expected any of weights, logits, norms, predictions, roles, got wieghts"),
     ):
         writer.describe(contents=["wieghts"])

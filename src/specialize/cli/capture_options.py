@@ -19,7 +19,7 @@ CorpusPaths = Annotated[
     typer.Argument(
         metavar="CORPUS...",
         help=".txt .jsonl .json .csv .tsv .conllu (also .gz .xz .zst) .parquet .arrow .feather; folders and "
-        "patterns of these; hf://DATASET; or - for standard input.",
+        "patterns of these; hf://DATASET; - for standard input; or a run folder, whose token ids are read again.",
     ),
 ]
 

@@ -1,5 +1,6 @@
 """The command that compares two runs, or a run with its random routers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,16 @@ import typer
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, out, print_json
 from specialize.cli.options import Json, Rule, Run
-from specialize.cli.tables import format_estimate, frame_records, number, print_table, router_columns, text, word
+from specialize.cli.tables import (
+    Column,
+    format_estimate,
+    frame_records,
+    number,
+    print_table,
+    router_columns,
+    text,
+    word,
+)
 from specialize.errors import MeasurementError
 from specialize.text import format_number, format_p
 
@@ -22,6 +32,9 @@ _COMPARED = {
     "first_expert_repeats": "same first expert, share",
     "any_expert_repeats": "any same expert, share",
 }
+_BESIDE = {"first_expert_agreement": "same first\nexpert", "mismatched_tokens": "tokens with\nother experts"}
+_LEAST = 10  # layers and labels that agree least
+_DIGITS = 4  # of agreement, which may be near 1
 
 
 @add_command(MEASURE)
@@ -48,7 +61,8 @@ def compare(
 
     Compared are information and U of every annotation that both runs hold, how similar documents of one label are,
     load entropy, repeats, caches, what the layer before and the token id predict, and saturation: the share of slots
-    that agree. Without RUN_B, a model's routers are compared with the random routers beside them.
+    that agree, by layer and by label. Without RUN_B, a model's routers are compared with the random routers beside
+    them.
     """
     if against_random and other is not None:
         raise MeasurementError("expected RUN_B or --against-random, got both: leave one out")
@@ -66,17 +80,8 @@ def _print_differences(frame: "pd.DataFrame", margin: float | None) -> None:
     title, routing = frame["run"].iloc[0], frame["routing"].iloc[0]
     if frame["routing"].nunique() == 1 and routing != "learned":
         title = f"{title}, {routing}"
-    agreement = frame[frame["metric"] == "saturation"]
-    if len(agreement):
-        print_table(
-            f"{title}: saturation, the share of slots that agree, with 95 % intervals",
-            [*where.values(), number("saturation"), number("by chance")],
-            [
-                [*_place(row[list(where)]), format_estimate(row), format_number(row["null_mean"])]
-                for _, row in agreement.iterrows()
-            ],
-        )
-        out.print()
+    if (frame["metric"] == "saturation").any():
+        _print_agreement(frame, title, where)
     columns = [*where.values(), text("labels"), word("quantity"), number("difference"), number("p")]
     rows = [
         [*_place(row[list(where)]), *_difference(row)]
@@ -89,10 +94,41 @@ def _print_differences(frame: "pd.DataFrame", margin: float | None) -> None:
     print_table(f"{title}: differences, with 95 % intervals", columns, rows)
 
 
-def _place(cells: "pd.Series") -> list[str]:
-    """Layer, router and routing of a row; what belongs to no layer is the mean over all."""
+def _print_agreement(frame: "pd.DataFrame", title: str, where: "Mapping[str, Column]") -> None:
+    """Print how far the runs agree by layer, and the layers and labels in which they agree least."""
+    overall, names = frame[frame["label_set"].isna()], list(where)
+    beside = {
+        (row["metric"], *_place(row[names])): format_estimate(row, digits=_DIGITS)
+        for _, row in overall[overall["metric"].isin(_BESIDE)].iterrows()
+    }
+    rows = []
+    for _, row in overall[overall["metric"] == "saturation"].iterrows():
+        place = _place(row[names])
+        others = [beside.get((metric, *place), "") for metric in _BESIDE]
+        rows.append([*place, format_estimate(row, digits=_DIGITS), format_number(row["null_mean"]), *others])
+    for _, row in overall[overall["metric"] == "mismatched_tokens_in_any_layer"].iterrows():
+        rows.append([*_place(row[names], whole="any"), "", "", "", format_estimate(row, digits=_DIGITS)])
+    columns = [*where.values(), number("saturation"), number("by chance"), *map(number, _BESIDE.values())]
+    print_table(f"{title}: saturation, the share of slots that agree, with 95 % intervals", columns, rows)
+    out.print()
+    labelled = frame[(frame["metric"] == "saturation") & frame["label_set"].notna() & (frame["routing"] == "learned")]
+    least = labelled[labelled["value"] < 1].sort_values(["ci_high", "value"], kind="stable").head(_LEAST)
+    if len(least):
+        print_table(
+            f"{title}: layers and labels that agree least, by the upper end of the interval",
+            [*where.values(), text("labels"), text("label"), number("saturation")],
+            [
+                [*_place(row[names]), row["label_set"], row["label"], format_estimate(row, digits=_DIGITS)]
+                for _, row in least.iterrows()
+            ],
+        )
+        out.print()
+
+
+def _place(cells: "pd.Series", *, whole: str = "mean") -> list[str]:
+    """Layer, router and routing of a row; what belongs to no layer is the mean over all, or `whole`."""
     known = cells.notna()
-    return [str(cell) if known[name] else "mean" if name == "layer" else "" for name, cell in cells.items()]
+    return [str(cell) if known[name] else whole if name == "layer" else "" for name, cell in cells.items()]
 
 
 def _difference(row: "pd.Series") -> list[str]:

@@ -114,14 +114,17 @@ def router_columns(frame: "pd.DataFrame") -> dict[str, Column]:
     return columns
 
 
-def format_estimate(row: "pd.Series") -> str:
-    """Write the value of a result row, with its interval where it has one: 0.157 [0.123, 0.190]."""
+def format_estimate(row: "pd.Series", *, digits: int = 3) -> str:
+    """Write the value of a result row, with its interval where it has one: 0.157 [0.123, 0.190].
+
+    Args:
+        row: of a result frame.
+        digits: after the decimal point, except of counts.
+    """
     if row["unit"] == "count":
         return f"{row['value']:,.0f}"
-    value = format_number(row["value"])
-    if row["ci_low"] != row["ci_low"]:
-        return value
-    return f"{value} [{format_number(row['ci_low'])}, {format_number(row['ci_high'])}]"
+    value, low, high = (format_number(row[name], digits=digits) for name in ("value", "ci_low", "ci_high"))
+    return value if row["ci_low"] != row["ci_low"] else f"{value} [{low}, {high}]"
 
 
 def format_row_p(row: "pd.Series") -> str:

@@ -152,15 +152,15 @@ def ablate(
 
 def _check_windows(trace: "RoutingTrace") -> None:
     settings = trace.manifest.get("settings") or {}
+    if settings.get("generate") is not None or settings.get("replay"):
+        raise TraceError(
+            f"{trace.path}: expected a trace of texts, got one of tokens that the model generated, or read from "
+            "another run; trace the texts without generate"
+        )
     if "context_length" not in settings or "weights_digest" not in settings:
         raise TraceError(
             f"{trace.path}: expected a trace that `specialize trace` made, whose windows are known, got one that was "
             "recorded or imported; trace the corpus with the model"
-        )
-    if settings.get("generate") is not None:
-        raise TraceError(
-            f"{trace.path}: expected a trace of texts, got one of tokens that the model generated; trace the texts "
-            "without generate"
         )
 
 

@@ -1,11 +1,13 @@
 """Differences of two runs of one corpus, or of a model's routers and the random routers beside them."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specialize.choices import SlotRule
-from specialize.errors import MeasurementError
+from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, known_annotations, open_run
 
@@ -29,7 +31,7 @@ def compare(
 
     Compared are information and U of every annotation that both runs hold, how similar documents of one label are,
     load entropy, repeats, caches, what the layer before and the token id predict, and saturation: the share of slots
-    that agree. Writes against-OTHER.{csv,parquet}.
+    that agree, by layer and by label, phase, role and position of the tokens. Writes against-OTHER.{csv,parquet}.
 
     Args:
         run: a run folder, or its open trace.
@@ -59,12 +61,14 @@ def compare(
     if not all(trace.has_tokens for trace in (first, second) if trace is not None):
         reporter.say("without tokens in both runs, repeats and saturation are left out")
     if second is None:
-        annotations = list(known_annotations(first, reporter=reporter).values())
+        annotations, by = list(known_annotations(first, reporter=reporter).values()), []
     else:
         check_same_corpus(first, second)
-        annotations = _find_common(first, second, reporter)
+        known = known_annotations(first, reporter=reporter)
+        annotations, others = _find_common(known, (first, second), reporter)
+        by = _add_classes(first, {name: each for name, each in known.items() if name not in others})
     with reporter.progress("comparing", "pairs of routers") as update:
-        frame = compare_traces(first, second, annotations, rule=rule, margin=margin, progress=update)
+        frame = compare_traces(first, second, annotations, by=by, rule=rule, margin=margin, progress=update)
     name = "against-random" if second is None else f"against-{second.path.resolve().name}"
     folder = first.path / "compare" if output is None else Path(output)
     csv, _ = write_results(frame, folder, name, trace=first, other=second)
@@ -72,22 +76,41 @@ def compare(
     return frame
 
 
-def _find_common(first: "RoutingTrace", second: "RoutingTrace", reporter: Reporter) -> "list[Annotation]":
-    """Annotations that are the same in both runs; the reporter receives which differ."""
+def _add_classes(trace: "RoutingTrace", known: "Mapping[str, Annotation]") -> "list[Annotation]":
+    """Return what is known of a run, and the phase, the role and the position of its tokens, as far as it has them."""
+    from specialize.annotators.token_classes import annotate_classes
+
+    found = dict(known)
+    for name in ("phase", "role", "position") if trace.has_tokens else ():
+        if name not in found:
+            with suppress(AnnotationError):  # one phase, or no conversations
+                [found[name]] = annotate_classes(trace, [name])
+    return list(found.values())
+
+
+def _find_common(
+    one: "Mapping[str, Annotation]", traces: "tuple[RoutingTrace, RoutingTrace]", reporter: Reporter
+) -> "tuple[list[Annotation], set[str]]":
+    """Annotations of the first run that are the same in the second, and names of those that are not.
+
+    The reporter receives which are left out.
+    """
     import numpy as np
 
     from specialize.measure.runs.matching import same_tokens
 
-    one, two = known_annotations(first, reporter=reporter), known_annotations(second)
-    alike = same_tokens(first, second)
-    common = []
+    two = known_annotations(traces[1])
+    alike = same_tokens(*traces)
+    common, others = [], set()
     for name in sorted(one.keys() & two.keys()):
         if not alike and "token" in (one[name].level, two[name].level):
+            others.add(name)
             reporter.say(f"{name} is left out: the runs have different tokens")
         elif one[name].labels != two[name].labels or not np.array_equal(one[name].codes, two[name].codes):
+            others.add(name)
             reporter.say(
                 f"{name} is left out: the runs label it differently; copy the annotations of one run to the other"
             )
         else:
             common.append(one[name])
-    return common
+    return common, others

@@ -104,7 +104,7 @@ def _mean_rows(frame: pd.DataFrame, label_sets: Sequence[str]) -> Iterator[list[
 
 def _saturation_rows(frame: pd.DataFrame) -> Iterator[list[Cell]]:
     """The share of slots that agree, which is not a difference: it is shown beside chance, without p."""
-    rows = frame[(frame["metric"] == "saturation") & (frame["routing"] == "learned")]
+    rows = frame[(frame["metric"] == "saturation") & (frame["routing"] == "learned") & frame["label_set"].isna()]
     for row in rows.head(_MOST_LAYERS).itertuples():
         chance = f"chance {format_number(100 * float(row.null_mean), digits=2)}"
         yield _row(f"slots with the same expert in both runs, layer {row.layer:g}, %", row, 100.0, chance)

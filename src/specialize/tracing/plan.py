@@ -14,8 +14,7 @@ from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
 from specialize.trace import RouterSpec
-from specialize.trace.schema import UNKNOWN
-from specialize.tracing.replay import Replay, TracedDocument
+from specialize.tracing.replay import Replay, TokenSurvey, TracedDocument
 from specialize.tracing.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ class CorpusSurvey:
         sample: a random sample of the texts, truncated.
         roles: of the messages, in the order in which the corpus first has them; empty if it has no conversations.
         conversations: the documents of the sample, if they are conversations.
-        tokens: number of tokens, known of a run that is read again; None of texts.
-        longest: number of tokens of the longest of its sequences; 0 of texts.
-        largest_id: the largest of its token ids.
-        starts: positions at which its documents begin, increasing.
+        tokens: of a run that is read again; None of texts.
     """
 
     labels: tuple[str, ...]
@@ -50,10 +46,7 @@ class CorpusSurvey:
     sample: tuple[str, ...]
     roles: tuple[str, ...] = ()
     conversations: tuple[Document, ...] = ()
-    tokens: int | None = None
-    longest: int = 0
-    largest_id: int = UNKNOWN
-    starts: tuple[int, ...] = ()
+    tokens: TokenSurvey | None = None
 
 
 @dataclass(frozen=True)
@@ -96,20 +89,15 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
     """
     draw = random.Random(0)
     labels: dict[str, None] = dict.fromkeys(corpus.columns) if isinstance(corpus, Replay) else {}
-    tokens = longest = 0
-    largest, starts = UNKNOWN, set[int]()
+    tokens = TokenSurvey() if isinstance(corpus, Replay) else None
     sample: list[Document] = []
     roles: dict[str, None] = {}
     characters = 0
     for row, document in enumerate(corpus):
         labels |= dict.fromkeys(document.labels)
         roles |= dict.fromkeys(message.role for message in document.messages)
-        if isinstance(document, TracedDocument) and len(document.tokens["token_id"]):
-            position = document.tokens["position"]
-            tokens += len(position)
-            longest = max(longest, int(position.max()) + 1)
-            largest = max(largest, int(document.tokens["token_id"].max()))
-            starts.add(int(position[0]))
+        if tokens is not None and isinstance(document, TracedDocument):
+            tokens = tokens.with_tokens(document.tokens)
         characters += len(document.text) + sum(len(message.content) for message in document.messages)
         place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
         if place < SAMPLED_DOCUMENTS:
@@ -121,9 +109,8 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
             f"{corpus.source}: expected label columns with names other than id and text, got "
             f"{' and '.join(sorted(taken))}; rename the column"
         )
-    counted = (tokens, longest, largest, tuple(sorted(starts))) if isinstance(corpus, Replay) else ()
-    texts, conversations = tuple(document.text for document in sample), tuple(sample) if roles else ()
-    return CorpusSurvey(tuple(labels), characters, texts, tuple(roles), conversations, *counted)
+    texts = tuple(document.text for document in sample)
+    return CorpusSurvey(tuple(labels), characters, texts, tuple(roles), tuple(sample) if roles else (), tokens)
 
 
 def plan_trace(
@@ -151,8 +138,8 @@ def plan_trace(
         max_tokens: largest number of tokens of a document.
         generate: largest number of tokens that are generated after each document.
     """
-    known = survey.tokens  # of a run that is read again
-    total = _estimate_tokens(survey, corpus, tokenizer, max_tokens) if known is None else known
+    known = survey.tokens
+    total = _estimate_tokens(survey, corpus, tokenizer, max_tokens) if known is None else known.count
     total += (generate or 0) * corpus.num_documents
     size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())

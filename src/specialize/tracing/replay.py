@@ -12,6 +12,7 @@ from specialize.corpus import Corpus, Document
 from specialize.corpus.document import ReadingNotes, Record
 from specialize.errors import TraceError
 from specialize.trace import RoutingTrace
+from specialize.trace.schema import UNKNOWN
 
 Columns = Mapping[str, NDArray[Any]]
 _COLUMNS = ("document", "sequence", "position", "token_id", "char_start", "char_end", "phase")
@@ -28,6 +29,35 @@ class TracedDocument(Document):
 
     tokens: Columns = field(default_factory=dict)
     has_text: bool = True
+
+
+@dataclass(frozen=True)
+class TokenSurvey:
+    """What one pass over the tokens of a run found.
+
+    Attributes:
+        count: number of tokens.
+        longest: number of tokens of the longest sequence.
+        largest_id: the largest token id.
+        starts: positions at which documents begin.
+    """
+
+    count: int = 0
+    longest: int = 0
+    largest_id: int = UNKNOWN
+    starts: frozenset[int] = frozenset()
+
+    def with_tokens(self, tokens: Columns) -> "TokenSurvey":
+        """Return the survey with the tokens of a further document."""
+        ids, position = tokens["token_id"], tokens["position"]
+        if not len(ids):
+            return self
+        return TokenSurvey(
+            self.count + len(ids),
+            max(self.longest, int(position.max()) + 1),
+            max(self.largest_id, int(ids.max())),
+            self.starts | {int(position[0])},
+        )
 
 
 class Replay(Corpus):
@@ -64,7 +94,8 @@ class Replay(Corpus):
 
 def sequence_starts(tokens: Columns) -> NDArray[np.int64]:
     """Return the rows with which the sequences of a document begin."""
-    return np.flatnonzero(np.diff(tokens["sequence"], prepend=-1))
+    sequence = tokens["sequence"]
+    return np.flatnonzero(np.diff(sequence, prepend=sequence[:1] - 1))
 
 
 def _label_columns(trace: RoutingTrace) -> tuple[str, ...]:

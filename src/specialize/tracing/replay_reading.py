@@ -14,7 +14,7 @@ from specialize.corpus import Corpus, Document
 from specialize.errors import TraceError
 from specialize.trace.schema import UNKNOWN
 from specialize.tracing.options import TraceOptions
-from specialize.tracing.replay import Columns, Replay, TracedDocument, sequence_starts
+from specialize.tracing.replay import Columns, Replay, TokenSurvey, TracedDocument, sequence_starts
 from specialize.tracing.windows import Window
 
 if TYPE_CHECKING:
@@ -61,29 +61,29 @@ class ReplayReading:
         self.tokenizer = tokenizer
         self.roles = tuple(corpus.trace.manifest.get("roles") or ()) if "roles" in corpus.trace.contents else ()
         self.contents = (*options.contents, *(["roles"] if self.roles else []))
-        self.context = survey.longest
+        tokens = survey.tokens or TokenSurvey()
+        self.context = tokens.longest
         self._opening = _opening_tokens(tokenizer)
         self._corpus, self._options = corpus, options
-        self._check(corpus.source, options, survey, longest=longest, num_ids=num_ids)
+        self._check(tokens, longest=longest, num_ids=num_ids)
 
-    def _check(
-        self, source: str, options: TraceOptions, survey: "CorpusSurvey", *, longest: int | None, num_ids: int | None
-    ) -> None:
-        allowed = [each for each in (options.context, longest) if each is not None]
-        if allowed and survey.longest > min(allowed):
-            chosen = min(allowed) == options.context
+    def _check(self, tokens: TokenSurvey, *, longest: int | None, num_ids: int | None) -> None:
+        source, context = self._corpus.source, self._options.context
+        allowed = [each for each in (context, longest) if each is not None]
+        if allowed and tokens.longest > min(allowed):
+            chosen = min(allowed) == context
             raise TraceError(
                 f"{source}: expected sequences of at most {min(allowed):,} tokens, "
                 f"{'as --context says' if chosen else 'the longest that the model takes'}, got one of "
-                f"{survey.longest:,}: {'leave --context out' if chosen else 'a sequence is read in one pass'}"
+                f"{tokens.longest:,}: {'leave --context out' if chosen else 'a sequence is read in one pass'}"
             )
-        if num_ids is not None and survey.largest_id >= num_ids:
+        if num_ids is not None and tokens.largest_id >= num_ids:
             raise TraceError(
                 f"{source}: expected token ids below {num_ids:,}, the number of embeddings of the model, got "
-                f"{survey.largest_id:,}; is it the run of a model with another tokenizer?"
+                f"{tokens.largest_id:,}; is it the run of a model with another tokenizer?"
             )
         known = {0, len(self._opening)}
-        others = sorted(set(survey.starts) - known)
+        others = sorted(tokens.starts - known)
         if others:
             added = f" or {len(self._opening)}, after what the tokenizer adds" if len(self._opening) else ""
             raise TraceError(
@@ -96,7 +96,7 @@ class ReplayReading:
         return list_settings(corpus, self._options)
 
     def render_sample(self, survey: "CorpusSurvey") -> "CorpusSurvey":
-        """Return the survey as it is: texts are not read."""
+        """Return the survey as it is: the number of tokens is known."""
         return survey
 
     def check(self, corpus: Corpus) -> None:

@@ -11,10 +11,10 @@ from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import Difference
-from specialize.measure.estimators.saturation import measure_saturation
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
+from specialize.measure.runs.agreement import AgreementRows
 from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
 from specialize.measure.runs.replicates import Key, Replicates, replicate
 from specialize.measure.runs.routers import check_annotation, has_tokens, random_draws, read_layer, read_places
@@ -31,6 +31,7 @@ def compare_traces(
     second: "RoutingTrace | None" = None,
     annotations: "Sequence[Annotation]" = (),
     *,
+    by: "Sequence[Annotation]" = (),
     run_name: str | None = None,
     rule: SlotRule = "selection",
     margin: float | None = None,
@@ -52,8 +53,13 @@ def compare_traces(
     - With a margin, ``equivalence of ...`` and ``mean equivalence of ...``: the same value with a 90 % interval and
       the p-value of two one-sided tests, whose alternative is that the difference is within the margin.
     - ``saturation``: the share of slots with the same experts in both traces, where numbers of experts and of slots
-      are equal; see `measure_saturation`. It is not computed against random routers, whose expert indices are
-      unrelated to the model's.
+      are equal; see `measure_saturation`. By label of `by`, too, as means over tokens without chance.
+    - In the same layers ``first_expert_agreement`` and ``mismatched_tokens``, the shares of tokens with the same first
+      expert and with other sets of experts; ``gate_weight_difference``, the mean over tokens of the absolute difference
+      of gate weights of experts that both chose, where both traces have them; and, without ``layer``,
+      ``mismatched_tokens_in_any_layer``, the share of tokens with another set in at least one of them, also by label.
+
+    Agreement is not computed against random routers, whose expert indices are unrelated to the model's.
 
     Routers are paired by stack, layer number and order within the layer. Where several random routers were recorded,
     the mean of their statistics is the second side. Where the tokens of the traces differ, as
@@ -64,6 +70,7 @@ def compare_traces(
         second: a trace of the same documents; None to compare the model's routers with the random routers of the
             first trace.
         annotations: labels of the tokens or documents, the same for both traces.
+        by: labels by which agreement is measured, too; of traces with the same tokens those of either.
         run_name: name of the comparison in the frame, by default made from the names of the folders.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
         margin: equivalence margin, the largest negligible absolute difference, in the unit of each metric.
@@ -89,7 +96,7 @@ def compare_traces(
     other_places = places if second is None else read_places(second)
     alike = second is None or same_tokens(first, second)
     usable = [each for each in annotations if alike or each.level == "document"]
-    for annotation in usable:
+    for annotation in [*usable, *(by if alike else ())]:
         check_annotation(first, annotation)
     if not (alike or usable):
         raise MeasurementError(
@@ -98,8 +105,9 @@ def compare_traces(
         )
     pairs = list(pair_routers(first, second))
     measured: dict[str, list[tuple[Any, dict[Key, Replicates]]]] = {}
-    frames = []
+    frames: list[pd.DataFrame] = []
     types = _read_types(first, other) if alike else None
+    agreement = AgreementRows((first, other), by if alike else (), num_blocks=num_blocks)
     before: tuple[tuple[Any, Any], list[LayerInput]] | None = None
     for done, (routing, one, two) in enumerate(pairs):
         if progress is not None:
@@ -116,18 +124,10 @@ def compare_traces(
         measured.setdefault(routing, []).append((one, replicates))
         same_slots = sides[0].has_tokens and (one.num_experts, one.top_k) == (two.num_experts, two.top_k)
         if second is not None and alike and same_slots:
-            saturation = measure_saturation(
-                sides[0].experts,
-                sides[1].experts,
-                sides[0].documents,
-                num_experts=one.num_experts,
-                groups=sides[0].groups,
-                num_blocks=num_blocks,
-            )
-            row = estimate_rows(saturation, "saturation")
-            frames.append(row.assign(layer=one.layer, router=one.name, routing=routing))
+            frames += agreement.of_layer(routing, (one, two), (sides[0], sides[1]))
     if progress is not None:
         progress(len(pairs), len(pairs))
+    frames += agreement.of_all_layers()
     frames += [
         _rows(layers, margin).assign(routing=routing)
         for routing, layers in measured.items()

@@ -1,6 +1,6 @@
 """Rows on how decided a router is, and on the loss of the next token: over all tokens, by label and by expert."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,9 @@ def choice_rows(
     entropy = np.where(layer.routed, choice_entropy(logits), np.nan)
     for metric, values in (("choice_entropy", entropy), ("choice_margin", choice_margin(logits, layer.experts))):
         for annotation in annotations:
-            yield from _mean_rows(metric, values, layer.documents, layer.groups, annotation, settings)
+            yield from mean_rows(
+                metric, values, layer.documents, groups=layer.groups, annotation=annotation, settings=settings
+            )
 
 
 def loss_rows(
@@ -64,10 +66,14 @@ def loss_rows(
         return
     documents = tokens["document"].to_numpy()
     for annotation in annotations:
-        yield from _mean_rows("next_token_loss", losses, documents, trace.groups, annotation, settings)
+        yield from mean_rows(
+            "next_token_loss", losses, documents, groups=trace.groups, annotation=annotation, settings=settings
+        )
         if annotation is not None and annotation.level == "token":
             predicted = replace(annotation, codes=next_codes(annotation.codes, tokens))
-            yield from _mean_rows("predicted_token_loss", losses, documents, trace.groups, predicted, settings)
+            yield from mean_rows(
+                "predicted_token_loss", losses, documents, groups=trace.groups, annotation=predicted, settings=settings
+            )
 
 
 def expert_loss_rows(
@@ -105,15 +111,25 @@ def _read_losses(trace: "RoutingTrace", tokens: pd.DataFrame) -> NDArray[np.floa
     return tokens["next_token_loss"].to_numpy() / _NATS if "predictions" in trace.contents else None
 
 
-def _mean_rows(
+def mean_rows(
     metric: str,
     values: NDArray[np.floating],
     documents: NDArray[np.integer],
+    *,
     groups: NDArray[np.integer] | None,
     annotation: Annotation | None,
-    settings: dict[str, int],
+    settings: Mapping[str, Any],
 ) -> Iterator[pd.DataFrame]:
-    """Yield the mean over all tokens, or over the tokens of each label that has any."""
+    """Yield the mean over all tokens, or over the tokens of each label that has any; none where no token has a value.
+
+    Args:
+        metric: name of the quantity.
+        values: floating [tokens]; NaN where a token has none.
+        documents: integers [tokens], the document of each token.
+        groups: integers [documents], documents of one group stay in one block.
+        annotation: the labels; None for all tokens.
+        settings: further arguments of `measure_label_means`.
+    """
     how: dict[str, Any] = dict(settings)
     if annotation is None:
         everyone = Annotation("all", "document", ("all",), np.zeros(int(documents[-1]) + 1, dtype=np.int32))
