@@ -136,5 +136,8 @@ class ContinuationTracer:
 
 
 def _columns_of(layer: LayerRouting, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    found = {"experts": layer.experts, "weights": layer.weights, "logits": layer.logits, "norms": layer.norms}
-    return {name: values[rows] for name, values in found.items() if values is not None}
+    """Return the columns of some tokens in the types of a shard, which holds many of them."""
+    halves = {"weights": layer.weights, "logits": layer.logits, "norms": layer.norms}
+    return {"experts": layer.experts[rows].astype(np.int16)} | {
+        name: values[rows].astype(np.float16) for name, values in halves.items() if values is not None
+    }
