@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from transformers import AutoTokenizer, OlmoeConfig, OlmoeForCausalLM
 
 import specialize
 from specialize.capture import Checkpoint, TraceOptions, trace_documents
+from specialize.capture.batches import pad_windows
 from specialize.corpus import open_corpus
 from specialize.manifest import versions
 from specialize.models.data import train_bpe
 from specialize.quiet import without_transformers_bars
+from specialize.tracing.windows import Window, cut_windows, group_windows, plan_batches
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 VOCABULARY = 4096
@@ -262,23 +265,47 @@ def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[st
     }
 
 
-def peak_memory(documents: int) -> dict[str, object]:
-    """Return the peak memory, in megabytes, of a process that only traces a corpus."""
+def peak_memory(documents: int, way: str) -> dict[str, object]:
+    """Return the peak memory, in megabytes, of a process that only traces a corpus, or only runs the same windows."""
     with tempfile.TemporaryDirectory() as name:
         texts = write_corpus(Path(name) / "corpus.jsonl", documents)
         train_bpe(texts[:200], vocab_size=1000, max_length=1024).save_pretrained(Path(name) / "tokenizer")
-        command = [sys.executable, __file__, "--memory-of", name]
+        command = [sys.executable, __file__, "--memory-of", name, way]
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {"documents": documents} | json.loads(answer.stdout.splitlines()[-1])
+    return {"way": way, "documents": documents} | json.loads(answer.stdout.splitlines()[-1])
 
 
-def print_peak_memory(folder: Path) -> None:
+def run_plain(model: OlmoeForCausalLM, tokenizer: Any, corpus: Path, options: TraceOptions) -> int:
+    """Run the windows of a corpus in the batches of a trace, without hooks; return their number of tokens."""
+    tokens = 0
+    for group in group_windows(read_corpus(tokenizer, corpus, options), first=4096, largest=2**15):
+        for batch in plan_batches(group, tokens=options.batch_tokens):
+            ids, mask = pad_windows([group[i] for i in batch])
+            with torch.inference_mode():
+                model.model(input_ids=ids.to(DEVICE), attention_mask=mask.to(DEVICE), use_cache=False)
+        tokens += sum(window.num_recorded for window in group)
+    return tokens
+
+
+def read_corpus(tokenizer: Any, corpus: Path, options: TraceOptions) -> Iterator[Window]:
+    documents = enumerate(open_corpus(corpus))
+    while some := list(islice(documents, 512)):
+        texts = [document.text for _, document in some]
+        yield from cut_windows(texts, tokenizer, length=options.context, first_document=some[0][0])
+
+
+def print_peak_memory(folder: Path, way: str) -> None:
     model = build_model(layers=4, width=64)
-    checkpoint = make_checkpoint(model, AutoTokenizer.from_pretrained(folder / "tokenizer"))
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     options = TraceOptions(context=512, batch_tokens=4096, shard_tokens=2**15)
-    trace = trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
+    corpus = folder / "corpus.jsonl"
+    if way == "plain":
+        tokens = run_plain(model, tokenizer, corpus, options)
+    else:
+        checkpoint = make_checkpoint(model, tokenizer)
+        tokens = trace_documents(checkpoint, open_corpus(corpus), folder / "run", options=options).num_tokens
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = {"tokens": trace.num_tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
+    peak = {"tokens": tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
     if DEVICE == "cuda":
         peak["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
     print(json.dumps(peak))
@@ -292,11 +319,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="further batch sizes of the forward pass")
     parser.add_argument("--memory", type=int, nargs="*", default=[4000, 32000], help="documents of the corpora")
     parser.add_argument("--compiled", action="store_true", help="measure models compiled by torch alone")
-    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--control", action="store_true", help="measure random routers alone")
     given = parser.parse_args()
     if given.memory_of:
-        print_peak_memory(given.memory_of)
+        folder, way = given.memory_of
+        print_peak_memory(Path(folder), way)
         return
     given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
     layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
@@ -331,7 +359,7 @@ def main() -> None:
             ways = trace_ways(model, Path(folder), given.documents)
             what = f"{given.documents} documents of mixed length"
             measure(what, ways, to="specialize trace", rounds=max(3, given.rounds // 3))
-    memory = [peak_memory(documents) for documents in given.memory]
+    memory = [peak_memory(documents, way) for documents in given.memory for way in ("specialize trace", "plain")]
     for peak in memory:
         print(peak, flush=True)
     pd.DataFrame(memory).to_csv(given.output / f"capture-memory-{name}.csv", index=False, float_format="%.1f")
