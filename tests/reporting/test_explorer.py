@@ -177,3 +177,33 @@ def test_click_and_keys_show_the_experts_of_a_token(run, page, tmp_path):
     for key, place in (("click", 2), ("right", 3), ("home", 0), ("stays", 0), ("end", len(rows) - 1)):
         assert names(told[key]) == experts[place].tolist(), key
     assert (told["before"], told["after"], told["current"], told["focusable"]) == (True, True, 1, 0)
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_what_is_chosen_has_an_address_and_back_leads_to_what_was_before(page, tmp_path):
+    script = f"""{CHOOSE}
+    const wait = () => new Promise((done) => setTimeout(done, 60));
+    const state = () => [view.location.hash, ...["layer", "expert"].map((name) => Number(find(`[name=${{name}}]`).value))];
+    told.opened = state();
+    choose("layer", 1); choose("expert", 3);
+    told.chosen = state();
+    view.history.back(); await wait();
+    told.back = state();
+    view.location.hash = "#layer-2-expert-0"; await wait();
+    told.sent = state();
+    told.top = page.getElementById("explorer").getBoundingClientRect().top;
+    view.location.hash = "#passage-3"; await wait();
+    told.passage = page.getElementById("passage-3").getBoundingClientRect().top;
+    view.location.hash = "#layer-99-expert-0"; await wait();
+    told.unknown = state().slice(1);
+    """
+    told, console = ask_page(f"{page.as_uri()}#layer-3-expert-4", tmp_path, script)
+    assert told["opened"] == ["#layer-3-expert-4", 3, 5]
+    assert told["chosen"] == ["#layer-1-expert-2", 1, 3]
+    assert told["back"] == ["#layer-1-expert-4", 1, 5]
+    assert told["sent"] == ["#layer-2-expert-0", 2, 1]
+    assert abs(told["top"]) < 200
+    assert abs(told["passage"]) < 2500
+    assert told["unknown"] == [2, 1]  # what is not there changes nothing
+    assert console == []

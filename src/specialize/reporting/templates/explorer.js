@@ -93,6 +93,7 @@
     let row = 0;
     const shown = run.passages.map((passage, number) => {
       const article = make("article");
+      article.id = `passage-${number + 1}`;
       const text = make("p", "", "passage");
       text.tabIndex = 0;
       let hits = 0;
@@ -166,12 +167,38 @@
     chooseLayer();
   };
 
+  // What is shown has an address, #layer-7-expert-27, of several runs #run-2-layer-7-expert-27, which can be sent.
+  const remember = () => {
+    const [, layer, expert] = current();
+    const run = data.runs.length > 1 ? `run-${Number(runs.value) + 1}-` : "";
+    history.pushState(null, "", `#${run}layer-${layer.layer}${expert < 0 ? "" : `-expert-${expert}`}`);
+  };
+  const follow = () => {
+    const passage = /^#passage-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
+    if (passage) passage.scrollIntoView();
+    const found = /^#(?:run-(\d+)-)?layer-(\d+)(?:-expert-(\d+))?$/.exec(location.hash);
+    const run = found && data.runs[Number(found[1] || 1) - 1];
+    const place = run ? run.layers.findIndex((layer) => String(layer.layer) === found[2]) : -1;
+    if (place < 0) return;
+    runs.value = data.runs.indexOf(run);
+    fill(layers, run.layers.map((layer) => layer.layer));
+    layers.value = place;
+    const known = Number(found[3]) < run.layers[place].experts;
+    fill(experts, ["all", ...Array(run.layers[place].experts).keys()]);
+    experts.value = known ? Number(found[3]) + 1 : 0;
+    show();
+    section.scrollIntoView();
+  };
+  const onChange = (select, choose) => select.addEventListener("change", () => { choose(); remember(); });
+
   fill(runs, data.runs.map((run) => run.name));
   runs.parentElement.hidden = data.runs.length < 2;
-  runs.addEventListener("change", chooseRun);
-  layers.addEventListener("change", chooseLayer);
-  experts.addEventListener("change", show);
+  onChange(runs, chooseRun);
+  onChange(layers, chooseLayer);
+  onChange(experts, show);
   colour.addEventListener("change", show);
+  window.addEventListener("popstate", follow);
   section.hidden = false;
   chooseRun();
+  follow();
 })();
