@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from plot.planted_frames import planted_frame
-from plot.test_extremes import CASES, overlaps, repeats
+from plot.test_extremes import CASES, LONG, overlaps, repeats
 from plot.test_extremes import draw as draw_case
 from specialize import plot
 from specialize.errors import SpecializeError
@@ -106,11 +106,25 @@ def test_rows_that_are_left_out_are_counted(name, arguments, told):
 
 def test_an_overlap_in_one_column_shows_as_many_labels_as_are_legible():
     with plot.use_style(width="single"):
-        ax = plot.label_overlap(overlaps(0, 57), layer=0)
+        ax = plot.label_overlap(overlaps(0, 57).replace(LONG, "school", regex=True), layer=0)
+    ax.figure.draw_without_rendering()
+    check_canvas(ax.figure)
+    check_ticks(ax)
     count = len(ax.get_yticklabels())
     assert 8 <= count < 30
     assert f"{count} of 57" in ax.get_xlabel()
     assert len(plot.label_overlap(overlaps(0, 57), layer=0, most=5).get_yticklabels()) == 5
+
+
+def test_colours_of_overlaps_start_where_overlaps_do():
+    frame = overlaps(0, 30)
+    pairs = frame["metric"] == "label_overlap"
+    frame.loc[pairs, "value"] = np.linspace(0.72, 0.97, pairs.sum())
+    assert plot.label_overlap(frame, layer=0).collections[0].get_clim() == (0.7, 1.0)
+    frame.loc[frame.index[pairs][0], "value"] = 0.1
+    ax = plot.label_overlap(frame, layer=0)
+    assert ax.collections[0].get_clim() == (0.7, 1.0)
+    assert ax.collections[0].colorbar.extend == "min"
 
 
 def test_the_callers_axes_get_as_many_rows_as_fit():

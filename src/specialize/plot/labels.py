@@ -88,8 +88,12 @@ def _cut_middle(name: str, width: int) -> str:
 
 
 def fit_columns(ax: Axes) -> int:
-    """Return the columns that names beside the rows of `ax` may have: two fifths of the figure, from 12 to 36."""
-    return int(np.clip(0.4 * ax.figure.bbox.width / ax.figure.dpi / _COLUMN, 12, 36))
+    """Return the columns that names beside the rows of `ax` may have: two fifths of the figure, from 12 to 36.
+
+    Where the figure has other axes beside it, 24 at most.
+    """
+    alone = ax.bbox.width > 0.6 * ax.figure.bbox.width
+    return int(np.clip(0.4 * ax.figure.bbox.width / ax.figure.dpi / _COLUMN, 12, 36 if alone else 24))
 
 
 def measure_room(ax: Axes, names: Sequence[str], *, own_figure: bool) -> float:

@@ -9,8 +9,8 @@ import seaborn
 from matplotlib.axes import Axes
 
 from specialize.names import name_label_set, shorten
-from specialize.plot.cells import add_notes, color_numbers, mark_insignificant
-from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
+from specialize.plot.cells import QUANTILE, add_notes, color_numbers, mark_insignificant
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain, wrap
 from specialize.plot.labels import SMALLEST_ROW, shorten_apart, tell_shown, widest
 from specialize.plot.sizes import choose_limits
 from specialize.plot.style import NO_DATA, SHARE_COLORS, new_axes, use_style
@@ -36,7 +36,8 @@ def label_overlap(
     """Draw how far each pair of labels uses the same experts of a layer, the weighted Jaccard similarity.
 
     Pairs whose overlap is not smaller than that of labels permuted over documents, by a q-value above `alpha`, are
-    hatched, or faded where cells are too small for a hatch: they may be alike, or have too few documents.
+    hatched, or faded where cells are too small for a hatch: they may be alike, or have too few documents. Colours start
+    at the tenth below the 2 % quantile of the overlaps, and the bar has a tip where some are smaller.
 
     Args:
         frame: result frame with rows of ``label_overlap``, and of ``committee_size``, which name the labels.
@@ -72,10 +73,14 @@ def label_overlap(
             side = min(side, ax.bbox.height / ax.figure.dpi - _LETTER * label_width)
         chosen = _sort_labels(table)[: max(2, int(min(side / SMALLEST_ROW, most or total)))]
         table, q_values = (each.iloc[chosen, chosen] for each in (table, q_values))
-        ax = new_axes(width, side + _LETTER * label_width + 1.3) if ax is None else ax
+        title = choose_title(title, f"Overlap of the experts of two labels\n{shorten(run, width=30)}, layer {layer}")
+        axis = tell_shown(name_label_set(label_set).axis, len(table), total, "smallest overlap")
+        lines = wrap(title, max(side + 0.5, _ROOM)).count("\n") + axis.count("\n") + 2
+        ax = new_axes(width, side + _LETTER * label_width + 0.15 * lines + 0.55) if ax is None else ax
         names = shorten_apart(list(table), width=label_width)
         cell = side / max(len(table), 1)  # in inches
-        look = {"cmap": SHARE_COLORS, "vmin": 0.0, "vmax": 1.0, "linewidths": 0}
+        low = _start_colors(table.to_numpy())
+        look = {"cmap": SHARE_COLORS, "vmin": low, "vmax": 1.0, "linewidths": 0}
         numbers = {"annot": cell >= _NUMBER, "fmt": ".2f", "annot_kws": {"fontsize": 6}}
         seaborn.heatmap(
             table,
@@ -101,14 +106,21 @@ def label_overlap(
         ax.tick_params(length=2 if cell >= 0.13 else 0, pad=2)
         set_plain(
             ax,
-            title=choose_title(title, f"Overlap of the experts of two labels\n{shorten(run, width=30)}, layer {layer}"),
-            xlabel=tell_shown(name_label_set(label_set).axis, len(table), total, "smallest overlap"),
+            title=title,
+            xlabel=axis,
             room=max(side + 0.5, _ROOM),
         )
-        bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03)
+        beyond = bool((table.to_numpy() < low).any())
+        bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03, extend="min" if beyond else "neither")
         bar.outline.set_visible(False)
         bar.set_label("Σ min ÷ Σ max of the shares")
     return ax
+
+
+def _start_colors(cells: np.ndarray) -> float:
+    """Return the overlap at which colours start: a tenth below nearly all, so that large ones do not look alike."""
+    known = cells[np.isfinite(cells)]
+    return float(np.floor(10 * np.quantile(known, 1 - QUANTILE)) / 10) if known.size else 0.0
 
 
 def _sort_labels(table: pd.DataFrame) -> np.ndarray:
