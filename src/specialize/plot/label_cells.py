@@ -136,18 +136,18 @@ def add_color_bar(ax: Axes, limit: float, drawn: tuple[np.ndarray, Layout], *, n
         aspect=18,
         pad=0.02,
     )
-    finish_color_bar(bar, cells, limit, log2=log2)
+    finish_color_bar(bar, cells, limit, log2=log2, name=name or "value")
     bar.ax.set_title(name, fontsize=6.5, loc="left", pad=14 if bar.extend in ("max", "both") else 6)
 
 
 def choose_extend(cells: np.ndarray, limit: float) -> str:
-    """Return at which ends cells are beyond colours from -`limit` to `limit`, as a colour bar is told."""
+    """Return at which ends cells are beyond colours from -`limit` to `limit`, as `extend` of a colour bar."""
     finite = cells[np.isfinite(cells)]
     below, above = bool((finite < -limit).any()), bool((finite > limit).any())
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
 
 
-def finish_color_bar(bar: Colorbar, cells: np.ndarray, limit: float, *, log2: bool) -> None:
+def finish_color_bar(bar: Colorbar, cells: np.ndarray, limit: float, *, log2: bool, name: str = "ratio") -> None:
     """Put ticks at a colour bar from -`limit` to `limit`, and at its tips the most extreme of `cells` beyond them."""
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, color=MUTED, labelsize=6.5, labelcolor=INK)
@@ -176,7 +176,7 @@ def finish_color_bar(bar: Colorbar, cells: np.ndarray, limit: float, *, log2: bo
                 va=side,
                 color=INK,
                 parse_math=False,
-                gid="beyond",
+                gid=f"beyond-{tip[0]}-{name}",
             )
 
 

@@ -178,7 +178,7 @@ def _number_ends(ax: Axes, pairs: pd.DataFrame) -> None:
                     ha="center",
                     va="center",
                     parse_math=False,
-                    gid="layer",
+                    gid=f"layer-{len(taken)}",
                 )
 
 

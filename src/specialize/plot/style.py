@@ -32,11 +32,11 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 FORMATS = ("pdf", "png", "svg")
 
-# The largest ratios print darkest, so that the map is legible in greyscale.
+# The largest ratios print darkest and the smallest stay light, so that the map is legible in greyscale.
 LIFT_COLORS = LinearSegmentedColormap.from_list(
     "specialize_lift",
     list(
-        zip((0, 0.25, 0.5, 0.66, 0.83, 1), ("#3f8fb5", "#a3cce0", CENTER, "#f2b281", "#c4501b", "#6a1f0b"), strict=True)
+        zip((0, 0.25, 0.5, 0.66, 0.83, 1), ("#5fa8ca", "#b2d5e5", CENTER, "#f2b281", "#c4501b", "#6a1f0b"), strict=True)
     ),
 ).with_extremes(bad=NO_DATA)
 

@@ -32,7 +32,7 @@ def expert_tokens(
     """Draw the token ids of which each expert receives the largest share: one column per expert, one row per rank.
 
     Each token is followed by the share of its occurrences that the expert receives. Where the figure is too narrow for
-    all experts, their columns go on below.
+    all experts, the columns continue below.
 
     Args:
         table: top tokens of one run, as `specialize.measure.measure_vocabulary_specialization` returns them.
