@@ -21,7 +21,11 @@ import specialize
 COMMAND = "make figures"
 HERE = Path(__file__).parent
 DEMO_RUNS = ("token", "sequence")
-DEMO_FIGURES = ("plane-gold-topic", "profile-upos", "profile-gold-topic", "heatmap-1-token-upos")
+DEMO_FIGURES = (
+    *("plane-gold-topic", "profile-upos", "profile-gold-topic", "heatmap-1-token-upos", "forest-1-token-bertopic"),
+    *("tokens-2-sequence", "load-1-token", "coactivation-1-token", "flow-1-token", "prediction-1-token"),
+    *("repeats-1-token-gold-topic", "overlap-1-token-gold-topic"),
+)
 
 
 def plan_studies() -> Iterator[StudyFigure]:

@@ -9,7 +9,8 @@ import pandas as pd
 from analyses.drawing import StudyFigure
 from matplotlib.figure import Figure
 
-from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, PALETTE
 
 
 def plan_figures(results: Path) -> Iterator[StudyFigure]:

@@ -10,7 +10,8 @@ from analyses.drawing import StudyFigure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PALETTE
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import GRID, INK, MUTED, PALETTE
 
 OWN, NAIVE = PALETTE[0], PALETTE[4]
 NULLS = {

@@ -12,7 +12,8 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from specialize.plot import PAGE_WIDTH, expert_label_heatmap, layer_profile, perplexity_by_choice, training_curves
-from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, PALETTE, PAPER
 
 UNITS = {"token": PALETTE[0], "sequence": PALETTE[1]}
 ROUTERS = {"learned": "o", "frozen": "s", "rerandomized": "^", "guided": "D"}

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from specialize.plot.style import COLUMN_WIDTH, GRID, INK, MUTED, PALETTE
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import GRID, INK, MUTED, PALETTE
 
 AS_REPORTED = "as reported"
 SHOWN = {"syntax": ("part of speech", PALETTE[0]), "subject": ("field of the question", PALETTE[4])}

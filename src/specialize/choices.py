@@ -21,6 +21,7 @@ Ranking = Literal["saliency", "load", "lift", "random"]  # by which experts are 
 CONTROL_DRAWS = 5  # random routers beside each of the model's
 ServerApi = Literal["vllm", "sglang"]  # whose requests and answers an inference server has
 PageFormat = Literal["html", "md"]
+FigureWidth = Literal["single", "double", "neurips", "icml", "acl"]  # where a figure is printed
 ExportFormat = Literal["parquet"]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from specialize.text import clean_text
+from specialize.text import clean_text, count_columns, cut_columns
 
 NEXT = "next_"  # starts the name of a label set whose labels are those of the next token
 REMOVED_BY = "removed_by_"  # starts the label set of rows of several experts that are switched off by a ranking
@@ -10,9 +10,12 @@ CACHE_SIZE = "cache_size"  # label set of the rows of a cache, whose label is it
 
 
 def shorten(text: object, *, width: int = 32) -> str:
-    """Return the cleaned `text`, cut to `width` characters with an ellipsis where it was longer."""
+    """Return the cleaned `text`, cut to `width` columns with an ellipsis where it was wider.
+
+    A column is the width of a Latin letter; a kanji has two.
+    """
     cleaned = clean_text(text)
-    return cleaned if len(cleaned) <= width else cleaned[: width - 1].rstrip(" ,;:") + "…"
+    return cleaned if count_columns(cleaned) <= width else cut_columns(cleaned, width - 1).rstrip(" ,;:") + "…"
 
 
 @dataclass(frozen=True)

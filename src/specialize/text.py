@@ -38,6 +38,28 @@ def _clean_character(character: str) -> str:
     return character
 
 
+def count_columns(text: str) -> int:
+    """Return the width of `text` in columns: 2 for wide characters such as kanji, 0 for marks on others."""
+    return sum(map(_count_columns, text))
+
+
+def cut_columns(text: str, width: int) -> str:
+    """Return as much of the beginning of `text` as fits into `width` columns."""
+    for place, character in enumerate(text):
+        width -= _count_columns(character)
+        if width < 0:
+            return text[:place]
+    return text
+
+
+def _count_columns(character: str) -> int:
+    if character.isascii():
+        return 1
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def split_names(names: str | Iterable[str]) -> tuple[str, ...]:
     """Return names, each once; a single text may hold several, separated by commas."""
     each = names.split(",") if isinstance(names, str) else names

@@ -19,7 +19,10 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from plot.planted_frames import planted_frame
+from plot.test_extremes import overlaps, pairs, predictions, repeats, tokens
 from reporting.planted_runs import make_run
+from specialize.measure.results.files import as_results, write_both, write_results
+from specialize.trace import open_trace
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "figures"
@@ -94,7 +97,7 @@ def test_the_pictures_of_the_readmes_are_among_them():
         assert pictures or readme.parent != ROOT
         for picture in pictures:
             path = (readme.parent / picture).resolve()
-            assert path.parent == FIGURES
+            assert path.parent in (FIGURES, ROOT / "docs" / "images")  # the latter are pictures of the report
             assert path.is_file()
 
 
@@ -148,8 +151,16 @@ def test_drawn_twice_a_figure_has_the_same_bytes(anew, tmp_path):
 def test_the_figures_of_the_demo_are_drawn_from_its_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("token", "sequence"):
-        topics = planted_frame(name, label_set="gold_topic", labels=["arts", "science", "sport"], null=0.01)
-        make_run(tmp_path / "demo" / name, unit=name, syntax=planted_frame(name), topics={"gold_topic": topics})
+        labels = ["arts", "science", "sport"]
+        topics = {
+            label_set: planted_frame(name, label_set=label_set, labels=labels, null=0.01)
+            for label_set in ("bertopic", "gold_topic")
+        }
+        run = make_run(tmp_path / "demo" / name, unit=name, syntax=planted_frame(name), topics=topics)
+        trace = open_trace(run)
+        write_results(as_results(plant_routing().assign(run=name)), run / "routing", "routing", trace=trace)
+        top = pd.concat([tokens(8, 3).assign(layer=layer, router="") for layer in range(4)])
+        write_both(top, run / "vocabulary", "top_tokens", text_columns=("text",), trace=trace)
     images = draw_demo(Path("demo"), Path("figures"))
     assert {(path.stem, path.suffix) for path in images} == {
         (name, suffix) for name in DEMO_FIGURES for suffix in (".pdf", ".png")
@@ -158,6 +169,22 @@ def test_the_figures_of_the_demo_are_drawn_from_its_runs(tmp_path, monkeypatch):
         sidecar = read_sidecar(name, tmp_path / "figures")
         assert sidecar["command"] == COMMAND
         assert [run["path"] for run in sidecar["runs"]] == ["demo/token", "demo/sequence"]
+
+
+def plant_routing() -> pd.DataFrame:
+    """Everything that the figures of the routing show."""
+    flow = pairs("transition")(8, 0).assign(label_set="next_router")
+    share = {"metric": "flow_uncertainty_coefficient", "value": 0.2, "label_set": "next_router", "expert": np.nan}
+    frames = [
+        pairs("coactivation")(8, 0),
+        flow,
+        flow.head(1).assign(**share),
+        repeats(0, 3).assign(label_set="gold_topic"),
+        overlaps(0, 3).assign(label_set="gold_topic"),
+        predictions(0, 4),
+        planted_frame("run", labels=("a", "b")).query("metric == 'load'").assign(label_set=None),
+    ]
+    return pd.concat([frame.dropna(axis="columns", how="all") for frame in frames], ignore_index=True)
 
 
 @pytest.mark.parametrize("name", ["profile-upos", "profile-gold-topic"])

@@ -88,6 +88,16 @@ def test_every_public_name_is_documented(site):
     assert not wanted - anchors
 
 
+def test_the_gallery_shows_every_figure_function(site):
+    page = (site / "gallery.html").read_text(encoding="utf-8")
+    drawing = [name for name in plot.__all__ if "ax" in getattr(getattr(plot, name), "__annotations__", {})]
+    assert len(drawing) > 15
+    assert [name for name in drawing if f"plot.{name}" not in page] == []
+    shown = re.findall(r'<img[^>]* src="((?:figures|tutorial)/[\w-]+\.png)"', page)
+    assert len(shown) >= 16
+    assert [name for name in shown if not (site / name).is_file()] == []
+
+
 def test_every_command_and_option_is_in_the_reference(site):
     import typer
 

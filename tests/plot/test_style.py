@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from plot.planted_frames import planted_frame
 from specialize import plot
 from specialize.errors import SpecializeError
-from specialize.plot.style import CENTER, FORMATS, LIFT_COLORS, PALETTE, render_figure, series_look
+from specialize.plot.style import CENTER, LIFT_COLORS, PALETTE, render_figure, series_look
 
 
 def test_style_is_undone():
@@ -41,13 +41,6 @@ def test_svg_keeps_text(tmp_path):
     assert "share of H(POS) explained by routing" in svg
     assert "R&amp;D &lt;1&gt;" in svg
     assert "sans-serif" in svg
-
-
-def test_scripts_without_a_font_do_not_fail(tmp_path):
-    figure = plot.layer_profile(planted_frame("形態論 🦀 ދިވެހި")).figure
-    for image_format in FORMATS:
-        plot.save_figure(figure, tmp_path / f"a.{image_format}")
-    assert "形態論" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 def test_unknown_format_is_a_clear_error(tmp_path):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from specialize.choices import FigureWidth
 from specialize.cli.app import SHOW, add_command, command_line
 from specialize.cli.console import TERMINAL, print_json
 from specialize.cli.options import Json, Runs
@@ -22,13 +23,27 @@ def figures(
         typer.Option(metavar="NAME", help="Only this figure; * stands for anything. May be repeated."),
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="Of pdf, png and svg, separated by commas.")] = "pdf,png",
+    width: Annotated[
+        FigureWidth | None,
+        typer.Option(help="Where they are printed: a column, a page, or a venue. By default each has its own width."),
+    ] = None,
+    titles: Annotated[bool, typer.Option(help="Titles; without them, a caption says what is drawn.")] = True,
+    sheet: Annotated[bool, typer.Option("--sheet", help="All on one page, too: sheet.pdf and sheet.png.")] = False,
     as_json: Json = False,
 ) -> None:
     """Draw the figures of what was measured, each with its data (CSV) and its provenance (JSON)."""
     import specialize
 
     written = specialize.figures(
-        runs, output, only=only, formats=split_names(formats), command=command_line(), reporter=TERMINAL
+        runs,
+        output,
+        only=only,
+        formats=split_names(formats),
+        width=width,
+        titles=titles,
+        sheet=sheet,
+        command=command_line(),
+        reporter=TERMINAL,
     )
     if as_json:
         print_json([str(path) for path in written])

@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.choices import PageFormat
+from specialize.choices import FigureWidth, PageFormat
 from specialize.events import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def figures(
     *,
     only: Sequence[str] | None = None,
     formats: Sequence[str] = ("pdf", "png"),
+    width: FigureWidth | None = None,
+    titles: bool = True,
+    sheet: bool = False,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Path]:
@@ -64,6 +67,11 @@ def figures(
             nothing else.
         only: names of figures, in which ``*`` stands for anything; all by default.
         formats: image formats, of pdf, png and svg.
+        width: where the figures are printed, which sets their width: ``single`` (a column, 3.35 inches), ``double`` (a
+            page, 6.9), ``neurips`` (5.5), ``icml`` (a column, 3.25) or ``acl`` (a column, 3.03). By default each has a
+            width that fits its content, 3.35 to 6.9 inches. Text is 6 points high or more at every width.
+        titles: draw titles; without them a caption says what is drawn.
+        sheet: write ``sheet.pdf`` and ``sheet.png``, too: all figures on one page, each with its name.
         command: the command line to record.
         reporter: receives messages and progress.
 
@@ -71,14 +79,21 @@ def figures(
         The files that were written.
 
     Raises:
-        SpecializeError: an unknown format, no figure of a name, or `folder` is a file or holds other things.
+        SpecializeError: an unknown format or width, no figure of a name, or `folder` is a file or holds other things.
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
-    from specialize.reporting.figures import draw_figures
+    from specialize.reporting.figures import Look, draw_figures
 
     return draw_figures(
-        list_runs(runs), Path(folder), only=only or (), formats=formats, command=command, reporter=reporter
+        list_runs(runs),
+        Path(folder),
+        only=only or (),
+        formats=formats,
+        look=Look(width, titles),
+        sheet=sheet,
+        command=command,
+        reporter=reporter,
     )
 
 

@@ -13,7 +13,8 @@ from specialize.plot.profile import layer_profile
 from specialize.plot.removal import removal_curves
 from specialize.plot.repeats import repeats_by_label
 from specialize.plot.sets import set_selectivity
-from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, save_figure, use_style
+from specialize.plot.sizes import COLUMN_WIDTH, PAGE_WIDTH, WIDTHS
+from specialize.plot.style import save_figure, use_style
 from specialize.plot.tokens import expert_tokens
 from specialize.plot.training import perplexity_by_choice, training_curves
 
@@ -22,6 +23,7 @@ __all__ = [
     "EFFECTS",
     "PAGE_WIDTH",
     "PREDICTIONS",
+    "WIDTHS",
     "coactivation",
     "effect_against_lift",
     "effect_heatmap",

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from specialize.plot.style import CENTER, LIFT_COLORS, MUTED, NO_DATA
 
 _HATCH = "#a9adb3"
+QUANTILE = 0.98  # of the values, at which colours end where the largest would leave the others without colour
 _DENSE = 1500  # cells from which the mesh is embedded as an image
 _LIMITS = (1.0, 5.0)  # the colours span at least 1/2 to 2 and at most 1/32 to 32
 
@@ -24,8 +25,20 @@ def log2_ratio(ratio: Any) -> Any:
 
 
 def choose_limit(cells: np.ndarray) -> float:
-    """Return half the span of the colours for log2 ratios: the largest excess; strong deficits are clipped there."""
-    return float(np.clip(np.ceil(2 * cells[np.isfinite(cells)].max(initial=0.0)) / 2, *_LIMITS))
+    """Return half the span of the colours for log2 ratios: the largest excess; strong deficits are clipped there.
+
+    Where the largest are far beyond nearly all others, the span ends at a quantile, by `end_colors`.
+    """
+    excess = cells[np.isfinite(cells) & (cells > 0)]
+    return float(np.clip(np.ceil(2 * end_colors(excess)) / 2, *_LIMITS))
+
+
+def end_colors(values: np.ndarray) -> float:
+    """Return where colours end for positive `values`: their maximum, or a quantile if that is less than half of it."""
+    if not values.size:
+        return 0.0
+    quantile = float(np.quantile(values, QUANTILE))
+    return quantile if quantile < values.max() / 2 else float(values.max())
 
 
 def draw_cells(ax: Axes, table: pd.DataFrame, limit: float, **options: Any) -> None:
@@ -85,7 +98,9 @@ def mark_insignificant(ax: Axes, faint: np.ndarray, *, hatch: bool, reason: str)
 def add_notes(ax: Axes, notes: list[Patch]) -> None:
     """Write the meaning of marks below the axes, at the right."""
     place: Any = {"loc": "outside lower right"} if ax.figure.get_layout_engine() is not None else {"loc": "lower right"}
-    ax.figure.legend(handles=notes, ncols=len(notes), fontsize=6.5, handlelength=1.6, **place)
+    longest = max((len(str(note.get_label())) for note in notes), default=0)
+    columns = int(ax.figure.bbox.width / ax.figure.dpi / (0.35 + 0.05 * longest))
+    ax.figure.legend(handles=notes, ncols=max(1, min(len(notes), columns)), fontsize=6.5, handlelength=1.6, **place)
 
 
 def _ink_on(color: Any) -> str:

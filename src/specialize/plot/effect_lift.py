@@ -11,9 +11,10 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.names import name_quantity, shorten
-from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
+from specialize.plot.frames import AUTO, choose_title, complete_frame, only_value, select_rows, set_plain
 from specialize.plot.load import power_of_two
-from specialize.plot.style import COLUMN_WIDTH, INK, MUTED, new_axes, use_style
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import INK, MUTED, new_axes, use_style
 from specialize.text import format_number
 
 AGREEMENTS = {"per_use_effect": "per_use_agreement", "effect": "total_agreement"}
@@ -31,6 +32,7 @@ def effect_against_lift(
     metric: str = "per_use_effect",
     label_set: str | None = None,
     run_name: str | None = None,
+    title: str | None = AUTO,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the effect of switching an expert off on a label against their lift, a point for each expert and label.
@@ -45,6 +47,7 @@ def effect_against_lift(
         metric: ``per_use_effect`` or ``effect``. The latter rises with the use of the expert, as lift does.
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -67,6 +70,7 @@ def effect_against_lift(
     # in random order, so that no layer covers the others
     cells = cells.iloc[np.random.default_rng(0).permutation(len(cells))]
     with use_style():
+        own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 2.9) if ax is None else ax
         ax.axhline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1, gid="zero")
         ax.axvline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1, gid="even")
@@ -80,11 +84,14 @@ def effect_against_lift(
         what = quantity.axis.partition(",")[0]
         set_plain(
             ax,
-            title=f"{what.capitalize()} against lift\n{shorten(run_name, width=40)}"
-            + _tell_agreement(frame, metric, label_set, run_name),
+            title=choose_title(
+                title,
+                f"{what.capitalize()} against lift\n{shorten(run_name, width=40)}"
+                + _tell_agreement(frame, metric, label_set, run_name),
+            ),
             xlabel=name_quantity("lift", label_set).axis,
             ylabel=quantity.axis,
-            room=2.7,
+            room=ax.figure.bbox.width / ax.figure.dpi - 0.85 if own_figure else None,
         )
     return ax
 

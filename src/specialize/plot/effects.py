@@ -8,17 +8,19 @@ from matplotlib.patches import Patch
 
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.names import name_label_set, name_quantity, shorten
-from specialize.plot.cells import add_notes, choose_limit, draw_cells, log2_ratio, mark_insignificant
-from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
+from specialize.plot.cells import add_notes, choose_limit, draw_cells, end_colors, log2_ratio, mark_insignificant
+from specialize.plot.frames import AUTO, choose_title, complete_frame, only_value, select_rows, set_plain
 from specialize.plot.label_cells import (
     Layout,
     add_color_bar,
+    choose_labels,
     find_insignificant,
     lay_out,
     mark_axes,
     order_labels,
     tabulate_labels,
 )
+from specialize.plot.labels import SMALLEST_ROW, fit_rows, tell_shown
 from specialize.plot.style import NO_DATA, use_style
 from specialize.text import format_number
 
@@ -33,7 +35,9 @@ def effect_heatmap(
     metric: str = "effect",
     label_set: str | None = None,
     run_name: str | None = None,
+    most: int = 40,
     alpha: float = 0.05,
+    title: str | None = AUTO,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the effect of switching off each expert (columns) on each label (rows), beside the lift of the same cells.
@@ -41,8 +45,8 @@ def effect_heatmap(
     The effect, in bits, is on a linear scale centred at 0, which is white; the lift on a log2 scale centred at 1.
     Experts are sorted by their largest value, labels by the expert with their largest value; both panels have the same
     order. Cells whose q-value exceeds `alpha`, or where there is no q-value whose interval includes 0, are hatched, or
-    faded where cells are too small for a hatch; colours end at the largest of the other values. Cells without a value
-    are grey.
+    faded where cells are too small for a hatch; colours end at the largest of the other values, or at their 98 %
+    quantile if it is less than half of that, and the bar says how far cells go beyond. Cells without a value are grey.
 
     Args:
         frame: result frame of ``specialize ablate`` with a row of `metric` for each label and expert, and of ``lift``.
@@ -50,7 +54,9 @@ def effect_heatmap(
         metric: one of `EFFECTS`.
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
+        most: the most labels to draw: those with the largest significant values. The axis says how many are left out.
         alpha: q-value up to which a cell counts as significant.
+        title: title of the axes of the effect; ``auto`` says what is drawn, None leaves titles out.
         ax: axes to draw the effect on, without the lift; by default those of a new figure with a panel for each.
 
     Returns:
@@ -72,22 +78,24 @@ def effect_heatmap(
     values = tabulate_labels(rows, "value").astype(float)
     largest = values.max().fillna(-np.inf)
     values = values[sorted(values.columns, key=lambda expert: (-largest[expert], expert))]
+    total = len(values)
+    values = choose_labels(values, _find_faint(rows, values, alpha), fit_rows(ax, most, row=SMALLEST_ROW))
     values = values.iloc[order_labels(values)]
     with use_style():
         panels = 1 if ax is not None else 2
-        layout = lay_out([str(name) for name in values.index], values.shape[1], panels=panels)
+        layout = lay_out([str(name) for name in values.index], values.shape[1], panels=panels, ax=ax)
         beside = None
         if ax is None:
             figure = Figure(figsize=(layout.width, layout.height), layout="constrained")
-            ax, beside = figure.subplots(1, 2)
+            ax, beside = figure.subplots(*((2, 1) if layout.stacked else (1, 2)))
         notes = _draw_effect(ax, rows, values, layout, alpha)
         quantity = name_quantity(metric, label_set)
         room = layout.cell_width * values.shape[1] + 0.4
         set_plain(
             ax,
-            title=f"{quantity.title}\n{shorten(run_name, width=30)}, layer {layer}",
+            title=choose_title(title, f"{quantity.title}\n{shorten(run_name, width=30)}, layer {layer}"),
             xlabel="expert, sorted by its largest value",
-            ylabel=name_label_set(label_set).axis,
+            ylabel=tell_shown(name_label_set(label_set).axis, len(values), total, "largest effect"),
             room=room,
         )
         if beside is not None:
@@ -95,7 +103,7 @@ def effect_heatmap(
             for column, value in {"metric": "lift", "label_set": label_set, "run": run_name, "layer": layer}.items():
                 lift = lift[lift[column] == value]
             notes += _draw_lift(beside, lift, values, layout)
-            lift_name = name_quantity("lift", label_set).title
+            lift_name = "" if title is None else name_quantity("lift", label_set).title
             set_plain(beside, title=lift_name, xlabel="expert, in the same order", room=room)
         if notes:
             add_notes(ax, list({note.get_label(): note for note in notes}.values()))
@@ -109,10 +117,10 @@ def _of_cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_effect(ax: Axes, rows: pd.DataFrame, values: pd.DataFrame, layout: Layout, alpha: float) -> list[Patch]:
     tested = bool(rows["q_value"].notna().any())
-    faint = find_insignificant(rows, values, alpha) if tested else _find_unclear(rows, values)
+    faint = _find_faint(rows, values, alpha)
     cells = values.to_numpy()
     clear = np.abs(cells[np.isfinite(cells) & ~faint])
-    limit = float((clear if clear.size else np.abs(cells[np.isfinite(cells)])).max(initial=0.0)) or 1.0
+    limit = end_colors(clear if clear.size else np.abs(cells[np.isfinite(cells)])) or 1.0
     written = _write_values(cells, faint, limit)
     longest = max(map(len, written.ravel()), default=0)
     roomy = layout.cell_width >= 0.06 + 0.048 * longest and layout.cell_height >= 0.13
@@ -121,6 +129,11 @@ def _draw_effect(ax: Axes, rows: pd.DataFrame, values: pd.DataFrame, layout: Lay
     hatched = min(layout.cell_width, layout.cell_height) >= 0.1
     reason = f"q > {alpha:g}" if tested else "95 % interval includes 0"
     return mark_insignificant(ax, faint, hatch=hatched, reason=reason) + _note_missing(values)
+
+
+def _find_faint(rows: pd.DataFrame, values: pd.DataFrame, alpha: float) -> np.ndarray:
+    tested = bool(rows["q_value"].notna().any())
+    return find_insignificant(rows, values, alpha) if tested else _find_unclear(rows, values)
 
 
 def _find_unclear(rows: pd.DataFrame, values: pd.DataFrame) -> np.ndarray:
@@ -137,7 +150,8 @@ def _draw_lift(ax: Axes, rows: pd.DataFrame, values: pd.DataFrame, layout: Layou
     limit = choose_limit(scaled.to_numpy())
     _draw(ax, scaled, layout, limit=limit, annot=None)
     ax.collections[0].set_gid("lift")
-    ax.set_yticks([])
+    if not layout.stacked:
+        ax.set_yticks([])
     add_color_bar(ax, limit, (scaled.to_numpy(), layout), name="lift", log2=True)
     return _note_missing(scaled)
 

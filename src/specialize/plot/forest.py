@@ -10,10 +10,12 @@ from matplotlib.lines import Line2D
 from specialize.errors import MeasurementError
 from specialize.names import name_label_set, name_quantity, shorten
 from specialize.plot.cells import log2_ratio
-from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
+from specialize.plot.labels import choose_ends, fit_columns, fit_rows, mark_gap, measure_room, shorten_apart, tell_shown
 from specialize.plot.load import power_of_two
 from specialize.plot.profile import add_legend
-from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER, new_axes, use_style
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, PALETTE, PAPER, new_axes, use_style
 
 _LOWEST = 2.0**-6
 
@@ -28,6 +30,7 @@ def expert_forest(
     routing: str = "learned",
     most: int = 20,
     alpha: float = 0.05,
+    title: str | None = AUTO,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the lift of each label in one expert, P(label | expert) / P(label), with 95 % intervals, largest on top.
@@ -42,8 +45,10 @@ def expert_forest(
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
-        most: the most labels to draw; two thirds of them have the largest lift, one third the smallest.
+        most: the most labels to draw; two thirds of them have the largest lift, one third the smallest, below a line.
+            The axis says how many are left out.
         alpha: q-value up to which a label counts as significant.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -59,10 +64,8 @@ def expert_forest(
     if expert not in known:
         raise MeasurementError(f"expert: expected one of {known[0]} to {known[-1]}, got {expert}")
     rows = rows[(rows["expert"] == expert) & rows["value"].notna() & rows["label"].notna()]
-    order = np.argsort(-log2_ratio(rows["value"].to_numpy(dtype=float)), kind="stable")
-    if len(order) > most:
-        order = np.concatenate([order[: most - most // 3], order[len(order) - most // 3 :]])
-    rows = rows.iloc[order]
+    total, most = len(rows), fit_rows(ax, most)
+    rows = rows.iloc[choose_ends(log2_ratio(rows["value"].to_numpy(dtype=float)), most)]
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 1.1 + 0.17 * max(len(rows), 3)) if ax is None else ax
@@ -84,13 +87,21 @@ def expert_forest(
                 gid=gid,
             )
         _scale(ax, np.concatenate([value, low[np.isfinite(low)], high[np.isfinite(high)]]))
-        ax.set_yticks(places, [shorten(label, width=24) for label in rows["label"]], parse_math=False)
+        names = shorten_apart(rows["label"].tolist(), width=fit_columns(ax))
+        ax.set_yticks(places, names, parse_math=False)
+        mark_gap(ax, len(rows), total, most)
         ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         ax.grid(axis="x")
         origin = f"{shorten(run_name, width=28)}, layer {layer}, expert {expert}"
         quantity = name_quantity("lift", label_set)
         control = ", random router" if routing == "random" else ""
-        set_plain(ax, title=f"{origin}{control}", xlabel=quantity.axis, ylabel=name_label_set(label_set).axis)
+        set_plain(
+            ax,
+            title=choose_title(title, f"{origin}{control}"),
+            xlabel=quantity.axis,
+            ylabel=tell_shown(name_label_set(label_set).axis, len(rows), total, "largest and smallest lift"),
+            room=measure_room(ax, names, own_figure=own_figure),
+        )
         if not significant.all():
             look: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4}
             handles = [Line2D([], [], **look), Line2D([], [], markerfacecolor=PAPER, **look)]

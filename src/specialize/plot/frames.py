@@ -1,6 +1,6 @@
 """Selecting the rows of a result frame that a figure draws."""
 
-import textwrap
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,13 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize.errors import MeasurementError, did_you_mean
-from specialize.text import clean_text
+from specialize.text import clean_text, count_columns, cut_columns
 
+AUTO = "auto"  # stands for the title that a figure makes of what it draws
 ROUTINGS = ("learned", "random")
 _NEEDED = ("metric", "value")
 _OPTIONAL = ("run", "routing", "layer", "expert", "label_set", "label")
 _NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_low", "null_high", "p_value", "q_value")
-_CHARACTERS_PER_INCH = 17.9  # of titles and axis labels
+_COLUMNS_PER_INCH = 17.9  # of titles and axis labels
 _COUNTS = ("n_permutations", "n_tokens", "n_documents")
 
 
@@ -121,33 +122,54 @@ def average_random(rows: pd.DataFrame, frame: pd.DataFrame, *, metric: str) -> p
     return pd.concat([kept, mean], ignore_index=True) if len(mean) else kept
 
 
+def choose_title(given: str | None, own: str) -> str:
+    """Return the title of a figure: its `own` where `given` is `AUTO`, else what was given; nothing for None."""
+    return own if given == AUTO else given or ""
+
+
 def set_plain(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "", room: float | None = None) -> None:
     """Set title and axis labels, wrapped to the axes, without parsing them as mathematics.
 
     Args:
         ax: the axes.
         title: its lines are kept, and wrapped where they are longer than `room`.
-        xlabel: not wrapped.
+        xlabel: wrapped to `room`, too.
         ylabel: wrapped to the height of the axes.
         room: width for the title in inches; by default that of the axes.
     """
     width, height = ax.bbox.width / ax.figure.dpi, ax.bbox.height / ax.figure.dpi
-    ax.set_title(_wrap(title, room or width * 1.06), parse_math=False, linespacing=1.35)
-    ax.set_xlabel(xlabel, parse_math=False)
+    ax.set_title(wrap(title, room or width * 1.06), parse_math=False, linespacing=1.35)
+    ax.set_xlabel(wrap(xlabel, room or width * 1.06), parse_math=False)
     # Legend and title take about a quarter of the height that the axes have before they are laid out.
-    ax.set_ylabel(_wrap(ylabel, 0.75 * height), parse_math=False)
+    ax.set_ylabel(wrap(ylabel, 0.75 * height), parse_math=False)
 
 
-def _wrap(text: str, inches: float) -> str:
+def wrap(text: str, inches: float) -> str:
     """Break each line of `text` into as few lines of at most `inches` as it takes, of nearly equal length."""
-    most = max(12, int(inches * _CHARACTERS_PER_INCH))
-    lines = []
+    most = max(12, int(inches * _COLUMNS_PER_INCH))
+    lines: list[str] = []
     for line in text.splitlines():
-        fewest = len(textwrap.wrap(line, most))
-        even = next(width for width in range(len(line) // max(fewest, 1), most + 1) if _fits(line, width, fewest))
-        lines += textwrap.wrap(line, even)
+        fewest = _fill(line, most)
+        widths = range(count_columns(line) // max(len(fewest), 1), most)
+        lines += next((even for width in widths if len(even := _fill(line, width)) <= len(fewest)), fewest)
     return "\n".join(lines)
 
 
-def _fits(line: str, width: int, lines: int) -> bool:
-    return len(textwrap.wrap(line, max(width, 1))) <= lines
+def _fill(line: str, most: int) -> list[str]:
+    """Break `line` into lines of at most `most` columns: at spaces, in parentheses or in words only if it must."""
+    lines: list[str] = []
+    for word in _list_words(line, most):
+        if lines and count_columns(f"{lines[-1]} {word}") <= most:
+            lines[-1] += f" {word}"
+            continue
+        while count_columns(word) > most > 1:
+            head = cut_columns(word, most)
+            lines.append(head)
+            word = word[len(head) :]
+        lines.append(word)
+    return lines
+
+
+def _list_words(line: str, most: int) -> Iterator[str]:
+    for part in re.split(r"\s+(?![^()]*\))", line.strip()):
+        yield from [part] if count_columns(part) <= most else part.split()

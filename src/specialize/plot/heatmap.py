@@ -6,16 +6,18 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from specialize.names import name_label_set, name_quantity, shorten
-from specialize.plot.cells import add_notes, choose_limit, draw_cells, log2_ratio, mark_insignificant
-from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
+from specialize.plot.cells import add_notes, choose_limit, draw_cells, end_colors, log2_ratio, mark_insignificant
+from specialize.plot.frames import AUTO, choose_title, complete_frame, only_value, select_rows, set_plain
 from specialize.plot.label_cells import (
     add_color_bar,
+    choose_labels,
     find_insignificant,
     lay_out,
     mark_axes,
     order_labels,
     tabulate_labels,
 )
+from specialize.plot.labels import SMALLEST_ROW, fit_rows, tell_shown
 from specialize.plot.style import NO_DATA, new_axes, use_style
 
 
@@ -27,7 +29,9 @@ def expert_label_heatmap(
     label_set: str | None = None,
     run_name: str | None = None,
     routing: str = "learned",
+    most: int = 40,
     alpha: float = 0.05,
+    title: str | None = AUTO,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw `metric` for every label (rows) and expert (columns) of a layer.
@@ -35,7 +39,9 @@ def expert_label_heatmap(
     Lift is drawn on a log2 scale centred at 1, which is white: as often as over all experts. Experts are sorted by
     specific information, labels by the expert with their largest value, so that specialization appears along the
     diagonal. Cells whose q-value exceeds `alpha` are hatched, or faded where cells are too small for a hatch; cells
-    without a value are grey. Values are written into the cells where there is room.
+    without a value are grey. Values are written into the cells where there is room. Colours end at the largest value of
+    the others, or at the 98 % quantile of those above the centre if it is less than half of that; the bar says how far
+    cells go beyond.
 
     Args:
         frame: result frame with a row of `metric` for each label and expert.
@@ -44,7 +50,9 @@ def expert_label_heatmap(
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
+        most: the most labels to draw: those with the largest significant values. The axis says how many are left out.
         alpha: q-value up to which a cell counts as significant.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
@@ -59,14 +67,16 @@ def expert_label_heatmap(
     values = tabulate_labels(rows, "value")
     values = values[_order_experts(frame, rows, values)]
     scaled = _scale_values(values, metric)
+    total = len(scaled)
+    scaled = choose_labels(scaled, find_insignificant(rows, values, alpha), fit_rows(ax, most, row=SMALLEST_ROW))
     scaled = scaled.iloc[order_labels(scaled)]
     values = values.loc[scaled.index]
     faint = find_insignificant(rows, values, alpha)
-    layout = lay_out([str(name) for name in values.index], values.shape[1])
+    layout = lay_out([str(name) for name in values.index], values.shape[1], ax=ax)
     with use_style():
         if ax is None:
             ax = new_axes(layout.width, layout.height)
-        limit = _choose_limit(scaled, metric)
+        limit = _choose_limit(scaled.to_numpy(), faint, metric)
         roomy = layout.cell_width >= 0.24 and layout.cell_height >= 0.13
         draw_cells(
             ax,
@@ -88,9 +98,9 @@ def expert_label_heatmap(
         origin = f"{shorten(run_name, width=30)}, layer {layer}" + (", random router" if routing == "random" else "")
         set_plain(
             ax,
-            title=f"{quantity.title}\n{origin}",
+            title=choose_title(title, f"{quantity.title}\n{origin}"),
             xlabel="expert, sorted by specific information",
-            ylabel=name_label_set(label_set).axis,
+            ylabel=tell_shown(name_label_set(label_set).axis, len(values), total, "largest values"),
             room=layout.cell_width * values.shape[1] + 0.45,
         )
         add_color_bar(
@@ -122,11 +132,11 @@ def _scale_values(values: pd.DataFrame, metric: str) -> pd.DataFrame:
     return log2_ratio(values.astype(float)) if metric == "lift" else values.astype(float)
 
 
-def _choose_limit(scaled: pd.DataFrame, metric: str) -> float:
-    cells = scaled.to_numpy()
+def _choose_limit(cells: np.ndarray, faint: np.ndarray, metric: str) -> float:
+    clear = cells[~faint] if np.isfinite(cells[~faint]).any() else cells
     if metric == "lift":
-        return choose_limit(cells)
-    return float(np.abs(cells[np.isfinite(cells)]).max(initial=0.0)) or 1.0
+        return choose_limit(clear)
+    return end_colors(np.abs(clear[np.isfinite(clear) & (clear != 0)])) or 1.0
 
 
 def _write_values(values: pd.DataFrame, faint: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How far the labels of documents use the same experts."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,15 @@ import seaborn
 from matplotlib.axes import Axes
 
 from specialize.names import name_label_set, shorten
-from specialize.plot.cells import add_notes, color_numbers, mark_insignificant
-from specialize.plot.frames import only_value, select_rows, set_plain
-from specialize.plot.style import COLUMN_WIDTH, NO_DATA, PAGE_WIDTH, SHARE_COLORS, new_axes, use_style
+from specialize.plot.cells import QUANTILE, add_notes, color_numbers, mark_insignificant
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain, wrap
+from specialize.plot.labels import SMALLEST_ROW, shorten_apart, tell_shown, widest
+from specialize.plot.sizes import choose_limits
+from specialize.plot.style import NO_DATA, SHARE_COLORS, new_axes, use_style
 
-_MOST_NUMBERS = 12  # labels with which a number fits into each cell
+_NUMBER = 0.21  # inches of a cell into which a number fits
+_LETTER = 0.06  # inches of a column of a label
+_BAR = 0.75  # inches of the colour bar and the margins
 _ROOM = 1.9  # inches for the title beside long names of labels
 
 
@@ -24,12 +29,15 @@ def label_overlap(
     run_name: str | None = None,
     routing: str = "learned",
     alpha: float = 0.05,
+    most: int | None = None,
+    title: str | None = AUTO,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw how far each pair of labels uses the same experts of a layer, the weighted Jaccard similarity.
 
     Pairs whose overlap is not smaller than that of labels permuted over documents, by a q-value above `alpha`, are
-    hatched, or faded where cells are too small for a hatch: they may be alike, or have too few documents.
+    hatched, or faded where cells are too small for a hatch: they may be alike, or have too few documents. Colours start
+    at the tenth below the 2 % quantile of the overlaps, and the bar has a tip where some are smaller.
 
     Args:
         frame: result frame with rows of ``label_overlap``, and of ``committee_size``, which name the labels.
@@ -38,11 +46,14 @@ def label_overlap(
         run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
         alpha: q-value up to which an overlap counts as smaller than that of permuted labels.
+        most: the most labels to draw, those that share the fewest experts with others; by default as many as are
+            legible in the figure. The axis says how many are left out.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
         The axes. Its mesh has the gid ``cells`` and holds the similarity, [label, label]; NaN on the diagonal and
-        where there is none. Labels are in the order of the frame.
+        where there is none. Labels are sorted by their mean overlap with the others, smallest first.
 
     Raises:
         MeasurementError: the frame has no such rows, or several label sets or runs and none was named.
@@ -52,14 +63,25 @@ def label_overlap(
     label_set, run = only_value(rows, "label_set"), only_value(rows, "run")
     sizes = select_rows(frame, metric="committee_size", **named | {"label_set": label_set, "run_name": run})  # type: ignore[arg-type]
     table, q_values = _tabulate(rows, [str(name) for name in pd.unique(sizes["label"])])
+    total = len(table)
     with use_style():
-        if ax is None:
-            width = float(np.clip(0.32 * len(table) + 1.6, COLUMN_WIDTH, PAGE_WIDTH))
-            ax = new_axes(width, width * 0.8)
-        names = [shorten(name, width=18) for name in table]
-        step = max(1, -(-len(names) // 30))
-        look = {"cmap": SHARE_COLORS, "vmin": 0.0, "vmax": 1.0, "linewidths": 0}
-        numbers = {"annot": len(table) <= _MOST_NUMBERS, "fmt": ".2f", "annot_kws": {"fontsize": 6}}
+        width = float(np.clip(0.32 * total + 1.6, *choose_limits()))
+        width = width if ax is None else ax.bbox.width / ax.figure.dpi + 0.4
+        label_width = min(widest(list(table)), 24, int(0.34 * width / _LETTER))
+        side = width - _LETTER * label_width - _BAR  # of the square of cells
+        if ax is not None:
+            side = min(side, ax.bbox.height / ax.figure.dpi - _LETTER * label_width)
+        chosen = _sort_labels(table)[: max(2, int(min(side / SMALLEST_ROW, most or total)))]
+        table, q_values = (each.iloc[chosen, chosen] for each in (table, q_values))
+        title = choose_title(title, f"Overlap of the experts of two labels\n{shorten(run, width=30)}, layer {layer}")
+        axis = tell_shown(name_label_set(label_set).axis, len(table), total, "smallest overlap")
+        lines = wrap(title, max(side + 0.5, _ROOM)).count("\n") + axis.count("\n") + 2
+        ax = new_axes(width, side + _LETTER * label_width + 0.15 * lines + 0.55) if ax is None else ax
+        names = shorten_apart(list(table), width=label_width)
+        cell = side / max(len(table), 1)  # in inches
+        low = _start_colors(table.to_numpy())
+        look = {"cmap": SHARE_COLORS, "vmin": low, "vmax": 1.0, "linewidths": 0}
+        numbers = {"annot": cell >= _NUMBER, "fmt": ".2f", "annot_kws": {"fontsize": 6}}
         seaborn.heatmap(
             table,
             ax=ax,
@@ -74,23 +96,37 @@ def label_overlap(
         ax.collections[0].set_gid("cells")
         ax.set_facecolor(NO_DATA)
         color_numbers(ax, table)
-        cell = ax.bbox.width / ax.figure.dpi / max(len(table), 1)  # in inches
         notes = mark_insignificant(ax, (q_values > alpha).to_numpy(), hatch=cell >= 0.1, reason=f"q > {alpha:g}")
         if notes:
             add_notes(ax, notes)
-        places = np.arange(0, len(names), step)
-        ax.set_xticks(places + 0.5, [names[place] for place in places], rotation=90, parse_math=False)
-        ax.set_yticks(places + 0.5, [names[place] for place in places], rotation=0, parse_math=False)
+        places = np.arange(len(names)) + 0.5
+        text: Any = {"fontsize": 7 if cell >= 0.13 else 6, "parse_math": False}
+        ax.set_xticks(places, names, rotation=90, **text)
+        ax.set_yticks(places, names, rotation=0, **text)
+        ax.tick_params(length=2 if cell >= 0.13 else 0, pad=2)
         set_plain(
             ax,
-            title=f"Overlap of the experts of two labels\n{shorten(run, width=30)}, layer {layer}",
-            xlabel=name_label_set(label_set).axis,
-            room=_ROOM,
+            title=title,
+            xlabel=axis,
+            room=max(side + 0.5, _ROOM),
         )
-        bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03)
+        beyond = bool((table.to_numpy() < low).any())
+        bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03, extend="min" if beyond else "neither")
         bar.outline.set_visible(False)
         bar.set_label("Σ min ÷ Σ max of the shares")
     return ax
+
+
+def _start_colors(cells: np.ndarray) -> float:
+    """Return the overlap at which colours start: a tenth below nearly all, so that large ones do not look alike."""
+    known = cells[np.isfinite(cells)]
+    return float(np.floor(10 * np.quantile(known, 1 - QUANTILE)) / 10) if known.size else 0.0
+
+
+def _sort_labels(table: pd.DataFrame) -> np.ndarray:
+    """Return the places of labels by their mean overlap with the others, smallest first, without any last."""
+    means = table.mean(axis=1).fillna(np.inf).to_numpy()
+    return np.argsort(means, kind="stable")
 
 
 def _tabulate(rows: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,18 +1,30 @@
 """Pairs of experts: co-activation within a layer, and flow from layer to layer."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize.names import shorten
 from specialize.plot.cells import choose_limit, draw_cells, log2_ratio
-from specialize.plot.frames import only_value, select_rows, set_plain
-from specialize.plot.load import power_of_two
-from specialize.plot.style import COLUMN_WIDTH, PAGE_WIDTH, new_axes, use_style
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
+from specialize.plot.label_cells import choose_extend, finish_color_bar
+from specialize.plot.sizes import choose_limits
+from specialize.plot.style import new_axes, use_style
+
+_ACROSS, _DOWN = 0.21, 0.14  # inches from one id of three digits to the next
+_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def coactivation(
-    frame: pd.DataFrame, *, layer: int, run_name: str | None = None, routing: str = "learned", ax: Axes | None = None
+    frame: pd.DataFrame,
+    *,
+    layer: int,
+    run_name: str | None = None,
+    routing: str = "learned",
+    title: str | None = AUTO,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw how often two experts of a layer are chosen for the same token, relative to chance.
 
@@ -23,6 +35,7 @@ def coactivation(
         layer: layer number as the frame has it.
         run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
@@ -32,13 +45,18 @@ def coactivation(
         MeasurementError: the frame has no such rows, or several runs and none was named.
     """
     rows = select_rows(frame, metric="coactivation", run_name=run_name, layer=layer, routing=routing)
-    return _draw_pairs(
-        rows, layer, ("Co-activation", "observed ÷ expected by chance", "expert", "expert chosen with it"), ax
-    )
+    names = ("Co-activation", "observed ÷ expected by chance", "expert", "expert chosen with it")
+    return _draw_pairs(rows, layer, _Names(*names, given=title), ax)
 
 
 def layer_flow(
-    frame: pd.DataFrame, *, layer: int, run_name: str | None = None, routing: str = "learned", ax: Axes | None = None
+    frame: pd.DataFrame,
+    *,
+    layer: int,
+    run_name: str | None = None,
+    routing: str = "learned",
+    title: str | None = AUTO,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw how often each expert of a layer is followed by each expert of the next, relative to chance.
 
@@ -49,6 +67,7 @@ def layer_flow(
         layer: the earlier layer, numbered as the frame has it.
         run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure of fitting size.
 
     Returns:
@@ -64,35 +83,51 @@ def layer_flow(
         f"expert of layer {layer}",
         "expert of the next layer",
     )
-    return _draw_pairs(rows, layer, names, ax)
+    return _draw_pairs(rows, layer, _Names(*names, given=title), ax)
 
 
-def _draw_pairs(rows: pd.DataFrame, layer: int, names: tuple[str, str, str, str], ax: Axes | None) -> Axes:
+@dataclass(frozen=True)
+class _Names:
+    """What a figure of pairs calls what it draws, and the title that the caller gave."""
+
+    title: str
+    quantity: str
+    rows: str
+    columns: str
+    given: str | None
+
+
+def _draw_pairs(rows: pd.DataFrame, layer: int, names: _Names, ax: Axes | None) -> Axes:
     run_name = only_value(rows, "run")
     ratio = _tabulate(rows)
     with use_style():
-        width = float(np.clip(0.28 * ratio.shape[1] + 1.3, COLUMN_WIDTH, PAGE_WIDTH))
         if ax is None:
+            width = float(np.clip(0.28 * ratio.shape[1] + 1.3, *choose_limits()))
             ax = new_axes(width, (width - 1.1) * ratio.shape[0] / ratio.shape[1] + 1.0)
-        limit = choose_limit(ratio.to_numpy())
-        draw_cells(
-            ax,
-            ratio,
-            limit,
-            xticklabels=max(1, ratio.shape[1] // 16),
-            yticklabels=max(1, ratio.shape[0] // 16),
-        )
-        ax.tick_params(axis="y", rotation=0)
-        title, quantity, rows_name, columns_name = names
+        cells = ratio.to_numpy()
+        limit = choose_limit(cells)
+        draw_cells(ax, ratio, limit, xticklabels=False, yticklabels=False)
+        side = ax.bbox.width / ax.figure.dpi * 0.75  # colour bar and labels take the rest
+        ax.set_xticks(*_spread_experts(ratio.shape[1], side, _ACROSS), parse_math=False)
+        ax.set_yticks(*_spread_experts(ratio.shape[0], side * ratio.shape[0] / ratio.shape[1], _DOWN), parse_math=False)
+        ax.tick_params(axis="both", rotation=0, length=2)
         set_plain(
-            ax, title=f"{title}\n{shorten(run_name, width=30)}, layer {layer}", xlabel=columns_name, ylabel=rows_name
+            ax,
+            title=choose_title(names.given, f"{names.title}\n{shorten(run_name, width=30)}, layer {layer}"),
+            xlabel=names.columns,
+            ylabel=names.rows,
         )
-        bar = ax.figure.colorbar(ax.collections[0], ax=ax, shrink=0.8, pad=0.03)
-        exponents = np.arange(-np.floor(limit), np.floor(limit) + 1)
-        bar.set_ticks(exponents.tolist(), labels=[power_of_two(exponent) for exponent in exponents])
-        bar.outline.set_visible(False)
-        bar.set_label(quantity)
+        bar = ax.figure.colorbar(ax.collections[0], ax=ax, extend=choose_extend(cells, limit), shrink=0.8, pad=0.03)
+        finish_color_bar(bar, cells, limit, log2=True)
+        bar.set_label(names.quantity)
     return ax
+
+
+def _spread_experts(count: int, inches: float, each: float) -> tuple[list[float], list[str]]:
+    """Return places and ids of experts 0, n, 2n, … whose ids have room, `each` inches apart at least."""
+    step = next(step for step in _STEPS if step * inches / max(count, 1) >= each or step >= count)
+    shown = range(0, count, step)
+    return [place + 0.5 for place in shown], [str(place) for place in shown]
 
 
 def _tabulate(rows: pd.DataFrame) -> pd.DataFrame:

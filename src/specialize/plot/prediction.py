@@ -9,9 +9,10 @@ from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
 from specialize.names import CACHE_SIZE, shorten
-from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
-from specialize.plot.profile import add_legend, mark_layers
-from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
+from specialize.plot.frames import AUTO, choose_title, complete_frame, only_value, select_rows, set_plain
+from specialize.plot.profile import add_legend, choose_step, mark_layers
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, Palette, new_axes, read_palette, series_look, use_style
 
 _NAMES = {
     "next_layer_recall": "the layer before",
@@ -24,7 +25,13 @@ PREDICTIONS = (*_NAMES, "any_token_overlap")
 
 
 def expert_prediction(
-    frame: pd.DataFrame, *, run_name: str | None = None, routing: str = "learned", ax: Axes | None = None
+    frame: pd.DataFrame,
+    *,
+    run_name: str | None = None,
+    routing: str = "learned",
+    title: str | None = AUTO,
+    palette: Palette | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw by layer the share of slots whose expert is predicted by the layer before, by caches, and by the token id.
 
@@ -37,6 +44,8 @@ def expert_prediction(
             ``same_token_overlap``, of which some may be missing.
         run_name: required if the frame holds several.
         routing: ``learned`` or ``random``.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
+        palette: colours of the quantities, as matplotlib names them, or the name of a palette of seaborn.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -52,6 +61,7 @@ def expert_prediction(
         raise MeasurementError(
             f"metric: expected rows of {', '.join(_NAMES)}, got none: run `specialize routing` on a trace with tokens"
         )
+    colors = read_palette(palette)
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 2.7) if ax is None else ax
@@ -66,9 +76,10 @@ def expert_prediction(
                 any_two = any_two[any_two["routing"] == routing].set_index("layer")["value"]
                 chance = any_two.reindex(own["layer"]).to_numpy()
             at = own["layer"].to_numpy() + (metric == "next_layer_recall")
-            look = series_look(number)
-            ax.vlines(at, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9)
-            ax.plot(at, own["value"], color=look.color, marker=look.marker, markersize=3.5, gid=f"value-{metric}")
+            look = series_look(number, colors)
+            ax.vlines(at, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9 / choose_step(len(own)))
+            ax.plot(at, own["value"], color=look.color, marker=look.marker, markersize=3.5,
+                    markevery=choose_step(len(own)), gid=f"value-{metric}")  # fmt: skip
             ax.plot(at, chance, color=look.color, linestyle=":", linewidth=0.9, zorder=1.5, gid=f"chance-{metric}")
             handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4))
             names.append(_NAMES[metric] + (_size(own) if own["label_set"].eq(CACHE_SIZE).any() else ""))
@@ -76,8 +87,8 @@ def expert_prediction(
         mark_layers(ax, layers)
         ax.set_ylim(0.0, 1.0)
         ax.grid(axis="y")
-        title = f"Experts predicted from what is known before\n{shorten(run, width=34)}"
-        set_plain(ax, title=title, xlabel="layer", ylabel="share of slots")
+        own_title = f"Experts predicted from what is known before\n{shorten(run, width=34)}"
+        set_plain(ax, title=choose_title(title, own_title), xlabel="layer", ylabel="share of slots")
         handles.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
         add_legend(ax, handles, [*names, "chance"], own_figure=own_figure)
     return ax

@@ -11,10 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from specialize.names import name_quantity, shorten
-from specialize.plot.frames import average_random, by_run, only_value, select_rows, set_plain
-from specialize.plot.style import COLUMN_WIDTH, MUTED, PAPER, SeriesLook, new_axes, series_look, use_style
+from specialize.plot.frames import AUTO, average_random, by_run, choose_title, only_value, select_rows, set_plain
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, PAPER, Palette, SeriesLook, new_axes, read_palette, series_look, use_style
 
 _LEGEND_ROWS = 4  # rows that fit the height of a figure
+_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # between the layers that are labelled
 _SPREAD = 0.16  # share of a layer's width over which runs are spread, so that their intervals do not overlap
 
 
@@ -23,6 +25,8 @@ def layer_profile(
     *,
     metric: str = "uncertainty_coefficient",
     label_set: str | None = None,
+    title: str | None = AUTO,
+    palette: Palette | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw `metric` by layer: a line for each run, its 95 % intervals and its null distribution.
@@ -36,6 +40,8 @@ def layer_profile(
         frame: result frame with one row of `metric` for each run, routing and layer.
         metric: name of a quantity of whole layers.
         label_set: required if the frame holds several.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
+        palette: colours of the runs, as matplotlib names them, or the name of a palette of seaborn.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -47,17 +53,18 @@ def layer_profile(
     rows = select_rows(frame, metric=metric, label_set=label_set)
     rows = average_random(rows[rows["layer"].notna()], frame, metric=metric)
     label_set = only_value(rows, "label_set") or None
+    colors = read_palette(palette)
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 2.7) if ax is None else ax
         runs = list(by_run(rows))
         offsets = _SPREAD * (np.arange(len(runs)) - (len(runs) - 1) / 2) / max(len(runs) - 1, 1)
         for (index, run, parts), offset in zip(runs, offsets, strict=True):
-            look = series_look(index)
+            look = series_look(index, colors)
             for routing, part in parts.items():
                 _draw_line(ax, part, (index, run, routing), look, offset)
             if "learned" in parts:
-                _draw_null(ax, parts["learned"], index)
+                _draw_null(ax, parts["learned"], (index, look.color))
         layers = np.unique(rows["layer"])
         mark_layers(ax, layers)
         low, high = ax.get_ylim()
@@ -65,8 +72,8 @@ def layer_profile(
         ax.grid(axis="y")
         ax.locator_params(axis="y", nbins=6)
         name = name_quantity(metric, label_set)
-        set_plain(ax, title=name.title, xlabel="layer", ylabel=name.axis)
-        _add_legend(ax, rows, own_figure=own_figure)
+        set_plain(ax, title=choose_title(title, name.title), xlabel="layer", ylabel=name.axis)
+        _add_legend(ax, rows, colors, own_figure=own_figure)
     return ax
 
 
@@ -74,16 +81,17 @@ def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: 
     index, run, routing = names
     control = routing == "random"
     averaged = bool(part["averaged"].any())
+    thin = choose_step(len(part))
     x = part["layer"].to_numpy() + offset + (_SPREAD / 4 if control and not averaged else 0.0)
     if averaged:
-        _draw_range(ax, x, part, index)
+        _draw_range(ax, x, part, (index, look.color))
     else:
         ax.vlines(
             x,
             part["ci_low"],
             part["ci_high"],
             color=look.color,
-            linewidth=0.9,
+            linewidth=0.9 / thin,
             alpha=0.6 if control else 1.0,
             gid=f"interval-{routing}-{index}",
         )
@@ -98,51 +106,73 @@ def _draw_line(ax: Axes, part: pd.DataFrame, names: tuple[int, str, str], look: 
         markerfacecolor=PAPER if control else look.color,
         markeredgecolor=look.color,
         markeredgewidth=0.8,
+        markevery=thin,
         zorder=3,
         gid=f"value-{routing}-{index}",
         label=shorten(run),
     )
 
 
-def _draw_range(ax: Axes, x: np.ndarray, part: pd.DataFrame, index: int) -> None:
+def _draw_range(ax: Axes, x: np.ndarray, part: pd.DataFrame, run: tuple[int, str]) -> None:
     """Draw the range of several random routers as a band, which needs a width where there is one layer."""
     low, high = part["ci_low"].to_numpy(dtype=float), part["ci_high"].to_numpy(dtype=float)
     if len(x) == 1:
         x, low, high = x + np.array([-0.3, 0.3]), np.repeat(low, 2), np.repeat(high, 2)
-    ax.fill_between(x, low, high, gid=f"range-random-{index}", **_range_look(series_look(index).color))
+    ax.fill_between(x, low, high, gid=f"range-random-{run[0]}", **_range_look(run[1]))
 
 
 def _range_look(color: str) -> dict[str, Any]:
     return {"facecolor": "none", "edgecolor": color, "hatch": "//////", "linewidth": 0.0, "alpha": 0.45, "zorder": 1.2}
 
 
-def _draw_null(ax: Axes, part: pd.DataFrame, index: int) -> None:
-    look = series_look(index)
+def _draw_null(ax: Axes, part: pd.DataFrame, run: tuple[int, str]) -> None:
+    index, color = run
     null = part[["layer", "null_mean", "null_low", "null_high"]].to_numpy(dtype=float)
     if len(null) == 1:  # a band needs a width
         null = np.repeat(null, 2, axis=0)
         null[:, 0] += (-0.3, 0.3)
     x, mean, low, high = null.T
     if np.isfinite(low).any():
-        ax.fill_between(x, low, high, color=look.color, alpha=0.16, linewidth=0, zorder=1, gid=f"null-band-{index}")
+        ax.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0, zorder=1, gid=f"null-band-{index}")
     if np.isfinite(mean).any():
-        ax.plot(x, mean, color=look.color, linestyle=":", linewidth=0.9, zorder=1.5, gid=f"null-mean-{index}")
+        ax.plot(x, mean, color=color, linestyle=":", linewidth=0.9, zorder=1.5, gid=f"null-mean-{index}")
 
 
 def mark_layers(ax: Axes, layers: np.ndarray) -> None:
-    """Put ticks at `layers`, at most 14 of them, with a margin of half a layer at both ends."""
-    step = max(1, int(np.ceil(len(layers) / 14)))
-    ticks = layers[::step]
+    """Put ticks at those of `layers` whose numbers have room, with a margin of half a layer at both ends."""
+    ticks = spread_layers(layers, 0.8 * ax.bbox.width / ax.figure.dpi)
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], parse_math=False)
     if len(layers):
         ax.set_xlim(layers.min() - 0.5, layers.max() + 0.5)
 
 
-def _add_legend(ax: Axes, rows: pd.DataFrame, *, own_figure: bool) -> None:
+def choose_step(num_layers: int) -> int:
+    """Return that every n-th of many layers gets a marker, so that markers do not cover each other; 1 up to 26."""
+    return max(1, -(-num_layers // 26))
+
+
+def spread_layers(layers: np.ndarray, inches: float) -> list[float]:
+    """Return the sorted `layers` that are labelled on an axis of so many inches: multiples of 1, 2, 5, 10, … if any."""
+    if not len(layers):
+        return []
+    span = float(layers.max() - layers.min()) + 1
+    least = (0.1 + 0.062 * len(f"{layers.max():g}")) * span / inches
+    step = next((each for each in _STEPS if each >= least), np.inf)
+    ticks = [float(layer) for layer in layers if layer % step == 0]
+    if len(ticks) >= min(len(layers), 3):
+        return ticks
+    kept: list[float] = []
+    for layer in layers:
+        if not kept or layer - kept[-1] >= least:
+            kept.append(float(layer))
+    return kept
+
+
+def _add_legend(ax: Axes, rows: pd.DataFrame, colors: tuple[str, ...], *, own_figure: bool) -> None:
     handles: list[Any] = []
     names = []
     for index, run, _ in by_run(rows):
-        look = series_look(index)
+        look = series_look(index, colors)
         handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linewidth=1.3))
         names.append(shorten(run, width=34))
     if (rows["routing"] == "random").any():

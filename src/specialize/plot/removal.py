@@ -9,15 +9,23 @@ from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
 from specialize.names import REMOVED_BY, name_quantity, shorten
-from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
 from specialize.plot.profile import add_legend
-from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, Palette, new_axes, read_palette, series_look, use_style
 
 _SPREAD = 0.09  # in log2 of the number, so that intervals of rankings do not overlap
 _NAMES = {"saliency": "saliency", "load": "load", "lift": "largest lift", "random": "random order"}
 
 
-def removal_curves(frame: pd.DataFrame, *, run_name: str | None = None, ax: Axes | None = None) -> Axes:
+def removal_curves(
+    frame: pd.DataFrame,
+    *,
+    run_name: str | None = None,
+    title: str | None = AUTO,
+    palette: Palette | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the rise of the mean loss against the number of experts switched off together, a line for each ranking.
 
     Experts of all layers are switched off in the order of saliency, load or lift, largest first, or in random order.
@@ -27,6 +35,8 @@ def removal_curves(frame: pd.DataFrame, *, run_name: str | None = None, ax: Axes
         frame: result frame of ``specialize ablate`` with rows of ``removal_effect``: ``label_set`` is
             ``removed_by_RANKING``, ``label`` the number of experts.
         run_name: required if the frame holds several.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
+        palette: colours of the rankings, as matplotlib names them, or the name of a palette of seaborn.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -41,6 +51,7 @@ def removal_curves(frame: pd.DataFrame, *, run_name: str | None = None, ax: Axes
     rows = rows.assign(ranking=rows["label_set"].astype(str).str.removeprefix(REMOVED_BY), number=_read_numbers(rows))
     present = list(pd.unique(rows["ranking"]))
     order = [name for name in _NAMES if name in present] + [name for name in present if name not in _NAMES]
+    colors = read_palette(palette)
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 2.7) if ax is None else ax
@@ -49,7 +60,7 @@ def removal_curves(frame: pd.DataFrame, *, run_name: str | None = None, ax: Axes
         offsets = _SPREAD * (np.arange(len(order)) - (len(order) - 1) / 2)
         for place, (ranking, offset) in enumerate(zip(order, offsets, strict=True)):
             own = rows[rows["ranking"] == ranking].sort_values("number")
-            look, x = series_look(place), own["number"].to_numpy() * 2.0**offset
+            look, x = series_look(place, colors), own["number"].to_numpy() * 2.0**offset
             ax.vlines(x, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9, gid=f"interval-{ranking}")
             line: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4.0}
             dashed: Any = (0, (3, 1.6)) if ranking == "random" else "-"
@@ -61,7 +72,7 @@ def removal_curves(frame: pd.DataFrame, *, run_name: str | None = None, ax: Axes
         name = name_quantity("removal_effect", None)
         set_plain(
             ax,
-            title=f"{name.title}\n{shorten(run_name, width=34)}",
+            title=choose_title(title, f"{name.title}\n{shorten(run_name, width=34)}"),
             xlabel="experts switched off, of all layers",
             ylabel=name.axis,
         )

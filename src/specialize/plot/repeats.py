@@ -6,11 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from specialize.names import name_label_set, name_quantity, shorten
-from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
+from specialize.plot.labels import choose_ends, fit_columns, fit_rows, mark_gap, measure_room, shorten_apart, tell_shown
 from specialize.plot.profile import add_legend
-from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
-
-_ROOM = 1.9  # inches for the title beside long names of labels
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, Palette, new_axes, read_palette, series_look, use_style
 
 
 def repeats_by_label(
@@ -21,6 +21,8 @@ def repeats_by_label(
     run_name: str | None = None,
     layers: tuple[int, ...] | None = None,
     most: int = 24,
+    title: str | None = AUTO,
+    palette: Palette | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the share of consecutive token pairs that share an expert, one row per label, beside chance.
@@ -34,7 +36,9 @@ def repeats_by_label(
         run_name: required if the frame holds several.
         layers: layers to draw; by default the first, the middle and the last.
         most: the most labels to draw; two thirds of them have the largest share in the last layer drawn, one third the
-            smallest.
+            smallest, below a line. The axis says how many are left out.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
+        palette: colours of the layers, as matplotlib names them, or the name of a palette of seaborn.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -48,13 +52,15 @@ def repeats_by_label(
     label_set, run_name = only_value(rows, "label_set"), only_value(rows, "run")
     present = np.unique(rows["layer"].dropna()).astype(int)
     chosen = layers or tuple(dict.fromkeys(int(present[place]) for place in (0, len(present) // 2, -1)))
+    total, most = rows["label"].nunique(), fit_rows(ax, most)
     names = _choose_labels(rows, chosen[-1], most)
+    colors = read_palette(palette)
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 1.2 + 0.22 * max(len(names), 3)) if ax is None else ax
         handles = []
         for number, layer in enumerate(chosen):
-            look = series_look(number)
+            look = series_look(number, colors)
             own = rows[rows["layer"] == layer].set_index("label").reindex(names)
             places = np.arange(len(names)) + 0.5 * ((number + 0.5) / len(chosen) - 0.5)
             ax.hlines(places, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9)
@@ -63,17 +69,19 @@ def repeats_by_label(
             ax.plot(own["null_mean"], places, color=look.color, marker="|", markersize=6, linestyle="none",
                     gid=f"chance-{layer}")  # fmt: skip
             handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linestyle="none"))
-        ax.set_yticks(range(len(names)), [shorten(name, width=24) for name in names], parse_math=False)
+        shown = shorten_apart(names, width=fit_columns(ax))
+        ax.set_yticks(range(len(names)), shown, parse_math=False)
+        mark_gap(ax, len(names), total, most)
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xlim(left=0.0)
         ax.grid(axis="x")
         quantity = name_quantity(metric, label_set)
         set_plain(
             ax,
-            title=f"{quantity.title}\n{shorten(run_name, width=34)}",
+            title=choose_title(title, f"{quantity.title}\n{shorten(run_name, width=34)}"),
             xlabel=quantity.axis,
-            ylabel=name_label_set(label_set).axis,
-            room=_ROOM,
+            ylabel=tell_shown(name_label_set(label_set).axis, len(names), total, "largest and smallest share"),
+            room=measure_room(ax, shown, own_figure=own_figure),
         )
         handles.append(Line2D([], [], color=MUTED, marker="|", markersize=6, linestyle="none"))
         add_legend(ax, handles, [*(f"layer {layer}" for layer in chosen), "shuffled order"], own_figure=own_figure)
@@ -85,6 +93,5 @@ def _choose_labels(rows: pd.DataFrame, layer: int, most: int) -> list[str]:
     names = [str(name) for name in pd.unique(rows["label"])]
     if len(names) <= most:
         return names
-    own = rows[rows["layer"] == layer].set_index("label")["value"].reindex(names)
-    ordered = own.sort_values(ascending=False, kind="stable", na_position="last").index.tolist()
-    return ordered[: most - most // 3] + ordered[len(ordered) - most // 3 :]
+    own = rows[rows["layer"] == layer].drop_duplicates("label").set_index("label")["value"].reindex(names)
+    return [names[place] for place in choose_ends(own.to_numpy(dtype=float), most)]

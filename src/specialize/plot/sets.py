@@ -9,9 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from specialize.names import name_label_set, name_quantity, shorten
-from specialize.plot.frames import complete_frame, only_value, select_rows, set_plain
+from specialize.plot.frames import AUTO, choose_title, complete_frame, only_value, select_rows, set_plain
+from specialize.plot.labels import choose_strongest, fit_columns, fit_rows, measure_room, shorten_apart, tell_shown
 from specialize.plot.profile import add_legend
-from specialize.plot.style import COLUMN_WIDTH, MUTED, PALETTE, PAPER, new_axes, use_style
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, PALETTE, PAPER, new_axes, use_style
 
 _TITLE = "Selectivity of the experts that lead each label: effect on it − on all other tokens, in bits"
 
@@ -23,6 +25,7 @@ def set_selectivity(
     run_name: str | None = None,
     most: int = 30,
     alpha: float = 0.05,
+    title: str | None = AUTO,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the selectivity of the experts that lead each label, a row a label, beside that of random sets.
@@ -35,8 +38,9 @@ def set_selectivity(
         frame: result frame of ``specialize ablate`` with rows of ``effect_selectivity`` without ``expert``: of sets.
         label_set: required if the frame holds several.
         run_name: required if the frame holds several.
-        most: the most labels to draw, those with the largest selectivity.
+        most: the most labels to draw, those with the largest selectivity. The axis says how many are left out.
         alpha: p-value up to which a set counts as significant.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -49,7 +53,8 @@ def set_selectivity(
     rows = select_rows(_of_sets(frame), metric="effect_selectivity", label_set=label_set, run_name=run_name)
     label_set, run_name = only_value(rows, "label_set"), only_value(rows, "run")
     rows = rows[rows["label"].notna() & rows["value"].notna()]
-    rows = rows.sort_values("value", ascending=False, kind="stable").head(most)
+    total = len(rows)
+    rows = rows.iloc[choose_strongest(rows["value"].to_numpy(), fit_rows(ax, most))]
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 1.6 + 0.17 * max(len(rows), 4)) if ax is None else ax
@@ -65,16 +70,17 @@ def set_selectivity(
         point: dict[str, Any] = {"s": 18, "edgecolors": PALETTE[0], "linewidths": 0.9, "zorder": 3}
         for chosen, gid, face in ((significant, "significant", PALETTE[0]), (~significant, "not-significant", PAPER)):
             ax.scatter(value[chosen], places[chosen], color=face, gid=gid, **point)
-        ax.set_yticks(places, [shorten(label, width=24) for label in rows["label"]], parse_math=False)
+        names = shorten_apart(rows["label"].tolist(), width=fit_columns(ax))
+        ax.set_yticks(places, names, parse_math=False)
         ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         ax.locator_params(axis="x", nbins=5)
         ax.grid(axis="x")
         set_plain(
             ax,
-            title=f"{_TITLE}\n{shorten(run_name, width=34)}",
+            title=choose_title(title, f"{_TITLE}\n{shorten(run_name, width=34)}"),
             xlabel=name_quantity("effect_selectivity", label_set).axis,
-            ylabel=name_label_set(label_set).axis,
-            room=1.9,
+            ylabel=tell_shown(name_label_set(label_set).axis, len(rows), total, "largest selectivity"),
+            room=measure_room(ax, names, own_figure=own_figure),
         )
         look: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4}
         handles: list[Any] = [

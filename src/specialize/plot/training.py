@@ -10,9 +10,11 @@ from matplotlib.ticker import EngFormatter, NullLocator
 
 from specialize.errors import MeasurementError
 from specialize.names import name_quantity, shorten
-from specialize.plot.frames import only_value, select_rows, set_plain
+from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
+from specialize.plot.labels import choose_strongest, fit_columns, fit_rows, measure_room, shorten_apart, tell_shown
 from specialize.plot.profile import add_legend
-from specialize.plot.style import COLUMN_WIDTH, MUTED, new_axes, series_look, use_style
+from specialize.plot.sizes import COLUMN_WIDTH
+from specialize.plot.style import MUTED, Palette, new_axes, read_palette, series_look, use_style
 
 
 def training_curves(
@@ -21,6 +23,8 @@ def training_curves(
     metric: str = "saturation",
     label_set: str | None = None,
     time: str = "tokens",
+    title: str | None = AUTO,
+    palette: Palette | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw `metric` over training: the mean over layers of each run (thick), its layers (thin) and its null (dotted).
@@ -31,6 +35,8 @@ def training_curves(
             ``uncertainty_coefficient``.
         label_set: required if the frame holds several.
         time: column of training tokens or steps.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
+        palette: colours of the runs, as matplotlib names them, or the name of a palette of seaborn.
         ax: axes to draw on; by default those of a new figure, one column wide.
 
     Returns:
@@ -44,13 +50,14 @@ def training_curves(
     rows = select_rows(frame, metric=metric, label_set=label_set, routing="learned")
     rows = rows[rows["layer"].notna()]
     label_set = only_value(rows, "label_set") or None
+    colors = read_palette(palette)
     with use_style():
         own_figure = ax is None
         ax = new_axes(COLUMN_WIDTH, 2.4) if ax is None else ax
         handles: list[Any] = []
         names = []
         for number, (run, own) in enumerate(rows.groupby("run", sort=False)):
-            look = series_look(number)
+            look = series_look(number, colors)
             for _, layer in own.sort_values(time).groupby("layer"):
                 ax.plot(layer[time], layer["value"], color=look.color, linewidth=0.6, alpha=0.45, gid=f"layer-{number}")
             mean = own.groupby(time)[["value", "null_mean"]].mean()
@@ -66,7 +73,7 @@ def training_curves(
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
         ax.grid(axis="y")
         quantity = name_quantity(metric, label_set)
-        set_plain(ax, title=quantity.title, xlabel=f"training {time}", ylabel=quantity.axis)
+        set_plain(ax, title=choose_title(title, quantity.title), xlabel=f"training {time}", ylabel=quantity.axis)
         if rows["null_mean"].notna().any():
             handles.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
             names.append("chance" if metric == "saturation" else "null")
@@ -83,12 +90,23 @@ def _spread_ticks(times: np.ndarray) -> list[float]:
     return kept[::-1]
 
 
-def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def perplexity_by_choice(
+    frame: pd.DataFrame,
+    *,
+    most: int = 30,
+    title: str | None = AUTO,
+    palette: Palette | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw perplexities with their intervals: one row per design, one colour and marker per variant.
 
     Args:
         frame: ``design`` (a row of the figure), ``variant`` (its colour and marker), ``perplexity``, ``ci_low``,
             ``ci_high`` (missing with a single seed).
+        most: the most designs to draw, those with the smallest perplexity in the order of the frame. The axis says how
+            many are left out.
+        title: title of the axes; ``auto`` says what is drawn, None leaves it out.
+        palette: colours of the variants, as matplotlib names them, or the name of a palette of seaborn.
         ax: axes to draw on; by default those of a new figure.
 
     Returns:
@@ -102,22 +120,31 @@ def perplexity_by_choice(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes
     if missing:
         raise MeasurementError(f"perplexities: expected the columns {', '.join(needed)}, got no {missing[0]!r}")
     designs, variants = (list(pd.unique(frame[name])) for name in ("design", "variant"))
+    total = len(designs)
+    smallest = frame.groupby("design")["perplexity"].min().reindex(designs).to_numpy(dtype=float)
+    designs = [designs[place] for place in np.sort(choose_strongest(-smallest, fit_rows(ax, most)))]
+    frame = frame[frame["design"].isin(designs)]
+    colors = read_palette(palette)
     with use_style():
         own_figure = ax is None
         ax = new_axes(1.5 * COLUMN_WIDTH, 1.0 + 0.3 * max(len(designs), 3)) if ax is None else ax
         handles = []
         for number, variant in enumerate(variants):
-            look = series_look(number)
+            look = series_look(number, colors)
             own = frame[frame["variant"] == variant]
             places = np.array([_place(frame, designs, design, variant) for design in own["design"]])
             ax.hlines(places, own["ci_low"], own["ci_high"], color=look.color, linewidth=0.9, gid=f"interval-{variant}")
             ax.plot(own["perplexity"], places, color=look.color, marker=look.marker, markersize=4, linestyle="none",
                     gid=f"value-{variant}")  # fmt: skip
             handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linestyle="none"))
-        ax.set_yticks(range(len(designs)), [shorten(design, width=36) for design in designs], parse_math=False)
+        names = shorten_apart(designs, width=fit_columns(ax))
+        ax.set_yticks(range(len(designs)), names, parse_math=False)
         ax.set_ylim(len(designs) - 0.5, -0.5)
         ax.grid(axis="both")
-        set_plain(ax, title="Perplexity by design choice", xlabel="held-out perplexity", ylabel="")
+        told = tell_shown("design", len(designs), total, "smallest perplexity") if len(designs) < total else ""
+        own_title = "Perplexity by design choice"
+        room = measure_room(ax, names, own_figure=own_figure)
+        set_plain(ax, title=choose_title(title, own_title), xlabel="held-out perplexity", ylabel=told, room=room)
         add_legend(ax, handles, [shorten(variant) for variant in variants], own_figure=own_figure)
     return ax
 

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import shlex
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,32 @@ from matplotlib.figure import Figure
 
 from specialize import __version__
 from specialize.atomic import write_text
+from specialize.choices import FigureWidth
 from specialize.errors import SpecializeError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.measure.results.files import write_table
-from specialize.plot.style import check_formats, save_figure
+from specialize.plot.fonts import cover_characters, tell_missing
+from specialize.plot.sizes import check_width
+from specialize.plot.style import check_formats, store_figure, use_style
 from specialize.reporting.destination import check_folder
 from specialize.reporting.downloads import text_columns
 from specialize.reporting.findings import read_records
 from specialize.reporting.plan import plan_figures
 from specialize.reporting.reading import read_runs
 from specialize.reporting.runs import RunResults
+from specialize.reporting.sheet import write_sheet
 from specialize.reporting.spec import FigureSpec
+
+
+@dataclass(frozen=True)
+class Look:
+    """How all figures are drawn: the name of their printed width, None for that of each, and whether with titles."""
+
+    width: FigureWidth | None = None
+    titles: bool = True
+
+
+AS_IT_IS = Look()
 
 
 @dataclass(frozen=True)
@@ -35,14 +51,19 @@ class DrawnFigure:
     files: tuple[str, ...]
 
 
-def draw_figure(spec: FigureSpec, folder: Path, *, formats: Sequence[str], provenance: dict[str, Any]) -> DrawnFigure:
+def draw_figure(
+    spec: FigureSpec, folder: Path, *, formats: Sequence[str], provenance: dict[str, Any], look: Look = AS_IT_IS
+) -> DrawnFigure:
     """Draw `spec` and write its image files, NAME.csv and NAME.json into `folder`."""
-    figure = cast(Figure, spec.function(spec.frame, **spec.arguments).figure)
+    arguments = spec.arguments if look.titles else spec.arguments | {"title": None}
+    with use_style(width=look.width):
+        figure = cast(Figure, spec.function(spec.frame, **arguments).figure)
     how = {
         "figure": spec.name,
         "caption": spec.caption,
         "function": f"specialize.plot.{spec.function.__name__}",
-        "arguments": spec.arguments,
+        "arguments": arguments,
+        "inches": [round(float(size), 3) for size in figure.get_size_inches()],
     }
     files = write_figure(figure, spec.frame, folder / spec.name, formats=formats, sidecar=provenance | how)
     return DrawnFigure(spec, figure, tuple(path.name for path in files))
@@ -54,14 +75,21 @@ def draw_all(
     *,
     formats: Sequence[str],
     provenance: dict[str, Any],
+    look: Look = AS_IT_IS,
     reporter: Reporter = SILENT,
 ) -> list[DrawnFigure]:
-    """Draw `specs` in order, as `draw_figure` does, and report the progress."""
+    """Draw `specs` in order, as `draw_figure` does, and report the progress, and characters that no font has."""
     drawn = []
     with reporter.progress("drawing", "figures") as update:
         for done, spec in enumerate(specs, 1):
-            drawn.append(draw_figure(spec, folder, formats=formats, provenance=provenance))
+            drawn.append(draw_figure(spec, folder, formats=formats, provenance=provenance, look=look))
             update(done, len(specs))
+    missing = set().union(*(cover_characters(figure.figure) for figure in drawn))
+    if missing and set(formats) != {"svg"}:
+        if reporter is SILENT:
+            warnings.warn(tell_missing(missing), stacklevel=2)
+        else:
+            reporter.say(tell_missing(missing))
     return drawn
 
 
@@ -84,7 +112,7 @@ def write_figure(
     content = sidecar | {"data": data.name, "numbers": _list_numbers(frame)}
     write_text(record, json.dumps(content, indent=1, ensure_ascii=False) + "\n")  # first: it marks the folder as ours
     write_table(frame, data, text_columns=text_columns(frame))
-    images = [save_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
+    images = [store_figure(figure, path.with_name(f"{path.name}.{image_format}")) for image_format in formats]
     return [*images, data, record]
 
 
@@ -131,6 +159,8 @@ def draw_figures(
     *,
     only: Sequence[str] | None = None,
     formats: Sequence[str] = ("pdf", "png"),
+    look: Look = AS_IT_IS,
+    sheet: bool = False,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Path]:
@@ -141,6 +171,8 @@ def draw_figures(
         output: folder to write to, made where it is missing.
         only: names of figures, or patterns in which ``*`` matches anything; by default all figures.
         formats: of pdf, png and svg.
+        look: width and titles of all figures.
+        sheet: write sheet.pdf and sheet.png, too, which show all of them on one page.
         command: the command to record; without, the ``specialize figures`` command that does the same.
         reporter: receives progress.
 
@@ -148,12 +180,13 @@ def draw_figures(
         The image files.
 
     Raises:
-        SpecializeError: an unknown format, a name that no figure has, nothing to draw, or `output` is a file or holds
-            other things than figures, a report or runs.
+        SpecializeError: an unknown format or width, a name that no figure has, nothing to draw, or `output` is a file
+            or holds other things than figures, a report or runs.
         TraceError: a folder is no run folder.
         MeasurementError: a result file is damaged.
     """
     check_formats(formats)
+    check_width(look.width)
     check_folder(Path(output), "the figures")
     results = read_runs(runs, reporter=reporter)
     specs = plan_figures(results, read_records(results))
@@ -166,10 +199,14 @@ def draw_figures(
                 f"--only: expected one of {', '.join(names)}, got {pattern!r}.{did_you_mean(pattern, names)}"
             )
     output = make_folder(Path(output), "to draw into")
-    command = command or shlex.join(["specialize", "figures", *(str(run) for run in runs), "--output", str(output)])
+    options = [*(["--width", look.width] if look.width else []), *(["--no-titles"] if not look.titles else [])]
+    command = command or shlex.join(
+        ["specialize", "figures", *(str(run) for run in runs), "--output", str(output), *options]
+    )
     provenance = provenance_of(results, command)
     if only:
         specs = [spec for spec in specs if any(fnmatch.fnmatch(spec.name, pattern) for pattern in only)]
-    figures = draw_all(specs, output, formats=formats, provenance=provenance, reporter=reporter)
+    figures = draw_all(specs, output, formats=formats, provenance=provenance, look=look, reporter=reporter)
     names = [name for figure in figures for name in figure.files]
-    return [output / name for name in names if Path(name).suffix.lstrip(".") in formats]
+    images = [output / name for name in names if Path(name).suffix.lstrip(".") in formats]
+    return images + (write_sheet([(each.spec.name, each.figure) for each in figures], output) if sheet else [])
