@@ -158,3 +158,11 @@ def test_the_given_axes_are_used_and_their_figure_keeps_its_legends():
     assert layer_profile(planted_frame(), ax=other) is other
     assert len(ax.figure.legends) == 1
     assert other.get_legend() is not None
+
+
+def test_the_legend_names_a_range_of_the_null_only_where_there_is_one():
+    frame = planted_frame()
+    for known, expected in ((True, "null: mean and 95 % range"), (False, "null: mean")):
+        shown = frame if known else frame.assign(null_low=np.nan, null_high=np.nan)
+        texts = [text.get_text() for text in layer_profile(shown).figure.legends[0].get_texts()]
+        assert texts[-1] == expected

@@ -182,10 +182,10 @@ def _add_legend(ax: Axes, rows: pd.DataFrame, colors: tuple[str, ...], *, own_fi
         handles.append((Patch(**_range_look(MUTED)), line) if averaged else line)
         names.append("random routers (control): mean and range" if averaged else "random router (control)")
     if rows["null_mean"].notna().any() or rows["null_low"].notna().any():
-        handles.append(
-            (Patch(color=MUTED, alpha=0.25, linewidth=0), Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
-        )
-        names.append("null: mean and 95 % range")
+        mean = Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9)
+        ranged = rows["null_low"].notna().any()
+        handles.append((Patch(color=MUTED, alpha=0.25, linewidth=0), mean) if ranged else mean)
+        names.append("null: mean and 95 % range" if ranged else "null: mean")
     add_legend(ax, handles, names, own_figure=own_figure)
 
 
