@@ -184,7 +184,8 @@ def test_click_and_keys_show_the_experts_of_a_token(run, page, tmp_path):
 def test_what_is_chosen_has_an_address_and_back_leads_to_what_was_before(page, tmp_path):
     script = f"""{CHOOSE}
     const wait = () => new Promise((done) => setTimeout(done, 60));
-    const state = () => [view.location.hash, ...["layer", "expert"].map((name) => Number(find(`[name=${{name}}]`).value))];
+    const number = (name) => Number(find(`[name=${{name}}]`).value);
+    const state = () => [view.location.hash, number("layer"), number("expert")];
     told.opened = state();
     choose("layer", 1); choose("expert", 3);
     told.chosen = state();
