@@ -1,7 +1,6 @@
 """Whether imported routing can be what a router chose, judged over all tokens."""
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +64,11 @@ class Plausibility:
             earlier = np.where((rows > 0)[:, None], experts[rows - 1], last)
             repeats[rows] = (experts[rows] == earlier).all(axis=1) & (experts[rows] != NO_EXPERT).any(axis=1)
         starts = np.flatnonzero(~repeats)
-        bounds = [self._run[0], *(self._seen + starts).tolist(), self._seen + count]
-        for first, end in pairwise(bounds):
-            self._longest = max(self._longest, (first, end - first), key=lambda run: run[1])
-        self._run = (bounds[-2], bounds[-1] - bounds[-2])
+        bounds = np.concatenate([[self._run[0]], self._seen + starts, [self._seen + count]])
+        lengths = np.diff(bounds)
+        longest = int(lengths.argmax())
+        self._longest = max(self._longest, (int(bounds[longest]), int(lengths[longest])), key=lambda run: run[1])
+        self._run = (int(bounds[-2]), int(lengths[-1]))
         self._seen += count
         self._last = [experts[-1].copy() for experts in layers]
 
