@@ -60,7 +60,6 @@ def run(step: Step, output: Path) -> dict[str, object]:
     paths = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     status: int | None = None
-    command = [sys.executable, *step.command]
     with (output / f"{step.name}.log").open("w", encoding="utf-8") as log:
         try:
             command = [sys.executable, *step.command]

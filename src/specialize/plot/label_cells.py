@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.ticker import FixedLocator
 
-from specialize.plot.labels import shorten_apart, widest
+from specialize.plot.labels import COLUMN, shorten_apart, widest
 from specialize.plot.load import power_of_two
 from specialize.plot.sizes import choose_limits
 from specialize.plot.style import INK, MUTED
 from specialize.text import format_number
 
-_COLUMN = 0.062  # inches of a column of a label of 6.5 points
 _BESIDE = 4.5  # inches from which two panels have room side by side
 
 
@@ -78,10 +77,10 @@ def lay_out(labels: list[str], num_experts: int, *, panels: int = 1, ax: Axes | 
         label_width = int(np.clip(widest(labels), 1, 24))
         return Layout(width, height, 0.85 * width / num_experts, 0.9 * height / len(labels), label_width)
     least, most = choose_limits()
-    label_width = int(np.clip(widest(labels), 1, min(30, 0.36 * most / _COLUMN)))
+    label_width = int(np.clip(widest(labels), 1, min(30, 0.36 * most / COLUMN)))
     stacked = panels > 1 and most < _BESIDE
     across = 1 if stacked else panels
-    margins = 0.3 + 0.45 * across + _COLUMN * label_width  # axis label, tick labels, colour bars
+    margins = 0.3 + 0.45 * across + COLUMN * label_width  # axis label, tick labels, colour bars
     width = float(np.clip(margins + across * max(0.3 * num_experts, 1.7), least, most))
     cell_height = float(np.clip(4.2 / len(labels), 0.115, 0.19))
     cells_high = max(cell_height * len(labels), 0.9)

@@ -10,7 +10,7 @@ from specialize.names import shorten
 from specialize.plot.style import MUTED
 from specialize.text import clean_text, count_columns, cut_columns
 
-_COLUMN = 0.062  # inches of a column of a label of 7 points
+COLUMN = 0.062  # inches of a column of a label of 6.5 or 7 points
 SMALLEST_ROW = 0.105  # inches of a row whose label is legible: 6 points and what keeps it from the next
 ROW = 0.14  # the same for 7 points
 
@@ -93,7 +93,7 @@ def fit_columns(ax: Axes) -> int:
     Where the figure has other axes beside it, 24 at most.
     """
     alone = ax.bbox.width > 0.6 * ax.figure.bbox.width
-    return int(np.clip(0.4 * ax.figure.bbox.width / ax.figure.dpi / _COLUMN, 12, 36 if alone else 24))
+    return int(np.clip(0.4 * ax.figure.bbox.width / ax.figure.dpi / COLUMN, 12, 36 if alone else 24))
 
 
 def measure_room(ax: Axes, names: Sequence[str], *, own_figure: bool) -> float:
@@ -104,7 +104,7 @@ def measure_room(ax: Axes, names: Sequence[str], *, own_figure: bool) -> float:
     width = ax.bbox.width / ax.figure.dpi
     if not own_figure:
         return width
-    return max(ax.figure.bbox.width / ax.figure.dpi - 0.45 - _COLUMN * widest(names), 1.0)
+    return max(ax.figure.bbox.width / ax.figure.dpi - 0.45 - COLUMN * widest(names), 1.0)
 
 
 def widest(names: Sequence[str]) -> int:

@@ -7,9 +7,7 @@ from typing import Any
 
 from specialize.names import name_label_set
 from specialize.reporting.runs import RunResults
-from specialize.text import clean_text, list_names
-
-_LONGEST = 60  # characters of a name
+from specialize.text import clean_text, cut_name, list_names
 
 
 def describe_studied(run: RunResults) -> list[str]:
@@ -30,9 +28,9 @@ def name_model(run: RunResults) -> str:
 def _model_line(run: RunResults) -> str:
     model = run.manifest.get("model")
     revision = model.get("revision") if isinstance(model, dict) else None
-    parts = [_cut(name_model(run)) or "model not recorded"]
+    parts = [cut_name(name_model(run)) or "model not recorded"]
     if isinstance(revision, str) and revision:
-        parts[0] += f" at {_cut(revision)[:12]}"
+        parts[0] += f" at {cut_name(revision)[:12]}"
     routers = _learned(run)
     if routers:
         parts.append(_count(len({each.get("layer") for each in routers}), "MoE layer"))
@@ -43,7 +41,7 @@ def _model_line(run: RunResults) -> str:
         parts.append(f"through {clean_text(str(server.get('api')))}")
     imported = _setting(run, "import")
     if imported:
-        parts.append(f"imported ({_cut(str(imported))})")
+        parts.append(f"imported ({cut_name(str(imported))})")
     return " · ".join(part for part in parts if part)
 
 
@@ -51,7 +49,7 @@ def _corpus_line(run: RunResults) -> str:
     corpus = run.manifest.get("corpus")
     corpus = corpus if isinstance(corpus, dict) else {}
     source = corpus.get("source")
-    parts = [_cut(_shorten_path(clean_text(source)))] if isinstance(source, str) and source else []
+    parts = [cut_name(_shorten_path(clean_text(source)))] if isinstance(source, str) and source else []
     documents = run.manifest.get("documents")
     count = documents.get("count") if isinstance(documents, dict) else None
     if isinstance(count, int):
@@ -81,7 +79,7 @@ def _measured_line(run: RunResults) -> str:
     versions = run.manifest.get("versions")
     version = versions.get("specialize") if isinstance(versions, dict) else None
     if isinstance(version, str):
-        parts.append(f"recorded with specialize {_cut(version)}")
+        parts.append(f"recorded with specialize {cut_name(version)}")
     return " · ".join(parts)
 
 
@@ -106,10 +104,6 @@ def _range(routers: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _shorten_path(source: str) -> str:

@@ -96,16 +96,24 @@ class ChatRenderer:
         Raises:
             CorpusError: the template refuses it, or the model is to answer and its last message is an answer.
         """
+        text = self.text_of(document)
+        contents: list[_Content] = []
+        marked = [_mark(message, number, contents) for number, message in enumerate(document.messages)]
+        return _place_contents(text, self._apply(marked, document.id), contents)
+
+    def text_of(self, document: Document) -> str:
+        """Return the text of a conversation, without looking for what its messages say.
+
+        Raises:
+            CorpusError: as `render`.
+        """
         messages = document.messages
         if self._answers and messages[-1].role == "assistant":
             raise CorpusError(
                 f"document {document.id!r:.60}: expected a conversation that the model is to answer, got one that ends "
                 "with an answer; leave the last message out"
             )
-        contents: list[_Content] = []
-        marked = [_mark(message, number, contents) for number, message in enumerate(messages)]
-        text = self._apply(messages, document.id)
-        return _place_contents(text, self._apply(marked, document.id), contents)
+        return self._apply(messages, document.id)
 
     def _apply(self, messages: Sequence[Message], name: str) -> str:
         try:

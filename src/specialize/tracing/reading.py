@@ -152,7 +152,7 @@ class Reading:
 
     def text_of(self, _: int, document: Document) -> str:
         """Return the text of a document, without what is generated after it."""
-        return document.text if self._conversations is None else self._conversations.render(document).text
+        return document.text if self._conversations is None else self._conversations.text_of(document)
 
     def continued_texts(self, run: Path, manifest: Mapping[str, Any]) -> Callable[[int, Document], str]:
         """Return what gives the text of each document in order, followed by what was generated after it.

@@ -154,16 +154,17 @@
     over.hidden = true;
     select(null);
   };
+  const offerLayers = (run) => fill(layers, run.layers.map((layer) => layer.layer));
+  const offerExperts = (layer) => fill(experts, ["all", ...Array(layer.experts).keys()]);
   const chooseLayer = () => {
     const layer = data.runs[runs.value].layers[layers.value];
     const kept = experts.value;
-    fill(experts, ["all", ...Array(layer.experts).keys()]);
+    offerExperts(layer);
     experts.value = kept && Number(kept) <= layer.experts ? kept : "0";
     show();
   };
   const chooseRun = () => {
-    const run = data.runs[runs.value];
-    fill(layers, run.layers.map((layer) => layer.layer));
+    offerLayers(data.runs[runs.value]);
     chooseLayer();
   };
 
@@ -181,10 +182,10 @@
     const place = run ? run.layers.findIndex((layer) => String(layer.layer) === found[2]) : -1;
     if (place < 0) return;
     runs.value = data.runs.indexOf(run);
-    fill(layers, run.layers.map((layer) => layer.layer));
+    offerLayers(run);
     layers.value = place;
     const known = Number(found[3]) < run.layers[place].experts;
-    fill(experts, ["all", ...Array(run.layers[place].experts).keys()]);
+    offerExperts(run.layers[place]);
     experts.value = known ? Number(found[3]) + 1 : 0;
     show();
     section.scrollIntoView();
