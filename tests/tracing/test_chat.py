@@ -189,6 +189,18 @@ def test_messages_that_the_template_changes_or_leaves_out(tokenizer):
     assert unplaced == 1
 
 
+def test_a_changed_message_is_not_cut_at_what_it_may_say_itself(tokenizer):
+    loose = "{% for m in messages %}<{{ m.role }}> {{ m.content | upper }} {% endfor %}"
+    runs, unplaced = said(tokenizer, loose, CONVERSATION[1:2])
+    assert runs == [("template", "<user> "), ("user", "WHAT IS IT?"), ("template", "\n ")]
+    assert unplaced == 0
+    lines = "{% for m in messages %}{{ m.content | upper }}\n{% endfor %}"
+    spoken = [Message("user", "one\ntwo"), Message("assistant", "three")]
+    runs, unplaced = said(tokenizer, lines, spoken)
+    assert runs == [("template", "ONE\nTWO\nTHREE\n")]  # where the first ends cannot be told
+    assert unplaced == 2
+
+
 def test_refusals(tokenizer):
     with pytest.raises(CorpusError, match="that the chat template takes, got: System role not supported"):
         said(tokenizer, TURNS, CONVERSATION)
@@ -210,6 +222,8 @@ def test_roles_are_numbered_so_that_more_documents_change_nothing():
     assert number_roles(["tool", "user", "critic"])[4:] == ("tool", "critic")
     with pytest.raises(CorpusError, match="expected at most 255 roles in the conversations, got 304"):
         number_roles([str(i) for i in range(300)])
+    with pytest.raises(CorpusError, match="expected messages with roles other than 'template'"):
+        number_roles(["user", "template"])
 
 
 def test_tokens_across_a_border_are_the_messages(tokenizer):

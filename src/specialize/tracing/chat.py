@@ -202,14 +202,11 @@ def _place_contents(text: str, skeleton: str, contents: Sequence[_Content]) -> R
     numbers, template = [int(piece) for piece in pieces[1::2]], pieces[::2]
     found: list[tuple[int, int, int]] = []
     place = len(template[0]) if text.startswith(template[0]) else -1
-    for number, following in zip(numbers, template[1:], strict=True) if place >= 0 else ():
+    for left, number, following in zip(range(len(numbers))[::-1], numbers, template[1:], strict=True):
         content = contents[number]
-        end = place + len(content.text)
-        if not (text.startswith(content.text, place) and text.startswith(following, end)):
-            # changed by the template: all up to the template's own next piece
-            end = text.find(following, place) if following else -1
-            if end < 0:
-                break
+        end = -1 if place < 0 else _find_end(text, place, content.text, following, last=left == 0)
+        if end < 0:
+            break
         if end > place:
             found.append((place, end, content.message))
         place = end + len(following)
@@ -219,6 +216,21 @@ def _place_contents(text: str, skeleton: str, contents: Sequence[_Content]) -> R
     return Rendered(text, spans, np.array([span[2] for span in found], dtype=np.int32), unplaced)
 
 
+def _find_end(text: str, place: int, content: str, following: str, *, last: bool) -> int:
+    """Return where the content that begins at `place` ends, -1 if that cannot be told.
+
+    One that the template changed extends to the template's own next piece, and the last one to the piece that ends the
+    text. A piece of white space, or one that stands in the content as well, does not tell where a changed one ends.
+    """
+    end = place + len(content)
+    if text.startswith(content, place) and text.startswith(following, end):
+        return end
+    if last:
+        end = len(text) - len(following)
+        return end if end >= place and text.endswith(following) else -1
+    return text.find(following, place) if following.strip() and following not in content else -1
+
+
 def number_roles(names: Sequence[str]) -> tuple[str, ...]:
     """Return the roles of a corpus in the order of their numbers in a trace.
 
@@ -226,8 +238,13 @@ def number_roles(names: Sequence[str]) -> tuple[str, ...]:
         names: in the order in which the corpus first has them, so that further documents change no number.
 
     Raises:
-        CorpusError: there are more than a byte can number.
+        CorpusError: there are more than a byte can number, or one has the name of what the template adds.
     """
+    if TEMPLATE in names:
+        raise CorpusError(
+            f"expected messages with roles other than {TEMPLATE!r}, the name of what the chat template adds, got one "
+            "with that role; give it another name"
+        )
     numbered = tuple(dict.fromkeys((*_FIRST, *names)))
     if len(numbered) > 255:
         raise CorpusError(f"expected at most 255 roles in the conversations, got {len(numbered)}; check the column")
