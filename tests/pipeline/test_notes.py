@@ -10,6 +10,7 @@ from listening import Listener
 from planted import plant_document_labels
 from planted.stored import store_trace
 from specialize.errors import AnnotationError, CorpusError
+from specialize.pipeline.syntax import syntax
 from specialize.pipeline.topics import topics
 from specialize.pipeline.trace import trace_corpus
 
@@ -88,3 +89,17 @@ def test_another_column_of_groups_is_not_passed_over_in_silence(tmp_path):
     trace_corpus(make_checkpoint(), path, tmp_path / "grouped", context=16, group="book")
     with pytest.raises(CorpusError, match=r"belong together by 'book', as in the trace in .*, got no column; choose"):
         trace_corpus(make_checkpoint(), path, tmp_path / "grouped", context=16)
+
+
+def test_words_of_a_chat_template_are_told_where_they_are_tagged(tmp_path):
+    checkpoint = make_checkpoint()
+    checkpoint.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"messages": [{"role": "user", "content": text}]}) + "\n" for text in TEXTS))
+    trace = trace_corpus(checkpoint, path, tmp_path / "run", context=64)
+    share = trace.tokens()["role"].value_counts(normalize=True)["template"]
+    told = f"note: {100 * share:.0f} % of the tokens are the chat template's"
+    for tags, notes in ((["upos"], [told]), (["role"], [])):
+        listener = Listener()
+        syntax(trace.path, tags=tags, language="en", permutations=9, reporter=listener)
+        assert [note.split(", and what")[0] for note in listener.notes if "chat template" in note] == notes

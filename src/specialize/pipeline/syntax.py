@@ -179,6 +179,8 @@ def tag_tokens(
                 raise
             reporter.say(f"gold tags alone: {error}")
     note_domain_shift(max((each.provenance.get("tokens_per_word", 0.0) for each in annotations), default=0.0), reporter)
+    if tags:
+        _note_template(trace, reporter)
     annotations += classes
     if check is not None:
         for annotation in annotations:
@@ -186,6 +188,20 @@ def tag_tokens(
     for annotation in annotations:
         save_annotation(trace, annotation)
     return annotations
+
+
+def _note_template(trace: "RoutingTrace", reporter: Reporter) -> None:
+    """Say how much of a conversation that is tagged was written by nobody."""
+    from specialize.tracing.chat import TEMPLATE
+
+    if "roles" not in trace.contents:
+        return
+    share = (trace.tokens()["role"] == TEMPLATE).mean()
+    if share > 0:
+        reporter.say(
+            f"note: {100 * share:.0f} % of the tokens are the chat template's, and what they spell is tagged like "
+            "words that somebody said; --tags role (tags) measures how far routing tells them apart"
+        )
 
 
 def _tag_words(
