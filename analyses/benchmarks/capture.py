@@ -6,7 +6,7 @@
 
 The model is a random one of OLMoE's architecture (E = 64, k = 8). Each round times every method once, in an order that
 changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is included if it is
-installed. Peak memory is measured in a separate process for each corpus.
+installed. `capture_memory.py` measures the peak memory.
 """
 
 import argparse
@@ -14,28 +14,23 @@ import json
 import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoTokenizer, OlmoeConfig, OlmoeForCausalLM
+from transformers import OlmoeConfig, OlmoeForCausalLM
 
 import specialize
 from specialize.capture import Checkpoint, TraceOptions, trace_documents
-from specialize.capture.batches import pad_windows
 from specialize.corpus import open_corpus
 from specialize.manifest import versions
 from specialize.models.data import train_bpe
 from specialize.quiet import without_transformers_bars
-from specialize.tracing.windows import Window, cut_windows, group_windows, plan_batches
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 VOCABULARY = 4096
@@ -88,6 +83,31 @@ def compare(
         yield {"way": name, "ratio": middle, "quartile_1": low, "quartile_3": high, "seconds": seconds}
 
 
+def recorded_pass(model: OlmoeForCausalLM, ids: torch.Tensor, **how: Any) -> Callable[[], object]:
+    """Return a forward pass with a recorder, which is attached here and records during the pass alone."""
+    recorder = specialize.attach(model, **how)
+    recorder.stop()
+
+    @torch.inference_mode()
+    def run() -> object:
+        with recorder:
+            model(input_ids=ids, use_cache=False)
+        return recorder.take_columns()
+
+    return run
+
+
+def whole_trace(checkpoint: Checkpoint, folder: Path, **how: Any) -> Callable[[], object]:
+    """Return a trace of the corpus in `folder`, from nothing."""
+    options = TraceOptions(context=1024, batch_tokens=8192, **how)
+
+    def trace() -> object:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        return trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
+
+    return trace
+
+
 def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, Callable[[], object]]:
     ids = torch.randint(0, VOCABULARY, (batch, length), device=DEVICE)
     gates = [layer.mlp.gate for layer in model.model.layers]
@@ -95,17 +115,6 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
     @torch.inference_mode()
     def plain(**more: object) -> object:
         return model(input_ids=ids, use_cache=False, **more)
-
-    def attached(**how: object) -> Callable[[], object]:
-        recorder = specialize.attach(model, **how)
-        recorder.stop()
-
-        def run() -> object:
-            with recorder:
-                plain()
-            return recorder.take_columns()
-
-        return run
 
     def hooked_logits() -> object:
         kept: list[torch.Tensor] = []
@@ -124,9 +133,9 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
     ways: dict[str, Callable[[], object]] = {
         "plain": plain,
         "plain again": plain,
-        "specialize": attached(),
-        "specialize, with random-router control": attached(control="random-router", control_draws=1),
-        "specialize, with router logits": attached(extras=["logits"]),
+        "specialize": recorded_pass(model, ids),
+        "specialize, with random-router control": recorded_pass(model, ids, **random_routers(1)),
+        "specialize, with router logits": recorded_pass(model, ids, extras=["logits"]),
         "output_router_logits": lambda: plain(output_router_logits=True),
         "output_router_logits, softmax and top-k": own_logits,
         "hooks on the routers, clone and top-k": hooked_logits,
@@ -150,40 +159,20 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
 CONTROLS = {"no random router": None, "1 random router": 1, "5 random routers": 5}
 
 
+def random_routers(number: int | None) -> dict[str, Any]:
+    """Return the options for so many random routers."""
+    return {} if number is None else {"control": "random-router", "control_draws": number}
+
+
 def control_forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, Callable[[], object]]:
     ids = torch.randint(0, VOCABULARY, (batch, length), device=DEVICE)
-
-    def attached(number: int | None) -> Callable[[], object]:
-        how = {} if number is None else {"control": "random-router", "control_draws": number}
-        recorder = specialize.attach(model, **how)
-        recorder.stop()
-
-        @torch.inference_mode()
-        def run() -> object:
-            with recorder:
-                model(input_ids=ids, use_cache=False)
-            return recorder.take_columns()
-
-        return run
-
-    return {name: attached(number) for name, number in CONTROLS.items()}
+    return {name: recorded_pass(model, ids, **random_routers(number)) for name, number in CONTROLS.items()}
 
 
 def control_trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[str, Callable[[], object]]:
     texts = write_corpus(folder / "corpus.jsonl", documents)
     checkpoint = make_checkpoint(model, train_bpe(texts[:200], vocab_size=1000, max_length=1024))
-
-    def tracing(number: int | None) -> Callable[[], object]:
-        how = {} if number is None else {"control": "random-router", "control_draws": number}
-        options = TraceOptions(context=1024, batch_tokens=8192, **how)
-
-        def trace() -> object:
-            shutil.rmtree(folder / "run", ignore_errors=True)
-            return trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
-
-        return trace
-
-    return {name: tracing(number) for name, number in CONTROLS.items()}
+    return {name: whole_trace(checkpoint, folder, **random_routers(number)) for name, number in CONTROLS.items()}
 
 
 def measure_controls(model: OlmoeForCausalLM, batch: int, *, rounds: int, documents: int) -> pd.DataFrame:
@@ -243,11 +232,6 @@ def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[st
     checkpoint = make_checkpoint(model, tokenizer)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
-    def trace() -> object:
-        shutil.rmtree(folder / "run", ignore_errors=True)
-        options = TraceOptions(context=1024, batch_tokens=8192)
-        return trace_documents(checkpoint, open_corpus(folder / "corpus.jsonl"), folder / "run", options=options)
-
     def fixed_batches(size: int) -> Callable[[], None]:
         @torch.inference_mode()
         def run() -> None:
@@ -261,54 +245,8 @@ def trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[st
     return {
         "plain, batches of 16 as they come": fixed_batches(16),
         "plain, batches of 8 as they come": fixed_batches(8),
-        "specialize trace": trace,
+        "specialize trace": whole_trace(checkpoint, folder),
     }
-
-
-def peak_memory(documents: int, way: str) -> dict[str, object]:
-    """Return the peak memory, in megabytes, of a process that only traces a corpus, or only runs the same windows."""
-    with tempfile.TemporaryDirectory() as name:
-        texts = write_corpus(Path(name) / "corpus.jsonl", documents)
-        train_bpe(texts[:200], vocab_size=1000, max_length=1024).save_pretrained(Path(name) / "tokenizer")
-        command = [sys.executable, __file__, "--memory-of", name, way]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {"way": way, "documents": documents} | json.loads(answer.stdout.splitlines()[-1])
-
-
-def run_plain(model: OlmoeForCausalLM, tokenizer: Any, corpus: Path, options: TraceOptions) -> int:
-    """Run the windows of a corpus in the batches of a trace, without hooks; return their number of tokens."""
-    tokens = 0
-    for group in group_windows(read_corpus(tokenizer, corpus, options), first=4096, largest=2**15):
-        for batch in plan_batches(group, tokens=options.batch_tokens):
-            ids, mask = pad_windows([group[i] for i in batch])
-            with torch.inference_mode():
-                model.model(input_ids=ids.to(DEVICE), attention_mask=mask.to(DEVICE), use_cache=False)
-        tokens += sum(window.num_recorded for window in group)
-    return tokens
-
-
-def read_corpus(tokenizer: Any, corpus: Path, options: TraceOptions) -> Iterator[Window]:
-    documents = enumerate(open_corpus(corpus))
-    while some := list(islice(documents, 512)):
-        texts = [document.text for _, document in some]
-        yield from cut_windows(texts, tokenizer, length=options.context, first_document=some[0][0])
-
-
-def print_peak_memory(folder: Path, way: str) -> None:
-    model = build_model(layers=4, width=64)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    options = TraceOptions(context=512, batch_tokens=4096, shard_tokens=2**15)
-    corpus = folder / "corpus.jsonl"
-    if way == "plain":
-        tokens = run_plain(model, tokenizer, corpus, options)
-    else:
-        checkpoint = make_checkpoint(model, tokenizer)
-        tokens = trace_documents(checkpoint, open_corpus(corpus), folder / "run", options=options).num_tokens
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = {"tokens": tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
-    if DEVICE == "cuda":
-        peak["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    print(json.dumps(peak))
 
 
 def main() -> None:
@@ -317,15 +255,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--documents", type=int, default=160)
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="further batch sizes of the forward pass")
-    parser.add_argument("--memory", type=int, nargs="*", default=[4000, 32000], help="documents of the corpora")
     parser.add_argument("--compiled", action="store_true", help="measure models compiled by torch alone")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--control", action="store_true", help="measure random routers alone")
     given = parser.parse_args()
-    if given.memory_of:
-        folder, way = given.memory_of
-        print_peak_memory(Path(folder), way)
-        return
     given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
     layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
     name = "gpu" if DEVICE == "cuda" else "cpu"
@@ -359,10 +291,6 @@ def main() -> None:
             ways = trace_ways(model, Path(folder), given.documents)
             what = f"{given.documents} documents of mixed length"
             measure(what, ways, to="specialize trace", rounds=max(3, given.rounds // 3))
-    memory = [peak_memory(documents, way) for documents in given.memory for way in ("specialize trace", "plain")]
-    for peak in memory:
-        print(peak, flush=True)
-    pd.DataFrame(memory).to_csv(given.output / f"capture-memory-{name}.csv", index=False, float_format="%.1f")
     about = {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),

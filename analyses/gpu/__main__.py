@@ -37,17 +37,18 @@ def list_steps(output: Path, *, rounds: int, workers: int, on_gpu: bool) -> list
     """Return the steps in the order of their worth: what comes last is lost first if time runs out."""
     tests = ("-m", "pytest", "tests/gpu", "-q", "-rs", "-W", "default", "-p", "no:cacheprovider", "--tb=short")
     several = ("-n", str(workers)) if workers > 1 else ()
-    benchmarks, more = (
-        "analyses/benchmarks",
-        ("--batches", "1", "8", "64", "--documents", "400", "--memory", "2000", "16000"),
-    )
-    capture = (f"{benchmarks}/capture.py", "-o", str(output), "--rounds", str(rounds), *(more if on_gpu else ()))
-    compiled = (*capture[:5], "--rounds", str(rounds), "--compiled")
+    benchmarks = "analyses/benchmarks"
+    more = ("--batches", "1", "8", "64", "--documents", "400") if on_gpu else ()
+    capture = (f"{benchmarks}/capture.py", "-o", str(output), "--rounds", str(rounds), *more)
+    corpora = ("2000", "16000") if on_gpu else ("100", "800")
+    memory = (f"{benchmarks}/capture_memory.py", "-o", str(output), "--documents", *corpora)
+    compiled = (*capture[:5], "--compiled")
     controls = (f"{benchmarks}/capture.py", "-o", str(output), "--control", "--rounds", str(max(3, rounds // 3)))
     train = (f"{benchmarks}/train.py", "-o", str(output), "--rounds", str(max(3, rounds // 2)))
     return [
         Step("tests", (*tests, *several, f"--junitxml={output}/tests.xml"), 180),
-        Step("capture", capture, 240),
+        Step("capture", capture, 180),
+        Step("memory", memory, 120),
         Step("train", train, 80),
         Step("controls", controls, 60),
         *([Step("compiled", compiled, 200)] if on_gpu else []),
