@@ -19,8 +19,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -143,16 +144,16 @@ def make_ways(folder: Path, address: str) -> dict[str, Callable[[], object]]:
     }
 
 
-def measure_times(documents: int, rounds: int) -> pd.DataFrame:
+def measure_times(sizes: Sequence[int], rounds: int) -> pd.DataFrame:
     from capture import compare
 
     rows = []
-    for delay in DELAYS:
+    for documents, delay in product(sizes, DELAYS):
         with tempfile.TemporaryDirectory() as name, serving(delay) as address:
             prepare(Path(name), documents)
             for row in compare(make_ways(Path(name), address), to=LOOP, rounds=rounds):
                 rows.append({"documents": documents, "delay_ms": delay} | row)
-                print(f"{delay:>3} ms  {row['way']:<40} {row['ratio']:.3f}", flush=True)
+                print(f"{documents:>6,} documents, {delay:>2} ms  {row['way']:<48} {row['ratio']:.3f}", flush=True)
     return pd.DataFrame(rows)
 
 
@@ -174,7 +175,7 @@ def print_memory(folder: Path, address: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--documents", type=int, default=2000)
+    parser.add_argument("--documents", type=int, nargs="+", default=[2000, 8000])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--memory-documents", type=int, default=4000)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -124,6 +125,11 @@ class LocalServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def parse_request(self) -> bool:
+                understood = super().parse_request()
+                self.path = urlsplit(self.path).path if understood else ""  # a proxy is sent the whole address
+                return understood
 
             def do_GET(self) -> None:
                 owner.get(self)

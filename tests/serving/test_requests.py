@@ -61,6 +61,22 @@ def test_a_key_that_cannot_be_sent_is_not_shown(trace, monkeypatch):
     assert SECRET not in str(raised.value)
 
 
+def test_a_proxy_of_the_environment_is_used_except_for_the_servers_it_excludes(server, trace, few, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.address)
+    monkeypatch.setenv("no_proxy", "other.example, served.invalid")
+    with pytest.raises(CaptureError, match=r"served\.invalid:8000: expected a server there, found none"):
+        trace(server="http://served.invalid:8000")
+    monkeypatch.setenv("no_proxy", "other.example")
+    assert trace(server="http://served.invalid:8000").num_documents == len(few)
+
+
+def test_a_proxy_that_cannot_be_used_is_an_error(trace, monkeypatch):
+    monkeypatch.setenv("all_proxy", "gopher://me:word@proxy")
+    with pytest.raises(CaptureError, match="expected a proxy that httpx can use in the environment") as raised:
+        trace()
+    assert "word@" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "address",
     ["http://me:word@host", "me:word@host:8000", "http://host/?key=word", "http://host/#word", "https://word@host"],

@@ -12,8 +12,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -27,6 +30,8 @@ LONGEST_ASKED_DELAY = 600.0  # seconds that a server may ask for
 _SECONDS_BETWEEN_UPDATES = 0.25
 _SENT_AGAIN = {408, 425, 429, *range(500, 600)}
 _LARGEST_MESSAGE = 2**16  # bytes that are read of an error
+_LONGEST_CONNECT = 30.0  # seconds
+_JSON = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
 
@@ -71,9 +76,14 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True)
         self._certificates = httpx.create_ssl_context()
-        # a connection each, since what a pool of httpx does for one request grows with its connections
-        self._connections: list[httpx.AsyncClient] = []
-        self._free: list[httpx.AsyncClient] = []
+        self._proxy = _find_proxy(address)
+        self._headers = {"Accept": "application/json", "User-Agent": "specialize"}
+        self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
+        self._extensions = {"timeout": httpx.Timeout(timeout, connect=min(timeout, _LONGEST_CONNECT)).as_dict()}
+        # Without the client on top, which spends a quarter of a request's time on cookies, redirects and the like; and
+        # with a connection each, since what a pool does for a request grows with its connections
+        self._connections: list[httpx.AsyncHTTPTransport] = []
+        self._free: list[httpx.AsyncHTTPTransport] = []
 
     def __enter__(self) -> "Client":
         self._thread.start()
@@ -166,32 +176,48 @@ class Client:
     async def _send(
         self, path: str, body: Mapping[str, Any] | None, largest: int
     ) -> tuple[int, httpx.Headers, bytearray]:
-        content = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        method, data = "GET" if body is None else "POST", bytearray()
+        address, kind = _read_address(self.address + path), {} if body is None else _JSON
+        request = httpx.Request(
+            "GET" if body is None else "POST",
+            address,
+            content=None if body is None else json.dumps(body).encode(),
+            headers={**self._headers, **kind},
+            extensions=self._extensions,
+        )
         connection = self._free.pop() if self._free else self._connect()
         try:
-            async with connection.stream(method, self.address + path, content=content, headers=headers) as response:
-                async for chunk in response.aiter_bytes():
-                    data += chunk
-                    if response.status_code != 200 and len(data) >= _LARGEST_MESSAGE:
-                        break
-                    if len(data) > largest:
-                        raise CaptureError(
-                            f"{self.address}{path}: expected an answer of at most {largest:,} bytes, got a longer one; "
-                            "is this the server of the model?"
-                        )
+            response = await connection.handle_async_request(request)
+            response.request = request  # its errors name it
+            try:
+                data = await self._read(response, largest)
+            finally:
+                await response.aclose()
         finally:
             self._free.append(connection)
         return response.status_code, response.headers, data
 
-    def _connect(self) -> httpx.AsyncClient:
-        connection = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, 30.0)),
-            limits=httpx.Limits(max_connections=1),
-            verify=self._certificates,
-        )
+    async def _read(self, response: httpx.Response, largest: int) -> bytearray:
+        data = bytearray()
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if response.status_code != 200 and len(data) >= _LARGEST_MESSAGE:
+                break
+            if len(data) > largest:
+                raise CaptureError(
+                    f"{response.url}: expected an answer of at most {largest:,} bytes, got a longer one; is this the "
+                    "server of the model?"
+                )
+        return data
+
+    def _connect(self) -> httpx.AsyncHTTPTransport:
+        limits = httpx.Limits(max_connections=1)
+        try:
+            connection = httpx.AsyncHTTPTransport(verify=self._certificates, limits=limits, proxy=self._proxy)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise CaptureError(
+                f"{self.address}: expected a proxy that httpx can use in the environment (HTTP_PROXY, HTTPS_PROXY, "
+                f"ALL_PROXY), got one that it cannot ({first_line(error)}); correct it, or set NO_PROXY for this server"
+            ) from None
         self._connections.append(connection)
         return connection
 
@@ -229,6 +255,20 @@ def _parse(data: bytearray) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise TryAgainError(f"an answer of {len(data):,} bytes that is no JSON") from None
+
+
+@lru_cache
+def _read_address(address: str) -> httpx.URL:
+    return httpx.URL(address)
+
+
+def _find_proxy(address: str) -> str | None:
+    """Return the proxy that the environment sets for an address; None without one."""
+    parts, proxies = urlsplit(address), getproxies()
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return found if found is None or "://" in found else f"http://{found}"
 
 
 def _hint(status: int) -> str:

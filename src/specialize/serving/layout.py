@@ -61,7 +61,7 @@ class Layout:
     def take(
         self, experts: NDArray[np.integer], opening: int, end: int, *, where: Callable[[int], str], without_cache: str
     ) -> NDArray[np.int16]:
-        """Return the experts int16 [tokens, MoE layers, k] of the tokens of a sequence that are recorded.
+        """Return the experts int16 [MoE layers, tokens, k] of the tokens of a sequence that are recorded.
 
         Args:
             experts: integers [rows, layers, k], a row for each token of the sequence, and any rows after them.
@@ -84,7 +84,7 @@ class Layout:
         chosen = experts[opening:end]
         chosen = chosen if len(self._index) == self._num_layers else chosen[:, self._index]
         self._check_ids(chosen, lambda row: where(opening + row), without_cache)
-        return chosen.astype(np.int16)
+        return chosen.swapaxes(0, 1).astype(np.int16, order="C")
 
     def _check_ids(self, chosen: NDArray[np.integer], where: Callable[[int], str], without_cache: str) -> None:
         num_experts = self._model.num_experts

@@ -22,7 +22,7 @@ class ShardRequests:
 
     Attributes:
         windows: in reading order; each is replaced by the one that was answered.
-        experts: int16 [tokens, layers, k] of each window that was answered.
+        experts: int16 [layers, tokens, k] of each window that was answered.
         finished: numbers of the windows that were answered, in that order; whoever counts them takes them out.
         result: set when all are answered, or one could not be.
     """
@@ -64,9 +64,8 @@ class RequestQueue:
         self._workers: set[asyncio.Task[None]] = set()
 
     async def add(self, shard: ShardRequests) -> None:
-        """Add the windows of a shard, the longest first, so that no long one is alone at the end."""
-        lengths = np.array([len(window.token_ids) for window in shard.windows])
-        self._waiting.extend((shard, int(index)) for index in np.argsort(-lengths, kind="stable"))
+        """Add the windows of a shard in reading order, in which long and short ones keep the load even."""
+        self._waiting.extend((shard, index) for index in range(len(shard.windows)))
         while len(self._workers) < min(self._concurrency, len(self._waiting)):
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_FIRST_SHARD = 2**15  # tokens
 _NO_WEIGHTS = "the server returns expert ids alone: the trace has no gate weights"
 
 
@@ -82,7 +83,9 @@ def trace_served(
             damaged trace, or another process is writing to it.
         OutputError: the disk is full, or the folder cannot be written.
     """
-    options, run, name = replace(options or TraceOptions(), weights=False), Path(run), fspath(model)
+    # there are no batches: so many tokens has the first shard, which is to keep all connections busy for a while
+    options = replace(options or TraceOptions(), weights=False, batch_tokens=_FIRST_SHARD)
+    run, name = Path(run), fspath(model)
     if options.contents or options.control:
         raise CaptureError(f"{(*options.contents, 'control')[0]}: expected expert ids alone from a server")
     check_name(name)

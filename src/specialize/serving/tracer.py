@@ -104,8 +104,7 @@ class ServerTracer:
                 clock.count_windows(sum(shard.windows[index].num_recorded for index in done), len(done))
 
         self._client.wait(shard.result, meanwhile=count)
-        joined = np.concatenate(shard.experts)
-        routing = [np.ascontiguousarray(joined[:, layer]) for layer in range(joined.shape[1])]
+        routing = list(np.concatenate(shard.experts, axis=1))
         self._look_at(routing)
         counts = np.array([window.num_recorded for window in shard.windows])
         tokens = token_columns(shard.windows, counts, first_sequence)

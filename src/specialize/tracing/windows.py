@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,20 +78,13 @@ def cut_windows(
         first_document: row of the first text.
         add_special_tokens: let the tokenizer add its special tokens; a chat template has written them into the text.
     """
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=add_special_tokens,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    for row, (ids, offsets, special) in enumerate(
-        zip(encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
-    ):
-        token_ids = np.array(ids, dtype=np.int32)
-        spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
-        added = np.array(special, dtype=bool) & (spans[:, 0] == spans[:, 1])  # not those that the text spells out
+    encoded = tokenizer(list(texts), add_special_tokens=add_special_tokens, return_attention_mask=False, verbose=False)
+    for row, encoding in enumerate(encoded.encodings):
+        # one text after the other: the tuples of a whole batch would keep the garbage collector busy
+        token_ids = np.array(encoding.ids, dtype=np.int32)
+        spans = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, 2 * len(token_ids)).reshape(-1, 2)
+        special = np.array(encoding.special_tokens_mask, dtype=bool)
+        added = special & (spans[:, 0] == spans[:, 1])  # not those that the text spells out
         ordinary = np.flatnonzero(~added)
         if not len(ordinary):
             continue

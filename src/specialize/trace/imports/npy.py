@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,14 +64,34 @@ def read_array(data: bytes) -> NDArray[Any]:
         ValueError: they are something else, are truncated, or hold Python objects; or whatever NumPy raises for a
             damaged header.
     """
-    file = io.BytesIO(data)
+    shape, is_transposed, dtype = _parse_header(data[: _end_of_header(data)])
+    if dtype.hasobject:
+        raise ValueError("Python objects, which are not unpickled")
+    if len(data) - _end_of_header(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"a file of {len(data):,} bytes that declares {dtype} {list(shape)}")
+    array = np.frombuffer(data, dtype, offset=_end_of_header(data))
+    return array.reshape(shape, order="F" if is_transposed else "C")
+
+
+def _end_of_header(data: bytes) -> int:
+    """Return where the array of an .npy file begins."""
+    width = 2 if data[6:7] == b"\x01" else 4
+    return 8 + width + int.from_bytes(data[8 : 8 + width], "little")
+
+
+@lru_cache(256)
+def _parse_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape, whether the first axis varies fastest, and the type; the same ones come again and again."""
     with _quiet_headers():
-        _check_size(file, len(data))
-        file.seek(0)
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    if file.read(1):
-        raise ValueError("bytes after the array")
-    return array
+        return _read_header(io.BytesIO(header))
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the .npy format")
+    shape, is_transposed, dtype = _HEADERS[version](file)
+    return shape, is_transposed, dtype
 
 
 @contextmanager
@@ -83,9 +104,6 @@ def _quiet_headers() -> Iterator[None]:
 
 def _check_size(file: IO[bytes], size: int) -> None:
     """Raise ValueError if the header declares more bytes than the member of an archive has."""
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"version {version} of the .npy format")
-    shape, _, dtype = _HEADERS[version](file)
+    shape, _, dtype = _read_header(file)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"a member of {size:,} bytes that declares {dtype} {list(shape)}")
