@@ -75,6 +75,45 @@ def test_a_table_is_saved_as_the_csv_that_it_holds(page, tmp_path):
     assert console == []
 
 
+def test_the_experts_of_further_label_sets_are_folded_and_an_address_opens_them(page, tmp_path):
+    script = """
+    const figure = page.getElementById("heatmap-1-toy-token-topic");
+    const fold = figure.closest("details");
+    told.title = fold.querySelector("summary").textContent;
+    told.figures = [...fold.querySelectorAll("figure")].map((each) => each.id);
+    told.before = fold.open;
+    view.location.hash = figure.id;
+    await new Promise((done) => setTimeout(done, 100));
+    told.after = fold.open;
+    told.main = page.getElementById("heatmap-1-toy-token-bertopic").closest("details");
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script)
+    assert told["title"] == "Experts by known label “topic”"
+    assert told["figures"] == [
+        f"{kind}-{run}-topic" for kind in ("heatmap", "forest") for run in ("1-toy-token", "2-toy-sequence")
+    ]
+    assert (told["before"], told["after"], told["main"]) == (False, True, None)
+    assert console == []
+
+
+def test_no_figure_stands_beside_an_empty_half_row(page, tmp_path):
+    script = """
+    for (const details of page.querySelectorAll("details")) details.open = true;
+    const middle = ({ left, right }) => (left + right) / 2;
+    told.alone = [];
+    for (const grid of page.querySelectorAll(".grid")) {
+      const boxes = [...grid.querySelectorAll("figure")].map((each) => each.getBoundingClientRect());
+      for (const box of boxes) {
+        const beside = boxes.filter((other) => other.top < box.bottom && other.bottom > box.top);
+        if (beside.length === 1) told.alone.push(middle(box) - middle(grid.getBoundingClientRect()));
+      }
+    }
+    """
+    told, _ = ask_page(page.as_uri(), tmp_path, script, width=1280)
+    assert told["alone"]
+    assert max(map(abs, told["alone"])) < 1
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 def test_an_address_of_a_figure_is_opened_below_the_links(page, tmp_path, width):
     script = """

@@ -208,3 +208,85 @@ def test_what_is_chosen_has_an_address_and_back_leads_to_what_was_before(page, t
     assert abs(told["passage"]) < 2500
     assert told["unknown"] == [2, 1]  # what is not there changes nothing
     assert console == []
+
+
+@pytest.fixture(scope="module")
+def three(run, tmp_path_factory):
+    """Two runs of a corpus, with routing of tokens and of sequences, and one of another corpus with the same ids."""
+    folder = tmp_path_factory.mktemp("three")
+    lines = [json.dumps({"id": f"<b>{n}</b>", "text": f"Other {n}."}) for n in range(len(TEXTS))]
+    (folder / "other.jsonl").write_text("\n".join(lines))
+    checkpoint = load_checkpoint(str(checkpoint_path("sequence")))
+    traces = [
+        trace_documents(checkpoint, open_corpus(str(corpus)), folder / name, options=TraceOptions())
+        for name, corpus in (("sequence", run.parent / "corpus.jsonl"), ("other", folder / "other.jsonl"))
+    ]
+    return [open_trace(run), *traces], write_report(
+        [run, *(trace.path for trace in traces)], folder / "report", formats=()
+    )
+
+
+@pytest.mark.browser
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 1280])
+def test_two_runs_are_shown_side_by_side(three, tmp_path, width):
+    (token, sequence, _), page = three
+    script = f"""{CHOOSE}
+    const offered = () => [...find("[name=compare]").options].map((option) => option.textContent);
+    const hidden = () => find("[name=compare]").parentElement.hidden;
+    told.offered = offered();
+    choose("run", 2); told.other = [offered(), hidden()];
+    choose("run", 0); choose("layer", 1);
+    told.before = find("article").querySelectorAll(".passage").length;
+    choose("compare", 1);
+    told.address = view.location.hash;
+    told.names = [...find("article").querySelectorAll("h5")].map((each) => each.textContent);
+    told.experts = [...page.querySelectorAll("article")].map((article) =>
+      [...article.querySelectorAll(".passage")].map((text) =>
+        [...text.children].map((span) => Number(/expert (\\d+)/.exec(span.title)[1]))));
+    told.wide = page.documentElement.scrollWidth - page.documentElement.clientWidth;
+    choose("compare", "");
+    view.location.hash = told.address;
+    await new Promise((done) => setTimeout(done, 60));
+    told.opened = [find("[name=compare]").value, find("article").querySelectorAll(".passage").length];
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script, width=width)
+    assert console == []
+    assert told["offered"] == ["no other run", "sequence"]  # not that of another corpus
+    assert told["other"] == [["no other run"], True]
+    assert told["before"] == 1
+    assert told["address"] == "#run-1-layer-1-beside-2"
+    assert told["names"] == ["run", "sequence"]
+    assert told["opened"] == ["1", 2]
+    assert told["wide"] == 0
+    rows = own_rows(token)[1]
+    for trace, shown in zip((token, sequence), zip(*told["experts"], strict=True), strict=True):
+        first = trace.experts(1)[:, 0]
+        assert list(shown) == [first[own].tolist() for own in rows]
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_passages_are_searched_and_it_is_said_when_none_is_routed_to_the_expert(three, tmp_path):
+    (_, sequence, _), page = three
+    rows = own_rows(sequence)[1][1]
+    [unused, *_] = set(range(sequence.layers[1].num_experts)) - set(sequence.experts(1)[rows].ravel().tolist())
+    script = f"""{CHOOSE}
+    const search = (text) => {{
+      find("[name=words]").value = text;
+      find("[name=words]").dispatchEvent(new view.Event("input"));
+      return [page.querySelectorAll("article").length, find(".passages > .note")?.textContent || ""];
+    }};
+    choose("run", 1); choose("layer", 1);
+    told.river = search("RIVER carries");
+    told.nothing = search("no such words");
+    choose("expert", {unused + 1});
+    told.unused = search("river");
+    told.all = search("")[0];
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script)
+    assert console == []
+    assert told["river"] == [1, ""]
+    assert told["nothing"] == [0, f"None of the {PASSAGES} passages has this text."]
+    assert told["unused"] == [1, "No token of these passages is routed to this expert."]
+    assert told["all"] == PASSAGES

@@ -69,10 +69,9 @@ def test_returns_the_page_and_writes_each_figure_with_its_frame_and_sidecar(pair
     stems = {path.stem for path in figures.iterdir()}
     assert stems == {
         "profile-upos", "profile-bertopic", "profile-topic", "plane-bertopic", "plane-topic",
-        "heatmap-1-toy-token-upos", "heatmap-1-toy-token-bertopic",
-        "heatmap-2-toy-sequence-upos", "heatmap-2-toy-sequence-bertopic",
         "load-1-toy-token", "load-2-toy-sequence",
-        *(f"forest-{run}-{name}" for run in ("1-toy-token", "2-toy-sequence") for name in ("upos", "bertopic")),
+        *(f"{kind}-{run}-{name}" for kind in ("heatmap", "forest") for run in ("1-toy-token", "2-toy-sequence")
+          for name in ("upos", "bertopic", "topic")),
     }  # fmt: skip
     for stem in stems:
         assert sorted(path.suffix for path in figures.glob(f"{stem}.*")) == [".csv", ".json", ".png"]

@@ -175,13 +175,15 @@ def _render_markdown(
     return render_markdown(_collect_parts(runs, records, command) | {"figures": figures})
 
 
-def _group_figures(drawn: Sequence[DrawnFigure]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return the figures as the page shows them, by section and kind."""
-    figures: dict[str, dict[str, list[dict[str, Any]]]] = {
-        section: {kind: [] for kind in kinds} for section, kinds in _KINDS.items()
+def _group_figures(drawn: Sequence[DrawnFigure]) -> dict[str, dict[str, Any]]:
+    """Return the figures as the page shows them, by section and kind, and those that are folded by title."""
+    figures: dict[str, dict[str, Any]] = {
+        section: {**{kind: [] for kind in kinds}, "folds": {}} for section, kinds in _KINDS.items()
     }
     for figure in drawn:
-        figures[figure.spec.section][figure.spec.kind].append(_show_figure(figure))
+        section, spec = figures[figure.spec.section], figure.spec
+        shown = section["folds"].setdefault(spec.fold, []) if spec.fold else section[spec.kind]
+        shown.append(_show_figure(figure))
     return figures
 
 

@@ -81,6 +81,7 @@ def _plan_heatmaps(run: RunResults, number: int, records: Sequence[Record]) -> I
             plot.expert_label_heatmap,
             rows,
             {"layer": layer, "metric": "lift", "label_set": label_set},
+            _name_fold(run, label_set),
         )
 
 
@@ -99,7 +100,13 @@ def _plan_forests(run: RunResults, number: int, records: Sequence[Record]) -> It
             plot.expert_forest,
             rows[(rows["metric"] == "lift") & (rows["expert"] == expert)],
             {"layer": layer, "expert": expert, "label_set": label_set},
+            _name_fold(run, label_set),
         )
+
+
+def _name_fold(run: RunResults, label_set: str) -> str:
+    """Return where the page folds the experts of a label set; nowhere those of the main ones."""
+    return "" if label_set in run.main_label_sets else f"Experts by {name_label_set(label_set).long}"
 
 
 def _find_informative_expert(frame: pd.DataFrame, layer: int) -> int | None:
@@ -115,8 +122,8 @@ def _find_informative_expert(frame: pd.DataFrame, layer: int) -> int | None:
 
 
 def _best_layers(run: RunResults, records: Sequence[Record]) -> Iterator[tuple[str, int, pd.DataFrame]]:
-    """Yield the first label set of tokens and of documents, the layer with the largest U, and its experts' rows."""
-    for label_set in [*run.main_syntax, *list(run.topics)[:1]]:
+    """Yield each label set, the layer with the largest U, and its experts' rows."""
+    for label_set in sorted_label_sets([run]):
         finding = find_best(records, run.name, label_set)
         if finding is None or finding.best.layer is None:
             continue

@@ -109,6 +109,11 @@ class RunResults:
         return [GOLD] if GOLD in self.syntax else list(self.syntax)[:1]
 
     @property
+    def main_label_sets(self) -> list[str]:
+        """The label sets that stand for syntax and for topics: the first of tokens and the first of documents."""
+        return [*self.main_syntax, *list(self.topics)[:1]]
+
+    @property
     def load_frame(self) -> pd.DataFrame | None:
         """The frame that has the load of each expert: of the routing, else of the first label set, or None."""
         frames = ([] if self.routing is None else [self.routing]) + list(self.frames.values())

@@ -24,6 +24,7 @@ class FigureSpec:
         function: the function of `specialize.plot` that draws it.
         frame: the rows it draws.
         arguments: the keyword arguments of `function`, JSON-serialisable.
+        fold: title of what the page folds it into, with others; empty if it is shown at once.
     """
 
     name: str
@@ -33,6 +34,7 @@ class FigureSpec:
     function: Callable[..., Axes]
     frame: pd.DataFrame
     arguments: dict[str, Any]
+    fold: str = ""
 
 
 def slugify(text: str) -> str:

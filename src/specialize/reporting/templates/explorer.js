@@ -3,7 +3,7 @@
   const section = document.getElementById("explorer");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const pick = (name) => section.querySelector(`[name="${name}"]`);
-  const [runs, layers, experts, colour] = ["run", "layer", "expert", "colour"].map(pick);
+  const [runs, layers, experts, beside, colour, words] = ["run", "layer", "expert", "compare", "colour", "words"].map(pick);
   const labels = section.querySelector(".labels tbody");
   const [note, list, over, routed] = [".tokens", ".passages", ".over", ".routed"].map((name) => section.querySelector(name));
   const hues = 7;
@@ -89,42 +89,74 @@
     select(next);
   });
 
+  const textOf = (passage) => passage.tokens.join("");
+  // The same document in another run, where a passage may end elsewhere: it has so many tokens.
+  const areTwins = (one, other) => one.title === other.title && (textOf(one).startsWith(textOf(other)) || textOf(other).startsWith(textOf(one)));
+  const findTwin = (run, passage) => run.passages.findIndex((each) => areTwins(each, passage));
+  const startOf = (run, number) => run.passages.slice(0, number).reduce((sum, passage) => sum + passage.tokens.length, 0);
+
+  // A passage coloured by a layer, and the share of its tokens that an expert receives.
+  const drawPassage = (run, layer, expert, number) => {
+    const text = make("p", "", "passage");
+    text.tabIndex = 0;
+    const { tokens } = run.passages[number];
+    let row = startOf(run, number);
+    let hits = 0;
+    for (const token of tokens) {
+      const slots = slotsOf(layer, row++);
+      const span = make("span", token);
+      span.title = listExperts(layer, slots);
+      const [first] = slots;
+      const own = slots.find(([each]) => each === expert);
+      if (own) hits++;
+      const shownSlot = expert < 0 ? first : own;
+      if (shownSlot) paint(span, shownSlot[0], colour.value === "weight" && shownSlot[1] !== null ? 75 * shownSlot[1] : 38);
+      text.append(span);
+    }
+    return [text, hits / tokens.length];
+  };
+  const tellShare = (expert, share) => expert < 0 ? "" : ` ${Math.round(100 * share)} % of its tokens`;
+
+  const drawBeside = (passage, layer, expert) => {
+    const other = data.runs[beside.value];
+    const twin = other ? findTwin(other, passage) : -1;
+    if (twin < 0) return [];
+    const found = other.layers.find((each) => each.layer === layer.layer);
+    const head = make("h5", other.name);
+    if (!found) {
+      head.append(make("small", ` has no layer ${layer.layer} with experts`));
+      return [head];
+    }
+    const [text, share] = drawPassage(other, unpack(found), expert, twin);
+    head.append(make("small", tellShare(expert, share)));
+    return [head, text];
+  };
+
   const showPassages = (run, layer, expert) => {
-    let row = 0;
-    const shown = run.passages.map((passage, number) => {
+    const wanted = words.value.toLowerCase();
+    const shown = run.passages.map((passage, number) => [passage, number]).filter(([passage]) => textOf(passage).toLowerCase().includes(wanted)).map(([passage, number]) => {
       const article = make("article");
       article.id = `passage-${number + 1}`;
-      const text = make("p", "", "passage");
-      text.tabIndex = 0;
-      let hits = 0;
-      for (const token of passage.tokens) {
-        const slots = slotsOf(layer, row++);
-        const span = make("span", token);
-        span.title = listExperts(layer, slots);
-        const [first] = slots;
-        const own = slots.find(([each]) => each === expert);
-        if (own) hits++;
-        const shownSlot = expert < 0 ? first : own;
-        if (shownSlot) paint(span, shownSlot[0], colour.value === "weight" && shownSlot[1] !== null ? 75 * shownSlot[1] : 38);
-        text.append(span);
-      }
-      const share = hits / passage.tokens.length;
+      const [text, share] = drawPassage(run, layer, expert, number);
       const head = make("h4", passage.title);
-      if (expert >= 0) head.append(make("small", ` ${Math.round(100 * share)} % of its tokens`));
+      head.append(make("small", tellShare(expert, share)));
       const button = make("button", "all layers");
       button.type = "button";
       button.addEventListener("click", () => showLayers(number));
       head.append(" ", button);
-      article.append(head, text);
+      const other = drawBeside(passage, layer, expert);
+      article.append(head, ...(other.length ? [make("h5", run.name)] : []), text, ...other);
       return [share, number, article];
     });
     if (expert >= 0) shown.sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-    list.replaceChildren(...shown.map(([, , article]) => article));
+    const told = !shown.length ? `None of the ${run.passages.length} passages has this text.`
+      : expert >= 0 && shown[0][0] === 0 ? "No token of these passages is routed to this expert." : "";
+    list.replaceChildren(...(told ? [make("p", told, "note")] : []), ...shown.map(([, , article]) => article));
   };
 
   const showLayers = (number) => {
     const [run] = current();
-    const start = run.passages.slice(0, number).reduce((sum, passage) => sum + passage.tokens.length, 0);
+    const start = startOf(run, number);
     const tokens = run.passages[number].tokens;
     const table = make("table");
     table.append(make("caption", `${run.passages[number].title}: first expert of each token, by layer`));
@@ -163,30 +195,44 @@
     experts.value = kept && Number(kept) <= layer.experts ? kept : "0";
     show();
   };
+  // A run is compared with those that have a document in common: runs of other corpora have none.
+  const offerBeside = (run) => {
+    const kept = beside.value;
+    const others = data.runs.filter((other) => other !== run && run.passages.some((passage) => findTwin(other, passage) >= 0));
+    beside.replaceChildren(new Option("no other run", ""), ...others.map((other) => new Option(other.name, data.runs.indexOf(other))));
+    beside.value = others.includes(data.runs[kept]) ? kept : "";
+    beside.parentElement.hidden = !others.length;
+  };
+  const offerRun = (run) => {
+    offerLayers(run);
+    offerBeside(run);
+  };
   const chooseRun = () => {
-    offerLayers(data.runs[runs.value]);
+    offerRun(data.runs[runs.value]);
     chooseLayer();
   };
 
-  // What is shown has an address, #layer-7-expert-27, of several runs #run-2-layer-7-expert-27, which can be sent.
+  // What is shown has an address that can be sent: #layer-7-expert-27, of several runs #run-2-layer-7-expert-27-beside-1.
   const remember = () => {
     const [, layer, expert] = current();
     const run = data.runs.length > 1 ? `run-${Number(runs.value) + 1}-` : "";
-    history.pushState(null, "", `#${run}layer-${layer.layer}${expert < 0 ? "" : `-expert-${expert}`}`);
+    const other = beside.value === "" ? "" : `-beside-${Number(beside.value) + 1}`;
+    history.pushState(null, "", `#${run}layer-${layer.layer}${expert < 0 ? "" : `-expert-${expert}`}${other}`);
   };
   const follow = () => {
     const passage = /^#passage-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
     if (passage) passage.scrollIntoView();
-    const found = /^#(?:run-(\d+)-)?layer-(\d+)(?:-expert-(\d+))?$/.exec(location.hash);
+    const found = /^#(?:run-(\d+)-)?layer-(\d+)(?:-expert-(\d+))?(?:-beside-(\d+))?$/.exec(location.hash);
     const run = found && data.runs[Number(found[1] || 1) - 1];
     const place = run ? run.layers.findIndex((layer) => String(layer.layer) === found[2]) : -1;
     if (place < 0) return;
     runs.value = data.runs.indexOf(run);
-    offerLayers(run);
+    offerRun(run);
     layers.value = place;
     const known = Number(found[3]) < run.layers[place].experts;
     offerExperts(run.layers[place]);
     experts.value = known ? Number(found[3]) + 1 : 0;
+    beside.value = [...beside.options].some((option) => option.value === String(found[4] - 1)) ? String(found[4] - 1) : "";
     show();
     section.scrollIntoView();
   };
@@ -197,7 +243,9 @@
   onChange(runs, chooseRun);
   onChange(layers, chooseLayer);
   onChange(experts, show);
+  onChange(beside, show);
   colour.addEventListener("change", show);
+  words.addEventListener("input", show);
   window.addEventListener("popstate", follow);
   section.hidden = false;
   chooseRun();
