@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from peak import peak_megabytes
 
 from specialize.annotators.syntax import annotate_syntax
 from specialize.annotators.tagging import load_pipeline
@@ -128,8 +129,7 @@ def main() -> None:
     if given.memory_of:
         trace = Words(read_texts(500) * given.memory_of)
         annotate_syntax(trace)
-        peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
-        print(json.dumps({"documents": 500 * given.memory_of, "peak_mb": int(peak) / 1024}))
+        print(json.dumps({"documents": 500 * given.memory_of, "peak_mb": peak_megabytes()}))
         return
     texts = read_texts(max(given.documents, 2000))
     with tempfile.TemporaryDirectory() as cache:

@@ -1,12 +1,11 @@
 """The cost of capturing routing, as ratios of times measured in alternation.
 
     python analyses/benchmarks/capture.py -o analyses/benchmarks/results
-    python analyses/benchmarks/capture.py --control    # random routers alone: capture-control-DEVICE.csv
     python analyses/benchmarks/capture.py --compiled   # models compiled by torch: capture-compiled-DEVICE.csv
 
 The model is a random one of OLMoE's architecture (E = 64, k = 8). Each round times every method once, in an order that
 changes from round to round; a ratio is the median over rounds of the ratio within a round. nnsight is included if it is
-installed. `capture_memory.py` measures the peak memory.
+installed. `capture_memory.py` measures the peak memory, `capture_control.py` random routers.
 """
 
 import argparse
@@ -33,6 +32,8 @@ from specialize.models.data import train_bpe
 from specialize.quiet import without_transformers_bars
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+NAME = "gpu" if DEVICE == "cuda" else "cpu"  # in names of tables
+LAYERS, WIDTH, BATCH = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
 VOCABULARY = 4096
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstv" for b in ("a", "e", "i", "o", "ou") for c in ("", "n", "rt", "sk", "ld")]
 
@@ -156,37 +157,9 @@ def forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, 
     return ways | {"nnsight, router outputs": with_nnsight}
 
 
-CONTROLS = {"no random router": None, "1 random router": 1, "5 random routers": 5}
-
-
 def random_routers(number: int | None) -> dict[str, Any]:
     """Return the options for so many random routers."""
     return {} if number is None else {"control": "random-router", "control_draws": number}
-
-
-def control_forward_ways(model: OlmoeForCausalLM, batch: int, length: int) -> dict[str, Callable[[], object]]:
-    ids = torch.randint(0, VOCABULARY, (batch, length), device=DEVICE)
-    return {name: recorded_pass(model, ids, **random_routers(number)) for name, number in CONTROLS.items()}
-
-
-def control_trace_ways(model: OlmoeForCausalLM, folder: Path, documents: int) -> dict[str, Callable[[], object]]:
-    texts = write_corpus(folder / "corpus.jsonl", documents)
-    checkpoint = make_checkpoint(model, train_bpe(texts[:200], vocab_size=1000, max_length=1024))
-    return {name: whole_trace(checkpoint, folder, **random_routers(number)) for name, number in CONTROLS.items()}
-
-
-def measure_controls(model: OlmoeForCausalLM, batch: int, *, rounds: int, documents: int) -> pd.DataFrame:
-    rows = []
-    clock = time.perf_counter if DEVICE == "cuda" else time.process_time  # other processes do not matter to the latter
-    with tempfile.TemporaryDirectory() as name:
-        for what, ways in (
-            (f"forward pass, {batch} x 256 tokens", control_forward_ways(model, batch, 256)),
-            (f"trace of {documents} documents", control_trace_ways(model, Path(name), documents)),
-        ):
-            for row in compare(ways, to="no random router", rounds=rounds, clock=clock):
-                rows.append({"what": what} | row)
-                print(f"{what}: {row['way']:<20} {row['ratio']:.3f}", flush=True)
-    return pd.DataFrame(rows)
 
 
 def write_corpus(path: Path, documents: int, seed: int = 0) -> list[str]:
@@ -256,34 +229,26 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=160)
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="further batch sizes of the forward pass")
     parser.add_argument("--compiled", action="store_true", help="measure models compiled by torch alone")
-    parser.add_argument("--control", action="store_true", help="measure random routers alone")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
-    layers, width, batch = (16, 1024, 32) if DEVICE == "cuda" else (4, 256, 8)
-    name = "gpu" if DEVICE == "cuda" else "cpu"
     if given.compiled:
-        ways = compiled_ways(layers=layers, width=width, batch=batch, length=256)
+        ways = compiled_ways(layers=LAYERS, width=WIDTH, batch=BATCH, length=256)
         frame = pd.DataFrame(compare(ways, to="plain, compiled", rounds=given.rounds))
         print(frame.to_string(index=False))
-        frame.to_csv(given.output / f"capture-compiled-{name}.csv", index=False, float_format="%.4f")
+        frame.to_csv(given.output / f"capture-compiled-{NAME}.csv", index=False, float_format="%.4f")
         return
-    model = build_model(layers=layers, width=width)
-    if given.control:
-        with without_transformers_bars():
-            frame = measure_controls(model, batch, rounds=given.rounds, documents=given.documents)
-        frame.to_csv(given.output / f"capture-control-{name}.csv", index=False, float_format="%.4f")
-        return
+    model = build_model(layers=LAYERS, width=WIDTH)
     rows: list[dict[str, object]] = []
 
     def measure(what: str, ways: dict[str, Callable[[], object]], *, to: str, rounds: int) -> None:
         for row in compare(ways, to=to, rounds=rounds):
             rows.append({"what": what} | row)
             print(f"{what}: {row['way']:<42} {row['ratio']:.3f}", flush=True)
-        pd.DataFrame(rows).to_csv(given.output / f"capture-{name}.csv", index=False, float_format="%.4f")
+        pd.DataFrame(rows).to_csv(given.output / f"capture-{NAME}.csv", index=False, float_format="%.4f")
 
     with without_transformers_bars():
-        ways = forward_ways(model, batch, 256)
-        measure(f"forward pass, {batch} x 256 tokens", ways, to="plain", rounds=given.rounds)
+        ways = forward_ways(model, BATCH, 256)
+        measure(f"forward pass, {BATCH} x 256 tokens", ways, to="plain", rounds=given.rounds)
         for size in given.batches:
             ways = {way: run for way, run in forward_ways(model, size, 256).items() if way in SWEEP}
             measure(f"forward pass, {size} x 256 tokens", ways, to="plain", rounds=given.rounds)
@@ -294,11 +259,11 @@ def main() -> None:
     about = {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
-        "model": {"layers": layers, "width": width, "experts": 64, "top_k": 8, "dtype": str(model.dtype)},
+        "model": {"layers": LAYERS, "width": WIDTH, "experts": 64, "top_k": 8, "dtype": str(model.dtype)},
         "rounds": given.rounds,
         "versions": versions(),
     }
-    (given.output / f"capture-{name}.json").write_text(json.dumps(about, indent=2) + "\n")
+    (given.output / f"capture-{NAME}.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 if __name__ == "__main__":

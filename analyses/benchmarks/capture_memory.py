@@ -17,9 +17,10 @@ from typing import Any
 
 import pandas as pd
 import torch
+from peak import peak_megabytes
 from transformers import AutoTokenizer, OlmoeForCausalLM
 
-from capture import DEVICE, build_model, make_checkpoint, write_corpus
+from capture import DEVICE, NAME, build_model, make_checkpoint, write_corpus
 from specialize.capture import TraceOptions, trace_documents
 from specialize.capture.batches import pad_windows
 from specialize.corpus import open_corpus
@@ -66,8 +67,7 @@ def print_peak_memory(folder: Path, way: str) -> None:
     else:
         checkpoint = make_checkpoint(model, tokenizer)
         tokens = trace_documents(checkpoint, open_corpus(corpus), folder / "run", options=options).num_tokens
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = {"tokens": tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}
+    peak = {"tokens": tokens, "host_mb": peak_megabytes()}
     if DEVICE == "cuda":
         peak["device_mb"] = torch.cuda.max_memory_allocated() / 2**20
     print(json.dumps(peak))
@@ -89,8 +89,7 @@ def main() -> None:
         for way in ("specialize trace", "plain"):
             rows.append(peak_memory(documents, way))
             print(rows[-1], flush=True)
-    name = "gpu" if DEVICE == "cuda" else "cpu"
-    pd.DataFrame(rows).to_csv(given.output / f"capture-memory-{name}.csv", index=False, float_format="%.1f")
+    pd.DataFrame(rows).to_csv(given.output / f"capture-memory-{NAME}.csv", index=False, float_format="%.1f")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from peak import peak_megabytes
 
 from specialize.annotation import Annotation
 from specialize.annotators.store import load_annotation, save_annotation
@@ -168,12 +169,6 @@ def run_task(name: str, run: Path, warm: Path) -> None:
     if isinstance(result, np.ndarray):
         cost["slots"], cost["check"] = int(result.sum()), int((result[0] * np.arange(1, EXPERTS + 1)).sum())
     print(json.dumps(cost))
-
-
-def peak_megabytes() -> float:
-    """Return the peak memory of this process; that of `getrusage` is inherited from the parent process."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def in_own_process(name: str, run: Path, warm: Path) -> dict[str, Any]:

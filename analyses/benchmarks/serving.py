@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from peak import peak_megabytes
 
 LAYERS, EXPERTS, TOP_K = 16, 64, 8
 CONTEXT = 1024
@@ -168,8 +169,7 @@ def measure_memory(documents: int) -> dict[str, object]:
 
 def print_memory(folder: Path, address: str) -> None:
     tokens = trace(folder, address)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps({"tokens": tokens, "host_mb": int(status["VmHWM"].split()[0]) / 1024}))
+    print(json.dumps({"tokens": tokens, "host_mb": peak_megabytes()}))
 
 
 def main() -> None:

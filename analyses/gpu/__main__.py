@@ -43,7 +43,7 @@ def list_steps(output: Path, *, rounds: int, workers: int, on_gpu: bool) -> list
     corpora = ("2000", "16000") if on_gpu else ("100", "800")
     memory = (f"{benchmarks}/capture_memory.py", "-o", str(output), "--documents", *corpora)
     compiled = (*capture[:5], "--compiled")
-    controls = (f"{benchmarks}/capture.py", "-o", str(output), "--control", "--rounds", str(max(3, rounds // 3)))
+    controls = (f"{benchmarks}/capture_control.py", "-o", str(output), "--rounds", str(max(3, rounds // 3)))
     train = (f"{benchmarks}/train.py", "-o", str(output), "--rounds", str(max(3, rounds // 2)))
     return [
         Step("tests", (*tests, *several, f"--junitxml={output}/tests.xml"), 180),

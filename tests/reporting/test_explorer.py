@@ -214,7 +214,7 @@ def test_what_is_chosen_has_an_address_and_back_leads_to_what_was_before(page, t
 def three(run, tmp_path_factory):
     """Two runs of a corpus, with routing of tokens and of sequences, and one of another corpus with the same ids."""
     folder = tmp_path_factory.mktemp("three")
-    lines = [json.dumps({"id": f"<b>{n}</b>", "text": f"Other {n}."}) for n in range(len(TEXTS))]
+    lines = [json.dumps({"id": f"<b>{n}</b>", "text": text[:9]}) for n, text in enumerate(TEXTS)]
     (folder / "other.jsonl").write_text("\n".join(lines))
     checkpoint = load_checkpoint(str(checkpoint_path("sequence")))
     traces = [
@@ -232,23 +232,23 @@ def three(run, tmp_path_factory):
 def test_two_runs_are_shown_side_by_side(three, tmp_path, width):
     (token, sequence, _), page = three
     script = f"""{CHOOSE}
-    const offered = () => [...find("[name=compare]").options].map((option) => option.textContent);
-    const hidden = () => find("[name=compare]").parentElement.hidden;
+    const offered = () => [...find("[name=beside]").options].map((option) => option.textContent);
+    const hidden = () => find("[name=beside]").parentElement.hidden;
     told.offered = offered();
     choose("run", 2); told.other = [offered(), hidden()];
     choose("run", 0); choose("layer", 1);
     told.before = find("article").querySelectorAll(".passage").length;
-    choose("compare", 1);
+    choose("beside", 1);
     told.address = view.location.hash;
     told.names = [...find("article").querySelectorAll("h5")].map((each) => each.textContent);
     told.experts = [...page.querySelectorAll("article")].map((article) =>
       [...article.querySelectorAll(".passage")].map((text) =>
         [...text.children].map((span) => Number(/expert (\\d+)/.exec(span.title)[1]))));
     told.wide = page.documentElement.scrollWidth - page.documentElement.clientWidth;
-    choose("compare", "");
+    choose("beside", "");
     view.location.hash = told.address;
     await new Promise((done) => setTimeout(done, 60));
-    told.opened = [find("[name=compare]").value, find("article").querySelectorAll(".passage").length];
+    told.opened = [find("[name=beside]").value, find("article").querySelectorAll(".passage").length];
     """
     told, console = ask_page(page.as_uri(), tmp_path, script, width=width)
     assert console == []

@@ -63,10 +63,11 @@ def test_a_key_that_cannot_be_sent_is_not_shown(trace, monkeypatch):
 
 def test_a_proxy_of_the_environment_is_used_except_for_the_servers_it_excludes(server, trace, few, monkeypatch):
     monkeypatch.setenv("http_proxy", server.address)
-    monkeypatch.setenv("no_proxy", "other.example, served.invalid")
-    with pytest.raises(CaptureError, match=r"served\.invalid:8000: expected a server there, found none"):
-        trace(server="http://served.invalid:8000")
-    monkeypatch.setenv("no_proxy", "other.example")
+    for excluded in ("other.example, served.invalid", "served.invalid:8000", "*"):
+        monkeypatch.setenv("no_proxy", excluded)
+        with pytest.raises(CaptureError, match=r"served\.invalid:8000: expected a server there, found none"):
+            trace(server="http://served.invalid:8000")
+    monkeypatch.setenv("no_proxy", "other.example, served.invalid:80")
     assert trace(server="http://served.invalid:8000").num_documents == len(few)
 
 

@@ -191,16 +191,16 @@ def tag_tokens(
 
 
 def _note_template(trace: "RoutingTrace", reporter: Reporter) -> None:
-    """Say how much of a conversation that is tagged was written by nobody."""
+    """Say how many of the tokens that are tagged are not of the messages of a conversation."""
     from specialize.tracing.chat import TEMPLATE
 
     if "roles" not in trace.contents:
         return
-    share = (trace.tokens()["role"] == TEMPLATE).mean()
+    share = (trace.tokens(["role"])["role"] == TEMPLATE).mean()
     if share > 0:
         reporter.say(
-            f"note: {100 * share:.0f} % of the tokens are the chat template's, and what they spell is tagged like "
-            "words that somebody said; --tags role (tags) measures how far routing tells them apart"
+            f"note: {100 * share:.0f} % of the tokens are the chat template's, and whatever they spell is tagged like "
+            "the messages; --tags role (tags) measures how strongly routing is associated with the role"
         )
 
 

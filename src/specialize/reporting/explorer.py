@@ -1,6 +1,7 @@
 """The data of the expert explorer: passages with their routing, and the labels and tokens of each expert."""
 
 import base64
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -80,7 +81,14 @@ def _choose_passages(tokens: pd.DataFrame, documents: pd.DataFrame) -> tuple[np.
         document = documents.iloc[int(places[own[0]])]
         spans = tokens.iloc[own][["char_start", "char_end"]].to_numpy()
         rows.append(own)
-        passages.append({"title": shorten(document["id"], width=60), "tokens": _cut_text(document["text"], spans)})
+        whole = hashlib.blake2b(f"{document['id']}\0{document['text']}".encode(), digest_size=9).digest()
+        passages.append(
+            {
+                "title": shorten(document["id"], width=60),
+                "document": base64.b64encode(whole).decode(),  # the same in every run of the document
+                "tokens": _cut_text(document["text"], spans),
+            }
+        )
     return np.concatenate(rows) if rows else np.empty(0, np.int64), passages
 
 

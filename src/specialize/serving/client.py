@@ -176,7 +176,7 @@ class Client:
     async def _send(
         self, path: str, body: Mapping[str, Any] | None, largest: int
     ) -> tuple[int, httpx.Headers, bytearray]:
-        address, kind = _read_address(self.address + path), {} if body is None else _JSON
+        address, kind = _parse_address(self.address + path), {} if body is None else _JSON
         request = httpx.Request(
             "GET" if body is None else "POST",
             address,
@@ -189,25 +189,12 @@ class Client:
             response = await connection.handle_async_request(request)
             response.request = request  # its errors name it
             try:
-                data = await self._read(response, largest)
+                data = await _read(response, largest)
             finally:
                 await response.aclose()
         finally:
             self._free.append(connection)
         return response.status_code, response.headers, data
-
-    async def _read(self, response: httpx.Response, largest: int) -> bytearray:
-        data = bytearray()
-        async for chunk in response.aiter_bytes():
-            data += chunk
-            if response.status_code != 200 and len(data) >= _LARGEST_MESSAGE:
-                break
-            if len(data) > largest:
-                raise CaptureError(
-                    f"{response.url}: expected an answer of at most {largest:,} bytes, got a longer one; is this the "
-                    "server of the model?"
-                )
-        return data
 
     def _connect(self) -> httpx.AsyncHTTPTransport:
         limits = httpx.Limits(max_connections=1)
@@ -250,6 +237,21 @@ class Client:
             await connection.aclose()
 
 
+async def _read(response: httpx.Response, largest: int) -> bytearray:
+    """Return the body of an answer, of an error the beginning."""
+    data = bytearray()
+    async for chunk in response.aiter_bytes():
+        data += chunk
+        if response.status_code != 200 and len(data) >= _LARGEST_MESSAGE:
+            break
+        if len(data) > largest:
+            raise CaptureError(
+                f"{response.url}: expected an answer of at most {largest:,} bytes, got a longer one; is this the "
+                "server of the model?"
+            )
+    return data
+
+
 def _parse(data: bytearray) -> Any:
     try:
         return json.loads(data)
@@ -258,14 +260,14 @@ def _parse(data: bytearray) -> Any:
 
 
 @lru_cache
-def _read_address(address: str) -> httpx.URL:
+def _parse_address(address: str) -> httpx.URL:
     return httpx.URL(address)
 
 
 def _find_proxy(address: str) -> str | None:
     """Return the proxy that the environment sets for an address; None without one."""
     parts, proxies = urlsplit(address), getproxies()
-    if proxy_bypass(parts.hostname or ""):
+    if any(map(proxy_bypass, (parts.hostname or "", parts.netloc))):  # NO_PROXY may have a port
         return None
     found = proxies.get(parts.scheme) or proxies.get("all")
     return found if found is None or "://" in found else f"http://{found}"

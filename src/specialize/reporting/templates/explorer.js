@@ -3,7 +3,7 @@
   const section = document.getElementById("explorer");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const pick = (name) => section.querySelector(`[name="${name}"]`);
-  const [runs, layers, experts, beside, colour, words] = ["run", "layer", "expert", "compare", "colour", "words"].map(pick);
+  const [runs, layers, experts, beside, colour, words] = ["run", "layer", "expert", "beside", "colour", "words"].map(pick);
   const labels = section.querySelector(".labels tbody");
   const [note, list, over, routed] = [".tokens", ".passages", ".over", ".routed"].map((name) => section.querySelector(name));
   const hues = 7;
@@ -90,9 +90,8 @@
   });
 
   const textOf = (passage) => passage.tokens.join("");
-  // The same document in another run, where a passage may end elsewhere: it has so many tokens.
-  const areTwins = (one, other) => one.title === other.title && (textOf(one).startsWith(textOf(other)) || textOf(other).startsWith(textOf(one)));
-  const findTwin = (run, passage) => run.passages.findIndex((each) => areTwins(each, passage));
+  // The same document in another run, where the passage may end elsewhere: it has so many tokens.
+  const findTwin = (run, passage) => run.passages.findIndex((each) => each.document === passage.document);
   const startOf = (run, number) => run.passages.slice(0, number).reduce((sum, passage) => sum + passage.tokens.length, 0);
 
   // A passage coloured by a layer, and the share of its tokens that an expert receives.
@@ -134,7 +133,7 @@
 
   const showPassages = (run, layer, expert) => {
     const wanted = words.value.toLowerCase();
-    const shown = run.passages.map((passage, number) => [passage, number]).filter(([passage]) => textOf(passage).toLowerCase().includes(wanted)).map(([passage, number]) => {
+    const shown = [...run.passages.entries()].filter(([, passage]) => textOf(passage).toLowerCase().includes(wanted)).map(([number, passage]) => {
       const article = make("article");
       article.id = `passage-${number + 1}`;
       const [text, share] = drawPassage(run, layer, expert, number);
@@ -232,7 +231,8 @@
     const known = Number(found[3]) < run.layers[place].experts;
     offerExperts(run.layers[place]);
     experts.value = known ? Number(found[3]) + 1 : 0;
-    beside.value = [...beside.options].some((option) => option.value === String(found[4] - 1)) ? String(found[4] - 1) : "";
+    beside.value = found[4] - 1;
+    if (beside.selectedIndex < 0) beside.value = "";
     show();
     section.scrollIntoView();
   };

@@ -64,13 +64,13 @@ def read_array(data: bytes) -> NDArray[Any]:
         ValueError: they are something else, are truncated, or hold Python objects; or whatever NumPy raises for a
             damaged header.
     """
-    shape, is_transposed, dtype = _parse_header(data[: _end_of_header(data)])
+    start = _end_of_header(data)
+    shape, is_transposed, dtype = _parse_header(data[:start])
     if dtype.hasobject:
         raise ValueError("Python objects, which are not unpickled")
-    if len(data) - _end_of_header(data) != math.prod(shape) * dtype.itemsize:
+    if len(data) - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"a file of {len(data):,} bytes that declares {dtype} {list(shape)}")
-    array = np.frombuffer(data, dtype, offset=_end_of_header(data))
-    return array.reshape(shape, order="F" if is_transposed else "C")
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if is_transposed else "C")
 
 
 def _end_of_header(data: bytes) -> int:
