@@ -3,8 +3,8 @@
     python analyses/benchmarks/train.py -o analyses/benchmarks/results
 
 Tokens per second of whole training steps (forward, backward, AdamW; bfloat16). Each round times every model once, in an
-order that changes; a ratio is the median over rounds of the ratio within a round. On a CPU, one thread is used. The
-plain model is defined here and shares no code with the package.
+order that changes; a ratio is the median over rounds of the ratio within a round. On a CPU, with one thread and with
+two. The plain model is defined here and shares no code with the package.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.models.moe import Experts
 
+Model = tuple[str, Callable[[Tensor], Tensor], nn.Module]  # the plain model beside it, its loss, and the module
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {  # width, expert width, layers, heads, vocabulary, batch, context
     "cpu": (128, 256, 4, 4, 2048, 16, 128),
@@ -61,10 +62,10 @@ class PlainGPT(nn.Module):
         return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
-def build_models() -> dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module]]:
-    """Return, by name, the plain model with as many active parameters, the loss, and the module."""
+def build_models() -> dict[str, Model]:
+    """Return the models by name; the plain model beside each has as many active parameters."""
     width, inner, layers, heads, vocabulary, _, context = SIZES[DEVICE]
-    models: dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module]] = {}
+    models: dict[str, Model] = {}
     for k in (1, 2):
         plain = PlainGPT(width, k * inner, layers, heads, vocabulary, context).to(DEVICE)
         models[f"plain dense, {k} x expert width"] = (f"plain dense, {k} x expert width", plain, plain)
@@ -87,38 +88,34 @@ def build_models() -> dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module
     for experts in (4, 16):
         for k in (1, 2):
             add(f"token, top-{k} of {experts}", k, num_experts=experts)
-    add("token, top-2 of 16, loop over experts", 2, num_experts=16)
-    for module in models["token, top-2 of 16, loop over experts"][2].modules():
+    other = {"cpu": "all experts at once", "cuda": "one expert after the other"}[DEVICE]
+    add(f"token, top-2 of 16, {other}", 2, num_experts=16)
+    for module in models[f"token, top-2 of 16, {other}"][2].modules():
         if isinstance(module, Experts):
-            module._grouped = module._one_by_one  # type: ignore[method-assign]
+            module._grouped, module._one_by_one = module._one_by_one, module._grouped  # type: ignore[method-assign]
     add("sequence, top-2 of 4", 2, num_experts=4, routing_unit="sequence")
     return models
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=4, help="training steps timed at a time")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+def measure(
+    models: dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module]], *, rounds: int, steps: int
+) -> pd.DataFrame:
+    """Time training steps of every model once per round, in an order that changes; return one row per model."""
     *_, vocabulary, batch, context = SIZES[DEVICE]
-    models = build_models()
     optimizers = {
         name: torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-3, fused=True)
         for name, (_, _, module) in models.items()
     }
     ids = torch.randint(0, vocabulary, (batch, context), device=DEVICE)
     order, seconds = list(models), []
-    for number in range(given.rounds + 1):
+    for number in range(rounds + 1):
         random.Random(number).shuffle(order)
         times = {}
         for name in order:
             if DEVICE == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
-            for _ in range(given.steps):
+            for _ in range(steps):
                 with torch.autocast(DEVICE, dtype=torch.bfloat16):
                     loss = models[name][1](ids)
                 loss.backward()
@@ -129,10 +126,10 @@ def main() -> None:
             times[name] = time.perf_counter() - start
         if number:  # the first round is a warm-up
             seconds.append(times)
-    rounds = pd.DataFrame(seconds)
+    measured = pd.DataFrame(seconds)
     rows = []
     for name, (plain, _, module) in models.items():
-        ratio = (rounds[plain] / rounds[name]).quantile([0.25, 0.5, 0.75])
+        ratio = (measured[plain] / measured[name]).quantile([0.25, 0.5, 0.75])
         rows.append(
             {
                 "model": name,
@@ -140,15 +137,30 @@ def main() -> None:
                 "relative_tokens_per_second": ratio[0.5],
                 "quartile_low": ratio[0.25],
                 "quartile_high": ratio[0.75],
-                "tokens_per_second": given.steps * ids.numel() / rounds[name].median(),
+                "tokens_per_second": steps * ids.numel() / measured[name].median(),
                 "parameters": sum(p.numel() for p in module.parameters()),
             }
         )
-    table = pd.DataFrame(rows)
-    device = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu, one thread"
-    given.output.mkdir(parents=True, exist_ok=True)
-    table.assign(device=device).to_csv(given.output / f"train-{DEVICE}.csv", index=False, float_format="%.4g")
-    print(table.to_string(index=False))
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=4, help="training steps timed at a time")
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2], help="of a CPU")
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
+    torch.manual_seed(0)
+    models = build_models()
+    tables = []
+    for threads in given.threads if DEVICE == "cpu" else [1]:
+        torch.set_num_threads(threads)
+        device = torch.cuda.get_device_name() if DEVICE == "cuda" else f"cpu, {threads} thread{'s' * (threads > 1)}"
+        tables.append(measure(models, rounds=given.rounds, steps=given.steps).assign(device=device))
+        print(tables[-1].to_string(index=False), flush=True)
+        pd.concat(tables).to_csv(given.output / f"train-{DEVICE}.csv", index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from specialize.errors import ConfigError
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
-from specialize.models.moe import balance_loss
+from specialize.models.moe import Experts, balance_loss
 
 SIZES = {
     "vocab_size": 61,
@@ -150,10 +150,20 @@ def test_the_loss_counts_what_may_be_counted(unit):
 
 
 def test_balance_loss_is_one_when_even_and_e_when_collapsed():
-    even = torch.arange(8)[:, None] % 4
-    assert balance_loss(torch.full((8, 4), 0.25), even) == 1.0
+    even, counted = torch.arange(8)[:, None] % 4, torch.ones(8, dtype=torch.bool)
+    assert balance_loss(torch.full((8, 4), 0.25), even, counted) == 1.0
     collapsed = torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.int64), 4).float()
-    assert balance_loss(collapsed, torch.zeros(8, 1, dtype=torch.int64)) == 4.0
+    assert balance_loss(collapsed, torch.zeros(8, 1, dtype=torch.int64), counted) == 4.0
+
+
+def test_padding_does_not_count_in_the_balance_loss():
+    random = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(30, 4, generator=random).softmax(dim=-1)
+    experts = torch.randint(0, 4, (30, 2), generator=random)
+    decided = torch.rand(30, generator=random) < 0.6
+    share = torch.bincount(experts[decided].flatten(), minlength=4) / experts[decided].numel()
+    expected = 4 * (share * probabilities[decided].mean(dim=0)).sum()
+    torch.testing.assert_close(balance_loss(probabilities, experts, decided), expected)
 
 
 def test_generation_goes_on_from_the_prompt():
@@ -216,8 +226,8 @@ def test_a_damaged_configuration_is_one_line_where_it_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("k", [1, 2])
-def test_grouped_experts_compute_what_one_by_one_do(k):
-    """In bfloat16 all experts run in one kernel; the reference is float32, one expert after the other."""
+def test_grouped_experts_compute_what_one_by_one_do(k, monkeypatch):
+    """In bfloat16 on a GPU all experts run in one kernel; the reference is float32, one expert after the other."""
     model = build(num_experts_per_tok=k)
     layer = model.model.layers[0].mlp
     hidden = torch.randn(1, 64, 32, generator=torch.Generator().manual_seed(2), requires_grad=True)
@@ -227,6 +237,8 @@ def test_grouped_experts_compute_what_one_by_one_do(k):
     decision = decision._replace(experts=torch.arange(64 * k).view(64, k) % 3)  # one is idle
     results = []
     for grouped in (False, True):
+        if grouped:
+            monkeypatch.setattr(Experts, "_one_by_one", staticmethod(Experts._grouped))
         with torch.autocast("cpu", torch.bfloat16, enabled=grouped):
             output = layer.experts(hidden[0], decision.experts, decision.weights)
         (output**2).sum().backward()

@@ -19,19 +19,24 @@ class Decision(NamedTuple):
     loss: Tensor  # () the balance loss, or the cross-entropy of a guided router
 
 
-def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
+def balance_loss(probabilities: Tensor, experts: Tensor, decided: Tensor) -> Tensor:
     """Return the load-balancing loss E * sum_e f_e P_e of Fedus et al. 2022 (Switch Transformers, eq. 4-6).
 
     Args:
-        probabilities: (N, E) router probabilities of N decisions.
+        probabilities: (N, E) router probabilities.
         experts: (N, k) chosen experts.
+        decided: (N,) bool, the decisions that count; the others are of padding.
 
     Returns:
         A scalar that is 1 if the load is even.
     """
     num_experts = probabilities.shape[-1]
-    share = torch.bincount(experts.flatten(), minlength=num_experts) / experts.numel()  # f, (E,)
-    return num_experts * (share * probabilities.mean(dim=0)).sum()
+    chosen = experts.unsqueeze(-1) == torch.arange(num_experts, device=experts.device)  # (N, k, E)
+    # weighted sums, not a selection: for the number of its rows, a GPU would have to be waited for
+    counted = decided.unsqueeze(-1).to(probabilities.dtype)
+    number = counted.sum()
+    share = (chosen.sum(dim=1) * counted).sum(dim=0) / (number * experts.shape[-1])  # f, (E,)
+    return num_experts * (share * (probabilities * counted).sum(dim=0) / number).sum()
 
 
 class Router(nn.Module):
@@ -74,7 +79,7 @@ class Router(nn.Module):
             weights = weights / weights.sum(dim=-1, keepdim=True)
         decided = mask if self.unit == "token" else mask.any(dim=1, keepdim=True)
         if guide is None:
-            loss = balance_loss(probabilities[decided], experts[decided])
+            loss = balance_loss(probabilities.flatten(0, 1), experts.flatten(0, 1), decided.flatten())
         else:
             wanted = guide.unsqueeze(1).expand(decided.shape)
             loss = F.cross_entropy(logits[decided], wanted[decided])
@@ -114,27 +119,31 @@ class Experts(nn.Module):
 
     def forward(self, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Return the weighted sum of the chosen experts' outputs: (N, C), experts and weights (N, k) -> (N, C)."""
-        order = experts.flatten().argsort(stable=True)  # (N*k,) slots grouped by expert
-        token = order // experts.shape[1]
-        counts = torch.bincount(experts.flatten(), minlength=self.num_experts)
-        run = self._grouped if _compute_dtype(hidden) == torch.bfloat16 else self._one_by_one
-        output = run(hidden[token], counts) * weights.flatten()[order, None]  # (N*k, C)
-        return torch.zeros_like(hidden).index_add(0, token, output.to(hidden.dtype))
+        (tokens, width), top_k = hidden.shape, experts.shape[1]
+        grouped, order = experts.flatten().sort(stable=True)  # (N*k,) slots grouped by expert
+        ends = torch.searchsorted(grouped, torch.arange(self.num_experts, device=grouped.device), right=True)
+        # copies that are permuted, not rows that are gathered: their gradients are summed in a fixed order
+        slots = hidden.unsqueeze(1).expand(-1, top_k, -1).reshape(-1, width).index_select(0, order)
+        dtype = _compute_dtype(hidden)
+        run = self._grouped if dtype == torch.bfloat16 and hidden.device.type == "cuda" else self._one_by_one
+        with torch.autocast(hidden.device.type, enabled=False):  # autocast does not cover grouped_mm
+            output = run(slots.to(dtype), ends, self.up.to(dtype), self.down.to(dtype))
+        output = output.index_select(0, order.argsort()).view(tokens, top_k, width)
+        return (output * weights.unsqueeze(-1)).sum(dim=1).to(hidden.dtype)
 
-    def _grouped(self, slots: Tensor, counts: Tensor) -> Tensor:
-        """Run all experts in two kernels, without synchronisation: slots (N*k, C), counts (E,) -> (N*k, C)."""
-        ends = counts.cumsum(0).to(torch.int32)
-        with torch.autocast(slots.device.type, enabled=False):  # autocast does not cover grouped_mm
-            up, down = self.up.bfloat16(), self.down.bfloat16()
-            inner = F.gelu(F.grouped_mm(slots.bfloat16(), up, offs=ends), approximate="tanh")
-            return F.grouped_mm(inner, down, offs=ends)
+    @staticmethod
+    def _grouped(slots: Tensor, ends: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        """Run all experts in two kernels, without synchronization: slots (N*k, C), their ends (E,) -> (N*k, C)."""
+        ends = ends.to(torch.int32)
+        return F.grouped_mm(F.gelu(F.grouped_mm(slots, up, offs=ends), approximate="tanh"), down, offs=ends)
 
-    def _one_by_one(self, slots: Tensor, counts: Tensor) -> Tensor:
-        """Run the experts one after the other, in any precision."""
-        chunks = slots.split(counts.tolist())
-        return torch.cat(
-            [F.gelu(chunk @ self.up[e], approximate="tanh") @ self.down[e] for e, chunk in enumerate(chunks)]
-        )
+    @staticmethod
+    def _one_by_one(slots: Tensor, ends: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        """Run the experts one after the other: on any device and in any precision, and faster than at once on a CPU."""
+        groups = slots.tensor_split(ends[:-1].cpu())
+        # unbound, not indexed: the gradient of an indexed weight is as large as those of all experts
+        each = zip(groups, up.unbind(), down.unbind(), strict=True)
+        return torch.cat([F.gelu(group @ one, approximate="tanh") @ other for group, one, other in each])
 
 
 class MoELayer(nn.Module):
