@@ -62,9 +62,7 @@ def _run(given: argparse.Namespace, reporter: Reporter) -> int:
         if value is not None and value < 1:
             raise ConfigError(f"{option}: expected 1 or more, got {value}")
     if given.steps:
-        kept = tuple(step for step in preset.training.snapshots if step < given.steps)
-        training = preset.training.model_copy(update={"steps": given.steps, "snapshots": kept})
-        preset = preset.model_copy(update={"training": training})
+        preset = preset.shortened(given.steps)
     cells, margin = read_grid(preset)
     if given.only:
         cells = [cell for cell in cells if fnmatch(cell.name, given.only)]

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,6 +22,8 @@ from specialize.measure.runs.specialization import measure_specialization
 from specialize.models.settings import TrainConfig
 from specialize.models.training import train
 from specialize.trace import RoutingTrace
+
+DRAWS = 5  # random routers beside each router
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
     """Trace the passages with a checkpoint and measure the association of its routing with each of their label sets."""
     if run.exists() and not (run / "measured.parquet").exists():
         shutil.rmtree(run)  # of weights that a resumed training run may have replaced
-    opened = specialize.trace_corpus(model, job.shared.passages, run, control="random-router")
+    opened = specialize.trace_corpus(model, job.shared.passages, run, control="random-router", control_draws=DRAWS)
     if (run / "measured.parquet").exists():
         return opened
     labels = RoutingTrace(job.shared.labels)
@@ -89,7 +92,9 @@ def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
     for name in list_annotations(labels):
         annotation = load_annotation(labels, name)
         save_annotation(opened, annotation)
-        for measure in (measure_specialization, measure_details):
-            frames.append(measure(opened, annotation, run_name=job.folder.name, permutations=job.permutations))
+        how: dict[str, Any] = {"run_name": job.folder.name, "permutations": job.permutations}
+        frames.append(measure_specialization(opened, annotation, **how))
+        if annotation.level == "token":  # for what is known of the part of speech within a token id
+            frames.append(measure_details(opened, annotation, **how))
     write_results(pd.concat(frames, ignore_index=True), run, "measured")
     return opened

@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analyses.design_choices.seeds import OverSeeds, judge_equivalence, judge_interaction, judge_positive, over_seeds
+from analyses.design_choices.seeds import (
+    OverSeeds,
+    judge_equivalence,
+    judge_interaction,
+    judge_positive,
+    mean_by_seed,
+    over_seeds,
+)
 
 _CHOICES = {  # name of a contrast: column of the design choice, and the two values compared
     "top-2 against top-1": ("top_k", 2, 1),
@@ -47,16 +54,7 @@ def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Serie
     if not {one, other} <= set(wide.columns):
         return {}
     effect = (wide[one] - wide[other]).dropna()
-    # use only the seeds that have all pairs of seed 0: the mean of another seed would be over other cells
-    found = {}
-    for unit, own in effect.groupby("unit"):
-        pairs = own.groupby("seed").size()
-        whole = own[own.index.get_level_values("seed").isin(pairs.index[pairs == pairs.loc[0]])]
-        if len(whole.groupby("seed")) < 2:  # some pairs have one seed only: use the pairs that have all seeds
-            most = own.groupby(keys).transform("size")
-            whole = own[most == most.max()]
-        found[str(unit)] = whole.groupby("seed").mean()
-    return found
+    return {str(unit): mean_by_seed(own, keys) for unit, own in effect.groupby("unit")}
 
 
 def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, confidence: float, ratio: bool) -> dict[str, Any]:

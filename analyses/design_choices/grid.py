@@ -56,7 +56,7 @@ class Analysis(BaseModel):
 
 
 class Preset(BaseModel):
-    """Sizes of models and data. `only` and `seeds` restrict the grid."""
+    """Sizes of models and data, and the seeds of the cells for the claims; `only` and `seeds` restrict the grid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: dict[str, Any]
@@ -64,7 +64,15 @@ class Preset(BaseModel):
     analysis: Analysis
     corpora: dict[str, CorpusSettings]
     only: tuple[str, ...] = ("*",)
+    claim_seeds: int = 3
     seeds: int | None = None
+
+    def shortened(self, steps: int) -> "Preset":
+        """Return the preset with so many steps of training, to try it out."""
+        training = self.training
+        kept = tuple(step for step in training.snapshots if step < steps)
+        changed = {"steps": steps, "snapshots": kept, "warmup_steps": min(training.warmup_steps, steps)}
+        return self.model_copy(update={"training": training.model_copy(update=changed)})
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,8 @@ def read_grid(preset: Preset) -> tuple[list[Cell], float]:
         for values in product(*lists.values()):
             choices = dict(zip(lists, values, strict=True))
             dense = choices.pop("dense", 0)
-            cell = Cell(entry["corpus"], choices, dense, preset.seeds or entry["seeds"])
+            seeds = preset.claim_seeds if entry["seeds"] == "claims" else entry["seeds"]
+            cell = Cell(entry["corpus"], choices, dense, preset.seeds or seeds)
             if any(fnmatch(cell.name, pattern) for pattern in preset.only):
                 cells.append(Cell(cell.corpus, choices, dense, cell.seeds, cell.name in grid["curves"]))
     return cells, grid["margin"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -15,6 +16,17 @@ class OverSeeds:
     low: float
     high: float
     seeds: int
+
+
+def mean_by_seed(values: pd.Series, keys: list[str]) -> pd.Series:
+    """Return the mean of each seed over the cells that have the most seeds, so that all means are over the same cells.
+
+    Args:
+        values: one per cell and seed; the index has the levels `keys`, which name a cell, and ``seed``.
+        keys: levels of the index.
+    """
+    seeds = values.groupby(keys).transform("size")
+    return values[seeds == seeds.max()].groupby("seed").mean()
 
 
 def over_seeds(values: ArrayLike, *, confidence: float = 0.95) -> OverSeeds:

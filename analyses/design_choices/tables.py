@@ -11,7 +11,7 @@ import torch
 from analyses.design_choices.cell import Job
 from analyses.design_choices.claims import judge_claims
 from analyses.design_choices.grid import NUM_EXPERTS
-from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, over_seeds
+from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, mean_by_seed, over_seeds
 
 from specialize.atomic import replacing
 from specialize.events import Reporter
@@ -135,7 +135,7 @@ def judge_pairs(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
     for names, own in difference.groupby(["corpus", "unit", "top_k", "scope"], sort=False):
         groups.append((f"{names[0]}, {names[1]}, top-{names[2]}, {names[3]}", own))
     for names, own in difference.groupby(["corpus", "unit"], sort=False):
-        groups.append((f"{names[0]}, {names[1]}, all", own.groupby("seed").mean()))
+        groups.append((f"{names[0]}, {names[1]}, all", mean_by_seed(own, ["top_k", "scope"])))
     rows = []
     for name, own in groups:
         interval = over_seeds(own, confidence=0.90)
