@@ -4,7 +4,7 @@
 
 The same command resumes an interrupted study and skips the runs that are complete. `--smoke` runs a small part of the
 grid on toy text and needs no data. `--prepare` stops before training, so that the study can be continued on a machine
-without spaCy and BERTopic.
+without spaCy and BERTopic. `--tables` writes the tables and figures of the runs that are complete, and runs nothing.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one per core)")
     parser.add_argument("--smoke", action="store_true", help="run a small part of the grid on toy text")
     parser.add_argument("--prepare", action="store_true", help="tokenize and label the corpora, then stop")
+    parser.add_argument("--tables", action="store_true", help="run nothing; write the tables of what is there")
     parser.add_argument("--only", metavar="PATTERN", help="only cells whose name matches; * matches any characters")
     parser.add_argument("--steps", type=int, help="number of training steps, to try out a preset")
     given = parser.parse_args(arguments)
@@ -72,20 +73,25 @@ def _run(given: argparse.Namespace, reporter: Reporter) -> int:
     if given.smoke:
         data = output / "toy"
         write_toy_data(data)
-    for corpus in dict.fromkeys(cell.corpus for cell in cells):
+    for corpus in dict.fromkeys(cell.corpus for cell in cells if not given.tables):
         prepare(preset, corpus, data, output, reporter)
     if given.prepare:
         reporter.say(f"prepared: {output / 'data'}")
         return 0
     jobs = [Job.of(cell, seed, preset, data, output) for cell in cells for seed in range(cell.seeds)]
-    failed = run_jobs(jobs, workers=given.jobs, reporter=reporter)
+    if given.tables:
+        missing = sum(not job.is_done for job in jobs)
+        if missing == len(jobs):
+            raise ConfigError(f"--tables: expected runs of these settings in {output}, found none")
+        reporter.say(f"{len(jobs) - missing} of {len(jobs)} runs are complete")
+    failed = [] if given.tables else run_jobs(jobs, workers=given.jobs, reporter=reporter)
     if failed:
         reporter.say(
             f"{len(failed)} of {len(jobs)} runs failed and no tables were written; the same command runs them again"
         )
         return 1
-    if given.only:
-        reporter.say(f"{len(jobs)} runs are done; the tables need the whole grid")
+    if given.only and not given.tables:
+        reporter.say(f"{len(jobs)} runs are done; the tables need the whole grid, or --tables")
         return 0
     from analyses.design_choices.figures import plan_figures
     from analyses.design_choices.tables import write_tables

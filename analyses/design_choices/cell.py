@@ -60,6 +60,15 @@ class Job:
         path = self.folder / "cell.json"
         return path.is_file() and json.loads(path.read_text())["config_digest"] == self.config.digest
 
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What was evaluated of a model trained with exactly these settings; None if there is no such model."""
+        path, settings = self.folder / "model" / "evaluation.json", self.folder / "config.json"
+        if not path.is_file() or TrainConfig.model_validate_json(settings.read_text()).digest != self.config.digest:
+            return None
+        evaluation: dict[str, Any] = json.loads(path.read_text())["evaluation"]
+        return evaluation
+
 
 def run_job(job: Job, reporter: Reporter) -> None:
     """Train, trace and measure; an interrupted run is resumed.
@@ -69,15 +78,14 @@ def run_job(job: Job, reporter: Reporter) -> None:
         reporter: receives the progress of the training.
     """
     torch.set_num_threads(1)
-    result = train(job.config, job.folder, data=job.shared.tokens, reporter=reporter)
+    train(job.config, job.folder, data=job.shared.tokens, reporter=reporter)
     if not job.cell.dense:
         final = _measure(job, job.folder / "model", job.folder / "run")
         for step in job.config.training.snapshots:
             opened = _measure(job, job.folder / "snapshots" / f"step-{step}", job.folder / "snapshots" / f"run-{step}")
             write_results(compare_traces(opened, final), opened.path, "compare")
     (job.folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    about = {"config_digest": job.config.digest, "seed": job.seed, **job.cell.describe(), **result.as_dict()}
-    write_json(job.folder / "cell.json", about)
+    write_json(job.folder / "cell.json", {"config_digest": job.config.digest, **job.cell.describe(), "seed": job.seed})
 
 
 def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:

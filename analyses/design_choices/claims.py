@@ -1,6 +1,6 @@
 """The three claims of the original, each as tests whose verdict is supported, not supported or undecided."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -97,24 +97,36 @@ def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
             yield _row("2 frozen", test, interval, judge_positive(interval), confidence=0.95, ratio=True)
 
 
+def _adaptation(
+    claim: str, name: str, unit: str, label_set: str, take: Callable[..., pd.Series], control: Callable[..., pd.Series]
+) -> Iterator[tuple[str, str, pd.Series, pd.Series]]:
+    """Yield the tests of whether a model adapts to routers that it cannot change."""
+    for router, what in (("frozen", "frozen"), ("rerandomized", "drawn anew")):
+        own = take(unit, label_set, router=router)
+        beside = control(unit, label_set, router=router)
+        yield claim, f"{name}, {unit}, {what}: more than the random router", own, beside
+    frozen = take(unit, label_set, router="frozen")
+    yield claim, f"{name}, {unit}: learned more than frozen", take(unit, label_set), frozen
+
+
 def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
     measured = measured[(measured["scope"] == "layer") & (measured["experts"] == 4)]
 
     def take(unit: str, label_set: str, **other: str) -> pd.Series:
-        """Return the mean over layers and top-k of U, or of another metric: one number per seed."""
+        """Return the mean over layers and top-k of U, or of another metric, of each seed that has all of them."""
         wanted = {"unit": unit, "label_set": label_set, "router": "learned", "routing": "learned"}
         wanted |= {"metric": "uncertainty_coefficient"} | other
         column = wanted.pop("column", "value")
         own = measured
         for name, value in wanted.items():
             own = own[own[name] == value]
-        return own.groupby("seed")[column].mean()
+        return own.pivot_table(index="seed", columns="top_k", values=column).dropna().mean(axis=1)
 
     def null(unit: str, label_set: str, **other: str) -> pd.Series:
         return take(unit, label_set, column="null_mean", **other)
 
-    def control(unit: str, label_set: str) -> pd.Series:
-        return take(unit, label_set, routing="random")
+    def control(unit: str, label_set: str, **other: str) -> pd.Series:
+        return take(unit, label_set, routing="random", **other)
 
     syntax, conditional = take("token", "upos"), {"metric": "conditional_information"}
     bits = take("token", "upos", **conditional)
@@ -122,6 +134,7 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         ("3 syntax", "U(POS), token: more than the null", syntax, null("token", "upos")),
         ("3 syntax", "U(POS), token: more than the random router", syntax, control("token", "upos")),
         ("3 syntax", "U(POS): token more than sequence routing", syntax, take("sequence", "upos")),
+        *_adaptation("3 syntax", "U(POS)", "token", "upos", take, control),
         (
             "3 syntax",
             "I(expert; POS | token id), token: more than the null",
@@ -135,6 +148,7 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
             ("3 topics", f"U({short}), sequence: more than the null", topics, null("sequence", label_set)),
             ("3 topics", f"U({short}), sequence: more than the random router", topics, control("sequence", label_set)),
             ("3 topics", f"U({short}): sequence more than token routing", topics, take("token", label_set)),
+            *_adaptation("3 topics", f"U({short})", "sequence", label_set, take, control),
             ("3 topics", f"weak: U({short}) of sequence less than U(POS) of token routing", syntax, topics),
         ]
     languages = take("sequence", "lang")

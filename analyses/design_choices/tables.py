@@ -1,6 +1,5 @@
 """The tables of the study, made from the folders of the cells."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,34 +28,38 @@ _NUMBERS = ["value", "null_mean", "null_low", "null_high"]
 def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Reporter) -> None:
     """Write every table of the study.
 
+    Perplexities are of all runs that are trained, the rest of those that are measured, too. Frozen and learned routers
+    are compared where the traces of both are there.
+
     Args:
-        jobs: all jobs of the study, which must be done.
+        jobs: all jobs of the study.
         margin: margin of equivalence, as a ratio of perplexities.
         folder: folder of the CSV files, created if it is missing.
         reporter: receives notes and progress.
     """
-    runs = pd.DataFrame([_describe_run(job) for job in jobs])
-    measured = pd.concat([_read_layers(job) for job in jobs if not job.cell.dense], ignore_index=True)
-    perplexity = summarize_perplexity(runs)
+    runs = pd.DataFrame([_describe_run(job, found) for job in jobs if (found := job.evaluation)])
+    done = [job for job in jobs if job.is_done]
+    measured = pd.concat([_read_layers(job) for job in done if not job.cell.dense], ignore_index=True)
     tables = {
         "runs": runs,
-        "perplexity": perplexity,
+        "perplexity": summarize_perplexity(runs),
         "specialization": summarize_specialization(measured),
         "equivalence": judge_pairs(runs, margin),
-        "curves": pd.concat([_read_curve(job) for job in jobs if job.config.training.snapshots], ignore_index=True),
-        "heatmaps": pd.concat(list(_read_heatmaps(jobs)), ignore_index=True),
-        "differences": _compare_runs(jobs, reporter),
+        "curves": pd.concat([_read_curve(job) for job in done if job.config.training.snapshots], ignore_index=True),
+        "heatmaps": pd.concat(list(_read_heatmaps(done)), ignore_index=True),
         "claims": judge_claims(runs, measured, margin),
     }
+    if pairs := _find_pairs(done):
+        tables["differences"] = _compare_runs(pairs, reporter)
     languages = tables["specialization"]
-    tables["languages"] = languages[(languages["corpus"] == "multilingual") & languages["label_set"].eq("lang")]
+    if (known := (languages["corpus"] == "multilingual") & languages["label_set"].eq("lang")).any():
+        tables["languages"] = languages[known]
     for name, table in tables.items():
         with replacing(folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _describe_run(job: Job) -> dict[str, Any]:
-    result = json.loads((job.folder / "cell.json").read_text())
+def _describe_run(job: Job, evaluation: dict[str, Any]) -> dict[str, Any]:
     config = GPTMoEConfig.from_pretrained(job.folder / "model")
     with torch.device("meta"):
         model = GPTMoEForCausalLM(config)
@@ -66,10 +69,10 @@ def _describe_run(job: Job) -> dict[str, Any]:
     return {
         **job.cell.describe(),
         "seed": job.seed,
-        "perplexity": result["perplexity"],
-        "unigram_perplexity": result["unigram_perplexity"],
-        "lowest_load_entropy": min(result["load_entropy"], default=np.nan),
-        "compared_tokens": result["tokens"],
+        "perplexity": evaluation["perplexity"],
+        "unigram_perplexity": evaluation["unigram_perplexity"],
+        "lowest_load_entropy": min(evaluation["load_entropy"], default=np.nan),
+        "compared_tokens": evaluation["tokens"],
         "parameters": total,
         "active_parameters": round(total - idle * experts),
     }
@@ -192,14 +195,15 @@ def _read_heatmaps(jobs: Sequence[Job]) -> Iterator[pd.DataFrame]:
         yield frame[(frame["layer"] == highest) & frame["metric"].isin(["lift", "specific_information"])]
 
 
-def _compare_runs(jobs: Sequence[Job], reporter: Reporter) -> pd.DataFrame:
-    """Return means over layers of frozen minus learned for seed 0, paired by blocks of documents."""
-    learned = {job.cell.name: job for job in jobs if job.seed == 0 and job.cell.describe()["router"] == "learned"}
-    pairs = [
-        (job, learned[job.cell.name.replace("frozen", "learned")])
-        for job in jobs
-        if job.seed == 0 and job.cell.describe()["router"] == "frozen"
-    ]
+def _find_pairs(jobs: Sequence[Job]) -> list[tuple[Job, Job]]:
+    """Return the frozen and the learned run of seed 0 of every design, where both have a trace."""
+    traced = {job.cell.name: job for job in jobs if job.seed == 0 and (job.folder / "run" / "trace").is_dir()}
+    pairs = ((job, traced.get(name.replace("frozen", "learned"))) for name, job in traced.items())
+    return [(job, other) for job, other in pairs if other and job.cell.describe()["router"] == "frozen"]
+
+
+def _compare_runs(pairs: Sequence[tuple[Job, Job]], reporter: Reporter) -> pd.DataFrame:
+    """Return means over layers of frozen minus learned, paired by blocks of documents."""
     frames = []
     with reporter.progress("comparing frozen with learned routers", "pairs of runs") as update:
         for done, (frozen, other) in enumerate(pairs):
