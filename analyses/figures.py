@@ -34,7 +34,9 @@ def plan_studies() -> Iterator[StudyFigure]:
     yield from calibration.plan_figures(HERE / "calibration" / "results")
     yield from real_models.plan_figures(HERE / "real_models" / "results")
     yield from function.plan_figures(HERE / "function" / "results")
-    yield from design_choices.plan_figures(HERE / "design_choices" / "results" / "cpu", preset="cpu")
+    for preset, stem in (("cpu", "design"), ("gpu", "design-gpu")):
+        results = HERE / "design_choices" / "results" / preset
+        yield from design_choices.plan_figures(results, preset=preset, stem=stem)
 
 
 def draw_demo(demo: Path, folder: Path) -> list[Path]:

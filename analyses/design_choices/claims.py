@@ -12,6 +12,7 @@ from analyses.design_choices.seeds import (
     judge_positive,
     mean_by_seed,
     over_seeds,
+    seeds_to_decide,
 )
 
 _CHOICES = {  # name of a contrast: column of the design choice, and the two values compared
@@ -31,7 +32,8 @@ def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, margin: float) -> p
         margin: margin of equivalence, as a ratio of perplexities.
 
     Returns:
-        The columns claim, test, estimate, low, high, confidence, scale, seeds and verdict.
+        The columns claim, test, estimate, low, high, confidence, scale, seeds and verdict; seeds_to_decide is, of a
+        test that is undecided, how many seeds of the same mean and deviation would decide it.
     """
     rows = [
         *_levels(runs, margin),
@@ -57,7 +59,18 @@ def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Serie
     return {str(unit): mean_by_seed(own, keys) for unit, own in effect.groupby("unit")}
 
 
-def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, confidence: float, ratio: bool) -> dict[str, Any]:
+def _row(
+    claim: str,
+    test: str,
+    interval: OverSeeds,
+    verdict: str,
+    *,
+    confidence: float,
+    ratio: bool,
+    distance: float = np.nan,
+) -> dict[str, Any]:
+    """Return a row of the table; `distance` is that from the mean to the nearest bound that decides."""
+    missing = seeds_to_decide(interval, distance, confidence=confidence) if verdict == "undecided" else np.nan
     shown = np.exp if ratio else np.asarray
     return {
         "claim": claim,
@@ -69,6 +82,7 @@ def _row(claim: str, test: str, interval: OverSeeds, verdict: str, *, confidence
         "scale": "ratio of perplexities" if ratio else "difference",
         "seeds": interval.seeds,
         "verdict": verdict,
+        "seeds_to_decide": missing,
     }
 
 
@@ -80,8 +94,9 @@ def _levels(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
             yield _row("1 levels", f"{choice}, {unit}", over_seeds(effect), "", confidence=0.95, ratio=True)
         if {"token", "sequence"} <= effects.keys():
             interval = over_seeds((effects["token"] - effects["sequence"]).dropna(), confidence=confidence)
-            verdict = judge_interaction(interval, np.log(margin))
-            yield _row("1 levels", f"{choice}, token ÷ sequence", interval, verdict, confidence=confidence, ratio=True)
+            verdict, within = judge_interaction(interval, np.log(margin)), np.log(margin) - abs(interval.mean)
+            how: dict[str, Any] = {"confidence": confidence, "distance": max(abs(interval.mean), within)}
+            yield _row("1 levels", f"{choice}, token ÷ sequence", interval, verdict, ratio=True, **how)
 
 
 def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
@@ -90,11 +105,13 @@ def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
             interval = over_seeds(effect, confidence=0.90)
             verdict = judge_equivalence(interval, np.log(margin))
             test = f"{corpus}, {unit}: frozen as good as learned, within {margin - 1:.0%}"
-            yield _row("2 frozen", test, interval, verdict, confidence=0.90, ratio=True)
+            distance = abs(np.log(margin) - abs(interval.mean))
+            yield _row("2 frozen", test, interval, verdict, confidence=0.90, ratio=True, distance=distance)
         for unit, effect in _effects(runs, corpus, "drawn anew against learned").items():
             interval = over_seeds(effect)
             test = f"{corpus}, {unit}: drawn anew at every step worse than learned"
-            yield _row("2 frozen", test, interval, judge_positive(interval), confidence=0.95, ratio=True)
+            how: dict[str, Any] = {"confidence": 0.95, "distance": abs(interval.mean)}
+            yield _row("2 frozen", test, interval, judge_positive(interval), ratio=True, **how)
 
 
 def _adaptation(
@@ -163,4 +180,5 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         difference = (one - other).dropna()
         if len(difference):
             interval = over_seeds(difference)
-            yield _row(claim, test, interval, judge_positive(interval), confidence=0.95, ratio=False)
+            how: dict[str, Any] = {"confidence": 0.95, "distance": abs(interval.mean)}
+            yield _row(claim, test, interval, judge_positive(interval), ratio=False, **how)

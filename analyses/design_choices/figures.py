@@ -22,8 +22,8 @@ METRIC = "uncertainty_coefficient"
 LABELS = {"upos": ("part of speech", "POS"), "domain": ("domain", "domain")}
 
 
-def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
-    """Yield the figures of the tables in `results`, which are those of `preset`."""
+def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterator[StudyFigure]:
+    """Yield the figures of the tables in `results`, which are those of `preset`; their names begin with `stem`."""
     about = {"preset": preset}
     perplexity, measured, curves, heatmaps = (
         pd.read_csv(results / f"{name}.csv") for name in ("perplexity", "specialization", "curves", "heatmaps")
@@ -31,7 +31,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     english = measured[(measured["corpus"] == "en") & (measured["experts"] == 4) & (measured["metric"] == METRIC)]
     seeds = "Bars are 95 % t intervals over seeds"
     yield StudyFigure(
-        "design-perplexity",
+        f"{stem}-perplexity",
         f"Held-out perplexity of every design choice on English text. {seeds}; cells with one seed have none.",
         draw_perplexity,
         _name_designs(perplexity[(perplexity["corpus"] == "en") & perplexity["experts"].le(4)]),
@@ -39,7 +39,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
     )
     profiles = english[(english["top_k"] == 2) & (english["scope"] == "layer") & english["layer"].notna()]
     yield StudyFigure(
-        "design-layers",
+        f"{stem}-layers",
         "U of part of speech and of domain by layer, for learned and frozen routers (top-2, layer-wise). "
         f"{seeds}; dashed: the random router; band and dots: the null.",
         draw_layers,
@@ -47,7 +47,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
         about,
     )
     yield StudyFigure(
-        "design-plane",
+        f"{stem}-plane",
         "U of part of speech against U of domain for every cell of four experts on English text, means over layers and "
         "seeds. Hollow: the random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
         draw_plane,
@@ -58,7 +58,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
         rows = heatmaps[heatmaps["label_set"] == label_set]
         if len(rows):
             yield StudyFigure(
-                f"design-heatmap-{label_set}",
+                f"{stem}-heatmap-{label_set}",
                 f"Lift P({what} | expert) / P({what}) at the layer with the highest U ({rows['run'].iloc[0]}). "
                 "1: as often as overall.",
                 draw_heatmap,
@@ -66,7 +66,7 @@ def plan_figures(results: Path, *, preset: str) -> Iterator[StudyFigure]:
                 about,
             )
     yield StudyFigure(
-        "design-curves",
+        f"{stem}-curves",
         "Specialization and router saturation over training (top-2, layer-wise, learned, one seed). Thick: mean over "
         "layers; thin: each layer; dotted: the null, or the agreement of two routers of these loads by chance.",
         draw_curves,

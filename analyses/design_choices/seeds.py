@@ -10,12 +10,13 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """A mean over seeds with its Student t interval, whose bounds are NaN for a single seed."""
+    """A mean over seeds with its Student t interval and their standard deviation, which are NaN for a single seed."""
 
     mean: float
     low: float
     high: float
     seeds: int
+    deviation: float = float("nan")
 
 
 def mean_by_seed(values: pd.Series, keys: list[str]) -> pd.Series:
@@ -35,8 +36,31 @@ def over_seeds(values: ArrayLike, *, confidence: float = 0.95) -> OverSeeds:
     mean, count = float(given.mean()), len(given)
     if count < 2:
         return OverSeeds(mean, np.nan, np.nan, count)
-    reach = float(stats.t.ppf(0.5 + confidence / 2, count - 1) * given.std(ddof=1) / np.sqrt(count))
-    return OverSeeds(mean, mean - reach, mean + reach, count)
+    deviation = float(given.std(ddof=1))
+    reach = _reach(deviation, count, confidence)
+    return OverSeeds(mean, mean - reach, mean + reach, count, deviation)
+
+
+def _reach(deviation: float, count: int, confidence: float) -> float:
+    """Return half the width of a t interval."""
+    return float(stats.t.ppf(0.5 + confidence / 2, count - 1) * deviation / np.sqrt(count))
+
+
+def seeds_to_decide(interval: OverSeeds, distance: float, *, confidence: float) -> float:
+    """Return how many seeds of this mean and deviation have an interval that reaches less far than `distance`.
+
+    Args:
+        interval: over the seeds that there are.
+        distance: from the mean to the bound that the interval must not include.
+        confidence: of the interval.
+
+    Returns:
+        The number; infinite if 10,000 are not enough, NaN for a single seed.
+    """
+    if np.isnan(interval.deviation):
+        return float("nan")
+    enough = (count for count in range(2, 10_001) if _reach(interval.deviation, count, confidence) < distance)
+    return float(next(enough, np.inf))
 
 
 def equivalence_p_value(differences: ArrayLike, margin: float) -> float:

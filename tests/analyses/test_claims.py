@@ -12,7 +12,9 @@ from analyses.design_choices.seeds import (
     judge_equivalence,
     judge_interaction,
     judge_positive,
+    mean_by_seed,
     over_seeds,
+    seeds_to_decide,
 )
 from scipy import stats
 
@@ -36,14 +38,15 @@ def plant_runs(**effects: float) -> pd.DataFrame:
 def plant_measured(**levels: float) -> pd.DataFrame:
     """U of learned routers: `levels` by unit and label set, control at half, null at zero."""
     rows = [
-        (unit, label_set, "learned", routing, "uncertainty_coefficient", "layer", 4, seed, layer, value, 0.0)
-        for unit, label_set, routing, seed, layer in product(
-            ("token", "sequence"), ("upos", "domain"), ("learned", "random"), range(3), range(2)
+        (unit, top_k, label_set, "learned", routing, "uncertainty_coefficient", "layer", 4, seed, layer, value, 0.0)
+        for unit, top_k, label_set, routing, seed, layer in product(
+            ("token", "sequence"), (1, 2), ("upos", "domain"), ("learned", "random"), range(3), range(2)
         )
         for value in [levels[f"{unit}_{label_set}"] * (1 if routing == "learned" else 0.5) + 0.001 * seed]
     ]
     names = [
         "unit",
+        "top_k",
         "label_set",
         "router",
         "routing",
@@ -90,6 +93,44 @@ def test_a_ratio_is_read_off_whole() -> None:
     row = frame.loc["en, token: frozen as good as learned, within 2%"]
     assert row["estimate"] == pytest.approx(1.5, rel=0.005)
     assert row["seeds"] == 3
+
+
+def test_a_seed_that_lacks_a_cell_is_left_out() -> None:
+    measured = plant_measured(token_upos=0.2, sequence_upos=0.01, token_domain=0.01, sequence_domain=0.05)
+    lacks = (measured["seed"] == 2) & (measured["top_k"] == 1) & (measured["unit"] == "token")
+    frame = judge_claims(plant_runs(), measured[~lacks], MARGIN).set_index("test")
+    assert frame.loc["U(POS), token: more than the null", "seeds"] == 2
+    assert frame.loc["U(domain), sequence: more than the null", "seeds"] == 3
+
+
+def test_means_are_over_the_cells_with_the_most_seeds() -> None:
+    values = {("layer", seed): 1.0 + seed for seed in range(4)} | {("global", seed): 100.0 for seed in range(2)}
+    series = pd.Series(values).rename_axis(["scope", "seed"])
+    assert mean_by_seed(series, ["scope"]).to_dict() == {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0}
+
+
+def test_the_seeds_to_decide_are_the_first_that_do() -> None:
+    values = [0.5, -0.4, 0.6, 0.1]
+    interval = over_seeds(values)
+    needed = int(seeds_to_decide(interval, interval.mean, confidence=0.95))
+    scaled = np.random.default_rng(0).normal(size=needed)
+    for count, is_decided in ((needed, True), (needed - 1, False)):
+        sample = scaled[:count] - scaled[:count].mean()
+        sample = interval.mean + sample / sample.std(ddof=1) * np.std(values, ddof=1)
+        assert (judge_positive(over_seeds(sample)) == "supported") == is_decided
+    assert seeds_to_decide(interval, 1e-9, confidence=0.95) == np.inf
+    assert np.isnan(seeds_to_decide(over_seeds([1.0]), 1.0, confidence=0.95))
+
+
+def test_only_what_is_undecided_says_what_would_decide_it() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    noisy = plant_runs()
+    noisy["perplexity"] *= np.exp(np.random.default_rng(3).normal(0, 0.05, len(noisy)))
+    frame = judge_claims(noisy, measured, MARGIN)
+    undecided = frame["verdict"] == "undecided"
+    assert undecided.any()
+    assert (frame.loc[undecided, "seeds_to_decide"] > 3).all()
+    assert frame.loc[~undecided, "seeds_to_decide"].isna().all()
 
 
 def test_two_one_sided_tests_agree_with_the_interval() -> None:

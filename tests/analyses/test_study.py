@@ -73,6 +73,12 @@ def test_an_interrupted_study_is_resumed(
     assert "22 of 22 runs are done" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in before} == before
 
+    (tmp_path / "cells" / "en-token-top2-layer-frozen-seed1" / "cell.json").unlink()  # trained, but not measured
+    assert main([*arguments, "--tables"]) == 0
+    assert "21 of 22 runs are complete" in capsys.readouterr().err
+    same = {path.name for path in before if path.read_bytes() == before[path]}
+    assert same == {path.name for path in before} - {"specialization.csv", "claims.csv"}
+
 
 def check_tables(folder: Path) -> None:
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from importlib.resources import files
@@ -24,12 +25,14 @@ from specialize.reporting.controls import control_tables
 from specialize.reporting.destination import check_destination
 from specialize.reporting.differences import compare_in_words, difference_tables
 from specialize.reporting.downloads import collect_downloads, pack_table
-from specialize.reporting.explorer import collect_explorer, dump_json
+from specialize.reporting.expert_table import pack_expert_tables
+from specialize.reporting.explorer import collect_explorer
 from specialize.reporting.figures import DrawnFigure, draw_all, make_folder, provenance_of
 from specialize.reporting.findings import Record, read_records
 from specialize.reporting.formatting import percent
 from specialize.reporting.function_tables import function_tables
 from specialize.reporting.function_words import describe_function
+from specialize.reporting.json_text import dump_json
 from specialize.reporting.markdown import render_markdown
 from specialize.reporting.plan import plan_figures
 from specialize.reporting.reading import read_runs
@@ -128,14 +131,19 @@ def render_page(
     command: str,
 ) -> str:
     """Return the page as one HTML document."""
+    experts = pack_expert_tables(runs)
     scripts = [_read_asset(name) for name in ("downloads.js", *(["explorer.js"] if explorer else []))]
+    if experts:
+        scripts += [_read_library("tabulator"), _read_asset("experts.js")]
+    styles = [_strip_map(_read_vendor("tabulator.min.css")), _read_asset("experts.css")] if experts else []
     template = read_templates(autoescape=True).get_template("report.html.j2")
     return template.render(
         _collect_parts(runs, records, command),
-        css=Markup(_read_asset("report.css")),  # the package's own files
+        css=Markup("\n".join([*styles, _read_asset("report.css")])),  # the package's own files, and those of libraries
         scripts=list(map(Markup, scripts)),
         # the content security policy lists the scripts that may run, so none that a corpus contains can
         script_sources=" ".join(map(_hash_source, scripts)),
+        experts=None if experts is None else Markup(experts),  # base64
         explorer=None if explorer is None else Markup(dump_json(explorer)),
         figures=_group_figures(drawn),
         figure_names={figure.spec.name for figure in drawn},
@@ -158,6 +166,20 @@ def render_page(
 
 def _read_asset(name: str) -> str:
     return files("specialize.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _read_vendor(name: str) -> str:
+    return files("specialize.reporting").joinpath("vendor", name).read_text(encoding="utf-8")
+
+
+def _read_library(name: str) -> str:
+    """Return the script of a library, with its licence."""
+    return f"/*!\n{_read_vendor(f'{name}.LICENSE')}*/\n{_strip_map(_read_vendor(f'{name}.min.js'))}"
+
+
+def _strip_map(text: str) -> str:
+    """Return a file of a library without the address of its source map at the end, which is not in the page."""
+    return re.sub(r"/[/*]# sourceMappingURL=.*\s*$", "", text)
 
 
 def _hash_source(script: str) -> str:

@@ -75,7 +75,7 @@ class Client:
         self._key = key
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True)
-        self._certificates = httpx.create_ssl_context()
+        self._certificates = httpx.create_ssl_context() if urlsplit(address).scheme == "https" else False
         self._proxy = _find_proxy(address)
         self._headers = {"Accept": "application/json", "User-Agent": "specialize"}
         self._headers |= {"Authorization": f"Bearer {key}"} if key else {}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_FIRST_SHARD = 2**15  # tokens
+_FIRST_SHARD = 2**13  # tokens
 _NO_WEIGHTS = "the server returns expert ids alone: the trace has no gate weights"
 
 
@@ -83,7 +83,7 @@ def trace_served(
             damaged trace, or another process is writing to it.
         OutputError: the disk is full, or the folder cannot be written.
     """
-    # there are no batches: so many tokens has the first shard, which is to keep all connections busy for a while
+    # there are no batches: so many tokens has the first shard, which soon is to keep all connections busy
     options = replace(options or TraceOptions(), weights=False, batch_tokens=_FIRST_SHARD)
     run, name = Path(run), fspath(model)
     if options.contents or options.control:
@@ -206,5 +206,5 @@ def _check_length(served: ServedModel, context: int, address: str) -> None:
 
 def _first_tokens(survey: CorpusSurvey, tokenizer: "PreTrainedTokenizerBase", context: int) -> NDArray[np.int32]:
     """Return the tokens of a window of the corpus; any token if there is none in the sample."""
-    windows = cut_windows(survey.sample, tokenizer, length=context)
+    windows = (window for text in survey.sample for window in cut_windows([text], tokenizer, length=context))
     return next((window.token_ids for window in windows), np.zeros(1, np.int32))

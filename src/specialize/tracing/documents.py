@@ -16,7 +16,7 @@ from specialize.tracing.windows import Window, cut_windows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DOCUMENTS_AT_ONCE = 512
+FIRST_AT_ONCE, DOCUMENTS_AT_ONCE = 32, 512  # the first are few, so that a model or a server soon has something to do
 CHARACTERS_AT_ONCE = 2**22
 
 
@@ -81,7 +81,7 @@ def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:
 def read_windows(
     run: Path, tokenizer: "PreTrainedTokenizerBase", *, length: int, stride: int | None, max_tokens: int | None = None
 ) -> Iterator[Window]:
-    """Yield the windows of the stored documents, reading them through a memory map, one batch at a time.
+    """Yield the windows of the stored documents, reading them through a memory map, some at a time.
 
     Args:
         run: the run folder.
@@ -90,12 +90,15 @@ def read_windows(
         stride: from one window to the next.
         max_tokens: of a document.
     """
-    first = 0
+    first, at_once = 0, FIRST_AT_ONCE
     with pa.memory_map(str(run / "trace" / "documents.arrow")) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
-            texts = reader.get_batch(number).column("text").to_pylist()
-            yield from cut_windows(
-                texts, tokenizer, length=length, stride=stride, max_tokens=max_tokens, first_document=first
-            )
-            first += len(texts)
+            waiting = reader.get_batch(number).column("text").to_pylist()
+            while waiting:
+                texts, waiting = waiting[:at_once], waiting[at_once:]
+                yield from cut_windows(
+                    texts, tokenizer, length=length, stride=stride, max_tokens=max_tokens, first_document=first
+                )
+                first += len(texts)
+                at_once = min(2 * at_once, DOCUMENTS_AT_ONCE)
