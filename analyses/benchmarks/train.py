@@ -88,11 +88,10 @@ def build_models() -> dict[str, Model]:
     for experts in (4, 16):
         for k in (1, 2):
             add(f"token, top-{k} of {experts}", k, num_experts=experts)
-    other = {"cpu": "all experts at once", "cuda": "one expert after the other"}[DEVICE]
-    add(f"token, top-2 of 16, {other}", 2, num_experts=16)
-    for module in models[f"token, top-2 of 16, {other}"][2].modules():
+    add("token, top-2 of 16, loop over experts", 2, num_experts=16)
+    for module in models["token, top-2 of 16, loop over experts"][2].modules():
         if isinstance(module, Experts):
-            module._grouped, module._one_by_one = module._one_by_one, module._grouped  # type: ignore[method-assign]
+            module._grouped = module._one_by_one  # type: ignore[method-assign]
     add("sequence, top-2 of 4", 2, num_experts=4, routing_unit="sequence")
     return models
 

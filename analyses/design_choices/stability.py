@@ -3,7 +3,7 @@
     python -m analyses.design_choices.stability --preset gpu --data FOLDER -o FOLDER
 
 Trains cells of the grid on a seed that the study does not use, once as they are and once with a changed weight, and
-writes the perplexities to stability-PRESET.csv. The settings of a preset are chosen by this table, before the study:
+writes the perplexities to stability.csv. The settings of a preset are chosen by this table, before the study:
 the learning rate with the lowest perplexity among those at which rounding moves a run by little. On a GPU, whose sums
 have no fixed order, two runs differ without any change. The folder is that of the study, prepared with `--prepare`.
 """
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         return 1
     table = summarize(rows)
-    table.to_csv(results / f"stability-{given.preset}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    table.to_csv(results / "stability.csv", index=False, float_format="%.6g", lineterminator="\n")
     print(table.to_string(index=False), flush=True)
     return 0
 

@@ -67,6 +67,10 @@ class TestBrowser:
 
     def test_choosing_an_expert_changes_the_passages(self, demo, tmp_path):
         script = """
+        view.location.hash = "#layer-0";
+        for (let tries = 0; tries < 200 && !page.querySelector("#explorer [name=run] option"); tries++) {
+          await new Promise((done) => setTimeout(done, 20));
+        }
         const choose = (name, value) => {
           const select = page.querySelector(`#explorer [name=${name}]`);
           select.value = value;

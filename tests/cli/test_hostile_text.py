@@ -13,6 +13,7 @@ from rich.console import Console
 
 from browser import ask_page, needs_chromium
 from planted.manifests import edit_manifest
+from reporting.own_text import strip_libraries
 from specialize.cli import console
 from specialize.trace import open_trace
 
@@ -210,12 +211,15 @@ def page(tmp_path, say_all, run):
 def test_no_file_holds_what_a_reader_would_obey(tmp_path, page, run):
     own = [
         files("specialize.reporting").joinpath("templates", name).read_text()
-        for name in ("downloads.js", "explorer.js")
+        for name in ("packed.js", "explorer.js", "experts.js")
     ]
     html = page.read_text(encoding="utf-8")
-    assert re.findall("<script>(.*?)</script>", html, flags=re.DOTALL) == own
-    assert html.count("<script") == len(own) + 1  # and the explorer's data, which is no script
-    for source in (html, *(path.read_text(encoding="utf-8") for path in tmp_path.glob("figures/*.svg"))):
+    assert re.findall("<script>(.*?)</script>", strip_libraries(html), flags=re.DOTALL) == own
+    assert html.count("<script") == len(own) + 3  # and a library, and two sets of data, which are no scripts
+    for source in (
+        strip_libraries(html),
+        *(path.read_text(encoding="utf-8") for path in tmp_path.glob("figures/*.svg")),
+    ):
         assert not {
             c for c in source if c != "\n" and (unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in DIRECTIONS)
         }
@@ -244,6 +248,14 @@ def test_no_file_holds_what_a_reader_would_obey(tmp_path, page, run):
 @needs_chromium
 def test_a_browser_shows_the_text_and_runs_none_of_it(tmp_path, page):
     script = """
+    for (const [address, shown] of [["#experts", ".tabulator-cell"], ["#layer-0", ".passage"]]) {
+      view.location.hash = address;
+      for (let tries = 0; tries < 100 && !page.querySelector(shown); tries++) {
+        await new Promise((done) => setTimeout(done, 20));
+      }
+    }
+    told.cells = page.querySelectorAll("#experts .tabulator-cell").length;
+    told.passages = page.querySelectorAll("#explorer .passage").length;
     told.alerts = view.pwned;
     told.text = page.body.textContent;
     told.elements = page.querySelectorAll("main b[onclick], img, iframe, [onerror], [onload]").length;
@@ -252,4 +264,6 @@ def test_a_browser_shows_the_text_and_runs_none_of_it(tmp_path, page):
     assert console_lines == []
     assert "alerts" not in told
     assert told["elements"] == 0
+    assert told["cells"]
+    assert told["passages"]
     assert "[red]x[bold] [link=http:evil]y =HYPERLINK(1) :smile: \"q\" 'q' <script>" in told["text"]

@@ -1,8 +1,5 @@
 """The table of all experts: its numbers are those of the results, and it sorts, filters and leads to the explorer."""
 
-import base64
-import gzip
-import json
 import re
 
 import numpy as np
@@ -12,14 +9,14 @@ from browser import ask_page, needs_chromium
 from plot.planted_frames import planted_frame
 from reporting.planted_runs import make_ablated, make_run
 from specialize.reporting import expert_table, write_report
-from specialize.reporting.expert_table import pack_expert_tables
+from specialize.reporting.expert_table import collect_expert_tables
 from specialize.reporting.reading import read_runs
 
 HOSTILE = "<img src=x alt=in onerror=alert(1)>"
-# scrolls to the table and waits for it to be drawn
+# goes to the table and waits for it to be drawn
 READY = """
   const part = page.getElementById("experts");
-  part.scrollIntoView();
+  view.location.hash = "#experts";
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
   for (let tries = 0; tries < 200 && !part.querySelector(".tabulator-row"); tries++) await wait(20);
   const find = (field) => part.querySelectorAll(`.tabulator-row [tabulator-field="${field}"]`);
@@ -33,13 +30,13 @@ READY = """
 """
 
 
-def unpack(packed):
-    return json.loads(gzip.decompress(base64.b64decode(packed)))["runs"]
+def tables_of(runs):
+    return collect_expert_tables(runs)["runs"]
 
 
 def test_its_numbers_are_those_of_the_results(pair_runs):
     runs = read_runs(pair_runs)
-    tables = unpack(pack_expert_tables(runs))
+    tables = tables_of(runs)
     assert [table["name"] for table in tables] == [run.label for run in runs]
     for run, table in zip(runs, tables, strict=True):
         assert len(table["layer"]) == 4 * 8
@@ -72,7 +69,7 @@ def test_its_numbers_are_those_of_the_results(pair_runs):
 
 def test_the_effects_of_a_run_whose_experts_were_switched_off(tmp_path):
     [run] = read_runs([make_ablated(tmp_path / "run")])
-    [table] = unpack(pack_expert_tables([run]))
+    [table] = tables_of([run])
     rows = run.ablation["experts"].query("metric == 'effect' and expert.notna()")
     assert len(rows)
     for row in rows.itertuples():
@@ -82,14 +79,14 @@ def test_the_effects_of_a_run_whose_experts_were_switched_off(tmp_path):
 
 def test_of_very_many_cells_the_intervals_are_left_out(pair_runs, monkeypatch):
     monkeypatch.setattr(expert_table, "MOST_CELLS", 10)
-    for table in unpack(pack_expert_tables(read_runs(pair_runs))):
+    for table in tables_of(read_runs(pair_runs)):
         for found in table["sets"]:
             assert {"lift", "q"} < found.keys()
             assert not {"low", "high"} & found.keys()
 
 
 def test_a_run_of_which_nothing_is_measured_has_no_table(tmp_path):
-    assert pack_expert_tables(read_runs([make_run(tmp_path / "run")])) is None
+    assert collect_expert_tables(read_runs([make_run(tmp_path / "run")])) is None
 
 
 def test_the_licence_of_the_library_is_in_the_page(pair):

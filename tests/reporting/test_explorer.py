@@ -11,14 +11,13 @@ import pytest
 
 import specialize.models  # noqa: F401 (registers the model type with transformers)
 from browser import ask_page, needs_chromium
-from reporting.own_text import strip_libraries
+from reporting.own_text import read_packed, strip_libraries
 from specialize.capture import TraceOptions, load_checkpoint, trace_documents
 from specialize.corpus import open_corpus
 from specialize.demo import checkpoint_path
 from specialize.errors import TraceError
 from specialize.reporting import write_report
 from specialize.reporting.explorer import PASSAGES, TOKENS, collect_explorer
-from specialize.reporting.json_text import dump_json
 from specialize.reporting.reading import read_runs
 from specialize.trace import open_trace
 
@@ -69,10 +68,10 @@ def test_the_tokens_spell_the_text(run):
     assert "\u202e" not in first
 
 
-def test_nothing_of_the_text_is_markup(run, page):
-    dumped = dump_json(collect_explorer(read_runs([run])))
-    assert not set("<>&") & set(dumped)
+def test_nothing_of_the_text_is_markup(page):
     source = page.read_text(encoding="utf-8")
+    [data] = read_packed(source)
+    assert "<b>0</b>" in [passage["title"] for passage in data["runs"][0]["passages"]]
     assert len(re.findall("<script", source)) == 3  # the data and the page's own two
     assert html.unescape(source).count("'sha256-") == 2
     assert "<b>0</b>" not in source
@@ -93,6 +92,11 @@ def test_without_a_trace_there_is_no_explorer(pair):
 
 
 CHOOSE = """
+    view.location.hash ||= "#layer-0";  // an address needs no frame to be drawn, unlike scrolling
+    for (let tries = 0; tries < 200 && !page.querySelector("#explorer [name=run] option"); tries++) {
+      await new Promise((done) => setTimeout(done, 20));
+    }
+    view.scrollTo(0, 0);
     const find = (selector) => page.querySelector("#explorer " + selector);
     const choose = (name, value) => {
       const select = find(`[name=${name}]`);

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from plot.planted_frames import planted_frame
+from reporting.own_text import read_packed
 from specialize.measure.results.files import write_results
 from specialize.reporting import write_report
 from specialize.trace.schema import RouterSpec
@@ -54,4 +55,6 @@ def test_94_layers_of_128_experts(tmp_path):
     run = store_large_run(tmp_path / "run")
     page = write_report([run], tmp_path / "report", formats=())
     assert page.stat().st_size < 20e6
-    assert page.read_text(encoding="utf-8").count('"experts":128') == LAYERS
+    experts, explorer = read_packed(page.read_text(encoding="utf-8"))
+    assert len(experts["runs"][0]["expert"]) == LAYERS * EXPERTS
+    assert [layer["experts"] for layer in explorer["runs"][0]["layers"]] == [EXPERTS] * LAYERS

@@ -125,7 +125,7 @@ class Experts(nn.Module):
         # copies that are permuted, not rows that are gathered: their gradients are summed in a fixed order
         slots = hidden.unsqueeze(1).expand(-1, top_k, -1).reshape(-1, width).index_select(0, order)
         dtype = _compute_dtype(hidden)
-        run = self._grouped if dtype == torch.bfloat16 and hidden.device.type == "cuda" else self._one_by_one
+        run = self._grouped if dtype == torch.bfloat16 else self._one_by_one
         with torch.autocast(hidden.device.type, enabled=False):  # autocast does not cover grouped_mm
             output = run(slots.to(dtype), ends, self.up.to(dtype), self.down.to(dtype))
         output = output.index_select(0, order.argsort()).view(tokens, top_k, width)
@@ -139,7 +139,7 @@ class Experts(nn.Module):
 
     @staticmethod
     def _one_by_one(slots: Tensor, ends: Tensor, up: Tensor, down: Tensor) -> Tensor:
-        """Run the experts one after the other: on any device and in any precision, and faster than at once on a CPU."""
+        """Run the experts one after the other, in any precision."""
         groups = slots.tensor_split(ends[:-1].cpu())
         # unbound, not indexed: the gradient of an indexed weight is as large as those of all experts
         each = zip(groups, up.unbind(), down.unbind(), strict=True)

@@ -1,13 +1,12 @@
 """The result tables that are embedded in a page, to be saved from there."""
 
-import base64
-import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from specialize.measure.results.files import format_csv
+from specialize.reporting.packing import pack
 from specialize.reporting.runs import RunResults
 from specialize.reporting.spec import slugify
 
@@ -43,8 +42,7 @@ def pack_table(frame: pd.DataFrame) -> str:
     """Return a frame as gzipped CSV in a data URL: texts guarded against spreadsheet formulas, 6 significant digits."""
     frame = frame.dropna(axis="columns", how="all")
     csv = format_csv(frame, text_columns=text_columns(frame), float_format="%.6g")
-    packed = gzip.compress(csv.encode("utf-8"), mtime=0)
-    return "data:application/gzip;base64," + base64.b64encode(packed).decode("ascii")
+    return f"data:application/gzip;base64,{pack(csv)}"
 
 
 def collect_downloads(runs: Sequence[RunResults]) -> list[Download]:

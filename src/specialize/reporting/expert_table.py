@@ -1,7 +1,5 @@
 """The data of the table of all experts, which is unpacked in the browser when it comes into view."""
 
-import base64
-import gzip
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +10,6 @@ from numpy.typing import NDArray
 
 from specialize.names import name_label_set, shorten
 from specialize.reporting.ablations import list_ablations
-from specialize.reporting.json_text import dump_json
 from specialize.reporting.runs import RunResults
 from specialize.text import clean_text
 
@@ -21,15 +18,12 @@ _TOKENS = 6
 _DIGITS = 3
 
 
-def pack_expert_tables(runs: Sequence[RunResults]) -> str | None:
-    """Return the tables of the experts of `runs`, JSON, compressed and in base64; None if nothing is known of any."""
+def collect_expert_tables(runs: Sequence[RunResults]) -> dict[str, Any] | None:
+    """Return the tables of the experts of `runs`, JSON-serialisable; None where nothing is known of any."""
     cells = sum(int((frame["metric"] == "lift").sum()) for run in runs for frame in run.frames.values())
     found = [_table(run, with_intervals=cells <= MOST_CELLS) for run in runs]
     tables = [table for table in found if table["expert"]]
-    if not tables:
-        return None
-    packed = gzip.compress(dump_json({"runs": tables}).encode("ascii"), mtime=0)
-    return base64.b64encode(packed).decode("ascii")
+    return {"runs": tables} if tables else None
 
 
 def _table(run: RunResults, *, with_intervals: bool) -> dict[str, Any]:

@@ -25,15 +25,15 @@ from specialize.reporting.controls import control_tables
 from specialize.reporting.destination import check_destination
 from specialize.reporting.differences import compare_in_words, difference_tables
 from specialize.reporting.downloads import collect_downloads, pack_table
-from specialize.reporting.expert_table import pack_expert_tables
+from specialize.reporting.expert_table import collect_expert_tables
 from specialize.reporting.explorer import collect_explorer
 from specialize.reporting.figures import DrawnFigure, draw_all, make_folder, provenance_of
 from specialize.reporting.findings import Record, read_records
 from specialize.reporting.formatting import percent
 from specialize.reporting.function_tables import function_tables
 from specialize.reporting.function_words import describe_function
-from specialize.reporting.json_text import dump_json
 from specialize.reporting.markdown import render_markdown
+from specialize.reporting.packing import pack_json
 from specialize.reporting.plan import plan_figures
 from specialize.reporting.reading import read_runs
 from specialize.reporting.rendering import read_templates
@@ -131,8 +131,8 @@ def render_page(
     command: str,
 ) -> str:
     """Return the page as one HTML document."""
-    experts = pack_expert_tables(runs)
-    scripts = [_read_asset(name) for name in ("downloads.js", *(["explorer.js"] if explorer else []))]
+    experts = collect_expert_tables(runs)
+    scripts = [_read_asset(name) for name in ("packed.js", *(["explorer.js"] if explorer else []))]
     if experts:
         scripts += [_read_library("tabulator"), _read_asset("experts.js")]
     styles = [_strip_map(_read_vendor("tabulator.min.css")), _read_asset("experts.css")] if experts else []
@@ -143,8 +143,8 @@ def render_page(
         scripts=list(map(Markup, scripts)),
         # the content security policy lists the scripts that may run, so none that a corpus contains can
         script_sources=" ".join(map(_hash_source, scripts)),
-        experts=None if experts is None else Markup(experts),  # base64
-        explorer=None if explorer is None else Markup(dump_json(explorer)),
+        experts=experts and pack_json(experts),
+        explorer=explorer and pack_json(explorer),
         figures=_group_figures(drawn),
         figure_names={figure.spec.name for figure in drawn},
         experts_note=_EXPERTS_NOTE,

@@ -8,11 +8,6 @@
   let data = null;
   let table = null;
 
-  const unpack = async (text) => {
-    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return JSON.parse(await new Response(stream).text());
-  };
   const fill = (select, names) => select.replaceChildren(...names.map((name, i) => new Option(name, i)));
   // The component takes texts for HTML: what a corpus says gets there as an element.
   const plain = (text) => {
@@ -44,7 +39,7 @@
     const node = cell.getElement();
     const doublings = Math.max(-2, Math.min(2, Math.log2(Math.max(value, 1e-9))));
     const beyond = isTested(set, cell.getData().row * set.labels.length + place);
-    node.style.background = beyond ? `color-mix(in srgb, var(--series-${doublings > 0 ? 1 : 2}) ${Math.round(22 * Math.abs(doublings))}%, transparent)` : "";
+    node.style.background = beyond ? `color-mix(in srgb, var(--series-${doublings > 0 ? 5 : 1}) ${Math.round(22 * Math.abs(doublings))}%, transparent)` : "";
     node.classList.toggle("faint", !beyond);
     return String(value);
   };
@@ -96,6 +91,14 @@
     const [run] = current();
     told.textContent = `${shown.toLocaleString("en")} of ${run.layer.length.toLocaleString("en")} experts`;
   };
+  // The component scrolls its rows in an element that takes the focus, which has to be the group of rows to be part of a grid.
+  const nameParts = () => {
+    const grid = section.querySelector(".tabulator");
+    grid.setAttribute("aria-label", "All experts");
+    grid.removeAttribute("aria-owns");
+    grid.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
+    grid.querySelector(".tabulator-table").setAttribute("role", "presentation");
+  };
   const show = () => {
     const [run, set] = current();
     if (table) table.destroy();
@@ -103,7 +106,10 @@
       data: rowsOf(run, set), columns: columnsOf(run, set), maxHeight: "34rem", layout: "fitDataFill", placeholder: "No expert fits.",
       columnDefaults: { titleFormatter: "plaintext", headerTooltip: (_, column) => plain(column.getDefinition().title), resizable: false }, initialSort: [{ column: set ? "information" : "load", dir: "desc" }],
     });
-    table.on("tableBuilt", filter);
+    table.on("tableBuilt", () => {
+      nameParts();
+      filter();
+    });
     table.on("dataFiltered", (_, rows) => count(rows.length));
   };
   const chooseRun = () => {
@@ -117,8 +123,8 @@
     show();
   };
 
-  const begin = async () => {
-    data = await unpack(document.getElementById("experts-data").textContent);
+  whenSeen(section, (address) => address === "#experts", (unpacked) => {
+    data = unpacked;
     fill(runs, data.runs.map((run) => run.name));
     runs.parentElement.hidden = data.runs.length < 2;
     runs.addEventListener("change", chooseRun);
@@ -127,13 +133,5 @@
     tested.addEventListener("change", filter);
     words.addEventListener("input", filter);
     chooseRun();
-  };
-  // Unpacked when it is about to be seen: the first screen does not wait for it.
-  section.hidden = false;
-  const seen = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    seen.disconnect();
-    begin();
-  }, { rootMargin: "600px" });
-  seen.observe(section);
+  });
 })();

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const section = document.getElementById("explorer");
-  const data = JSON.parse(document.getElementById("explorer-data").textContent);
+  let data = null;
   const pick = (name) => section.querySelector(`[name="${name}"]`);
   const [runs, layers, experts, beside, colour, words] = ["run", "layer", "expert", "beside", "colour", "words"].map(pick);
   const labels = section.querySelector(".labels tbody");
@@ -238,16 +238,18 @@
   };
   const onChange = (select, choose) => select.addEventListener("change", () => { choose(); remember(); });
 
-  fill(runs, data.runs.map((run) => run.name));
-  runs.parentElement.hidden = data.runs.length < 2;
-  onChange(runs, chooseRun);
-  onChange(layers, chooseLayer);
-  onChange(experts, show);
-  onChange(beside, show);
-  colour.addEventListener("change", show);
-  words.addEventListener("input", show);
-  window.addEventListener("popstate", follow);
-  section.hidden = false;
-  chooseRun();
-  follow();
+  whenSeen(section, (address) => /^#(run-\d+-)?layer-\d|^#passage-\d/.test(address), (unpacked) => {
+    data = unpacked;
+    fill(runs, data.runs.map((run) => run.name));
+    runs.parentElement.hidden = data.runs.length < 2;
+    onChange(runs, chooseRun);
+    onChange(layers, chooseLayer);
+    onChange(experts, show);
+    onChange(beside, show);
+    colour.addEventListener("change", show);
+    words.addEventListener("input", show);
+    window.addEventListener("popstate", follow);
+    chooseRun();
+    follow();
+  });
 })();
