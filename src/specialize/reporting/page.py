@@ -1,11 +1,7 @@
 """A report of one or several runs: a self-contained HTML page, or Markdown, with its figures on disk."""
 
-import base64
-import hashlib
-import re
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from specialize.names import name_label_set
 from specialize.plot.style import check_formats, render_figure
 from specialize.reporting import tables
 from specialize.reporting.answers import MOST_CARDS, Answer, answer_runs, answer_table, full_bar
+from specialize.reporting.assets import hash_source, read_asset, read_script, read_style
 from specialize.reporting.caveats import list_caveats
 from specialize.reporting.citing import cite
 from specialize.reporting.controls import control_tables
@@ -132,17 +129,17 @@ def render_page(
 ) -> str:
     """Return the page as one HTML document."""
     experts = collect_expert_tables(runs)
-    scripts = [_read_asset(name) for name in ("packed.js", *(["explorer.js"] if explorer else []))]
+    scripts = [read_asset(name) for name in ("packed.js", *(["explorer.js"] if explorer else []))]
     if experts:
-        scripts += [_read_library("tabulator"), _read_asset("experts.js")]
-    styles = [_strip_map(_read_vendor("tabulator.min.css")), _read_asset("experts.css")] if experts else []
+        scripts += [read_script("tabulator"), read_asset("experts.js")]
+    styles = [read_style("tabulator"), read_asset("experts.css")] if experts else []
     template = read_templates(autoescape=True).get_template("report.html.j2")
     return template.render(
         _collect_parts(runs, records, command),
-        css=Markup("\n".join([*styles, _read_asset("report.css")])),  # the package's own files, and those of libraries
+        css=Markup("\n".join([*styles, read_asset("report.css")])),  # the package's own files, and those of libraries
         scripts=list(map(Markup, scripts)),
         # the content security policy lists the scripts that may run, so none that a corpus contains can
-        script_sources=" ".join(map(_hash_source, scripts)),
+        script_sources=" ".join(map(hash_source, scripts)),
         experts=experts and pack_json(experts),
         explorer=explorer and pack_json(explorer),
         figures=_group_figures(drawn),
@@ -162,29 +159,6 @@ def render_page(
         downloads=collect_downloads(runs),
         models=[_model(run) for run in runs],
     )
-
-
-def _read_asset(name: str) -> str:
-    return files("specialize.reporting").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _read_vendor(name: str) -> str:
-    return files("specialize.reporting").joinpath("vendor", name).read_text(encoding="utf-8")
-
-
-def _read_library(name: str) -> str:
-    """Return the script of a library, with its licence."""
-    return f"/*!\n{_read_vendor(f'{name}.LICENSE')}*/\n{_strip_map(_read_vendor(f'{name}.min.js'))}"
-
-
-def _strip_map(text: str) -> str:
-    """Return a file of a library without the address of its source map at the end, which is not in the page."""
-    return re.sub(r"/[/*]# sourceMappingURL=.*\s*$", "", text)
-
-
-def _hash_source(script: str) -> str:
-    """Return the hash of a script as a content security policy lists it."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _render_markdown(
