@@ -11,7 +11,9 @@ from specialize.cli import main
 WORKER = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes that share the tests
 if WORKER:
     # they share the processors, too: one thread for each of them and for what it starts, set before a library reads it
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # (numba's own number must not change once its threads run, and analyses that are imported set it to one)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    os.environ |= dict.fromkeys(names, "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell's background job ignores interrupts, and so would every process that a test starts and interrupts
