@@ -96,9 +96,7 @@ def build_models() -> dict[str, Model]:
     return models
 
 
-def measure(
-    models: dict[str, tuple[str, Callable[[Tensor], Tensor], nn.Module]], *, rounds: int, steps: int
-) -> pd.DataFrame:
+def measure(models: dict[str, Model], *, rounds: int, steps: int) -> pd.DataFrame:
     """Time training steps of every model once per round, in an order that changes; return one row per model."""
     *_, vocabulary, batch, context = SIZES[DEVICE]
     optimizers = {

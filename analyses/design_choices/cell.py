@@ -13,6 +13,7 @@ from analyses.design_choices.grid import Cell, Preset
 
 import specialize
 from specialize.annotators.store import list_annotations, load_annotation, save_annotation
+from specialize.errors import TrainingError, first_line
 from specialize.events import Reporter
 from specialize.manifest import write_json
 from specialize.measure.results.files import write_results
@@ -62,11 +63,20 @@ class Job:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """What was evaluated of a model trained with exactly these settings; None if there is no such model."""
+        """What was evaluated of a model trained with exactly these settings; None if there is no such model.
+
+        Raises:
+            TrainingError: the record of the training is damaged.
+        """
         path, settings = self.folder / "model" / "evaluation.json", self.folder / "config.json"
-        if not path.is_file() or TrainConfig.model_validate_json(settings.read_text()).digest != self.config.digest:
+        if not path.is_file() or not settings.is_file():
             return None
-        evaluation: dict[str, Any] = json.loads(path.read_text())["evaluation"]
+        try:
+            if TrainConfig.model_validate_json(settings.read_text()).digest != self.config.digest:
+                return None
+            evaluation: dict[str, Any] = json.loads(path.read_text())["evaluation"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path}: expected the record of a training, got: {first_line(error)}") from error
         return evaluation
 
 

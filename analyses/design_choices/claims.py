@@ -67,10 +67,11 @@ def _row(
     *,
     confidence: float,
     ratio: bool,
-    distance: float = np.nan,
+    distance: float | None = None,
 ) -> dict[str, Any]:
-    """Return a row of the table; `distance` is that from the mean to the nearest bound that decides."""
-    missing = seeds_to_decide(interval, distance, confidence=confidence) if verdict == "undecided" else np.nan
+    """Return a row of the table; `distance` is that from the mean to the nearest bound that decides, default: zero."""
+    away = abs(interval.mean) if distance is None else distance
+    missing = seeds_to_decide(interval, away, confidence=confidence) if verdict == "undecided" else np.nan
     shown = np.exp if ratio else np.asarray
     return {
         "claim": claim,
@@ -94,9 +95,10 @@ def _levels(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
             yield _row("1 levels", f"{choice}, {unit}", over_seeds(effect), "", confidence=0.95, ratio=True)
         if {"token", "sequence"} <= effects.keys():
             interval = over_seeds((effects["token"] - effects["sequence"]).dropna(), confidence=confidence)
-            verdict, within = judge_interaction(interval, np.log(margin)), np.log(margin) - abs(interval.mean)
-            how: dict[str, Any] = {"confidence": confidence, "distance": max(abs(interval.mean), within)}
-            yield _row("1 levels", f"{choice}, token ÷ sequence", interval, verdict, ratio=True, **how)
+            verdict = judge_interaction(interval, np.log(margin))
+            distance = max(abs(interval.mean), np.log(margin) - abs(interval.mean))
+            test = f"{choice}, token ÷ sequence"
+            yield _row("1 levels", test, interval, verdict, confidence=confidence, ratio=True, distance=distance)
 
 
 def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
@@ -110,8 +112,7 @@ def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
         for unit, effect in _effects(runs, corpus, "drawn anew against learned").items():
             interval = over_seeds(effect)
             test = f"{corpus}, {unit}: drawn anew at every step worse than learned"
-            how: dict[str, Any] = {"confidence": 0.95, "distance": abs(interval.mean)}
-            yield _row("2 frozen", test, interval, judge_positive(interval), ratio=True, **how)
+            yield _row("2 frozen", test, interval, judge_positive(interval), confidence=0.95, ratio=True)
 
 
 def _adaptation(
@@ -180,5 +181,4 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         difference = (one - other).dropna()
         if len(difference):
             interval = over_seeds(difference)
-            how: dict[str, Any] = {"confidence": 0.95, "distance": abs(interval.mean)}
-            yield _row(claim, test, interval, judge_positive(interval), ratio=False, **how)
+            yield _row(claim, test, interval, judge_positive(interval), confidence=0.95, ratio=False)

@@ -117,7 +117,11 @@ class Cell:
         return columns
 
     def config(self, preset: Preset, seed: int, data: Path) -> TrainConfig:
-        """Return the settings of the training run with one seed."""
+        """Return the settings of the training run with one seed.
+
+        Raises:
+            ConfigError: a setting is invalid.
+        """
         corpus = preset.corpora[self.corpus]
         model = {"num_experts": NUM_EXPERTS, **preset.model, **self.choices}
         if self.dense:
@@ -139,7 +143,12 @@ class Cell:
             },
             "training": training.model_dump(),
         }
-        return TrainConfig.model_validate(settings)
+        try:
+            return TrainConfig.model_validate(settings)
+        except ValidationError as error:
+            [found, *_] = error.errors()
+            place = ".".join(map(str, found["loc"]))
+            raise ConfigError(f"{self.name}: {place}: {found['msg']}, got {found['input']!r}") from error
 
 
 def read_preset(name: str) -> Preset:

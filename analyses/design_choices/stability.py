@@ -14,7 +14,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from analyses.design_choices.grid import read_grid, read_preset
 from analyses.reporting import LineReporter
 
 import specialize.models.training as training
-from specialize.errors import SpecializeError
+from specialize.errors import ConfigError, SpecializeError, did_you_mean
 
 SEED = 1000  # the study's seeds count from 0
 CELLS = ("en-token-top1-layer-learned", "en-sequence-top1-layer-learned", "en-dense-1", "en-dense-4")
@@ -84,20 +85,17 @@ def plan_trials(given: argparse.Namespace) -> list[Trial]:
         preset = preset.shortened(given.steps)
     cells = {cell.name: cell for cell in read_grid(preset)[0]}
     trials = []
-    for name in given.cells:
-        for rate in given.learning_rates:
-            for balance in given.balance_losses:
-                for is_perturbed in (False, True):
-                    changed = preset.training.model_copy(update={"learning_rate": rate})
-                    model = preset.model | {"router_aux_loss_coef": balance}
-                    own = preset.model_copy(update={"training": changed, "model": model})
-                    folder = (
-                        given.output / "stability" / f"{rate:g}-{balance:g}-{'changed' if is_perturbed else 'plain'}"
-                    )
-                    job = Job.of(cells[name], SEED, own, given.data, given.output)
-                    job = Job(job.cell, SEED, job.config, job.permutations, job.shared, folder / name)
-                    changes = {"learning_rate": rate, "balance_loss": balance}
-                    trials.append(Trial(job, changes, is_perturbed))
+    for name, rate, balance, is_perturbed in product(
+        given.cells, given.learning_rates, given.balance_losses, (False, True)
+    ):
+        if name not in cells:
+            raise ConfigError(f"--cells: expected cells of the grid, got {name!r}.{did_you_mean(name, cells)}")
+        changed = preset.training.model_copy(update={"learning_rate": rate})
+        model = preset.model | {"router_aux_loss_coef": balance}
+        own = preset.model_copy(update={"training": changed, "model": model})
+        folder = given.output / "stability" / f"{rate:g}-{balance:g}-{'changed' if is_perturbed else 'plain'}" / name
+        job = replace(Job.of(cells[name], SEED, own, given.data, given.output), folder=folder)
+        trials.append(Trial(job, {"learning_rate": rate, "balance_loss": balance}, is_perturbed))
     return trials
 
 
@@ -124,12 +122,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--balance-losses", type=float, nargs="*", default=[0.1])
     given = parser.parse_args(arguments)
     reporter = LineReporter()
+    try:
+        trials = plan_trials(given)
+    except SpecializeError as error:
+        reporter.say(f"error: {error}")
+        return 2
     os.environ["OMP_NUM_THREADS"] = "1"
     results = given.results or given.output / "results"
     results.mkdir(parents=True, exist_ok=True)
     rows = []
     with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(run_trial, trial) for trial in plan_trials(given)]
+        waiting = [pool.submit(run_trial, trial) for trial in trials]
         for future in as_completed(waiting):
             try:
                 rows.append(future.result())

@@ -1,6 +1,5 @@
 """The data of the table of all experts, which is unpacked in the browser when it comes into view."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,11 @@ from numpy.typing import NDArray
 
 from specialize.names import name_label_set, shorten
 from specialize.reporting.ablations import list_ablations
+from specialize.reporting.explorer import round_number, top_tokens
 from specialize.reporting.runs import RunResults
-from specialize.text import clean_text
 
 MOST_CELLS = 400_000  # of labels and experts in a page; of more, the intervals are left out
 _TOKENS = 6
-_DIGITS = 3
 
 
 def collect_expert_tables(runs: Sequence[RunResults]) -> dict[str, Any] | None:
@@ -39,12 +37,13 @@ def _table(run: RunResults, *, with_intervals: bool) -> dict[str, Any]:
     known = {place for frame, metric in quantities for place in _places(_learned(frame, metric))}
     layers, experts = ([place[axis] for place in sorted(known)] for axis in range(2))
     index = pd.MultiIndex.from_arrays([layers, experts])
+    tokens = top_tokens(run)
     table: dict[str, Any] = {
         "name": run.label,
         "layer": [layer for layer, _ in index],
         "expert": [expert for _, expert in index],
         "load": [None] * len(index) if run.load_frame is None else _by_expert(run.load_frame, "load", index),
-        "tokens": _tokens(run, index),
+        "tokens": [" · ".join(tokens[layer].get(str(expert), ())[:_TOKENS]) for layer, expert in index],
         "sets": [_label_set(name, frame, index, with_intervals) for name, frame in run.frames.items()],
     }
     if effects is not None:
@@ -91,21 +90,5 @@ def _label_set(name: str, frame: pd.DataFrame, index: pd.MultiIndex, with_interv
     return found
 
 
-def _tokens(run: RunResults, index: pd.MultiIndex) -> list[str]:
-    """Return the tokens of which each expert receives the largest share, the spaces in them visible."""
-    texts: dict[tuple[int, int], list[str]] = {}
-    if run.top_tokens is not None:
-        rows = run.top_tokens
-        rows = rows[(rows["token"] == "input") & (rows["routing"] == "learned") & rows["text"].notna()]
-        for layer, expert, text in zip(
-            *(rows.sort_values("rank", kind="stable")[name].tolist() for name in ("layer", "expert", "text")),
-            strict=True,
-        ):
-            own = texts.setdefault((int(layer), int(expert)), [])
-            if len(own) < _TOKENS:
-                own.append(shorten(clean_text(text), width=20))
-    return [" · ".join(texts.get(key, ())) for key in index]
-
-
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:
-    return [float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()]
+    return [round_number(value) for value in values.tolist()]

@@ -20,7 +20,7 @@ TOKENS = 160
 LABELS = 5
 _MOST_TOKENS = 8
 
-_ByExpert = defaultdict[float, dict[str, Any]]  # by layer, then by the expert's number as text
+ByExpert = defaultdict[float, dict[str, Any]]  # by layer, then by the expert's number as text
 
 
 def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
@@ -46,7 +46,7 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     rows, passages = _choose_passages(tokens, documents)
     if not passages:
         return None
-    found = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": _top_tokens(run)}
+    found = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": top_tokens(run)}
     named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
     return {
         "name": run.label,
@@ -117,20 +117,20 @@ def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> di
     return view
 
 
-def _loads(run: RunResults) -> _ByExpert:
+def _loads(run: RunResults) -> ByExpert:
     """The load of each expert."""
     frame = run.load_frame
-    found: _ByExpert = defaultdict(dict)
+    found: ByExpert = defaultdict(dict)
     if frame is not None:
         rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned")]
         for layer, expert, value in _zip(rows, "layer", "expert", "value"):
-            found[layer][str(int(expert))] = _round(value)
+            found[layer][str(int(expert))] = round_number(value)
     return found
 
 
-def _strongest_labels(run: RunResults) -> _ByExpert:
+def _strongest_labels(run: RunResults) -> ByExpert:
     """The labels of the largest lift of each expert: label set, label, lift, interval, q."""
-    found: _ByExpert = defaultdict(dict)
+    found: ByExpert = defaultdict(dict)
     columns = ("value", "ci_low", "ci_high", "p_value", "q_value", "n_permutations")
     for label_set, frame in run.frames.items():
         short = name_label_set(label_set).short
@@ -141,13 +141,13 @@ def _strongest_labels(run: RunResults) -> _ByExpert:
         for layer, expert, label, *estimate, p, q, permutations in _zip(rows, "layer", "expert", "label", *columns):
             own = found[layer].setdefault(str(int(expert)), [])
             tested = format_p(q, at_most=is_smallest_p(p, permutations))
-            own.append([short, labels[label], *map(_round, estimate), tested])
+            own.append([short, labels[label], *map(round_number, estimate), tested])
     return found
 
 
-def _top_tokens(run: RunResults) -> _ByExpert:
+def top_tokens(run: RunResults) -> ByExpert:
     """The tokens of which each expert receives the largest share."""
-    found: _ByExpert = defaultdict(dict)
+    found: ByExpert = defaultdict(dict)
     table = run.top_tokens
     if table is not None:
         rows = table[(table["token"] == "input") & (table["routing"] == "learned") & table["text"].notna()]
@@ -161,5 +161,6 @@ def _zip(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(rows[column].tolist() for column in columns), strict=True)
 
 
-def _round(value: float) -> float | None:
+def round_number(value: float) -> float | None:
+    """Return a number as the page shows it, with three significant digits; None if it is not finite."""
     return float(f"{value:.3g}") if math.isfinite(value) else None

@@ -75,6 +75,7 @@ class Client:
         self._key = key
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True)
+        # without TLS there is nothing to verify, and loading the certificates takes a while
         self._certificates = httpx.create_ssl_context() if urlsplit(address).scheme == "https" else False
         self._proxy = _find_proxy(address)
         self._headers = {"Accept": "application/json", "User-Agent": "specialize"}

@@ -115,9 +115,9 @@
   const chooseRun = () => {
     const [run] = current();
     const kept = layers.value;
-    const known = [...new Set(run.layer)];
-    layers.replaceChildren(new Option("all", ""), ...known.map((layer) => new Option(layer, layer)));
-    layers.value = known.includes(Number(kept)) && kept !== "" ? kept : "";
+    layers.replaceChildren(new Option("all", ""), ...[...new Set(run.layer)].map((layer) => new Option(layer, layer)));
+    layers.value = kept;
+    if (layers.selectedIndex < 0) layers.value = "";
     fill(sets, run.sets.map((set) => set.name));
     sets.parentElement.hidden = !run.sets.length;
     show();
