@@ -16,7 +16,8 @@ from specialize.tracing.windows import Window, cut_windows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FIRST_AT_ONCE, DOCUMENTS_AT_ONCE = 32, 512  # the first are few, so that a model or a server soon has something to do
+DOCUMENTS_AT_ONCE = 512
+TOKENIZED_AT_ONCE = 32  # so few that a model or a server soon has something to do, and that no other thread has to wait
 CHARACTERS_AT_ONCE = 2**22
 
 
@@ -90,15 +91,14 @@ def read_windows(
         stride: from one window to the next.
         max_tokens: of a document.
     """
-    first, at_once = 0, FIRST_AT_ONCE
+    first = 0
     with pa.memory_map(str(run / "trace" / "documents.arrow")) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
-            waiting = reader.get_batch(number).column("text").to_pylist()
-            while waiting:
-                texts, waiting = waiting[:at_once], waiting[at_once:]
+            batch = reader.get_batch(number).column("text").to_pylist()
+            for start in range(0, len(batch), TOKENIZED_AT_ONCE):
+                texts = batch[start : start + TOKENIZED_AT_ONCE]
                 yield from cut_windows(
                     texts, tokenizer, length=length, stride=stride, max_tokens=max_tokens, first_document=first
                 )
                 first += len(texts)
-                at_once = min(2 * at_once, DOCUMENTS_AT_ONCE)
