@@ -56,5 +56,5 @@ def test_slots_without_an_expert_and_unused_experts():
     assert (measured.n_tokens, measured.n_documents) == (2, 2)
     with pytest.raises(MeasurementError, match="experts must be below 3, got 3"):
         measure_coactivation([[0, 3]], [0], num_experts=3)
-    with pytest.raises(MeasurementError, match=r"blocks \[tokens\], got shapes"):
+    with pytest.raises(MeasurementError, match=r"documents \[tokens\], got shapes"):
         measure_coactivation([[0, 1]], [0, 0], num_experts=3)

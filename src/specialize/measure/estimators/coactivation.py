@@ -5,10 +5,12 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import Counted, divide, estimate_blocks
 from specialize.measure.base.chance import pair_chance
 from specialize.measure.base.counting import as_codes, check_distinct, check_range
 from specialize.measure.base.estimate import EstimateArray
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.routed import RoutedCount, count_sizes
 
 _SLAB_CELLS = 2**22  # of one slab of the table; the jackknife holds about five copies
 
@@ -88,19 +90,30 @@ def measure_coactivation(
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or a token has an expert twice.
     """
-    chosen = np.asarray(experts)
-    cut = block_tokens(documents, groups=groups, num_blocks=num_blocks)
-    tables = count_pairs(chosen, cut.token_blocks, num_experts=num_experts, num_blocks=cut.num_blocks)
-    sizes = (chosen >= 0).sum(axis=1)
-    present = sizes > 0
-    counts: Counted = {
-        "n_tokens": int(present.sum()),
-        "n_documents": len(np.unique(cut.documents[present])),
-    }
-    chance = pair_chance(
-        np.diagonal(tables.sum(axis=0)), np.bincount(sizes, minlength=chosen.shape[1] + 1).astype(np.float64)
+    return coactivate_layer(
+        LayerInput.of(experts, documents, num_experts=num_experts, groups=groups), num_blocks=num_blocks
     )
-    step = max(1, _SLAB_CELLS // max(1, cut.num_blocks * num_experts))
+
+
+def coactivate_layer(layer: LayerInput, *, num_blocks: int = 50) -> EstimateArray:
+    """Measure the co-activation of a layer's experts, as `measure_coactivation`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        num_blocks: maximum number of document blocks.
+    """
+    blocks, num_experts = layer.blocks(num_blocks), layer.num_experts
+    tables = np.zeros((int(blocks.max(initial=-1)) + 1, num_experts, num_experts))
+    sizes, routed = np.zeros(layer.experts.shape[1] + 1), RoutedCount(len(blocks))
+    for part in layer.parts():
+        check_range("experts", part.experts, num_experts)
+        check_distinct("experts", part.experts, part.first_row)
+        _add_pairs(tables, part.experts, blocks[part.documents])
+        count_sizes(sizes, part.experts)
+        routed.add(part.routed, part.documents)
+    counts: Counted = {"n_tokens": routed.tokens, "n_documents": routed.num_documents}
+    chance = pair_chance(np.diagonal(tables.sum(axis=0)), sizes)
+    step = max(1, _SLAB_CELLS // max(1, len(tables) * num_experts))
     parts = []
     for first in range(0, num_experts, step):
         slab = slice(first, min(first + step, num_experts))
