@@ -1,7 +1,7 @@
 """Reading a trace. Columns are loaded on demand, one layer at a time."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -143,18 +143,18 @@ class RoutingTrace:
         check_usage(usage, router, self.path)
         return usage
 
-    def stored_experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> Iterator[NDArray[Any]]:
+    def stored_experts(
+        self, layer: int | str, *, routing: str = "learned", draw: int = 0, shards: Iterable[int] | None = None
+    ) -> Iterator[NDArray[Any]]:
         """Yield the chosen experts of a layer as stored, arrays [tokens, k] of one shard after the other.
 
-        Slots without an expert hold the largest value of the type, uint8 or uint16.
-
-        Args:
-            layer: as in `experts`, like the others.
+        Slots without an expert hold the largest value of the type, uint8 or uint16. The arguments are those of
+        `experts`, and the numbers of the shards, all by default.
         """
         self.require_tokens("experts")
         router = self.routers[index := find_router(self.routers, layer, routing, draw, run=self.path)]
-        for table in self.shards("routing", [f"experts.{index}"]):
-            experts = rows_of(table.column(0), router.top_k)
+        for number in range(len(self.manifest["shards"])) if shards is None else shards:
+            experts = rows_of(self._shard("routing", number, f"experts.{index}"), router.top_k)
             check_experts(experts, router, self.path)
             yield experts
 

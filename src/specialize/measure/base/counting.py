@@ -171,30 +171,6 @@ def add_to(
     _count_each(table, codes, np.arange(len(codes), dtype=np.int32), experts, masses, blocks)
 
 
-def count_usage(
-    experts: NDArray[np.int16],
-    masses: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    *,
-    num_documents: int,
-    num_experts: int,
-) -> NDArray[np.float64]:
-    """Sum the masses of each document's tokens, by expert.
-
-    Args:
-        experts: int16 [tokens, slots], as `spread_mass` returns them.
-        masses: float64 [tokens, slots] or [tokens, 1].
-        documents: int32 [tokens], the document of each token.
-        num_documents: number of rows.
-        num_experts: number of columns.
-
-    Returns:
-        float64 [document, expert]; with the masses of `spread_mass` a row sums to the document's routed tokens.
-    """
-    one_label = np.zeros(len(experts), dtype=np.int32)
-    return tabulate(one_label, experts, masses, documents, shape=(num_documents, 1, num_experts))[:, 0]
-
-
 @njit(cache=True, nogil=True)
 def count_stored(table, codes, experts, blocks, limit, absent):  # type: ignore[no-untyped-def]
     """Add tokens to ``table`` [block, label, expert] by the selection rule, from experts in their stored dtype.

@@ -45,7 +45,10 @@ def observe_layer(
 
 
 def sum_usage(layer: LayerInput, num_documents: int) -> NDArray[np.float64]:
-    """Sum the mass of each expert in each document, see `count_usage`, float64 [documents, expert]."""
+    """Sum the masses of each document's tokens, by expert, float64 [document, expert].
+
+    A row sums to the document's routed tokens.
+    """
     usage = np.zeros((num_documents, 1, layer.num_experts))
     for part in layer.parts():
         chosen, masses = spread_mass(part.experts, part.weights, rule=layer.rule)
