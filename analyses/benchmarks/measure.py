@@ -65,6 +65,10 @@ def write_trace(
 ) -> None:
     """Write trace and annotation, with one shard in memory at a time; token ids are the same for any seed."""
     rng, words = np.random.default_rng(seed), np.random.default_rng(7)
+    shares = np.cumsum(
+        1 / (np.arange(num_ids or 1) + 2.7)
+    )  # Zipf-Mandelbrot: 3 % have the first id
+    shares /= shares[-1]
     documents = -(-tokens // LENGTH)
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
     ids = pa.array([str(number) for number in range(documents)], pa.large_string())
@@ -79,7 +83,7 @@ def write_trace(
             columns = {"document": rows // LENGTH, "sequence": rows // LENGTH, "position": rows % LENGTH}
             columns |= dict.fromkeys(("token_id", "char_start", "char_end"), np.full(len(rows), UNKNOWN))
             if num_ids is not None:
-                columns["token_id"] = words.zipf(1.3, len(rows)) % num_ids
+                columns["token_id"] = np.searchsorted(shares, words.random(len(rows)))
             writer.write_shard(Shard(columns | {"phase": np.zeros(len(rows), np.uint8)}, routing))
             codes.append(labels)
         writer.finish()

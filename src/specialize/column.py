@@ -16,8 +16,8 @@ class Column(NDArrayOperatorsMixin):
     """An array that is stored in chunks, and not held in memory.
 
     A slice is read from the chunks that it lies in. The last chunk is kept, so that slices in ascending order read each
-    chunk once, and so are all chunks of a small array. Anything else that an array can do, such as arithmetic or
-    indexing by an array, reads all of it.
+    chunk once, and so are all chunks of a small array. Rows in ascending order are taken chunk by chunk. Anything else
+    that an array can do, such as arithmetic, reads all of it.
 
     Args:
         sizes: number of rows of each chunk.
@@ -73,18 +73,30 @@ class Column(NDArrayOperatorsMixin):
 
     def __getitem__(self, rows: Any) -> Any:
         if not isinstance(rows, slice) or rows.step not in (None, 1):
-            return self[:][rows]
+            return self._take(rows) if _is_ascending(rows, len(self)) else self[:][rows]
         first, end, _ = rows.indices(len(self))
         values = np.empty((max(end - first, 0), *self.shape[1:]), dtype=self.dtype)
         number = int(np.searchsorted(self._starts, first, side="right")) - 1
         while first < end:
             start, stop = int(self._starts[number]), min(int(self._starts[number + 1]), end)
+            if stop == start:
+                number += 1
+                continue
             part = self._chunk(number)[first - start : stop - start]
             part = part if self._convert is None else self._convert(part, first)
             if stop - first == len(values):
                 return part.astype(self.dtype, copy=False)
             values[len(values) - (end - first) : len(values) - (end - stop)] = part
             first, number = stop, number + 1
+        return values
+
+    def _take(self, rows: NDArray[np.integer]) -> NDArray[Any]:
+        """Return rows in ascending order, reading the chunks that they lie in."""
+        edges, values = np.searchsorted(rows, self._starts), np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        for number, (first, end) in enumerate(pairwise(edges.tolist())):
+            if end > first:
+                start = int(self._starts[number])
+                values[first:end] = self[start : int(self._starts[number + 1])][rows[first:end] - start]
         return values
 
     def min(self) -> Any:
@@ -126,6 +138,13 @@ def compute_column(
     return Column(
         sizes, lambda number: compute(slice(starts[number], starts[number] + sizes[number])), dtype=dtype, width=width
     )
+
+
+def _is_ascending(rows: Any, size: int) -> bool:
+    """Return whether rows are an array of row numbers below ``size`` in ascending order."""
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "iu" or rows.ndim != 1 or not len(rows):
+        return False
+    return bool(rows[0] >= 0 and rows[-1] < size and (rows[1:] >= rows[:-1]).all())
 
 
 def as_array(values: Any) -> Any:

@@ -86,7 +86,8 @@ def _read(
 class RepeatedTokens:
     """The tokens of repeated ids, with the experts of one layer; use as a context manager.
 
-    Documents that belong together are next to each other; the tokens are in memory a part at a time.
+    Documents of a block, and in it those that belong together, are next to each other; the tokens are in memory a part
+    at a time.
 
     Args:
         kept: the repeated ids.
@@ -99,7 +100,7 @@ class RepeatedTokens:
         self._num_experts, self._slots = layer.num_experts, layer.experts.shape[1]
         self._num_ids, self._num_blocks = len(kept.ids), int(blocks.max(initial=-1)) + 1
         present = np.flatnonzero(kept.lengths)
-        order = np.argsort(kept.groups[present], kind="stable")
+        order = np.lexsort((kept.groups[present], blocks[present]))  # a group is whole in a block
         self._documents = order  # place in the corpus, among those with such tokens, of each document as stored
         self._lengths, self._groups = kept.lengths[present][order], kept.groups[present][order]
         self._blocks = blocks[present][order]
@@ -119,12 +120,17 @@ class RepeatedTokens:
                 size = int(kept.lengths[first:end].sum())
                 self._scratch.write(int(starts[first]), tokens[begin : begin + size])
                 begin += size
+        self._order = Scratch(int(self._lengths.sum()), np.dtype(np.int32))
+        for place, first, end, tokens in self._parts():
+            groups = np.repeat(self._groups[first:end], self._lengths[first:end])
+            self._order.write(place, np.lexsort((tokens["id"], groups)).astype(np.int32))
 
     def __enter__(self) -> "RepeatedTokens":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._scratch.__exit__()
+        self._order.__exit__()
 
     def overlaps(self) -> NDArray[np.float64]:
         """Compute the overlap of tokens of one id and of any tokens, without each block and overall, [block + 1, 2]."""
@@ -155,7 +161,7 @@ class RepeatedTokens:
         for batch, shifts in shift_batches(self._corpus_lengths, **how):
             counts = np.zeros((len(shifts), self._num_ids, self._num_experts), dtype=np.int32)
             inside = np.zeros((len(shifts), self._num_ids), dtype=np.int64)
-            for first, end, tokens in self._parts() if len(shifts) else ():
+            for place, first, end, tokens in self._parts() if len(shifts) else ():
                 lengths, documents = (
                     self._lengths[first:end],
                     np.repeat(np.arange(end - first), self._lengths[first:end]),
@@ -163,7 +169,7 @@ class RepeatedTokens:
                 own = np.ascontiguousarray(shifts[:, self._documents[first:end]])
                 starts = np.append(0, np.cumsum(lengths))
                 experts = np.ascontiguousarray(tokens["experts"])
-                by_id = self._sort(tokens["id"], documents, first)
+                by_id = self._sort(tokens["id"], documents, first, place)
                 count_shifted(counts, inside, by_id, experts, documents, starts, own)
             for number in range(len(shifts)):
                 add_all(sums[batch.start + number], counts[number], inside[number], pairs[0], sizes[0])
@@ -172,22 +178,36 @@ class RepeatedTokens:
     def _batch_size(self, num_ids: int) -> int:
         return max(2, _BATCH_BYTES // (4 * num_ids * self._num_experts))
 
-    def _parts(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """Yield ranges of documents, of whole groups, and their tokens."""
-        edges = np.append(np.flatnonzero(np.diff(self._groups, prepend=-1)), len(self._groups))
+    def _parts(self, blocks: Sequence[int] | None = None) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
+        """Yield the place of the first token, the range of documents, whole groups of a block, and the tokens.
+
+        Args:
+            blocks: which blocks; all by default.
+        """
         ends = np.append(0, np.cumsum(self._lengths))
-        for first, last in cut_documents(np.diff(ends[edges])):
-            begin, end = int(edges[first]), int(edges[last])
-            yield begin, end, self._scratch.read(int(ends[begin]), int(ends[end]))
+        for block in range(self._num_blocks) if blocks is None else blocks:
+            start, stop = np.searchsorted(self._blocks, [block, block + 1])
+            groups = self._groups[start:stop]
+            edges = start + np.append(np.flatnonzero(np.diff(groups, prepend=-1)), len(groups))
+            for first, last in cut_documents(np.diff(ends[edges])):
+                begin, end = int(edges[first]), int(edges[last])
+                yield int(ends[begin]), begin, end, self._scratch.read(int(ends[begin]), int(ends[end]))
 
     def _sort(
-        self, ids: NDArray[np.int32], documents: NDArray[np.int64], first: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the ids and the order of tokens sorted by group and id, and the first of each run of both."""
-        groups = self._groups[first + documents]
-        order = np.lexsort((ids, groups))
-        new = np.append(True, (np.diff(ids[order]) != 0) | (np.diff(groups[order]) != 0))
-        return ids[order], order, np.append(np.flatnonzero(new), len(ids))
+        self, ids: NDArray[np.int32], documents: NDArray[np.int64], first: int, place: int | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.integer], NDArray[np.int64]]:
+        """Return ids and order of a part's tokens sorted by group and id, and the first of each run of both.
+
+        Args:
+            ids: int32 [tokens]; all are 0 where ``place`` is None.
+            documents: int64 [tokens], the document of each, from 0.
+            first: number of the first document.
+            place: where the tokens are stored, and their order.
+        """
+        order = np.arange(len(ids), dtype=np.int32) if place is None else self._order.read(place, place + len(ids))
+        own, groups = ids[order], self._groups[first + documents[order]]
+        new = np.append(True, (own[1:] != own[:-1]) | (groups[1:] != groups[:-1]))
+        return own, order, np.append(np.flatnonzero(new), len(ids))
 
     def _count(
         self, place: NDArray[np.int64], size: int, num_ids: int
@@ -201,11 +221,12 @@ class RepeatedTokens:
         """
         counts = np.zeros((size, num_ids, self._num_experts), dtype=np.int32)
         inside, pairs, sizes = (np.zeros((size, num_ids), dtype=np.int64) for _ in range(3))
-        for first, end, tokens in self._parts():
+        for place_of, first, end, tokens in self._parts(np.flatnonzero(place >= 0).tolist()):
             documents = np.repeat(np.arange(end - first), self._lengths[first:end])
             words = tokens["id"] if num_ids > 1 else np.zeros(len(tokens), dtype=np.int32)
+            stored = place_of if num_ids > 1 else None
             rows, experts = place[self._blocks[first + documents]], np.ascontiguousarray(tokens["experts"])
-            count_runs((counts, inside, pairs, sizes), self._sort(words, documents, first), experts, rows)
+            count_runs((counts, inside, pairs, sizes), self._sort(words, documents, first, stored), experts, rows)
         return counts, inside, pairs, sizes
 
 
