@@ -65,9 +65,7 @@ def write_trace(
 ) -> None:
     """Write trace and annotation, with one shard in memory at a time; token ids are the same for any seed."""
     rng, words = np.random.default_rng(seed), np.random.default_rng(7)
-    shares = np.cumsum(
-        1 / (np.arange(num_ids or 1) + 2.7)
-    )  # Zipf-Mandelbrot: 3 % have the first id
+    shares = np.cumsum(1 / (np.arange(num_ids or 1) + 2.7))  # Zipf-Mandelbrot: 3 % have the first id
     shares /= shares[-1]
     documents = -(-tokens // LENGTH)
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])

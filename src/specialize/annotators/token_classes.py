@@ -174,7 +174,7 @@ def _take_categories(name: str, codes: Any, categories: Sequence[str]) -> Annota
     place[used] = np.arange(len(used))
     own: Any = compute_column(len(codes), lambda rows: place[codes[rows]], dtype=np.int32)
     own = own if isinstance(codes, Column) else own[:]
-    return Annotation(name, "token", tuple(categories[number] for number in used), own, {"tool": "specialize"})
+    return Annotation(name, "token", tuple(categories[int(number)] for number in used), own, {"tool": "specialize"})
 
 
 def _bin(name: str, values: Any, ends: Sequence[int], *, first: int = 0) -> Annotation:

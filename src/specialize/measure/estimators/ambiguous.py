@@ -1,6 +1,5 @@
 """Ambiguous word types, those that occur with several labels, and their tokens in parts of consecutive types."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -111,7 +110,9 @@ class TypeParts:
             self._scratch.write(int(self._next[number]), tokens[first:end])
             self._next[number] += end - first
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield the tokens of each part, as records in the order of the corpus."""
-        for first, end in self._ranges:
-            yield self._scratch.read(first, end)
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def read(self, number: int) -> NDArray[Any]:
+        """Return the tokens of a part, as records in the order of the corpus."""
+        return self._scratch.read(*self._ranges[number])

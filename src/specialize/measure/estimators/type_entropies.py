@@ -90,16 +90,20 @@ class TypeEntropies:
         self._observed, self._parts, self._seen, self._shape = observed, parts, seen, shape
 
     def _runs(self) -> Iterator[TypeRuns]:
-        for tokens in self._parts:
-            yield sort_tokens(
-                np.ascontiguousarray(tokens["code"]),
-                tokens["document"],
-                tokens["type"],
-                experts=tokens["experts"],
-                masses=tokens["masses"],
-                blocks=self._observed.blocks,
-                unit=self._seen.unit,
-            )
+        for number in range(len(self._parts)):
+            yield self._sort(number)  # nothing of a part is held while the next one is sorted
+
+    def _sort(self, number: int) -> TypeRuns:
+        tokens = self._parts.read(number)
+        return sort_tokens(
+            np.ascontiguousarray(tokens["code"]),
+            tokens["document"],
+            tokens["type"],
+            experts=tokens["experts"],
+            masses=tokens["masses"],
+            blocks=self._observed.blocks,
+            unit=self._seen.unit,
+        )
 
     def _zeros(self, permutations: int) -> NDArray[np.float64]:
         return np.zeros((permutations, self._observed.num_blocks + 1))
@@ -127,5 +131,6 @@ class TypeEntropies:
                 groups = self._observed.group_numbers
                 for batch, codes in runs.permute(self._seen.codes, groups, permutations=permutations, seed=seed):
                     runs.add_entropy(across[batch], codes, *self._shape)
+            del runs
         nulls = [within] if level == "token" else [across, within]
         return self._finish(given_type), self._finish(given_both), [self._finish(each) for each in nulls]
