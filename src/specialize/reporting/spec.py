@@ -37,6 +37,11 @@ class FigureSpec:
     fold: str = ""
 
 
+def name_profile(label_set: str) -> str:
+    """Return the name of the figure of U of a label set over the layers."""
+    return f"profile-{slugify(label_set)}"
+
+
 def slugify(text: str) -> str:
     """Return `text` as part of a file name: ASCII letters, digits and hyphens, at most 40, never empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -64,7 +64,9 @@
       { title: "expert", field: "expert", ...number, headerSortStartingDir: "asc", frozen: true, width: 84, formatter: document.getElementById("explorer") ? link : "plaintext" },
       { title: "load, %", field: "load", ...number },
       ...(run.effect ? [{ title: "effect, bits", field: "effect", ...number }] : []),
+      ...(run.committee ? [{ title: "committee of", field: "committee", width: 120, tooltip: whole }] : []),
       ...(set ? [{ title: "information, bits", field: "information", ...number }, { title: "strongest labels", field: "strongest", width: 260, tooltip: whole }] : []),
+      ...(set && set.selective ? [{ title: "selective for, bits", field: "selective", width: 200, tooltip: whole }] : []),
       ...(run.tokens.some(Boolean) ? [{ title: "tokens", field: "tokens", width: 200, tooltip: whole }] : []),
       ...labels,
     ];
@@ -72,9 +74,11 @@
   const rowsOf = (run, set) => run.layer.map((layer, row) => {
     const shown = { row, layer, expert: run.expert[row], load: run.load[row] === null ? null : percent(run.load[row]), tokens: run.tokens[row] };
     if (run.effect) shown.effect = run.effect[row];
+    if (run.committee) shown.committee = run.committee[row];
     if (!set) return shown;
     shown.information = set.information[row];
     shown.strongest = strongest(set, row);
+    if (set.selective) shown.selective = set.selective[row];
     set.labels.forEach((_, place) => { shown[`label${place}`] = set.lift[row * set.labels.length + place]; });
     return shown;
   });
