@@ -59,12 +59,19 @@ def list_similar(run: RunResults, routing: str = "learned") -> ByExpert:
 def _correlations(frame: pd.DataFrame, routing: str) -> Iterator[tuple[float, NDArray[np.int64], NDArray[np.float64]]]:
     """Yield each layer with its experts and the correlations [experts, experts] of their lifts, NaN for itself."""
     rows = frame[(frame["metric"] == "lift") & (frame["routing"] == routing) & frame["label"].notna()]
-    for layer, own in rows.groupby("layer"):
-        lifts = own.pivot_table(index="expert", columns="label", values="value", dropna=False).dropna(how="any")
-        if len(lifts) < 2 or lifts.shape[1] < LEAST_LABELS:
+    label, labels = pd.factorize(rows["label"])
+    if len(labels) < LEAST_LABELS:
+        return
+    expert = rows["expert"].to_numpy(dtype=np.int64)
+    for layer, places in rows.groupby("layer").indices.items():
+        lifts = np.full((int(expert[places].max()) + 1, len(labels)), np.nan)
+        lifts[expert[places], label[places]] = rows["value"].to_numpy(dtype=np.float64)[places]
+        lifts = lifts[:, ~np.isnan(lifts).all(axis=0)]  # labels that this layer has no lift of
+        known = np.flatnonzero(~np.isnan(lifts).any(axis=1))
+        if len(known) < 2 or lifts.shape[1] < LEAST_LABELS:
             continue
-        profiles = np.log2(np.maximum(lifts.to_numpy(), SMALLEST_LIFT))
+        profiles = np.log2(np.maximum(lifts[known], SMALLEST_LIFT))
         with np.errstate(invalid="ignore", divide="ignore"):  # an expert with the same lift of every label has none
-            matrix = np.atleast_2d(np.corrcoef(profiles))
+            matrix = np.corrcoef(profiles)
         np.fill_diagonal(matrix, np.nan)
-        yield float(layer), lifts.index.to_numpy(dtype=np.int64), matrix
+        yield float(layer), known, matrix
