@@ -18,6 +18,11 @@ def shorten(text: object, *, width: int = 32) -> str:
     return cleaned if count_columns(cleaned) <= width else cut_columns(cleaned, width - 1).rstrip(" ,;:") + "…"
 
 
+def show_space(text: object) -> str:
+    """Return ``␣`` for a text that begins with white space, which tells tokens apart; else an empty string."""
+    return "␣" if str(text)[:1].isspace() else ""
+
+
 @dataclass(frozen=True)
 class LabelSetName:
     """How a label set is called.

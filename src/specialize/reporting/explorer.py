@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specialize.names import name_label_set, shorten
+from specialize.names import name_label_set, shorten, show_space
 from specialize.reporting.formatting import round_number
 from specialize.reporting.relations import ByExpert, list_partners, list_similar
 from specialize.reporting.runs import RunResults
@@ -20,7 +20,6 @@ PASSAGES = 12
 TOKENS = 160
 LABELS = 5
 _MOST_TOKENS = 8
-_SPACE = "␣"
 
 
 def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
@@ -168,7 +167,7 @@ def top_tokens(run: RunResults, routing: str = "learned") -> ByExpert:
         rows = table[(table["token"] == "input") & (table["routing"] == routing) & table["text"].notna()]
         rows = rows.sort_values("rank", kind="stable").groupby(["layer", "expert"]).head(_MOST_TOKENS)
         for layer, expert, text, share in _zip(rows, "layer", "expert", "text", "share"):
-            shown = (_SPACE if str(text)[:1].isspace() else "") + shorten(text, width=20)
+            shown = show_space(text) + shorten(text, width=20)
             found[layer].setdefault(str(int(expert)), []).append([shown, round_number(share)])
     return found
 
