@@ -91,7 +91,7 @@ def time_page(page: Path) -> dict[str, float] | None:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,800"]
         address = f"http://127.0.0.1:{server.server_port}/"
         with subprocess.Popen(
@@ -103,6 +103,6 @@ def time_page(page: Path) -> dict[str, float] | None:
                 if not done.wait(_LONGEST):
                     raise TimeoutError(f"{page}: expected an answer within {_LONGEST:g} s")
             finally:
-                process.kill()
+                process.terminate()
     server.shutdown()
     return told
