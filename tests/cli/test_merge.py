@@ -14,8 +14,8 @@ COLUMNS = ("--text-column", "body", "--id-column", "name", "--batch-tokens", "25
 def test_two_parts_and_their_merge(checkpoint, corpus, call, tmp_path, monkeypatch):
     run, whole = tmp_path / "runs" / "own", tmp_path / "whole"
     assert call("trace", checkpoint, corpus, "-o", whole, *COLUMNS)[0] == 0
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    monkeypatch.setenv("SLURM_NTASKS", "2")
+    for name, value in (("PROCID", "0"), ("NTASKS", "2"), ("STEP_ID", "0")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
     code, out, err = call("trace", checkpoint, corpus, "-o", run, *COLUMNS, "--shard", "auto")
     assert code == 0
     assert err.splitlines()[0] == "shard auto: part 1 of 2 (SLURM_PROCID 0 of SLURM_NTASKS 2)"

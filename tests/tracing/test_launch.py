@@ -16,7 +16,8 @@ def array(task, first=1, last=4, *, count=None, step=None):
 
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
-SRUN = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+SRUN = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}
+SCRIPT = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}  # of a job, which srun did not start
 
 
 @pytest.mark.parametrize("shard", ["1/1", "1/2", "2/2", "07/16", "100000/100000"])
@@ -61,9 +62,9 @@ def test_anything_else_is_one_line(shard):
         (array(14, 10, 16, count=4, step=2), Part(3, 4)),
         (TORCHRUN, Part(6, 8)),
         (SRUN, Part(2, 2)),
-        ({"SLURM_NTASKS": "4"} | array(2), Part(2, 4)),  # as in a shell without srun
         (SRUN | TORCHRUN, Part(6, 8)),  # srun started torchrun
-        (array(3) | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Part(3, 4)),
+        (SCRIPT | array(3), Part(3, 4)),
+        (SCRIPT | TORCHRUN, Part(6, 8)),
         (array(3) | SRUN, Part(6, 8)),  # each process of each task
         (array(2, 1, 2) | SRUN | TORCHRUN, Part(14, 16)),
         (array(5, 5, 5) | TORCHRUN, Part(6, 8)),
@@ -87,8 +88,12 @@ def test_every_process_of_every_task_has_a_part_of_its_own():
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "found none of these variables"),
-        ({"SLURM_NTASKS": "4"}, "found none of these variables"),
+        ({}, "found no such variables"),
+        (SCRIPT, "found no such variables"),
+        (
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_STEP_ID": "0"},
+            "expected several tasks or processes, got one",
+        ),
         (array(5, 5, 5), r"expected several tasks or processes, got one \(SLURM_ARRAY_TASK_ID 5 of 5 to 5\)"),
         ({"RANK": "0", "WORLD_SIZE": "1"}, "expected several tasks or processes, got one"),
         (array(3, 3, 7, count=2), "expected a Slurm array without gaps"),  # --array=3,7
@@ -104,7 +109,7 @@ def test_every_process_of_every_task_has_a_part_of_its_own():
 def test_what_does_not_number_several_processes_is_one_line(environment, message):
     with pytest.raises(TraceError, match=message) as caught:
         read_part("auto", environment)
-    assert str(caught.value).endswith("; give the part, such as --shard 1/2")
+    assert str(caught.value).endswith("give the part, such as --shard 1/2")
     assert "\n" not in str(caught.value)
 
 

@@ -27,8 +27,9 @@ def read_part(shard: str, environment: Mapping[str, str]) -> tuple[Part, str]:
     """Return the part of a trace that is asked for, and in words where its number comes from.
 
     With ``auto``, tasks of a Slurm job array are numbered by ``SLURM_ARRAY_TASK_ID``, and processes by torchrun's
-    ``RANK`` and ``WORLD_SIZE``, or else by srun's ``SLURM_PROCID`` and ``SLURM_NTASKS``: srun starts torchrun, whose
-    processes are those that trace. Where there are an array and processes, each process of each task has a part.
+    ``RANK`` and ``WORLD_SIZE``, or else, in a step of srun, by ``SLURM_PROCID`` and ``SLURM_NTASKS``: srun starts
+    torchrun, whose processes are those that trace. Where there are an array and processes, each process of each task
+    has a part.
 
     Args:
         shard: ``I/N``, the I-th of N parts, from 1; or ``auto``.
@@ -79,7 +80,8 @@ def _read_environment(environment: Mapping[str, str]) -> tuple[Part, str]:
     if not places:
         raise TraceError(
             "shard auto: expected a task of a Slurm array (SLURM_ARRAY_TASK_ID), or a process of torchrun (RANK, "
-            f"WORLD_SIZE) or srun (SLURM_PROCID, SLURM_NTASKS), found none of these variables; {_INSTEAD}"
+            "WORLD_SIZE) or srun (SLURM_STEP_ID, SLURM_PROCID, SLURM_NTASKS), found no such variables; start the "
+            f"command with one of these, or {_INSTEAD}"
         )
     index, count = 0, 1
     for place in places:
@@ -111,7 +113,8 @@ def _process(environment: Mapping[str, str]) -> _Place | None:
     """Return the place of a process among those that torchrun or srun started."""
     if {"RANK", "WORLD_SIZE"} & environment.keys():
         names = ("RANK", "WORLD_SIZE")
-    elif {"SLURM_PROCID", "SLURM_NTASKS"} <= environment.keys():
+    elif {"SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS"} <= environment.keys():
+        # without a step it is the script of the job, which is a single process however many tasks the job has
         names = ("SLURM_PROCID", "SLURM_NTASKS")
     else:
         return None

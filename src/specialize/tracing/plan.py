@@ -26,7 +26,7 @@ SAMPLED_CHARACTERS = 20_000  # per document, so that a book is not tokenized for
 # Measured on traces of English text after compression; ids take little more than their bits.
 TOKEN_BYTES = 4.5
 HALF_BYTES = 1.75
-TEXT_BYTES = 2.0  # of TOKEN_BYTES, those of the text, which every part of a trace holds
+TEXT_BYTES = 1.8  # of TOKEN_BYTES, those of the text, which every part of a trace holds
 HELD_BYTES = 2**28
 
 
