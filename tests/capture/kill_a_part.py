@@ -1,14 +1,16 @@
-"""Trace the two parts of a corpus at the same time, kill one of them, resume it, and merge both.
+"""Trace the two parts of a corpus at the same time, kill one of them, resume it, and merge both; kill merges, too.
 
-A script of its own, as kill_and_resume.py; prints a JSON line for each trial.
+A script of its own, as kill_and_resume.py; prints a JSON line for each trial, and one for all merges.
 """
 
 import json
 import os
+import shutil
 import sys
+from itertools import count
 from pathlib import Path
 
-from capture.kill_and_resume import Traces, digests
+from capture.kill_and_resume import Operations, Traces, digests
 from specialize.errors import TraceError
 from specialize.trace.parts import Part
 from specialize.tracing.merging import merge_parts
@@ -40,6 +42,25 @@ def main(folder: Path) -> None:
             identical = digests(merged / "trace") == digests(whole / "trace")
             result = {"killed": killed, "refusal": refusal, "nothing": nothing, "shards": shards}
             print(json.dumps(result | {"identical": identical}), flush=True)
+    print(json.dumps(kill_merges(runs, folder / "merged", digests(whole / "trace"))), flush=True)
+
+
+def kill_merges(runs: list[Path], merged: Path, whole: dict[str, str]) -> dict[str, object]:
+    """Kill merges at more and more of their file operations; return how many, and what they left."""
+    outcomes = set()
+    for killed in count():
+        child = os.fork()
+        if child == 0:
+            Operations(1 + 3 * killed)
+            merge_parts(runs, merged)
+            os._exit(0)
+        was_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        left = "nothing" if not merged.exists() else "whole" if digests(merged / "trace") == whole else "other"
+        outcomes.add(left)
+        if not was_killed:
+            return {"killed": killed, "outcomes": sorted(outcomes)}
+        shutil.rmtree(merged, ignore_errors=True)
+    raise AssertionError
 
 
 if __name__ == "__main__":

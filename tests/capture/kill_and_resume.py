@@ -49,7 +49,7 @@ class Operations:
 
     def __init__(self, last: int | None) -> None:
         self.count, self.last = 0, last
-        for name in ("fsync", "replace"):
+        for name in ("fsync", "link", "replace"):
             setattr(os, name, self._counting(getattr(os, name)))
 
     def _counting(self, operation: Callable[..., Any]) -> Callable[..., Any]:

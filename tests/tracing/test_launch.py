@@ -119,8 +119,10 @@ def test_parts_lie_beside_the_whole_trace(tmp_path, monkeypatch):
     assert parts_pattern(Path("runs/my run"), Part(1, 2)) == "'runs/my run.part-'*-of-2"
     monkeypatch.chdir(tmp_path)
     assert part_folder(Path("."), Part(1, 2)) == tmp_path.with_name(f"{tmp_path.name}.part-1-of-2")
-    with pytest.raises(TraceError, match="expected a folder with a name"):
+    with pytest.raises(TraceError, match="expected with shard the folder of the whole trace, got one without a name"):
         part_folder(Path("/"), Part(1, 2))
+    with pytest.raises(TraceError, match=r"the folder of the whole trace, such as runs/olmoe, got that of a part"):
+        part_folder(Path("runs/olmoe.part-1-of-2"), Part(1, 2))
 
 
 @pytest.mark.parametrize(

@@ -47,14 +47,17 @@ def read_part(shard: str, environment: Mapping[str, str]) -> tuple[Part, str]:
 
 
 def part_folder(run: Path, part: Part) -> Path:
-    """Return the run folder of a part: beside that of the whole trace, so that all processes can be given that one."""
-    return _beside(run, f"{part.number:0{len(str(part.of))}}-of-{part.of}")
+    """Return the run folder of a part: beside that of the whole trace, so that all processes can be given that one.
+
+    Raises:
+        TraceError: `run` is the folder of a part, or has no name.
+    """
+    return _beside(run, f".part-{part.number:0{len(str(part.of))}}-of-{part.of}")
 
 
 def parts_pattern(run: Path, part: Part) -> str:
-    """Return a shell pattern of the run folders of all parts, as part of a command."""
-    folder = part_folder(run, part)
-    return quote(str(folder).removesuffix(folder.name.rpartition(".part-")[2])) + f"*-of-{part.of}"
+    """Return a shell pattern of the run folders of all parts, as a word of a command."""
+    return f"{quote(str(_beside(run, '.part-')))}*-of-{part.of}"
 
 
 def choose_device(environment: Mapping[str, str], count: int) -> str | None:
@@ -68,11 +71,13 @@ def choose_device(environment: Mapping[str, str], count: int) -> str | None:
     return f"cuda:{int(number) % count}" if count > 1 and number.isdecimal() else None
 
 
-def _beside(run: Path, name: str) -> Path:
+def _beside(run: Path, ending: str) -> Path:
     named = run if run.name not in ("", "..") else run.resolve()
-    if not named.name:
-        raise TraceError(f"{run}: expected a folder with a name, beside which those of the parts are made")
-    return named.with_name(f"{named.name}.part-{name}")
+    whole = re.sub(r"\.part-[0-9]+-of-[0-9]+$", "", named.name)
+    if not named.name or whole != named.name:
+        instead = f"such as {named.with_name(whole)}, got that of a part" if whole else "got one without a name"
+        raise TraceError(f"{run}: expected with shard the folder of the whole trace, {instead}")
+    return named.with_name(f"{named.name}{ending}")
 
 
 def _read_environment(environment: Mapping[str, str]) -> tuple[Part, str]:

@@ -176,8 +176,10 @@ def _join_documents(parts: Sequence[_StoredPart], folder: Path) -> dict[str, Any
     Where something was generated, a text ends with it in the part that traced the document alone.
     """
     name, first = "documents.arrow", parts[0].manifest["documents"]
-    paths = list(verify_ahead(file for each in parts for file in list_files(each.run, each.manifest, "documents")))
-    if all(each.manifest["documents"]["sha256"] == first["sha256"] for each in parts):
+    same = all(each.manifest["documents"]["sha256"] == first["sha256"] for each in parts)
+    read = parts[:1] if same else parts
+    paths = list(verify_ahead(file for each in read for file in list_files(each.run, each.manifest, "documents")))
+    if same:
         _take_over(paths[0], folder / "trace" / name)
         return dict(first)
     if not parts[0].manifest["settings"].get("generate"):
