@@ -1,8 +1,9 @@
 """Measure expert specialization in Mixture-of-Experts language models.
 
-The stages in order: `trace_corpus` (or `record`, `import_trace`), `syntax`, `topics`, `annotate`, `routing`,
-`vocabulary`, `probe`, `compare`, `ablate`, `report`; `run` does the main ones at once. The pieces they are made of are
-in `specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure` and `specialize.plot`.
+The stages in order: `trace_corpus` (or `record`, `import_trace`; `merge` joins parts of a trace), `syntax`, `topics`,
+`annotate`, `routing`, `vocabulary`, `probe`, `compare`, `ablate`, `report`; `run` does the main ones at once. The
+pieces they are made of are in `specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure`
+and `specialize.plot`.
 
 Importing this package is instant: every public name is loaded on first use.
 """
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from specialize.pipeline.compare import compare
     from specialize.pipeline.exchange import affinity, export, validate
     from specialize.pipeline.inspect import inspect
+    from specialize.pipeline.merge import merge
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
     from specialize.pipeline.report import figures, report
@@ -70,6 +72,7 @@ _HOMES = {
     "intervene": "specialize.capture",
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",
+    "merge": "specialize.pipeline.merge",
     "open_trace": "specialize.trace",
     "plot": "specialize",
     "probe": "specialize.pipeline.probe",
@@ -109,6 +112,7 @@ __all__ = [
     "intervene",
     "load_checkpoint",
     "measure",
+    "merge",
     "open_trace",
     "plot",
     "probe",

@@ -22,7 +22,7 @@ from specialize.trace.checks import (
     check_usage,
     check_weights,
 )
-from specialize.trace.files import read_arrow, read_batches
+from specialize.trace.files import read_arrow, read_batches, split_lists
 from specialize.trace.groups import hash_groups
 from specialize.trace.manifest import digest_trace, read_manifest
 from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
@@ -36,7 +36,8 @@ def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
         run: the run folder.
 
     Raises:
-        TraceError: there is no trace, it is damaged or incomplete, or a newer version of specialize wrote it.
+        TraceError: there is no trace, it is damaged, incomplete or one of several parts of a trace, or a newer version
+            of specialize wrote it.
     """
     return RoutingTrace(Path(run))
 
@@ -47,6 +48,10 @@ class RoutingTrace:
     A file is compared with its checksum in the manifest when the process first reads it; ids of experts, numbers of
     documents and character positions are checked, too. What does not fit raises a TraceError.
 
+    Args:
+        run: the run folder.
+        part: whether it may be one of several parts of a trace, which no stage measures.
+
     Attributes:
         path: the run folder.
         manifest: contents of manifest.json.
@@ -56,9 +61,9 @@ class RoutingTrace:
         contents: what the trace holds besides the experts: keys of `CONTENTS`; or usage alone.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, part: bool = False) -> None:
         self.path = run
-        self.manifest = read_manifest(run)
+        self.manifest = read_manifest(run, part=part)
         self.routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         self.layers = tuple(router for router in self.routers if router.routing == "learned")
         self.random_routers = tuple(
@@ -162,7 +167,7 @@ class RoutingTrace:
         index = self._index(layer, routing, draw)
         router = self.routers[index]
         for table in self.shards("routing", [f"experts.{index}"]):
-            for experts in _split(table.column(0), router.top_k):
+            for experts in split_lists(table.column(0), router.top_k):
                 check_experts(experts, router, self.path)
                 yield experts
 
@@ -289,12 +294,7 @@ class RoutingTrace:
     def _chunks(self, name: str, index: int, width: int) -> list[NDArray[Any]]:
         """Read a routing column as arrays [tokens, width], one per stored chunk and at least one."""
         column = pa.concat_tables(self.shards("routing", [f"{name}.{index}"])).column(0)
-        return list(_split(column, width)) or list(_split(pa.chunked_array([column.combine_chunks()]), width))
+        return list(split_lists(column, width))
 
 
 _checked: set[str] = set()  # text digests of traces whose tokens lie in their documents
-
-
-def _split(column: pa.ChunkedArray, width: int) -> Iterator[NDArray[Any]]:
-    for chunk in column.chunks:
-        yield chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
