@@ -153,6 +153,30 @@ def test_64_experts_are_told_apart_by_what_most_tokens_have(page, tmp_path):
     assert told["title"].split("; ")[1].isalpha() or told["title"].endswith("no label")
 
 
+def test_a_label_has_an_address_that_sorts_the_experts_by_it(page, tmp_path):
+    script = f"""
+    {GO}
+    await go("#label-topic-science", "#experts .tabulator-row");
+    const read = (selector) => [...page.querySelectorAll(`#experts ${{selector}}`)].map((each) => each.textContent);
+    const heads = () => read("[aria-sort=descending] .tabulator-col-title");
+    told.set = page.querySelector("#experts [name=set]").selectedOptions[0].text;
+    told.head = heads();
+    told.values = read('.tabulator-row [tabulator-field="label3"]').map(Number);
+    page.querySelector("#experts [tabulator-field=label0] .tabulator-col-title").click();
+    await wait(100);
+    told.address = view.location.hash;
+    told.after = heads();
+    """
+    told, console = ask_page(page.as_uri(), tmp_path, script)
+    assert console == []
+    assert told["set"] == "topic"
+    assert told["head"] == ["science"]
+    assert told["values"] == sorted(told["values"], reverse=True)
+    assert told["values"][0] > 1
+    assert told["address"] == "#label-topic-arts"
+    assert told["after"] == ["arts"]
+
+
 def test_the_table_of_experts_of_a_large_run_by_touch(page, tmp_path):
     script = f"""
     {GO}

@@ -57,6 +57,7 @@
     const labels = set ? set.labels.map((label, place) => ({
       title: label, field: `label${place}`, ...number, minWidth: 70, formatter: (cell) => paint(cell, set, place),
       tooltip: (_, cell) => plain(describe(set, cell.getData().row, place)),
+      headerClick: () => history.replaceState(null, "", addressOf(set, label)),
       cellClick: (_, cell) => { told.textContent = `Layer ${cell.getData().layer}, expert ${cell.getData().expert}: ${describe(set, cell.getData().row, place)}`; },
     })) : [];
     return [
@@ -103,20 +104,33 @@
     grid.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
     grid.querySelector(".tabulator-table").setAttribute("role", "presentation");
   };
-  const show = () => {
+  // A label has an address, which opens the table sorted by it; it is that of the label a click has sorted by.
+  const addressOf = (set, label) => `#label-${encodeURIComponent(set.name)}-${encodeURIComponent(label)}`;
+  const follow = () => {
+    if (!location.hash.startsWith("#label-")) return;
+    const known = data.runs.flatMap((run, number) => run.sets.flatMap((set, own) => set.labels.map((label, place) => [number, own, place, addressOf(set, label)])));
+    const found = known.find((each) => each[3] === location.hash && each[0] === Number(runs.value)) || known.find((each) => each[3] === location.hash);
+    if (!found) return;
+    runs.value = found[0];
+    chooseRun(found[1], `label${found[2]}`);
+    section.scrollIntoView();
+  };
+  const show = (by) => {
     const [run, set] = current();
     if (table) table.destroy();
     table = new Tabulator(section.querySelector(".table"), {
       data: rowsOf(run, set), columns: columnsOf(run, set), maxHeight: "34rem", layout: "fitDataFill", placeholder: "No expert fits.",
-      columnDefaults: { titleFormatter: "plaintext", headerTooltip: (_, column) => plain(column.getDefinition().title), resizable: false }, initialSort: [{ column: set ? "information" : "load", dir: "desc" }],
+      columnDefaults: { titleFormatter: "plaintext", headerTooltip: (_, column) => plain(column.getDefinition().title), resizable: false }, initialSort: [{ column: by || (set ? "information" : "load"), dir: "desc" }],
     });
+    const own = table;
     table.on("tableBuilt", () => {
+      if (own !== table) return; // another was asked for in the meantime
       nameParts();
       filter();
     });
     table.on("dataFiltered", (_, rows) => count(rows.length));
   };
-  const chooseRun = () => {
+  const chooseRun = (set = 0, by = "") => {
     const [run] = current();
     const kept = layers.value;
     layers.replaceChildren(new Option("all", ""), ...[...new Set(run.layer)].map((layer) => new Option(layer, layer)));
@@ -124,18 +138,21 @@
     if (layers.selectedIndex < 0) layers.value = "";
     fill(sets, run.sets.map((set) => set.name));
     sets.parentElement.hidden = !run.sets.length;
-    show();
+    sets.value = set;
+    show(by);
   };
 
-  whenSeen(section, (address) => address === "#experts", (unpacked) => {
+  whenSeen(section, (address) => address === "#experts" || address.startsWith("#label-"), (unpacked) => {
     data = unpacked;
     fill(runs, data.runs.map((run) => run.name));
     runs.parentElement.hidden = data.runs.length < 2;
-    runs.addEventListener("change", chooseRun);
-    sets.addEventListener("change", show);
+    runs.addEventListener("change", () => chooseRun());
+    sets.addEventListener("change", () => show());
     layers.addEventListener("change", filter);
     tested.addEventListener("change", filter);
     words.addEventListener("input", filter);
+    window.addEventListener("popstate", follow);
     chooseRun();
+    follow();
   });
 })();
