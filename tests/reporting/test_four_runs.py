@@ -44,6 +44,8 @@ def test_it_fits_the_window_and_tells_the_runs_apart(page, tmp_path, width):
     told.height = root.scrollHeight;
     for (const details of page.querySelectorAll("details")) details.open = true;
     told.over = root.scrollWidth - root.clientWidth;
+    const bar = page.querySelector("nav");
+    told.hidden = bar.scrollWidth - bar.clientWidth;
     told.planes = [...page.querySelectorAll("#together figure")].map((each) => each.id);
     told.compared = [...page.querySelectorAll("#summary > p")].map((each) => each.textContent);
     told.limits = [...page.querySelectorAll("#summary li")].map((each) => each.textContent);
@@ -61,6 +63,7 @@ def test_it_fits_the_window_and_tells_the_runs_apart(page, tmp_path, width):
     for sentence in sentences:  # each of two runs of one corpus
         assert {name for pair in pairs for name in pair if name in sentence} in map(set, pairs)
     assert any("The runs are of 2 corpora, and are not compared across them" in each for each in told["limits"])
+    assert width < 1280 or told["hidden"] == 0  # every section is reached at once
     assert width < 1280 or told["height"] <= LONGEST
 
 
@@ -161,6 +164,9 @@ def test_a_label_has_an_address_that_sorts_the_experts_by_it(page, tmp_path):
     const heads = () => read("[aria-sort=descending] .tabulator-col-title");
     told.set = page.querySelector("#experts [name=set]").selectedOptions[0].text;
     told.head = heads();
+    const column = page.querySelector('#experts .tabulator-row [tabulator-field="label3"]').getBoundingClientRect();
+    const table = page.querySelector("#experts .tabulator").getBoundingClientRect();
+    told.seen = column.left >= table.left && column.right <= table.right + 1;
     told.values = read('.tabulator-row [tabulator-field="label3"]').map(Number);
     page.querySelector("#experts [tabulator-field=label0] .tabulator-col-title").click();
     await wait(100);
@@ -170,6 +176,7 @@ def test_a_label_has_an_address_that_sorts_the_experts_by_it(page, tmp_path):
     told, console = ask_page(page.as_uri(), tmp_path, script)
     assert console == []
     assert told["set"] == "topic"
+    assert told["seen"]
     assert told["head"] == ["science"]
     assert told["values"] == sorted(told["values"], reverse=True)
     assert told["values"][0] > 1

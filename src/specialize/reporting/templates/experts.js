@@ -65,7 +65,7 @@
       { title: "expert", field: "expert", ...number, headerSortStartingDir: "asc", frozen: true, width: 84, formatter: document.getElementById("explorer") ? link : "plaintext" },
       { title: "load, %", field: "load", ...number },
       ...(run.effect ? [{ title: "effect, bits", field: "effect", ...number }] : []),
-      ...(run.committee ? [{ title: "committee of", field: "committee", width: 120, tooltip: whole }] : []),
+      ...(run.committee ? [{ title: "committee of", field: "committee", width: 170, tooltip: whole }] : []),
       ...(set ? [{ title: "information, bits", field: "information", ...number }, { title: "strongest labels", field: "strongest", width: 260, tooltip: whole }] : []),
       ...(set && set.selective ? [{ title: "selective for, bits", field: "selective", width: 200, tooltip: whole }] : []),
       ...(run.tokens.some(Boolean) ? [{ title: "tokens", field: "tokens", width: 200, tooltip: whole }] : []),
@@ -127,6 +127,7 @@
       if (own !== table) return; // another was asked for in the meantime
       nameParts();
       filter();
+      if (by) own.scrollToColumn(by, "middle", false);
     });
     table.on("dataFiltered", (_, rows) => count(rows.length));
   };

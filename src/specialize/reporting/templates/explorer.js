@@ -83,7 +83,10 @@
     const tokens = expert < 0 ? [] : layer.tokens[expert] || [];
     const load = layer.load[expert];
     const share = load === undefined || load === null ? "" : ` receives ${percent(load)} % of the load (uniform: ${percent(1 / layer.experts)} %)`;
-    const most = tokens.length ? `. Tokens of which it receives the largest share: ${tokens.map(([text, part]) => part === null ? text : `${text} ${percent(part)} %`).join(" · ")}` : "";
+    // shares that are all the same are told once
+    const tied = tokens.length > 1 && tokens.every(([, part]) => part !== null && part === tokens[0][1]) ? ` (${percent(tokens[0][1])} % of each)` : "";
+    const named = tokens.map(([text, part]) => part === null || tied ? text : `${text} ${percent(part)} %`).join(" · ");
+    const most = tokens.length ? `. Tokens of which it receives the largest share${tied}: ${named}` : "";
     note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its strongest labels, the experts it goes with, and the passages that use it most.`
       : `Layer ${layer.layer}, expert ${expert}${share}${most}.`;
     showRelatives(layer, expert);
