@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         register_router,
     )
     from specialize.events import Reporter
+    from specialize.monitoring.monitor import Monitor
     from specialize.pipeline.ablate import ablate
     from specialize.pipeline.annotate import annotate
+    from specialize.pipeline.callback import SpecializationCallback
     from specialize.pipeline.compare import compare
     from specialize.pipeline.exchange import affinity, export, validate
     from specialize.pipeline.inspect import inspect
+    from specialize.pipeline.monitor import monitor
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
     from specialize.pipeline.report import figures, report
@@ -52,10 +55,12 @@ _HOMES = {
     "Annotation": "specialize.annotation",
     "Checkpoint": "specialize.capture",
     "LayerRouting": "specialize.capture",
+    "Monitor": "specialize.monitoring.monitor",
     "Recorder": "specialize.capture",
     "Reporter": "specialize.events",
     "RouterSpec": "specialize.trace",
     "RoutingTrace": "specialize.trace",
+    "SpecializationCallback": "specialize.pipeline.callback",
     "ablate": "specialize.pipeline.ablate",
     "affinity": "specialize.pipeline.exchange",
     "annotate": "specialize.pipeline.annotate",
@@ -70,6 +75,7 @@ _HOMES = {
     "intervene": "specialize.capture",
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",
+    "monitor": "specialize.pipeline.monitor",
     "open_trace": "specialize.trace",
     "plot": "specialize",
     "probe": "specialize.pipeline.probe",
@@ -90,10 +96,12 @@ __all__ = [
     "Annotation",
     "Checkpoint",
     "LayerRouting",
+    "Monitor",
     "Recorder",
     "Reporter",
     "RouterSpec",
     "RoutingTrace",
+    "SpecializationCallback",
     "__version__",
     "ablate",
     "affinity",
@@ -109,6 +117,7 @@ __all__ = [
     "intervene",
     "load_checkpoint",
     "measure",
+    "monitor",
     "open_trace",
     "plot",
     "probe",

@@ -23,6 +23,7 @@ CALLED_BY = {
     "import_trace": ("format_name", "path", "run"),
     "inspect": ("model",),
     "intervene": ("model", "drop"),
+    "monitor": ("model", "sample", "run"),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),
