@@ -2,11 +2,11 @@
 
     python analyses/benchmarks/training_callback.py -o analyses/benchmarks/results    # training-callback-DEVICE.csv
 
-Rows "interval": training a model for one default interval with its snapshot, and without. Each round times both once, in
-an order that changes; the ratio is the median over rounds of the ratio within a round. Rows "snapshot": one snapshot in
-units of one optimizer step, timed in alternation; divided by the interval it is the slowdown. The sample has the default
-size, labels of tokens (17) and of documents (10), and random token ids. On a CPU, times are those of the processor, so
-that other processes do not matter.
+Rows "interval": training a model for one default interval with its snapshot, and without. Each round times both once,
+in an order that changes; the ratio is the median over rounds of the ratio within a round. Rows "snapshot": one
+snapshot in units of one optimizer step, timed in alternation; divided by the interval it is the slowdown. The sample
+has the default size, labels of tokens (17) and of documents (10), and random token ids. On a CPU, times are those of
+the processor, so that other processes do not matter.
 """
 
 import argparse

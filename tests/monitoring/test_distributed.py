@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import specialize
+from monitoring.conftest import build_model
+from monitoring.two_processes import train_watched
 from specialize.measure.results.curves import read_curves
 
 HERE = Path(__file__).parent
@@ -22,8 +25,10 @@ def start(rank, processes, sample, folder):
     )
 
 
-def test_two_processes_give_the_numbers_of_one(sample, tmp_path):
-    started = [start(rank, processes, sample, tmp_path) for processes in (1, 2) for rank in range(processes)]
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one(sample, tmp_path, one_thread):
+    started = [start(rank, 2, sample, tmp_path) for rank in range(2)]
+    train_watched(build_model(dropout=0.0), sample, tmp_path / "run-1")
     for process in started:
         _, error = process.communicate(timeout=300)
         assert process.returncode == 0, error

@@ -41,20 +41,25 @@ def test_training_is_the_same_to_the_last_bit(router, sample, tmp_path, one_thre
 
 
 def test_buffers_that_a_pass_changes_are_restored(model, sample, tmp_path):
-    block = model.model.blocks[0]
+    block = model.model.layers[0]
     block.register_buffer("passes", torch.zeros(()))
-    block.register_forward_hook(lambda module, *_: module.passes.add_(1))
+    block.register_forward_hook(lambda module, *_: setattr(module, "passes", module.passes + 1))
+    block.register_forward_pre_hook(lambda module, *_: setattr(module, "passes", module.passes.add_(0.5)))
     with specialize.monitor(model, sample, tmp_path / "run", permutations=0):
         assert block.passes == 0
         train(model, 1)
-        assert block.passes == 1
+        assert block.passes == 1.5
+    assert block.passes == 1.5
 
 
 def test_snapshots_are_what_the_stages_measure(world, model, sample, tmp_path):
-    start = specialize.trace_corpus(model, sample, tmp_path / "start", tokenizer=str(world / "model"))
-    with specialize.monitor(model, sample, tmp_path / "run", every=2, permutations=20) as monitor:
+    before, run = twin(model), tmp_path / "run"
+    with specialize.monitor(model, sample, run, every=2, permutations=20) as monitor:
         train(model, 3, monitor=monitor)
-    end = specialize.trace_corpus(model, sample, tmp_path / "end", tokenizer=str(world / "model"))
+    start, end = (
+        specialize.trace_corpus(each, run, tmp_path / name, tokenizer=str(world / "model"))
+        for name, each in (("start", before), ("end", model))
+    )
     curves = read_curves(tmp_path / "run")
     assert sorted(curves["step"].unique()) == [0, 2, 3]
     stored = specialize.open_trace(tmp_path / "run")
@@ -123,7 +128,7 @@ def test_texts_with_a_column_of_labels(world, model, tokenizer, tmp_path):
     assert trace.num_documents == 15  # of at most 64 tokens each
     assert trace.num_tokens <= 1000
     assert counts.max() <= 64
-    specialize.topics(trace, fit=False, permutations=5)  # it is a run like any other
+    specialize.validate(tmp_path / "run")
 
 
 def test_a_sample_is_of_documents_at_even_distances(model, sample, tmp_path):
@@ -160,12 +165,12 @@ def test_mistakes_are_one_line(world, model, sample, tokenizer, tmp_path):
 def test_a_training_that_has_diverged_is_no_snapshot(model, sample, tmp_path):
     run = tmp_path / "run"
     with specialize.monitor(model, sample, run, every=1, permutations=0) as monitor:
-        kept = model.model.blocks[0].norm_mlp.weight.clone()
+        kept = model.model.layers[0].norm_mlp.weight.clone()
         with torch.no_grad():
-            model.model.blocks[0].norm_mlp.weight.fill_(torch.nan)
+            model.model.layers[0].norm_mlp.weight.fill_(torch.nan)
         with pytest.raises(CaptureError, match="expected finite gate weights"):
             monitor.step()
         assert read_snapshots(run).steps == [0]
         with torch.no_grad():
-            model.model.blocks[0].norm_mlp.weight.copy_(kept)
+            model.model.layers[0].norm_mlp.weight.copy_(kept)
     assert read_snapshots(run).steps == [0, 1]

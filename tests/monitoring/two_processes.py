@@ -13,19 +13,25 @@ import specialize
 from monitoring.conftest import build_model
 
 
-def main() -> None:
-    rank, processes, store, sample, run = sys.argv[1:]
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(processes))
-    model = DistributedDataParallel(build_model(dropout=0.0))
+def train_watched(model: torch.nn.Module, sample: str, run: str) -> list[bool]:
+    """Train for two steps; return after which of them this process received numbers."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     ids = torch.randint(0, 150, (4, 16), generator=torch.Generator().manual_seed(0))
+    received = []
     with specialize.monitor(model, sample, run, every=1, permutations=3, batch_tokens=200) as monitor:
         for _ in range(2):  # every process has the same batch, so that their number does not matter
             model(input_ids=ids, labels=ids).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            assert (monitor.step() is not None) == (rank == "0")
+            received.append(monitor.step() is not None)
+    return received
+
+
+def main() -> None:
+    rank, processes, store, sample, run = sys.argv[1:]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(processes))
+    assert train_watched(DistributedDataParallel(build_model(dropout=0.0)), sample, run) == 2 * [rank == "0"]
     dist.destroy_process_group()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from specialize.choices import Control
 from specialize.errors import CaptureError
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from specialize.monitoring.sample import Sample
     from specialize.trace import RoutingTrace
 
-    Source = str | PathLike[str] | Sequence[Any] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus | RoutingTrace
+    Source: TypeAlias = (
+        str | PathLike[str] | Sequence[Any] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus | RoutingTrace
+    )
 
 EVERY = 100
 SAMPLE_TOKENS = 16_384
@@ -154,10 +156,9 @@ def open_sample(
         reporter: receives what a user should know about the sample.
     """
     from specialize.choices import check_whole
-    from specialize.corpus import open_corpus
     from specialize.errors import MeasurementError
     from specialize.monitoring.sample import sample_run, sample_texts
-    from specialize.trace import RoutingTrace, open_trace
+    from specialize.trace import RoutingTrace
     from specialize.tracing.checkpoints import check_tokenizer, load_tokenizer
 
     if sample_tokens is not None:
@@ -173,16 +174,15 @@ def open_sample(
         "labels": labels,
         "tokens": sample_tokens,
     }
-    is_run = isinstance(sample, str | PathLike) and (Path(sample) / "manifest.json").is_file()
-    if is_run or isinstance(sample, RoutingTrace):
-        trace = sample if isinstance(sample, RoutingTrace) else open_trace(sample)  # type: ignore[arg-type]
-        known = known_annotations(trace, reporter=reporter)
+    source = open_source(sample, text_column=text_column)
+    if isinstance(source, RoutingTrace):
+        known = known_annotations(source, reporter=reporter)
         embeddings = model.get_input_embeddings().num_embeddings
-        taken = sample_run(trace, known, tokenizer=tokenizer, num_ids=embeddings, **how)
+        taken = sample_run(source, known, tokenizer=tokenizer, num_ids=embeddings, **how)
+    elif tokenizer is None:
+        raise CaptureError("tokenizer: expected the model's tokenizer, which a sample of texts needs, got none")
     else:
-        if tokenizer is None:
-            raise CaptureError("tokenizer: expected the model's tokenizer, which a sample of texts needs, got none")
-        taken = sample_texts(open_corpus(sample, text_column=text_column), tokenizer, **how)  # type: ignore[arg-type]
+        taken = sample_texts(source, tokenizer, **how)
     for warning in taken.warnings:
         reporter.say(f"note: {warning}")
     names = ", ".join(each.name for each in taken.annotations)
@@ -190,3 +190,24 @@ def open_sample(
         f"sample: {taken.num_tokens:,} tokens in {len(taken.documents):,} documents of {taken.source}; {names}"
     )
     return taken
+
+
+def open_source(sample: "Source", *, text_column: str | None = None) -> "RoutingTrace | Corpus":
+    """Open what a sample is taken from, a run or texts, without a model.
+
+    Args:
+        sample: a run folder, its open trace, or texts with label columns.
+        text_column: column of the text.
+
+    Raises:
+        TraceError: the run has no complete trace.
+        CorpusError: the texts cannot be read.
+    """
+    from specialize.corpus import open_corpus
+    from specialize.trace import RoutingTrace, open_trace
+
+    if isinstance(sample, RoutingTrace):
+        return sample
+    if isinstance(sample, str | PathLike) and (Path(sample) / "manifest.json").is_file():
+        return open_trace(sample)
+    return open_corpus(sample, text_column=text_column)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
-from specialize.pipeline.monitor import EVERY, monitor
+from specialize.pipeline.monitor import EVERY, monitor, open_source
 
 if TYPE_CHECKING:
     from specialize.models.evaluation import Evaluation
@@ -70,12 +70,16 @@ def watch_training(
 
     Args:
         config: the settings of the training.
-        sample: held-out text with labels.
+        sample: held-out text with labels; it is opened at once.
         run: the run folder to write.
         every: as in `train`.
         **options: further options of `monitor`.
+
+    Raises:
+        TraceError: the run has no complete trace.
+        CorpusError: the texts cannot be read.
     """
-    settings = config.training
+    settings, source = config.training, open_source(sample)
     if every is None and not settings.snapshots:
         every = EVERY
     how = {"every": every, "steps": settings.snapshots if every is None else ()}
@@ -84,7 +88,7 @@ def watch_training(
     def watch(model: Any, tokenizer: Any, step: int) -> Any:
         return monitor(
             model,
-            sample,
+            source,
             run,
             tokenizer=tokenizer,
             first_step=step,

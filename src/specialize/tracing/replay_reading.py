@@ -58,7 +58,7 @@ class ReplayReading:
         num_ids: int | None,
     ) -> None:
         check_replay(corpus.source, {name: getattr(options, name) for name in ("stride", "max_tokens", "generate")})
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         self.roles = tuple(corpus.trace.manifest.get("roles") or ()) if "roles" in corpus.trace.contents else ()
         self.contents = (*options.contents, *(["roles"] if self.roles else []))
         tokens = survey.tokens or TokenSurvey()

@@ -12,6 +12,7 @@ A snapshot is part of the curves once it is in the list, which is written last.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,8 +43,8 @@ class Snapshots(BaseModel):
     """The list of the snapshots, in the order of their steps; `end` is the step at which training ended, if it has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    format: str = Field("specialize-training", pattern="^specialize-training$")
-    version: int = Field(1, ge=1, le=1)
+    format: Literal["specialize-training"] = "specialize-training"
+    version: Literal[1] = 1
     snapshots: list[Snapshot] = []
     end: int | None = None
 
