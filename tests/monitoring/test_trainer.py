@@ -7,6 +7,7 @@ import torch
 from transformers import OlmoeForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 import specialize
+from monitoring.conftest import build_model
 from specialize.errors import ConfigError
 from specialize.measure.results.curves import read_curves, read_snapshots
 
@@ -32,7 +33,7 @@ class Heard(TrainerCallback):
         self.heard.append((state.global_step, dict(logs)))
 
 
-def make_trainer(world, folder, *, heard=None, **settings):
+def make_trainer(world, folder, *, heard=None, model=None, **settings):
     arguments = {
         "max_steps": 4,
         "per_device_train_batch_size": 4,
@@ -46,7 +47,7 @@ def make_trainer(world, folder, *, heard=None, **settings):
         "seed": 3,
         "dataloader_pin_memory": False,
     }
-    model = OlmoeForCausalLM.from_pretrained(world / "model", attention_dropout=0.1)
+    model = model or OlmoeForCausalLM.from_pretrained(world / "model", attention_dropout=0.1)
     callbacks = [heard] if heard else []
     return Trainer(model, TrainingArguments(folder, **(arguments | settings)), train_dataset=Ids(), callbacks=callbacks)
 
@@ -80,11 +81,12 @@ def test_the_trainer_trains_as_without_it(world, sample, tmp_path, one_thread):
 
 def test_a_training_that_is_resumed_goes_on(world, sample, tmp_path, one_thread):
     how = {"every": 1, "permutations": 0}
-    first = make_trainer(world, tmp_path / "out", save_strategy="steps", save_steps=2)
+    settings = {"save_strategy": "steps", "save_steps": 2, "activation_checkpointing": False}
+    first = make_trainer(world, tmp_path / "out", model=build_model(), **settings)
     specialize.SpecializationCallback(sample, tmp_path / "run", **how).add_to(first)
     first.train()
     before = read_curves(tmp_path / "run")
-    again = make_trainer(world, tmp_path / "out", save_strategy="steps", save_steps=2)
+    again = make_trainer(world, tmp_path / "out", model=build_model(), **settings)
     specialize.SpecializationCallback(sample, tmp_path / "run", **how).add_to(again)
     again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
     assert read_snapshots(tmp_path / "run").steps == [0, 1, 2, 3, 4]
