@@ -16,7 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from capture import DEVICE, NAME, build_model, compare, timed
+from capture import DEVICE, NAME, build_model, timed
 from specialize.annotation import Annotation
 from specialize.corpus import Document
 from specialize.manifest import versions
@@ -86,13 +86,14 @@ def make_step(model: Any, batch: int, context: int) -> Callable[[], None]:
     return step
 
 
-def time_intervals(folder: Path, *, rounds: int, every: int, clock: Callable[[], float]) -> Iterator[dict[str, object]]:
+def time_intervals(folder: Path, *, rounds: int, every: int, clock: Callable[[], float]) -> dict[str, object]:
     """Train for one interval with and without a monitor, in alternation."""
     model, sample = own_model(), make_sample(SAMPLE_TOKENS)
     step = make_step(model, BATCH, CONTEXT)
     options = MonitorOptions(every=every, autocast="bfloat16")
     monitor = Monitor(model, sample, folder / "interval", options)
     monitor.start()
+    step()  # warm-up
 
     def plain() -> None:
         for _ in range(every):
@@ -103,8 +104,13 @@ def time_intervals(folder: Path, *, rounds: int, every: int, clock: Callable[[],
             step()
             monitor.step()
 
-    yield from compare({"without": plain, "with the callback": watched}, to="without", rounds=rounds, clock=clock)
+    pairs = []
+    for number in range(rounds):
+        ways = (plain, watched) if number % 2 == 0 else (watched, plain)
+        times = {way: timed(way, clock) for way in ways}
+        pairs.append((times[plain], times[watched]))
     monitor.close()
+    return summarize("with the callback", pairs)
 
 
 def time_snapshots(
@@ -120,9 +126,13 @@ def time_snapshots(
     times = [(timed(step, clock), timed(monitor.step, clock)) for _ in range(rounds)]
     monitor.close()
     shutil.rmtree(folder / "snapshots")
-    low, middle, high = statistics.quantiles([snapshot / step for step, snapshot in times], n=4)
-    seconds = statistics.median(snapshot for _, snapshot in times)
-    way = f"{tokens:,} tokens, {permutations} permutations"
+    return summarize(f"{tokens:,} tokens, {permutations} permutations", times)
+
+
+def summarize(way: str, times: Sequence[tuple[float, float]]) -> dict[str, object]:
+    """Return the median over rounds of the ratio of the second time to the first, with quartiles."""
+    low, middle, high = statistics.quantiles([second / first for first, second in times], n=4, method="inclusive")
+    seconds = statistics.median(second for _, second in times)
     return {"way": way, "ratio": middle, "quartile_1": low, "quartile_3": high, "seconds": seconds}
 
 
@@ -130,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--intervals", type=int, default=3, help="rounds of whole intervals")
     parser.add_argument("--every", type=int, default=EVERY)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)  # first: what is measured takes minutes
@@ -143,14 +154,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for row in time_intervals(folder, rounds=given.rounds, every=given.every, clock=clock):
-            add(f"interval of {given.every} steps of {BATCH * CONTEXT:,} tokens", row)
         models = {"4 layers, top-2 of 16": own_model(), "OLMoE, 4 layers, top-8 of 64": None}
         for title, model in models.items():
             own = model if model is not None else build_model(layers=4, width=256).float().train()
             for tokens, permutations in ((SAMPLE_TOKENS, 20), (SAMPLE_TOKENS, 0), (SAMPLE_TOKENS // 4, 20)):
                 how = {"rounds": given.rounds, "tokens": tokens, "permutations": permutations, "clock": clock}
                 add(f"snapshot in steps of {BATCH * CONTEXT:,} tokens: {title}", time_snapshots(own, folder, **how))
+        row = time_intervals(folder, rounds=given.intervals, every=given.every, clock=clock)
+        add(f"interval of {given.every} steps of {BATCH * CONTEXT:,} tokens: 4 layers, top-2 of 16", row)
     about = {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
@@ -159,6 +170,7 @@ def main() -> None:
         "every": given.every,
         "batch_tokens": BATCH * CONTEXT,
         "rounds": given.rounds,
+        "intervals": given.intervals,
         "versions": versions(),
     }
     (given.output / f"training-callback-{NAME}.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from specialize.errors import AnnotationError, CaptureError, MeasurementError, T
 from specialize.measure.results.curves import read_curves, read_snapshots
 from specialize.measure.runs.comparison import compare_traces
 from specialize.measure.runs.specialization import measure_specialization
+from specialize.monitoring import store
 from specialize.monitoring.summary import summarize_snapshot
 
 U = "uncertainty_coefficient"
@@ -50,6 +51,19 @@ def test_buffers_that_a_pass_changes_are_restored(model, sample, tmp_path):
         train(model, 1)
         assert block.passes == 1.5
     assert block.passes == 1.5
+
+
+def test_the_number_of_threads_is_kept(model, sample, tmp_path, monkeypatch):
+    """Where numba starts its threads, it sets the number for torch, too, and sums are divided otherwise."""
+    measure = store.measure_snapshot
+
+    def measure_with_more_threads(*arguments, **keywords):
+        torch.set_num_threads(2)
+        return measure(*arguments, **keywords)
+
+    monkeypatch.setattr(store, "measure_snapshot", measure_with_more_threads)
+    with specialize.monitor(model, sample, tmp_path / "run", permutations=2):
+        assert torch.get_num_threads() == 1
 
 
 def test_snapshots_are_what_the_stages_measure(world, model, sample, tmp_path):

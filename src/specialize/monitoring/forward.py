@@ -74,6 +74,17 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
+@contextmanager
+def keeping_threads() -> Iterator[None]:
+    """Keep the number of torch's threads, by which sums are divided: numba sets it for all of OpenMP when it starts."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
 class SampleRunner:
     """Runs the windows of a sample through a model in training, divided over the processes of a distributed training.
 

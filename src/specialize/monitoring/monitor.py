@@ -10,7 +10,7 @@ from specialize.capture.loading import describe_model
 from specialize.choices import Control, check_control, check_whole
 from specialize.errors import MeasurementError
 from specialize.events import SILENT, Reporter
-from specialize.monitoring.forward import SampleRunner, is_first_process, unwrap
+from specialize.monitoring.forward import SampleRunner, is_first_process, keeping_threads, unwrap
 from specialize.monitoring.sample import Sample
 from specialize.monitoring.store import SnapshotStore
 from specialize.monitoring.summary import summarize_snapshot
@@ -155,7 +155,8 @@ class Monitor:
         self._measured = self.num_steps
         if self._store is None or self.num_steps in self._store.snapshots.steps:  # of a training that is resumed
             return None
-        rows = self._store.add(self.num_steps, experts)
+        with keeping_threads():
+            rows = self._store.add(self.num_steps, experts)
         self._reporter.say(f"{self._store.run}: step {self.num_steps:,} measured")
         return summarize_snapshot(rows)
 
@@ -163,7 +164,8 @@ class Monitor:
         """Take the last snapshot, measure saturation against it, and close the run folder; returns as `step` does."""
         found = self.measure()
         if self._store is not None:
-            self._store.finish()
+            with keeping_threads():
+                self._store.finish()
         self.close()
         return found
 
