@@ -71,7 +71,7 @@ def training_curves(
         if len(later) == len(times):
             ax.set_xscale("log")
         else:  # with the model before training
-            ax.set_xscale("symlog", linthresh=float(later[0]) if len(later) else 1.0)
+            ax.set_xscale("symlog", linthresh=float(later[0]) if len(later) else 1.0, linscale=0.4)
         ax.set_xticks(_spread_ticks(times))
         ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
         ax.xaxis.set_minor_locator(NullLocator())
