@@ -10,7 +10,7 @@ from specialize.measure.results.curves import read_curves, read_snapshots
 from specialize.models.settings import read_train_config
 from tiny_training import Interrupter, write_training
 
-FIGURES = {"training-parity", "training-theme", "training-saturation", "training-saturation-to-previous"}
+FIGURES = ("parity", "theme", "saturation", "saturation-to-previous", "load-entropy", "dead-experts")
 
 
 def test_reports_and_figures_show_the_curves(model, sample, tmp_path):
@@ -19,12 +19,8 @@ def test_reports_and_figures_show_the_curves(model, sample, tmp_path):
         train(model, 4, monitor=monitor)
     page = specialize.report(run, tmp_path / "report", formats=["png"]).read_text()
     assert '<section id="training">' in page
-    for name in FIGURES | {"training-load-entropy", "training-dead-experts"}:
-        assert f'id="{name}"' in page
-    drawn = specialize.figures(run, tmp_path / "figures", only=["training-*"], formats=["png"])
-    assert {path.stem for path in drawn} >= FIGURES
-    markdown = specialize.report(run, tmp_path / "md", page_format="md", formats=["png"]).read_text()
-    assert "figures/training-parity.png" in markdown
+    for name in FIGURES:
+        assert f'id="training-{name}"' in page
     unwatched = specialize.report(sample, tmp_path / "other", formats=["png"]).read_text()
     assert 'id="training"' not in unwatched
 

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import specialize
 from monitoring.conftest import build_model
+from specialize.errors import MeasurementError, TraceError
 
 
 def train_watched(model: torch.nn.Module, sample: str, run: str) -> list[bool]:
@@ -31,7 +32,14 @@ def main() -> None:
     rank, processes, store, sample, run = sys.argv[1:]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(processes))
-    assert train_watched(DistributedDataParallel(build_model(dropout=0.0)), sample, run) == 2 * [rank == "0"]
+    model = DistributedDataParallel(build_model(dropout=0.0))
+    assert train_watched(model, sample, run) == 2 * [rank == "0"]
+    try:
+        train_watched(model, sample, run)  # from step 0 again: what the first process refuses, no process waits for
+    except (MeasurementError, TraceError) as error:
+        assert ("snapshots up to step 2" in str(error)) == (rank == "0")  # noqa: PT017
+    else:
+        raise AssertionError("expected an error in every process")
     dist.destroy_process_group()
 
 

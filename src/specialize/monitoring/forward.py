@@ -184,11 +184,8 @@ class SampleRunner:
 
     def _reduce(self, chosen: Sequence[NDArray[np.int16]], finite: bool) -> tuple[list[NDArray[np.int16]], bool]:
         """Add up what the processes filled in, in one operation."""
-        device = self.model.device if "nccl" in dist.get_backend() else torch.device("cpu")
         flat = np.concatenate([[int(not finite)], *(experts.ravel() for experts in chosen)]).astype(np.int32)
-        tensor = torch.from_numpy(flat).to(device)
-        dist.all_reduce(tensor)
-        total = tensor.cpu().numpy()
+        total = _add_up(flat, self.model)
         ends = np.cumsum([experts.size for experts in chosen])[:-1]
         parts = np.split(total[1:].astype(np.int16), ends)
         return [part.reshape(each.shape) for part, each in zip(parts, chosen, strict=True)], total[0] == 0
@@ -208,6 +205,19 @@ class SampleRunner:
 def is_distributed() -> bool:
     """Return whether this is one of several processes of a distributed training."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def is_true_anywhere(flag: bool, model: Any) -> bool:
+    """Return whether a flag is true in any process of a distributed training; every process calls this."""
+    return bool(_add_up(np.array([flag], np.int32), model)[0]) if is_distributed() else flag
+
+
+def _add_up(numbers: NDArray[np.int32], model: Any) -> NDArray[np.int32]:
+    """Add up numbers over all processes; NCCL needs them on the device of the model."""
+    device = model.device if "nccl" in dist.get_backend() else torch.device("cpu")
+    tensor = torch.from_numpy(numbers).to(device)
+    dist.all_reduce(tensor)
+    return np.asarray(tensor.cpu().numpy())
 
 
 def is_first_process() -> bool:

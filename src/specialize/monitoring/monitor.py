@@ -8,9 +8,9 @@ from typing import Any
 
 from specialize.capture.loading import describe_model
 from specialize.choices import Control, check_control, check_whole
-from specialize.errors import MeasurementError
+from specialize.errors import MeasurementError, SpecializeError, TraceError
 from specialize.events import SILENT, Reporter
-from specialize.monitoring.forward import SampleRunner, is_first_process, keeping_threads, unwrap
+from specialize.monitoring.forward import SampleRunner, is_first_process, is_true_anywhere, keeping_threads
 from specialize.monitoring.sample import Sample
 from specialize.monitoring.store import SnapshotStore
 from specialize.monitoring.summary import summarize_snapshot
@@ -90,7 +90,6 @@ class Monitor:
 
     Raises:
         CaptureError: the routing of the model cannot be captured, or its parameters are sharded over processes.
-        TraceError: the folder holds something else, or was measured with another sample or other settings.
     """
 
     def __init__(
@@ -113,18 +112,33 @@ class Monitor:
         self._runner = SampleRunner(model, sample.windows, **how)
         self._measured: int | None = None  # the step of the last pass over the sample, the same in all processes
         self._store: SnapshotStore | None = None
-        if is_first_process():
-            inner: Any = unwrap(model)
-            name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
-            facts = describe_model(inner, name=name)
-            settings = options.settings | {"config_digest": facts["config_digest"]}
-            self._store = SnapshotStore(run, sample, self._runner.specs, settings=settings, model=facts)
+        self._sample, self._run = sample, run
 
     def start(self) -> dict[str, float] | None:
-        """Open the run folder, and take a snapshot unless the folder has one of this step; returns as `step` does."""
-        if self._store is not None:
-            self._store.open(self.num_steps, overwrite=self._overwrite)
+        """Open the run folder, and take a snapshot unless the folder has one of this step; returns as `step` does.
+
+        Raises:
+            TraceError: the folder holds something else, or was measured with another sample or other settings; or
+                another process is writing to it.
+            MeasurementError: the folder has snapshots, and the training starts at step 0.
+        """
+        failure: SpecializeError | None = None
+        if is_first_process():
+            try:
+                self._store = self._open_store()
+            except SpecializeError as error:
+                failure = error
+        if is_true_anywhere(failure is not None, self._runner.model):  # the others would wait for it
+            raise failure or TraceError(f"{self._run}: the first process could not open this run folder")
         return self.measure()
+
+    def _open_store(self) -> SnapshotStore:
+        model = self._runner.model
+        name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+        facts = describe_model(model, name=name)
+        store = SnapshotStore(self._run, self._sample, self._runner.specs, settings=self._options.settings, model=facts)
+        store.open(self.num_steps, overwrite=self._overwrite)
+        return store
 
     def step(self, num_steps: int | None = None) -> dict[str, float] | None:
         """Note that an optimizer step is done, and take a snapshot if it is due.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from specialize.annotators.store import save_annotation
 from specialize.errors import MeasurementError, TraceError
-from specialize.manifest import sha256_of, versions
+from specialize.manifest import digest_of, sha256_of, versions
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.results.curves import (
     STEP,
@@ -65,7 +65,10 @@ class SnapshotStore:
         self.specs = tuple(specs)
         self._sample = sample
         self._settings = settings
-        held = settings | {"training_sample": sample.digest, "contents": []}
+        # not the configuration: that of a checkpoint differs in details from that of the model that was saved
+        names = ("routing", "name", "layer", "num_experts", "top_k")
+        routers = digest_of({"routers": [[getattr(spec, name) for name in names] for spec in specs]})
+        held = settings | {"training_sample": sample.digest, "training_routers": routers, "contents": []}
         self._writer = TraceWriter(run, settings=held, provenance={"versions": versions(), "model": model})
         self._stack = ExitStack()
         self._groups: NDArray[np.int64] | None = None
