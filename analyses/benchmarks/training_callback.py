@@ -114,10 +114,10 @@ def time_intervals(folder: Path, *, rounds: int, every: int, clock: Callable[[],
 
 
 def time_snapshots(
-    model: Any, folder: Path, *, rounds: int, tokens: int, permutations: int, clock: Callable[[], float]
+    model: Any, folder: Path, *, batch: int, rounds: int, tokens: int, permutations: int, clock: Callable[[], float]
 ) -> dict[str, object]:
     """Time a snapshot in units of an optimizer step."""
-    step = make_step(model, BATCH, CONTEXT)
+    step = make_step(model, batch, CONTEXT)
     options = MonitorOptions(every=1, permutations=permutations, autocast="bfloat16")
     monitor = Monitor(model, make_sample(tokens), folder / "snapshots", options)
     monitor.start()
@@ -152,16 +152,6 @@ def main() -> None:
         print(f"{what}: {row['way']:<34} {row['ratio']:.4f}", flush=True)
         pd.DataFrame(rows).to_csv(given.output / f"training-callback-{NAME}.csv", index=False, float_format="%.4f")
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        models = {"4 layers, top-2 of 16": own_model(), "OLMoE, 4 layers, top-8 of 64": None}
-        for title, model in models.items():
-            own = model if model is not None else build_model(layers=4, width=256).float().train()
-            for tokens, permutations in ((SAMPLE_TOKENS, 20), (SAMPLE_TOKENS, 0), (SAMPLE_TOKENS // 4, 20)):
-                how = {"rounds": given.rounds, "tokens": tokens, "permutations": permutations, "clock": clock}
-                add(f"snapshot in steps of {BATCH * CONTEXT:,} tokens: {title}", time_snapshots(own, folder, **how))
-        row = time_intervals(folder, rounds=given.intervals, every=given.every, clock=clock)
-        add(f"interval of {given.every} steps of {BATCH * CONTEXT:,} tokens: 4 layers, top-2 of 16", row)
     about = {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
@@ -174,6 +164,18 @@ def main() -> None:
         "versions": versions(),
     }
     (given.output / f"training-callback-{NAME}.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = {"4 layers, top-2 of 16": own_model(), "OLMoE, 4 layers, top-8 of 64": None}
+        cases = [(1, SAMPLE_TOKENS, 20), (1, SAMPLE_TOKENS, 0), (1, SAMPLE_TOKENS // 4, 20), (4, SAMPLE_TOKENS, 20)]
+        for title, model in models.items():
+            own = model if model is not None else build_model(layers=4, width=256).float().train()
+            for times, tokens, permutations in cases if model is not None else cases[:-1]:
+                how = {"rounds": given.rounds, "tokens": tokens, "permutations": permutations, "clock": clock}
+                row = time_snapshots(own, folder, batch=times * BATCH, **how)
+                add(f"snapshot in steps of {times * BATCH * CONTEXT:,} tokens: {title}", row)
+        row = time_intervals(folder, rounds=given.intervals, every=given.every, clock=clock)
+        add(f"interval of {given.every} steps of {BATCH * CONTEXT:,} tokens: 4 layers, top-2 of 16", row)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Monitor:
     """Measures a model in training on a fixed sample; `specialize.monitor` makes one.
 
     As a context manager it takes a first snapshot, and the last when the block ends. If the block raises an exception,
-    what was recorded is kept, and a later training that is resumed goes on with it. In a distributed training every
+    what was recorded is kept for the training that is resumed. In a distributed training every
     process makes a monitor and calls it; the first one measures and writes.
 
     Args:

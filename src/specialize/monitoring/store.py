@@ -76,7 +76,7 @@ class SnapshotStore:
         self.snapshots = Snapshots()
 
     def open(self, first_step: int, *, overwrite: bool) -> None:
-        """Lock the folder, and drop what was recorded after a step: the training goes on from there.
+        """Lock the folder, and drop what was recorded after the step from which the training is resumed.
 
         Args:
             first_step: optimizer steps that the training has done.

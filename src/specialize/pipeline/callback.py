@@ -66,7 +66,7 @@ class SpecializationCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the first snapshot, or go on with those of a training that is resumed."""
+        """Take the first snapshot, or keep those of a training that is resumed."""
         if self._trainer is None:
             warnings.warn(
                 "SpecializationCallback: numbers are written to the run folder alone; call add_to(trainer) instead of "
