@@ -26,12 +26,15 @@ if TYPE_CHECKING:
         register_router,
     )
     from specialize.events import Reporter
+    from specialize.monitoring.monitor import Monitor
     from specialize.pipeline.ablate import ablate
     from specialize.pipeline.annotate import annotate
+    from specialize.pipeline.callback import SpecializationCallback
     from specialize.pipeline.compare import compare
     from specialize.pipeline.exchange import affinity, export, validate
     from specialize.pipeline.inspect import inspect
     from specialize.pipeline.merge import merge
+    from specialize.pipeline.monitor import monitor
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
     from specialize.pipeline.report import figures, report
@@ -54,10 +57,12 @@ _HOMES = {
     "Annotation": "specialize.annotation",
     "Checkpoint": "specialize.capture",
     "LayerRouting": "specialize.capture",
+    "Monitor": "specialize.monitoring.monitor",
     "Recorder": "specialize.capture",
     "Reporter": "specialize.events",
     "RouterSpec": "specialize.trace",
     "RoutingTrace": "specialize.trace",
+    "SpecializationCallback": "specialize.pipeline.callback",
     "ablate": "specialize.pipeline.ablate",
     "affinity": "specialize.pipeline.exchange",
     "annotate": "specialize.pipeline.annotate",
@@ -73,6 +78,7 @@ _HOMES = {
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",
     "merge": "specialize.pipeline.merge",
+    "monitor": "specialize.pipeline.monitor",
     "open_trace": "specialize.trace",
     "plot": "specialize",
     "probe": "specialize.pipeline.probe",
@@ -93,10 +99,12 @@ __all__ = [
     "Annotation",
     "Checkpoint",
     "LayerRouting",
+    "Monitor",
     "Recorder",
     "Reporter",
     "RouterSpec",
     "RoutingTrace",
+    "SpecializationCallback",
     "__version__",
     "ablate",
     "affinity",
@@ -113,6 +121,7 @@ __all__ = [
     "load_checkpoint",
     "measure",
     "merge",
+    "monitor",
     "open_trace",
     "plot",
     "probe",

@@ -24,6 +24,7 @@ CALLED_BY = {
     "inspect": ("model",),
     "intervene": ("model", "drop"),
     "merge": ("runs", "run"),
+    "monitor": ("model", "sample", "run"),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),

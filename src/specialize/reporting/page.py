@@ -49,6 +49,7 @@ _SECTION_TITLES = {
     "topics": "Topics",
     "routing": "Routing",
     "function": "Function",
+    "training": "Training",
 }
 _KINDS = {
     "together": ("plane",),
@@ -56,6 +57,7 @@ _KINDS = {
     "topics": ("profile", "heatmap", "forest"),
     "routing": ("load", "profile", "pairs", "repeats"),
     "function": ("effects", "agreement", "sets", "removal"),
+    "training": ("curves",),
 }
 _EXPERTS_NOTE = (
     "Each figure shows one run at the layer with the largest U. Experts are sorted by specific information, largest "

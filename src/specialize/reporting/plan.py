@@ -11,6 +11,7 @@ from specialize.reporting.corpora import CorpusRuns, group_by_corpus
 from specialize.reporting.findings import METRIC, Record, find_best
 from specialize.reporting.plan_function import plan_function
 from specialize.reporting.plan_routing import plan_routing
+from specialize.reporting.plan_training import plan_training
 from specialize.reporting.random_control import AMONG
 from specialize.reporting.runs import SYNTAX, RunResults, section_of, sorted_label_sets
 from specialize.reporting.spec import FigureSpec, name_profile, slugify
@@ -28,6 +29,7 @@ def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
         *(spec for number, run in numbered for spec in _plan_tokens(run, number, records)),
         *plan_routing(runs),
         *plan_function(runs),
+        *plan_training(runs),
     ]
 
 
