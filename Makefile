@@ -75,8 +75,9 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml
 	$(PIP) --constraint constraints/tested.txt --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.base pyproject.toml
+$(VENV)/.test: $(VENV)/.base pyproject.toml constraints/test-assets.txt
 	$(PIP) --constraint constraints/tested.txt --editable '.[test]'
+	$(PIP) --no-deps --require-hashes --requirement constraints/test-assets.txt
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.fuzz: $(VENV)/.test

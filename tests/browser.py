@@ -1,9 +1,11 @@
 """A headless Chromium that opens a page, does things to it, and tells what it finds."""
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,29 @@ CONTRASTS = """
   told.poor = poor;
   told.paper = luminance(behind(page.body));
 """
+
+
+# The faults of accessibility that axe-core finds in what is shown, with their first places: those that keep somebody
+# from using the page.
+AXE = """
+  const found = await view.axe.run(page, { resultTypes: ["violations"] });
+  told.faults = found.violations.filter((each) => ["serious", "critical"].includes(each.impact))
+    .map((each) => [each.id, each.nodes.slice(0, 3).map((node) => node.html.slice(0, 200))]);
+  told.passes = found.passes.length;
+"""
+
+
+def add_axe(page, folder):
+    """Return the address of a copy of a page that holds axe-core, which the page's own policy would not let run."""
+    library = importlib.util.find_spec("axe_playwright_python")
+    if library is None:
+        pytest.skip("axe-core is not installed: constraints/test-assets.txt")
+    [place] = library.submodule_search_locations
+    html = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    script = (Path(place) / "axe.min.js").read_text(encoding="utf-8")
+    copy = folder / "with-axe.html"
+    copy.write_text(html.replace("</head>", f"<script>{script}</script></head>", 1), encoding="utf-8")
+    return copy.as_uri()
 
 
 def run_chromium(folder, *arguments):

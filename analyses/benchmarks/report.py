@@ -1,4 +1,5 @@
-"""The cost of a report relative to that of its figures alone, and the size of the page of a large model.
+"""The cost of a report relative to that of its figures alone, and the page of a large model: its size, and how soon a
+browser shows it and answers.
 
     python analyses/benchmarks/report.py
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from browser import time_page
 from specialize.annotation import Annotation
 from specialize.manifest import versions, write_json
 from specialize.measure.results.files import write_results, write_table
@@ -32,7 +34,7 @@ from specialize.trace import RouterSpec, RoutingTrace, Shard, TraceWriter, open_
 
 LAYERS, EXPERTS, TOP_K = 94, 128, 8
 DOCUMENTS, WORDS = 60, 200
-LABELS = {"upos": ("token", 17), "bertopic": ("document", 12)}
+LABELS = {"upos": ("token", 17), "bertopic": ("document", 12), "domain": ("document", 20)}
 PERMUTATIONS = 9
 
 
@@ -101,7 +103,7 @@ def main() -> None:
             "report": lambda: write_report([run], page.parent),
         }
         rounds = [{way: seconds(call) for way, call in ways.items()} for _ in range(given.rounds)]
-        size = page.stat().st_size
+        size, browser = page.stat().st_size, time_page(page)
     table = pd.DataFrame(
         {
             "way": way,
@@ -115,6 +117,7 @@ def main() -> None:
     about = {
         "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "rounds": given.rounds, "layers": LAYERS,
         "experts": EXPERTS, "top_k": TOP_K, "result_rows": rows, "page_megabytes": round(size / 1e6, 2),
+        "browser_milliseconds": browser and {name: round(value) for name, value in browser.items()},
         "versions": versions(),
     }  # fmt: skip
     write_json(given.output / "report.json", about)

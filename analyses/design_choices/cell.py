@@ -17,14 +17,15 @@ from specialize.errors import TrainingError, first_line
 from specialize.events import Reporter
 from specialize.manifest import write_json
 from specialize.measure.results.files import write_results
-from specialize.measure.runs.comparison import compare_traces
 from specialize.measure.runs.details import measure_details
 from specialize.measure.runs.specialization import measure_specialization
 from specialize.models.settings import TrainConfig
 from specialize.models.training import train
+from specialize.pipeline.train import watch_training
 from specialize.trace import RoutingTrace
 
 DRAWS = 5  # random routers beside each router
+CURVES = "curves"  # run folder of what was measured during training
 
 
 @dataclass(frozen=True)
@@ -88,23 +89,30 @@ def run_job(job: Job, reporter: Reporter) -> None:
         reporter: receives the progress of the training.
     """
     torch.set_num_threads(1)
-    train(job.config, job.folder, data=job.shared.tokens, reporter=reporter)
+    watch = None
+    if job.config.training.snapshots:  # whole passages, as routers of sequences need
+        watch = watch_training(
+            job.config,
+            job.shared.labels,
+            job.folder / CURVES,
+            sample_tokens=None,
+            permutations=job.permutations,
+            control="random-router",
+        )
+    train(job.config, job.folder, data=job.shared.tokens, watch=watch, reporter=reporter)
     if not job.cell.dense:
-        final = _measure(job, job.folder / "model", job.folder / "run")
-        for step in job.config.training.snapshots:
-            opened = _measure(job, job.folder / "snapshots" / f"step-{step}", job.folder / "snapshots" / f"run-{step}")
-            write_results(compare_traces(opened, final), opened.path, "compare")
+        _measure(job, job.folder / "model", job.folder / "run")
     (job.folder / "checkpoint.safetensors").unlink(missing_ok=True)
     write_json(job.folder / "cell.json", {"config_digest": job.config.digest, **job.cell.describe(), "seed": job.seed})
 
 
-def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
+def _measure(job: Job, model: Path, run: Path) -> None:
     """Trace the passages with a checkpoint and measure the association of its routing with each of their label sets."""
     if run.exists() and not (run / "measured.parquet").exists():
         shutil.rmtree(run)  # of weights that a resumed training run may have replaced
     opened = specialize.trace_corpus(model, job.shared.passages, run, control="random-router", control_draws=DRAWS)
     if (run / "measured.parquet").exists():
-        return opened
+        return
     labels = RoutingTrace(job.shared.labels)
     frames = []
     for name in list_annotations(labels):
@@ -115,4 +123,3 @@ def _measure(job: Job, model: Path, run: Path) -> RoutingTrace:
         if annotation.level == "token":  # for what is known of the part of speech within a token id
             frames.append(measure_details(opened, annotation, **how))
     write_results(pd.concat(frames, ignore_index=True), run, "measured")
-    return opened

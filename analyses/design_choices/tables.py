@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from analyses.design_choices.cell import Job
+from analyses.design_choices.cell import CURVES, Job
 from analyses.design_choices.claims import judge_claims
 from analyses.design_choices.grid import NUM_EXPERTS
 from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, mean_by_seed, over_seeds
 
 from specialize.atomic import replacing
+from specialize.errors import MeasurementError
 from specialize.events import Reporter
+from specialize.measure.results.curves import read_curves
 from specialize.measure.results.files import read_results
 from specialize.measure.runs.comparison import compare_traces
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
@@ -167,19 +169,13 @@ def paired(runs: pd.DataFrame, choice: str) -> pd.DataFrame:
 def _read_curve(job: Job) -> pd.DataFrame:
     """Return specialization and saturation of one run over training; the last step is the final model."""
     training = job.config.training
-    frames = []
-    for step in (*training.snapshots, training.steps):
-        last = step == training.steps
-        run = job.folder / "run" if last else job.folder / "snapshots" / f"run-{step}"
-        frame = read_results(run, "measured")
-        frame = frame[(frame["metric"] == "uncertainty_coefficient") & frame["layer"].notna()]
-        if not last:
-            agreed = read_results(run, "compare")
-            frame = pd.concat([frame, agreed[agreed["metric"] == "saturation"]], ignore_index=True)
-        kept = ["routing", "layer", "label_set", "metric", "value", "ci_low", "ci_high", "null_mean"]
-        tokens = step * training.batch_size * training.context_length
-        frames.append(frame[kept].assign(cell=job.cell.name, step=step, tokens=tokens))
-    return pd.concat(frames, ignore_index=True)
+    curves = read_curves(job.folder / CURVES)
+    if curves is None:
+        raise MeasurementError(f"{job.folder / CURVES}: expected snapshots of the training, got none; train it anew")
+    curves = curves[curves["metric"].isin(["uncertainty_coefficient", "saturation"]) & curves["step"].gt(0)]
+    kept = ["routing", "layer", "label_set", "metric", "value", "ci_low", "ci_high", "null_mean"]
+    tokens = curves["step"] * training.batch_size * training.context_length
+    return curves[kept].assign(cell=job.cell.name, step=curves["step"], tokens=tokens)
 
 
 def _read_heatmaps(jobs: Sequence[Job]) -> Iterator[pd.DataFrame]:

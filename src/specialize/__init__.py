@@ -1,8 +1,9 @@
 """Measure expert specialization in Mixture-of-Experts language models.
 
-The stages in order: `trace_corpus` (or `record`, `import_trace`), `syntax`, `topics`, `annotate`, `routing`,
-`vocabulary`, `probe`, `compare`, `ablate`, `report`; `run` does the main ones at once. The pieces they are made of are
-in `specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure` and `specialize.plot`.
+The stages in order: `trace_corpus` (or `record`, `import_trace`; `merge` joins parts of a trace), `syntax`, `topics`,
+`annotate`, `routing`, `vocabulary`, `probe`, `compare`, `ablate`, `report`; `run` does the main ones at once. The
+pieces they are made of are in `specialize.capture`, `specialize.trace`, `specialize.annotators`, `specialize.measure`
+and `specialize.plot`.
 
 Importing this package is instant: every public name is loaded on first use.
 """
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
         register_router,
     )
     from specialize.events import Reporter
+    from specialize.monitoring.monitor import Monitor
     from specialize.pipeline.ablate import ablate
     from specialize.pipeline.annotate import annotate
+    from specialize.pipeline.callback import SpecializationCallback
     from specialize.pipeline.compare import compare
     from specialize.pipeline.exchange import affinity, export, validate
     from specialize.pipeline.inspect import inspect
+    from specialize.pipeline.merge import merge
+    from specialize.pipeline.monitor import monitor
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
     from specialize.pipeline.report import figures, report
@@ -52,10 +57,12 @@ _HOMES = {
     "Annotation": "specialize.annotation",
     "Checkpoint": "specialize.capture",
     "LayerRouting": "specialize.capture",
+    "Monitor": "specialize.monitoring.monitor",
     "Recorder": "specialize.capture",
     "Reporter": "specialize.events",
     "RouterSpec": "specialize.trace",
     "RoutingTrace": "specialize.trace",
+    "SpecializationCallback": "specialize.pipeline.callback",
     "ablate": "specialize.pipeline.ablate",
     "affinity": "specialize.pipeline.exchange",
     "annotate": "specialize.pipeline.annotate",
@@ -70,6 +77,8 @@ _HOMES = {
     "intervene": "specialize.capture",
     "load_checkpoint": "specialize.capture",
     "measure": "specialize",
+    "merge": "specialize.pipeline.merge",
+    "monitor": "specialize.pipeline.monitor",
     "open_trace": "specialize.trace",
     "plot": "specialize",
     "probe": "specialize.pipeline.probe",
@@ -90,10 +99,12 @@ __all__ = [
     "Annotation",
     "Checkpoint",
     "LayerRouting",
+    "Monitor",
     "Recorder",
     "Reporter",
     "RouterSpec",
     "RoutingTrace",
+    "SpecializationCallback",
     "__version__",
     "ablate",
     "affinity",
@@ -109,6 +120,8 @@ __all__ = [
     "intervene",
     "load_checkpoint",
     "measure",
+    "merge",
+    "monitor",
     "open_trace",
     "plot",
     "probe",

@@ -18,6 +18,11 @@ def shorten(text: object, *, width: int = 32) -> str:
     return cleaned if count_columns(cleaned) <= width else cut_columns(cleaned, width - 1).rstrip(" ,;:") + "…"
 
 
+def show_space(text: object) -> str:
+    """Return ``␣`` for a text that begins with white space, which tells tokens apart; else an empty string."""
+    return "␣" if str(text)[:1].isspace() else ""
+
+
 @dataclass(frozen=True)
 class LabelSetName:
     """How a label set is called.
@@ -120,6 +125,10 @@ def name_quantity(metric: str, label_set: str | None) -> QuantityName:
         "first_expert_repeats": QuantityName("Consecutive tokens with the same first expert", pairs),
         "any_expert_repeats": QuantityName("Consecutive tokens with an expert in common", pairs),
         "saturation": QuantityName("Router saturation", "share of slots as in the final checkpoint"),
+        "saturation_to_previous": QuantityName(
+            "Router saturation, step to step", "share of slots as at the snapshot before"
+        ),
+        "dead_experts": QuantityName("Dead experts", "experts without any load"),
         "effect": QuantityName(
             "Effect of switching off an expert\nrise of the loss at the label’s tokens, in bits", "effect, bits"
         ),

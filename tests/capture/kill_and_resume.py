@@ -25,6 +25,7 @@ from specialize import manifest  # noqa: E402
 from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa: E402
 from specialize.corpus import open_corpus  # noqa: E402
 from specialize.models.data import train_bpe  # noqa: E402
+from specialize.trace.parts import Part  # noqa: E402
 
 OPTIONS = {
     "texts": TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router"),
@@ -48,7 +49,7 @@ class Operations:
 
     def __init__(self, last: int | None) -> None:
         self.count, self.last = 0, last
-        for name in ("fsync", "replace"):
+        for name in ("fsync", "link", "replace"):
             setattr(os, name, self._counting(getattr(os, name)))
 
     def _counting(self, operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,40 +69,66 @@ class Operations:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: Path, trials: int, corpus_of: str) -> None:
-    draw = random.Random(0)
-    words = [f"w{draw.randrange(300)}" for _ in range(500)]
-    corpus = folder / "corpus.jsonl"
-    texts = [" ".join(draw.choices(words, k=draw.randrange(5, 60))) for _ in range(200)]
-    rows = [{"text": text} for text in texts]
-    if corpus_of == "answers":
-        rows = [{"messages": [{"role": "user", "content": text}]} for text in texts[:60]]
-    corpus.write_text("\n".join(map(json.dumps, rows)))
-    manifest._git_revision = lambda: None  # a commit during the test would be another manifest
-    model = build("olmoe")
-    model.resize_token_embeddings(400)
-    facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}
-    tokenizer = train_bpe(texts, vocab_size=400, max_length=64)
-    tokenizer.chat_template = TEMPLATE
-    checkpoint = Checkpoint("tiny", model.eval(), tokenizer, facts)
+class Traces:
+    """Traces of a small corpus by a small model, each in a child process.
 
-    def trace(run: Path, *, limit: int | None = None, kill_at: int | None = None, count_in: Path | None = None) -> int:
-        """Trace in a child process; return its exit status."""
+    Args:
+        folder: of the corpus and the runs.
+        corpus_of: key of OPTIONS.
+    """
+
+    def __init__(self, folder: Path, corpus_of: str) -> None:
+        manifest._git_revision = lambda: None  # a commit during a test would be another manifest
+        self.corpus, self.options = folder / f"{corpus_of}.jsonl", OPTIONS[corpus_of]
+        draw = random.Random(0)
+        words = [f"w{draw.randrange(300)}" for _ in range(500)]
+        texts = [" ".join(draw.choices(words, k=draw.randrange(5, 60))) for _ in range(200)]
+        rows = [{"text": text} for text in texts]
+        if corpus_of == "answers":
+            rows = [{"messages": [{"role": "user", "content": text}]} for text in texts[:60]]
+        self.corpus.write_text("\n".join(map(json.dumps, rows)))
+        self.num_documents = len(rows)
+        model = build("olmoe")
+        model.resize_token_embeddings(400)
+        facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}
+        tokenizer = train_bpe(texts, vocab_size=400, max_length=64)
+        tokenizer.chat_template = TEMPLATE
+        self.checkpoint = Checkpoint("tiny", model.eval(), tokenizer, facts)
+
+    def start(
+        self,
+        run: Path,
+        *,
+        limit: int | None = None,
+        part: Part | None = None,
+        kill_at: int | None = None,
+        count_in: Path | None = None,
+    ) -> int:
+        """Begin to trace in a child process; return its id."""
         child = os.fork()
         if child == 0:
             operations = Operations(kill_at)
-            trace_documents(checkpoint, open_corpus(corpus, limit=limit), run, options=OPTIONS[corpus_of])
+            corpus = open_corpus(self.corpus, limit=limit)
+            trace_documents(self.checkpoint, corpus, run, options=self.options, part=part)
             if count_in is not None:
                 count_in.write_text(str(operations.count))
             os._exit(0)
-        return os.waitpid(child, 0)[1]
+        return child
 
-    trace(folder / "part", limit=len(rows) * 2 // 5)
+    def trace(self, run: Path, **how: Any) -> bool:
+        """Trace in a child process; return whether it was killed."""
+        return os.WIFSIGNALED(os.waitpid(self.start(run, **how), 0)[1])
+
+
+def main(folder: Path, trials: int, corpus_of: str) -> None:
+    draw = random.Random(0)
+    traces = Traces(folder, corpus_of)
+    traces.trace(folder / "part", limit=traces.num_documents * 2 // 5)
     for kind in ("new", "extended"):
         whole = folder / kind
         if kind == "extended":
             shutil.copytree(folder / "part", whole)
-        trace(whole, count_in=folder / "count")
+        traces.trace(whole, count_in=folder / "count")
         operations = int((folder / "count").read_text())
         # spread over the whole of the work, at a random point of each part
         points = [draw.randrange(operations * i // trials, operations * (i + 1) // trials) + 1 for i in range(trials)]
@@ -109,9 +136,9 @@ def main(folder: Path, trials: int, corpus_of: str) -> None:
             run = folder / f"{kind}{trial}"
             if kind == "extended":
                 shutil.copytree(folder / "part", run)
-            killed = os.WIFSIGNALED(trace(run, kill_at=point))
+            killed = traces.trace(run, kill_at=point)
             shards = len(list(run.glob("trace/routing-*.arrow")))
-            trace(run)
+            traces.trace(run)
             result = {"killed": killed, "shards": shards, "identical": digests(run) == digests(whole)}
             print(json.dumps(result), flush=True)
     print(json.dumps({"files": len(digests(folder / "new")), "operations": operations}), flush=True)

@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 @pytest.mark.parametrize(("corpus_of", "trials"), [("texts", 12), ("answers", 4)])
 def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path, corpus_of, trials):
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path), str(trials), corpus_of]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *done, summary = map(json.loads, answer.stdout.splitlines())

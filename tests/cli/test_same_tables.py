@@ -17,6 +17,7 @@ ONLY_PYTHON = {"reporter", "command", "tokenizer"}
 FUNCTIONS = {
     "inspect": specialize.inspect,
     "trace": specialize.trace_corpus,
+    "merge": specialize.merge,
     "import": specialize.import_trace,
     "export": specialize.export,
     "validate": specialize.validate,

@@ -38,6 +38,7 @@ def test_snippets_run(page, here):
         code = compile(ast.parse("\n" * block.line + block.text), str(page), "exec")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)  # of transformers, which users may see
+            warnings.filterwarnings("ignore", message="'pin_memory'")  # of a Trainer where there is no GPU
             exec(code, names)
     plt.close("all")
 

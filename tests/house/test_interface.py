@@ -23,6 +23,8 @@ CALLED_BY = {
     "import_trace": ("format_name", "path", "run"),
     "inspect": ("model",),
     "intervene": ("model", "drop"),
+    "merge": ("runs", "run"),
+    "monitor": ("model", "sample", "run"),
     "open_trace": ("run",),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),

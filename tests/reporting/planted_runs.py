@@ -10,8 +10,8 @@ from plot.planted_frames import planted_frame
 from plot.planted_function import planted_effects, planted_experts
 from specialize.measure.results.files import write_both, write_results
 from specialize.trace import open_trace
-from specialize.trace.manifest import shard_files, write_manifest
-from specialize.trace.schema import FORMAT, FORMAT_VERSION
+from specialize.trace.manifest import write_manifest
+from specialize.trace.schema import FORMAT, FORMAT_VERSION, shard_files
 
 WORDS = (
     "river, lake, water, dam, stream", "album, band, song, released", "species, genus, plant, leaf",

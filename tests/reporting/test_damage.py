@@ -13,7 +13,7 @@ from specialize.measure.results.files import write_both, write_results
 from specialize.reporting import summarise, write_report
 from specialize.reporting.reading import read_runs
 from specialize.trace import open_trace
-from specialize.trace.manifest import shard_files
+from specialize.trace.schema import shard_files
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ CHOOSE = """
       await new Promise((done) => setTimeout(done, 20));
     }
     view.scrollTo(0, 0);
+    page.querySelector("#explorer .passages > button")?.click();  // all passages
     const find = (selector) => page.querySelector("#explorer " + selector);
     const choose = (name, value) => {
       const select = find(`[name=${name}]`);
@@ -119,7 +120,7 @@ def test_choosing_an_expert_changes_the_passages(run, page, tmp_path):
     """First everything, then one expert of one layer, then a passage over the layers; as wide as a phone."""
     expert, layer = 3, 2
     script = f"""{CHOOSE}
-    const titles = () => [...page.querySelectorAll(".passages h4")].map((h) => h.firstChild.textContent);
+    const titles = () => [...page.querySelectorAll(".passages h3")].map((h) => h.firstChild.textContent);
     const count = () => page.querySelectorAll(".passages span[style]").length;
     Object.assign(told, {{ all: titles(), hidden: find(".over").hidden, painted: count() }});
     choose("layer", {layer}); choose("expert", {expert + 1});
@@ -247,7 +248,7 @@ def test_two_runs_are_shown_side_by_side(three, tmp_path, width):
     told.before = find("article").querySelectorAll(".passage").length;
     choose("beside", 1);
     told.address = view.location.hash;
-    told.names = [...find("article").querySelectorAll("h5")].map((each) => each.textContent);
+    told.names = [...find("article").querySelectorAll("h4")].map((each) => each.textContent);
     told.experts = [...page.querySelectorAll("article")].map((article) =>
       [...article.querySelectorAll(".passage")].map((text) =>
         [...text.children].map((span) => Number(/expert (\\d+)/.exec(span.title)[1]))));

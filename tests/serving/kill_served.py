@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import specialize
 import specialize.serving.run
@@ -34,18 +35,30 @@ def main(folder: Path, checkpoint: str, address: str, api: str) -> None:
     manifest._git_revision = lambda: None  # a commit during the test would be another manifest
     specialize.tracing.run.min = lambda *_: 200  # small shards
 
-    def trace(run: Path, *, answers: int = 0, operation: int | None = None, count_in: Path | None = None) -> int:
-        """Trace in a child process; return its exit status."""
+    def start(
+        run: Path,
+        *,
+        answers: int = 0,
+        operation: int | None = None,
+        shard: str | None = None,
+        count_in: Path | None = None,
+    ) -> int:
+        """Begin to trace in a child process; return its id."""
         child = os.fork()
         if child == 0:
             operations = Operations(operation)
             kill_after(answers)
             corpus = folder / "corpus.jsonl"
-            specialize.trace_corpus(checkpoint, corpus, run, context=48, server=address, api=api, concurrency=4)
+            how = {"context": 48, "server": address, "api": api, "concurrency": 4, "shard": shard}
+            specialize.trace_corpus(checkpoint, corpus, run, **how)
             if count_in is not None:
                 count_in.write_text(str(operations.count))
             os._exit(0)
-        return os.waitpid(child, 0)[1]
+        return child
+
+    def trace(run: Path, **how: Any) -> int:
+        """Trace in a child process; return its exit status."""
+        return os.waitpid(start(run, **how), 0)[1]
 
     trace(folder / "whole", count_in=folder / "count")
     operations = int((folder / "count").read_text())
@@ -57,6 +70,15 @@ def main(folder: Path, checkpoint: str, address: str, api: str) -> None:
         trace(run)
         result = {"killed": killed, "shards": shards, "identical": digests(run) == digests(folder / "whole")}
         print(json.dumps(result), flush=True)
+    run = folder / "merged"
+    children = [start(run, shard="1/2", operation=operations // 3), start(run, shard="2/2")]
+    killed = [os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children]
+    parts = [folder / f"merged.part-{number}-of-2" for number in (1, 2)]
+    shards = [len(list(part.glob("trace/routing-*.arrow"))) for part in parts]
+    trace(run, shard="1/2")
+    specialize.merge(parts, run)
+    identical = digests(run / "trace") == digests(folder / "whole" / "trace")
+    print(json.dumps({"killed": killed, "shards": shards, "identical": identical}), flush=True)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ def test_killed_at_several_moments_it_ends_with_the_same_bytes(api, server, chec
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, str(here / "kill_served.py"), str(tmp_path), str(checkpoint), server.address, api]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    trials = list(map(json.loads, answer.stdout.splitlines()))
+    *trials, parts = map(json.loads, answer.stdout.splitlines())
+    assert (parts["killed"], parts["identical"]) == ([True, False], True), answer.stderr
+    assert all(parts["shards"])
     assert [(trial["killed"], trial["identical"]) for trial in trials] == [(True, True)] * 4, answer.stderr
     assert len({trial["shards"] for trial in trials}) > 2  # killed in different states
 

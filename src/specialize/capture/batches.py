@@ -31,7 +31,7 @@ class ShardTracer:
     def __init__(self, model: Any, recorder: Recorder, *, with_predictions: bool = False) -> None:
         self.recorder = recorder
         self.with_predictions = with_predictions
-        self._model = model if with_predictions else _without_head(model, recorder)
+        self._model = model if with_predictions else without_head(model, recorder)
         self._device = model.device
         self._start = _decoder_start(model) if encoder_of(model) is not None else None
         self._transfer = Transfer()
@@ -224,7 +224,7 @@ def _decoder_start(model: Any) -> int:
     return 0
 
 
-def _without_head(model: Any, recorder: Recorder) -> nn.Module:
+def without_head(model: Any, recorder: Recorder) -> nn.Module:
     """Return the model without its language-model head, if that is a separate part: a trace needs no logits of it."""
     backbone: nn.Module = getattr(model, getattr(model, "base_model_prefix", ""), model)
     inside = set(backbone.modules())

@@ -19,6 +19,7 @@ from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import versions
 from specialize.trace import RoutingTrace, TraceWriter
+from specialize.trace.parts import Part
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, survey_corpus
 from specialize.tracing.reading import open_reading
@@ -32,6 +33,7 @@ def trace_documents(
     *,
     options: TraceOptions | None = None,
     chat_template: str | PathLike[str] | None = None,
+    part: Part | None = None,
     repair: bool = False,
     command: str | None = None,
     reporter: Reporter = SILENT,
@@ -48,13 +50,14 @@ def trace_documents(
         run: the run folder, created if missing.
         options: how the corpus is run, and what is recorded.
         chat_template: of conversations: a Jinja template, or the path of a file with one; default: the tokenizer's.
+        part: which part of the trace is made; default: all of it.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
         reporter: receives an estimate of what the trace will take before anything is written, and the progress.
         survey: of this corpus, if it was read before.
 
     Returns:
-        The complete trace.
+        The complete trace, or the complete part of it.
 
     Raises:
         CaptureError: the routing of the model cannot be captured or is not finite, the head that predictions need is
@@ -91,7 +94,7 @@ def trace_documents(
         **reading.settings(corpus),
     }
     provenance = {"command": command, "versions": versions(), "model": checkpoint.facts}
-    writer = TraceWriter(run, settings=settings, provenance=provenance)
+    writer = TraceWriter(run, settings=settings, provenance=provenance, part=part)
     # before anything is written: a dense model or a broken corpus leaves no folder behind
     points = find_routers(checkpoint.model)
     recorder = Recorder(

@@ -16,7 +16,7 @@ from specialize.cli.capture_options import (
 )
 from specialize.cli.console import TERMINAL, print_json
 from specialize.cli.options import Json, Output, arguments, grouped
-from specialize.cli.written import bytes_stored, print_trace
+from specialize.cli.written import describe_trace, print_trace
 
 
 @add_command(RECORD)
@@ -30,6 +30,14 @@ def trace(
     loading: ModelOptions,
     capture: CaptureOptions,
     serving: ServingOptions,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Trace the I-th of N parts, into the folder RUN.part-I-of-N beside RUN; auto: as a Slurm array, srun "
+            "or torchrun has numbered this process. `specialize merge` joins the parts.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random routers.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -44,19 +52,12 @@ def trace(
         choose_corpus(corpus),
         output,
         **arguments(reading, loading, capture, serving),
+        shard=shard,
         seed=seed,
         command=command_line(),
         reporter=TERMINAL,
     )
     if as_json:
-        print_json(
-            {
-                "run": str(output),
-                "documents": opened.num_documents,
-                "tokens": opened.num_tokens,
-                "layers": len(opened.layers),
-                "bytes": bytes_stored(opened),
-            }
-        )
+        print_json(describe_trace(opened))
     else:
         print_trace(opened)

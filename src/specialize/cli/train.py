@@ -20,12 +20,25 @@ def train(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of data, checkpoint and model.")
     ],
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run of held-out text, or a corpus with labels: measure specialization on it during training.",
+        ),
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Optimizer steps between snapshots. Default: `snapshots` in [training], else 100."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a Mixture-of-Experts language model. The same command again resumes from the last checkpoint."""
     import specialize
 
-    result = specialize.train(config, output, reporter=TERMINAL)
+    result = specialize.train(config, output, sample=sample, every=every, reporter=TERMINAL)
     if as_json:
         print_json(result.as_dict())
         return

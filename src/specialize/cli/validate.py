@@ -24,12 +24,13 @@ def validate(run: Run, *, as_json: Json = False) -> None:
     checks = specialize.validate(run)
     wrong = [check for check in checks if check.problem]
     if as_json:
-        print_json([{"file": check.file, "problem": check.problem, "rows": check.rows} for check in checks])
+        names = ("file", "problem", "rows", "note")
+        print_json([{name: getattr(check, name) for name in names} for check in checks])
     else:
         print_table(
             None,
             [text("file"), number("rows"), text("state")],
-            [[check.file, f"{check.rows:,}", check.problem or "ok"] for check in checks],
+            [[check.file, f"{check.rows:,}", check.problem or check.note or "ok"] for check in checks],
         )
         print_line(f"{run}: {_summarise(checks)}")
     if wrong:

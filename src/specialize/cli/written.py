@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specialize.cli.console import print_line
 from specialize.cli.tables import number, print_facts, print_table, text
@@ -18,6 +18,19 @@ def bytes_stored(trace: "RoutingTrace", pattern: str = "*.arrow") -> int:
     return sum(path.stat().st_size for path in (trace.path / "trace").glob(pattern))
 
 
+def describe_trace(trace: "RoutingTrace") -> dict[str, Any]:
+    """Return the contents and size of a trace for a program."""
+    part = trace.manifest.get("part")
+    return {
+        "run": str(trace.path),
+        "documents": trace.num_documents,
+        "tokens": trace.num_tokens,
+        "layers": len(trace.layers),
+        "bytes": bytes_stored(trace),
+        **({} if part is None else {"part": part}),
+    }
+
+
 def print_trace(trace: "RoutingTrace") -> None:
     """Print the contents and size of a trace, then the path of the run."""
     layers = {router.layer for router in trace.layers}
@@ -26,7 +39,10 @@ def print_trace(trace: "RoutingTrace") -> None:
     routing = bytes_stored(trace, "routing-*.arrow")
     rows, unit = (trace.num_tokens, "token") if trace.has_tokens else (trace.num_documents, "document")
     each = routing / max(1, rows * len(trace.routers))
+    part = trace.manifest.get("part")
+    shards = f"{len(trace.manifest['shards'])} of {part['shards']} shards" if part is not None else ""
     facts = {
+        **({} if part is None else {"part": f"{part['number']} of {part['of']}, with {shards}"}),
         "documents": f"{trace.num_documents:,}",
         "tokens": f"{trace.num_tokens:,}" if trace.has_tokens else "none, usage by document",
         "layers": f"{len(layers)}, {_range(layers)}",

@@ -1,10 +1,11 @@
 """The training loop: AdamW, warm-up and cosine, mixed precision, checkpoints that resume exactly."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -19,11 +20,23 @@ from specialize.models.training_folder import TrainingFolder
 from specialize.rate import Rate
 
 
+class StepWatcher(Protocol):
+    """Watches a training step by step, such as a `specialize.Monitor`."""
+
+    def step(self, num_steps: int) -> object | None:
+        """Receive the number of optimizer steps that are done; returns something where it took time to measure."""
+
+
+Watch = Callable[[GPTMoEForCausalLM, Any, int], AbstractContextManager[StepWatcher]]
+"""Opens what watches a training, given the model, its tokenizer and the optimizer steps that are done."""
+
+
 def train(
     config: TrainConfig,
     folder: str | PathLike[str],
     *,
     data: str | PathLike[str] | None = None,
+    watch: Watch | None = None,
     reporter: Reporter = SILENT,
 ) -> Evaluation:
     """Train a model and save it to ``folder/model`` with its tokenizer and a model card.
@@ -37,6 +50,7 @@ def train(
         config: the settings.
         folder: for the checkpoint, ``metrics.csv``, the model and its snapshots; created if missing.
         data: folder of the tokenizer and the tokens, which runs on the same text can share; default: folder/data.
+        watch: opens what watches the training, which must leave it as it is; default: nothing.
         reporter: receives notes, and after each step the rate, the training loss in nats, and the perplexity on
             held-out windows when it was last evaluated.
 
@@ -61,12 +75,12 @@ def train(
                         config, store.path / "data" if data is None else Path(data), reporter=reporter
                     )
                     with reporter.progress("training", "steps") as update:
-                        return _train(store, tokens, update)
+                        return _train(store, tokens, watch, update)
     reporter.say(f"{store.path}: this training is complete; nothing was changed")
     return result
 
 
-def _train(store: TrainingFolder, data: TrainingData, update: Update) -> Evaluation:
+def _train(store: TrainingFolder, data: TrainingData, watch: Watch | None, update: Update) -> Evaluation:
     config, settings = store.config, store.config.training
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, settings.dtype)
@@ -104,46 +118,49 @@ def _train(store: TrainingFolder, data: TrainingData, update: Update) -> Evaluat
         return result
 
     rate = Rate(window=10.0)  # without evaluation and saving
-    while step < settings.steps:
-        torch.manual_seed(config.seed + 1 + step)  # for dropout and re-randomized routers
-        starts = next(windows)
-        ids = torch.from_numpy(data.train.batch(starts, settings.context_length)).to(device, non_blocking=True)
-        wanted = None if guide is None else torch.from_numpy(guide[data.train.document_of(starts)]).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = forward(input_ids=ids, labels=ids, guide=wanted).loss
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-            found = f"training loss {loss.item():.3g}, norm of the gradients {norm.item():.3g}"
-            raise TrainingError(store.describe_divergence(step, found))
-        rate.count(ids.numel())
-        if step % settings.evaluate_every == 0 or step == settings.steps:
-            measured = measure(settings.evaluation_windows)
-            history.append(
-                {
-                    "step": step,
-                    "tokens": step * settings.batch_size * settings.context_length,
-                    "training_loss": loss.item(),
-                    "validation_perplexity": measured.perplexity,
-                    "unigram_perplexity": measured.unigram_perplexity,
-                    "lowest_load_entropy": min(measured.load_entropy, default=math.nan),
-                    "tokens_per_second": rate.value,
-                }
-            )
-            rate.pause()
-        if step in settings.snapshots:
-            store.save_snapshot(model, data.tokenizer, step)
-            rate.pause()
-        if step % settings.checkpoint_every == 0 or step == settings.steps:
-            store.save(model, optimizer, step, history)
-            rate.pause()
-        held_out = f", held-out perplexity {history[-1]['validation_perplexity']:.1f}" if history else ""
-        update(step, settings.steps, rate=f"{rate.value:,.0f} tokens/s, loss {loss.item():.3f}{held_out}")
+    with nullcontext() if watch is None else watch(model, data.tokenizer, step) as watcher:
+        while step < settings.steps:
+            torch.manual_seed(config.seed + 1 + step)  # for dropout and re-randomized routers
+            starts = next(windows)
+            ids = torch.from_numpy(data.train.batch(starts, settings.context_length)).to(device, non_blocking=True)
+            wanted = None if guide is None else torch.from_numpy(guide[data.train.document_of(starts)]).to(device)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, settings)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                loss = forward(input_ids=ids, labels=ids, guide=wanted).loss
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+                found = f"training loss {loss.item():.3g}, norm of the gradients {norm.item():.3g}"
+                raise TrainingError(store.describe_divergence(step, found))
+            rate.count(ids.numel())
+            if watcher is not None and watcher.step(step) is not None:
+                rate.pause()
+            if step % settings.evaluate_every == 0 or step == settings.steps:
+                measured = measure(settings.evaluation_windows)
+                history.append(
+                    {
+                        "step": step,
+                        "tokens": step * settings.batch_size * settings.context_length,
+                        "training_loss": loss.item(),
+                        "validation_perplexity": measured.perplexity,
+                        "unigram_perplexity": measured.unigram_perplexity,
+                        "lowest_load_entropy": min(measured.load_entropy, default=math.nan),
+                        "tokens_per_second": rate.value,
+                    }
+                )
+                rate.pause()
+            if step in settings.snapshots:
+                store.save_snapshot(model, data.tokenizer, step)
+                rate.pause()
+            if step % settings.checkpoint_every == 0 or step == settings.steps:
+                store.save(model, optimizer, step, history)
+                rate.pause()
+            held_out = f", held-out perplexity {history[-1]['validation_perplexity']:.1f}" if history else ""
+            update(step, settings.steps, rate=f"{rate.value:,.0f} tokens/s, loss {loss.item():.3f}{held_out}")
 
     # evaluate the weights as saved, not the float32 weights that they were rounded from
     model.to(getattr(torch, settings.saved_dtype)).float()

@@ -20,8 +20,8 @@ from specialize.pipeline.ablation_plan import (
     single_experts,
 )
 from specialize.pipeline.ablation_run import run_baseline, run_conditions, run_saliency
+from specialize.pipeline.models import check_model, open_model
 from specialize.pipeline.stage import PERMUTATIONS, check_at_least, known_annotations, open_run, write_frames
-from specialize.pipeline.trace import check_model, open_model
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from specialize.choices import Dtype
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
-from specialize.pipeline.trace import load_model
+from specialize.pipeline.models import load_model
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec

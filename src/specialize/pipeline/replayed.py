@@ -27,6 +27,7 @@ def open_to_trace(corpus: Any, run: Path, how: Mapping[str, Any], *, for_texts: 
     """
     from specialize.corpus import open_corpus
     from specialize.trace import RoutingTrace, open_trace
+    from specialize.trace.parts import refuse_part
     from specialize.tracing.replay import Replay
     from specialize.tracing.replay_reading import check_replay
 
@@ -35,6 +36,7 @@ def open_to_trace(corpus: Any, run: Path, how: Mapping[str, Any], *, for_texts: 
     if not (isinstance(corpus, RoutingTrace) or _is_run(corpus)):
         return open_corpus(corpus, **how)
     trace = corpus if isinstance(corpus, RoutingTrace) else open_trace(corpus)
+    refuse_part(trace.path, trace.manifest)
     given = {name: value for name, value in how.items() if name not in ("limit", "sample_seed")}
     given["unit"] = given["unit"] != "file"
     check_replay(str(trace.path), given | dict(for_texts))

@@ -77,12 +77,14 @@ def open_run(
         tokens_for: what needs the tokens of the trace, for the message; None if a trace without tokens will do.
 
     Raises:
-        TraceError: there is no trace in the folder, it is not complete, it lacks the gate weights of the rule, or
-            has no tokens where they are needed.
+        TraceError: there is no trace in the folder, it is not complete, it is one of several parts of a trace, it lacks
+            the gate weights of the rule, or has no tokens where they are needed.
     """
     from specialize.trace import RoutingTrace, open_trace
+    from specialize.trace.parts import refuse_part
 
     trace = run if isinstance(run, RoutingTrace) else open_trace(run)
+    refuse_part(trace.path, trace.manifest)
     if tokens_for is not None:
         trace.require_tokens(tokens_for)
     if rule != "selection":

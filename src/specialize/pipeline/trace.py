@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUnit
-from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
+from specialize.pipeline.models import check_model, open_model
+from specialize.pipeline.parts import choose_gpu, choose_part, note_merging
 from specialize.pipeline.replayed import open_to_trace
-from specialize.pipeline.served import check_served, list_given, read_server
+from specialize.pipeline.served import check_served, read_server
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,7 @@ def trace_corpus(
     control: Control | None = None,
     control_draws: int = CONTROL_DRAWS,
     seed: int = 0,
+    shard: str | None = None,
     repair: bool = False,
     server: str | None = None,
     api: ServerApi = "vllm",
@@ -83,7 +85,8 @@ def trace_corpus(
         corpus: a file, a folder, a pattern such as ``data/*.jsonl``, ``-`` for standard input, an address
             ``hf://DATASET``, a list of texts or of ``Path`` objects, a pandas DataFrame, a ``datasets.Dataset`` or a
             corpus, see `specialize.corpus.open_corpus`. Or a run folder or its open trace, see below.
-        run: the run folder, created if missing.
+        run: the run folder, created if missing. With `shard`, that of the whole trace, which `specialize.merge` makes;
+            the part is written beside it, to ``RUN.part-I-of-N``.
         tokenizer: of a loaded model, which needs it: a fast tokenizer, or the folder or hub id of one.
         text_column: column of the text; default: ``text``, else the only string column.
         messages_column: column of conversations, which are read instead of texts; default: ``messages``, if there is no
@@ -119,6 +122,8 @@ def trace_corpus(
         control: ``random-router`` records random routers beside each of the model's.
         control_draws: how many of them; one alone is one draw from all random projections.
         seed: of the control.
+        shard: ``I/N`` traces the I-th of N parts, from 1, which any processes may trace at any time; ``auto`` takes I
+            and N from a Slurm job array, srun or torchrun, see `specialize.tracing.launch.read_part`. By default all.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         server: address of an inference server that serves the model and returns routed experts, such as
             ``http://localhost:8000``. An API key is taken from the environment variable ``SPECIALIZE_API_KEY``.
@@ -130,25 +135,28 @@ def trace_corpus(
         reporter: receives an estimate of what the trace will take, and the progress.
 
     Returns:
-        The complete trace.
+        The complete trace; or the complete part of it, which stages do not measure.
 
     Raises:
         CaptureError: an option is invalid, the model cannot be loaded or lacks weights, its routing cannot be captured
             or is not finite, or memory does not suffice for one window; or the server is down, returns no experts or
             other than the model can choose, or fails again and again.
         CorpusError: the corpus cannot be read, is empty, or does not begin with the documents of the trace.
-        TraceError: an option is out of range, a run as corpus lacks token ids or the model cannot read them, or the
-            folder holds something else or a damaged trace, or is written by another process.
+        TraceError: an option is out of range, `shard` is no part or the environment names none, a run as corpus lacks
+            token ids or the model cannot read them, or the folder holds something else or a damaged trace, or is
+            written by another process.
         OutputError: the disk is full, or the folder cannot be written.
     """
     require_extra("capture" if server is None else "serve")
     from specialize.trace.unfinished import read_unfinished
+    from specialize.tracing.launch import part_folder
     from specialize.tracing.options import TraceOptions
     from specialize.tracing.plan import survey_corpus
     from specialize.tracing.replay_reading import list_settings
     from specialize.tracing.resuming import check_corpus, check_files
 
-    folder = Path(run)
+    part = None if shard is None else choose_part(shard, reporter)
+    folder = Path(run) if part is None else part_folder(Path(run), part)
     loading = {
         "dtype": dtype,
         "device": device,
@@ -192,7 +200,9 @@ def trace_corpus(
         options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
         name = fspath(model) if isinstance(model, str | PathLike) else None
     settings = list_settings(documents, options) | ({} if name is None else {"model": name})
-    manifest = read_unfinished(folder, settings, partial=True)
+    if server_options is not None:
+        del settings["batch_tokens"]  # there are no batches
+    manifest = read_unfinished(folder, settings, part=part, partial=True)
     survey = survey_corpus(documents)
     for note in documents.notes:
         reporter.say(note)
@@ -203,6 +213,7 @@ def trace_corpus(
     how: dict[str, Any] = {
         "options": options,
         "chat_template": chat_template,
+        "part": part,
         "repair": repair,
         "command": command,
         "reporter": reporter,
@@ -211,85 +222,14 @@ def trace_corpus(
     if server_options is not None and name is not None:
         from specialize.serving import trace_served
 
-        return trace_served(name, documents, folder, server=server_options, **how)
-    checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
-    from specialize.capture import trace_documents  # and with it torch, if no model was loaded
+        trace = trace_served(name, documents, folder, server=server_options, **how)
+    else:
+        if shard == "auto" and isinstance(model, str | PathLike) and device is None and device_map is None:
+            loading["device"] = choose_gpu(reporter)
+        checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
+        from specialize.capture import trace_documents  # and with it torch, if no model was loaded
 
-    return trace_documents(checkpoint, documents, folder, **how)
-
-
-def check_model(model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> str | None:
-    """Check what can be checked before a model is loaded.
-
-    Args:
-        model: a name to load, a loaded transformers model or a `Checkpoint`.
-        tokenizer: of a loaded model; None otherwise.
-        loading: the other arguments of `specialize.load_checkpoint`.
-
-    Returns:
-        The model's name in the manifest, if it is known.
-
-    Raises:
-        CaptureError: an argument does not go with the model, or is out of range.
-    """
-    from specialize.capture.loading import Checkpoint, check_loading
-
-    is_name = isinstance(model, str | PathLike)
-    if tokenizer is not None and (is_name or isinstance(model, Checkpoint)):
-        raise CaptureError("tokenizer: expected one only with a loaded model; a checkpoint has its own")
-    if is_name:
-        name = fspath(model)
-        check_loading(name, **{key: loading[key] for key in ("dtype", "device", "device_map")})
-        return name
-    given = list_given(loading)
-    if given:
-        raise CaptureError(
-            f"{given[0]}: expected it only with the name of a model to load, got it with a loaded model; leave it out"
-        )
-    if isinstance(model, Checkpoint):
-        return model.name
-    from specialize.capture.given import check_given
-
-    check_given(model, tokenizer)
-    return None
-
-
-def open_model(model: Any, tokenizer: Any, *, loading: Mapping[str, Any], reporter: Reporter) -> "Checkpoint":
-    """Return the checkpoint of a model, which is loaded where its name is given.
-
-    Args:
-        model: a name to load, a loaded transformers model or a `Checkpoint`.
-        tokenizer: of a loaded model; None otherwise.
-        loading: the other arguments of `specialize.load_checkpoint`.
-        reporter: receives a message.
-
-    Raises:
-        CaptureError: as `specialize.load_checkpoint`.
-    """
-    from specialize.capture import Checkpoint
-
-    if isinstance(model, Checkpoint):
-        return model
-    if isinstance(model, str | PathLike):
-        return load_model(model, loading, reporter=reporter)
-    from specialize.capture.given import make_checkpoint
-
-    return make_checkpoint(model, tokenizer)
-
-
-def load_model(name: str | PathLike[str], loading: Mapping[str, Any], *, reporter: Reporter) -> "Checkpoint":
-    """Load a checkpoint, one of this package's own model type included.
-
-    Args:
-        name: its folder, or the id of a model on the hub.
-        loading: the other arguments of `specialize.load_checkpoint`.
-        reporter: receives a message.
-
-    Raises:
-        CaptureError: as `specialize.load_checkpoint`.
-    """
-    reporter.say(f"loading {fspath(name)} …")
-    import specialize.models  # noqa: F401 (registers this package's model with transformers)
-    from specialize.capture import load_checkpoint
-
-    return load_checkpoint(name, **loading)
+        trace = trace_documents(checkpoint, documents, folder, **how)
+    if part is not None:
+        note_merging(Path(run), part, reporter)
+    return trace

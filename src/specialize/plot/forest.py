@@ -1,17 +1,28 @@
 """The lift of each label in one expert, with intervals."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from specialize.errors import MeasurementError
 from specialize.names import name_label_set, name_quantity, shorten
 from specialize.plot.cells import log2_ratio
 from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain
-from specialize.plot.labels import choose_ends, fit_columns, fit_rows, mark_gap, measure_room, shorten_apart, tell_shown
+from specialize.plot.labels import (
+    TWO_LINES,
+    choose_ends,
+    fit_columns,
+    fit_lines,
+    fit_rows,
+    mark_gap,
+    measure_room,
+    tell_shown,
+    wrap_apart,
+)
 from specialize.plot.load import power_of_two
 from specialize.plot.profile import add_legend
 from specialize.plot.sizes import COLUMN_WIDTH
@@ -68,7 +79,13 @@ def expert_forest(
     rows = rows.iloc[choose_ends(log2_ratio(rows["value"].to_numpy(dtype=float)), most)]
     with use_style():
         own_figure = ax is None
-        ax = new_axes(COLUMN_WIDTH, 1.1 + 0.17 * max(len(rows), 3)) if ax is None else ax
+        if ax is None:
+            ax = new_axes(COLUMN_WIDTH, 1.1 + 0.17 * max(len(rows), 3))
+            columns, lines = fit_lines(rows["label"].tolist(), width=fit_columns(ax), most=int(1.25 * fit_columns(ax)))
+            if lines > 1:
+                cast(Figure, ax.figure).set_figheight(1.1 + (TWO_LINES + 0.01) * max(len(rows), 3))
+        else:
+            columns, lines = fit_columns(ax), 1
         places = np.arange(len(rows))
         value = rows["value"].to_numpy().clip(_LOWEST)
         ax.axvline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1, gid="even")
@@ -87,8 +104,9 @@ def expert_forest(
                 gid=gid,
             )
         _scale(ax, np.concatenate([value, low[np.isfinite(low)], high[np.isfinite(high)]]))
-        names = shorten_apart(rows["label"].tolist(), width=fit_columns(ax))
-        ax.set_yticks(places, names, parse_math=False)
+        names = wrap_apart(rows["label"].tolist(), width=columns, lines=lines)
+        look_of_names: dict[str, Any] = {"linespacing": 1.0, "fontsize": 6.5} if lines > 1 else {}
+        ax.set_yticks(places, names, parse_math=False, **look_of_names)
         mark_gap(ax, len(rows), total, most)
         ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         ax.grid(axis="x")

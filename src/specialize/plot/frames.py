@@ -149,13 +149,13 @@ def wrap(text: str, inches: float) -> str:
     most = max(12, int(inches * _COLUMNS_PER_INCH))
     lines: list[str] = []
     for line in text.splitlines():
-        fewest = _fill(line, most)
+        fewest = break_line(line, most)
         widths = range(count_columns(line) // max(len(fewest), 1), most)
-        lines += next((even for width in widths if len(even := _fill(line, width)) <= len(fewest)), fewest)
+        lines += next((even for width in widths if len(even := break_line(line, width)) <= len(fewest)), fewest)
     return "\n".join(lines)
 
 
-def _fill(line: str, most: int) -> list[str]:
+def break_line(line: str, most: int) -> list[str]:
     """Break `line` into lines of at most `most` columns: at spaces, in parentheses or in words only if it must."""
     lines: list[str] = []
     for word in _list_words(line, most):

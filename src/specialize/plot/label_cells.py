@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.ticker import FixedLocator
 
-from specialize.plot.labels import COLUMN, shorten_apart, widest
+from specialize.plot.labels import COLUMN, TWO_LINES, fit_lines, widest, wrap_apart
 from specialize.plot.load import power_of_two
 from specialize.plot.sizes import choose_limits
 from specialize.plot.style import INK, MUTED
@@ -19,13 +19,14 @@ _BESIDE = 4.5  # inches from which two panels have room side by side
 
 @dataclass(frozen=True)
 class Layout:
-    """Inches of a figure, of one of its cells, the width of its labels in columns, and how its panels stand."""
+    """Inches of a figure, of one of its cells, the columns and lines of its labels, and how its panels stand."""
 
     width: float
     height: float
     cell_width: float
     cell_height: float
     label_width: int
+    label_lines: int = 1
     stacked: bool = False
 
 
@@ -77,12 +78,13 @@ def lay_out(labels: list[str], num_experts: int, *, panels: int = 1, ax: Axes | 
         label_width = int(np.clip(widest(labels), 1, 24))
         return Layout(width, height, 0.85 * width / num_experts, 0.9 * height / len(labels), label_width)
     least, most = choose_limits()
-    label_width = int(np.clip(widest(labels), 1, min(30, 0.36 * most / COLUMN)))
+    room = min(30, int(0.36 * most / COLUMN))
+    label_width, label_lines = fit_lines(labels, width=min(widest(labels), room), most=int(1.25 * room))
     stacked = panels > 1 and most < _BESIDE
     across = 1 if stacked else panels
     margins = 0.3 + 0.45 * across + COLUMN * label_width  # axis label, tick labels, colour bars
     width = float(np.clip(margins + across * max(0.3 * num_experts, 1.7), least, most))
-    cell_height = float(np.clip(4.2 / len(labels), 0.115, 0.19))
+    cell_height = TWO_LINES if label_lines > 1 else float(np.clip(4.2 / len(labels), 0.115, 0.19))
     cells_high = max(cell_height * len(labels), 0.9)
     return Layout(
         width=width,
@@ -90,6 +92,7 @@ def lay_out(labels: list[str], num_experts: int, *, panels: int = 1, ax: Axes | 
         cell_width=(width - margins) / (across * num_experts),
         cell_height=cell_height,
         label_width=label_width,
+        label_lines=label_lines,
         stacked=stacked,
     )
 
@@ -108,9 +111,10 @@ def mark_axes(ax: Axes, values: pd.DataFrame, layout: Layout) -> None:
     )
     ax.set_yticks(
         np.arange(len(values)) + 0.5,
-        shorten_apart(list(values.index), width=layout.label_width),
+        wrap_apart(list(values.index), width=layout.label_width, lines=layout.label_lines),
         rotation=0,
-        fontsize=6 if layout.cell_height < 0.13 else 6.5,
+        fontsize=6 if layout.cell_height < 0.13 or layout.label_lines > 1 else 6.5,
+        linespacing=1.0,
         va="center",
         parse_math=False,
     )

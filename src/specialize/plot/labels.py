@@ -7,12 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from specialize.names import shorten
+from specialize.plot.frames import break_line
 from specialize.plot.style import MUTED
 from specialize.text import clean_text, count_columns, cut_columns
 
 COLUMN = 0.062  # inches of a column of a label of 6.5 or 7 points
 SMALLEST_ROW = 0.105  # inches of a row whose label is legible: 6 points and what keeps it from the next
 ROW = 0.14  # the same for 7 points
+LINES = 2  # that a name is broken into at most where it is too wide; what is longer is cut
+TWO_LINES = 0.215  # inches of a row whose label has two lines of 6 or 6.5 points
 
 
 def fit_rows(ax: Axes | None, most: int, *, row: float = ROW) -> int:
@@ -55,6 +58,32 @@ def mark_gap(ax: Axes, shown: int, total: int, most: int) -> None:
 def tell_shown(axis: str, shown: int, total: int, how: str) -> str:
     """Return the label of an axis of labels; where some are left out, with how many and by which rule."""
     return axis if shown >= total else f"{axis}\n{shown} of {total}: {how}"
+
+
+def wrap_apart(names: Sequence[object], *, width: int, lines: int = LINES) -> list[str]:
+    """Return the cleaned `names` in lines of at most `width` columns, at most so many of them; see `shorten_apart`."""
+    cleaned = [clean_text(name) for name in names]
+    broken = [break_line(name, width) for name in cleaned]
+    if all(len(own) <= lines for own in broken):
+        return ["\n".join(own) for own in broken]
+    # a line that is broken between words has fewer columns than it may have
+    for room in range(lines * width, 0, -1):
+        broken = [break_line(name, width) for name in shorten_apart(cleaned, width=room)]
+        if all(len(own) <= lines for own in broken):
+            break
+    return ["\n".join(own) for own in broken]
+
+
+def fit_lines(names: Sequence[object], *, width: int, most: int) -> tuple[int, int]:
+    """Return the columns and lines of names: one line where all have at most `width` columns.
+
+    Else `LINES` lines of at least `width` columns, and of more, up to `most`, where some would be cut otherwise.
+    """
+    cleaned = [clean_text(name) for name in names]
+    if all(count_columns(name) <= width for name in cleaned):
+        return width, 1
+    whole = (room for room in range(width, most) if all(len(break_line(name, room)) <= LINES for name in cleaned))
+    return next(whole, max(width, most)), LINES
 
 
 def shorten_apart(names: Sequence[object], *, width: int) -> list[str]:
@@ -108,5 +137,5 @@ def measure_room(ax: Axes, names: Sequence[str], *, own_figure: bool) -> float:
 
 
 def widest(names: Sequence[str]) -> int:
-    """Return the number of columns of the widest of `names`, 1 at least."""
-    return max(map(count_columns, names), default=1) or 1
+    """Return the number of columns of the widest line of `names`, 1 at least."""
+    return max((count_columns(line) for name in names for line in name.split("\n")), default=1) or 1

@@ -67,7 +67,8 @@ def label_overlap(
     with use_style():
         width = float(np.clip(0.32 * total + 1.6, *choose_limits()))
         width = width if ax is None else ax.bbox.width / ax.figure.dpi + 0.4
-        label_width = min(widest(list(table)), 24, int(0.34 * width / _LETTER))
+        left = np.clip(width - _BAR - SMALLEST_ROW * total, 0.34 * width, 0.44 * width)  # with all labels, if it can be
+        label_width = min(widest(list(table)), 24, int(left / _LETTER))
         side = width - _LETTER * label_width - _BAR  # of the square of cells
         if ax is not None:
             side = min(side, ax.bbox.height / ax.figure.dpi - _LETTER * label_width)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from specialize.errors import MeasurementError
-from specialize.names import shorten
+from specialize.names import shorten, show_space
 from specialize.plot.frames import AUTO, choose_title, set_plain
 from specialize.plot.sizes import choose_limits
 from specialize.plot.style import GRID, INK, MUTED, new_axes, use_style
@@ -80,7 +80,7 @@ def expert_tokens(
             ax.text(left, top - 1, f"expert {expert}", color=INK, fontweight="bold", fontsize=6.5, va="center")
             for rank, row in enumerate(rows[rows["expert"] == expert].itertuples()):
                 known = isinstance(row.text, str) and clean_text(row.text) != ""
-                name = shorten(row.text, width=columns) if known else NO_VALUE
+                name = show_space(row.text) + shorten(row.text, width=columns - 1) if known else NO_VALUE
                 ax.text(left, top + rank, name, color=INK, fontsize=6.5, va="center", gid=f"token-{expert}-{rank}")
                 share = f"{row.share:.0%}" if np.isfinite(row.share) else NO_VALUE
                 ax.text(left + 0.93, top + rank, share, color=MUTED, fontsize=6, va="center", ha="right")

@@ -66,8 +66,13 @@ def training_curves(
             ax.plot(mean.index, mean["null_mean"], color=look.color, linewidth=0.9, linestyle=":", gid=f"null-{number}")
             handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=3))
             names.append(shorten(run, width=34))
-        ax.set_xscale("log")
-        ax.set_xticks(_spread_ticks(np.unique(rows[time])))
+        times = np.unique(rows[time])
+        later = times[times > 0]
+        if len(later) == len(times):
+            ax.set_xscale("log")
+        else:  # with the model before training
+            ax.set_xscale("symlog", linthresh=float(later[0]) if len(later) else 1.0, linscale=0.4)
+        ax.set_xticks(_spread_ticks(times))
         ax.xaxis.set_major_formatter(EngFormatter(sep="", places=0))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
@@ -76,7 +81,7 @@ def training_curves(
         set_plain(ax, title=choose_title(title, quantity.title), xlabel=f"training {time}", ylabel=quantity.axis)
         if rows["null_mean"].notna().any():
             handles.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=0.9))
-            names.append("chance" if metric == "saturation" else "null")
+            names.append("chance" if metric.startswith("saturation") else "null")
         add_legend(ax, handles, names, own_figure=own_figure)
     return ax
 

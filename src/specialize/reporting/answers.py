@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from specialize.names import name_label_set
+from specialize.reporting.corpora import group_by_corpus, suffix_of
 from specialize.reporting.findings import Record
 from specialize.reporting.formatting import percent, percent_range
 from specialize.reporting.runs import RunResults
 from specialize.reporting.sparkline import draw_sparkline
-from specialize.reporting.spec import slugify
+from specialize.reporting.spec import name_profile
 from specialize.reporting.tables import Cell, Table
 from specialize.reporting.verdict import Verdict, Verdicts
 from specialize.reporting.wording import conclude, list_notes
@@ -39,22 +40,19 @@ class Answer:
     Attributes:
         verdict: the conclusion and its numbers.
         bar: the same numbers drawn, on one scale for all answers of a report.
+        figure: name of the figure of U over the layers, which a report need not have.
         sparkline: U over the layers, as SVG; empty with a single layer.
     """
 
     verdict: Verdict
     bar: Bar
+    figure: str = ""
     sparkline: Markup = field(default_factory=Markup)
 
     @property
     def about(self) -> str:
         """The label set: ``part of speech``."""
         return name_label_set(self.verdict.label_set).long
-
-    @property
-    def figure(self) -> str:
-        """Name of the figure of U over the layers, which a report need not have."""
-        return f"profile-{slugify(self.verdict.label_set)}"
 
     @property
     def value(self) -> str:
@@ -87,10 +85,15 @@ def answer_runs(
         verdicts: on them.
         records: U at every layer, for the sparklines.
     """
-    end = full_bar(verdicts)
+    end, groups = full_bar(verdicts), group_by_corpus(runs)
     return {
         run.name: [
-            Answer(verdict, _draw_bar(verdict, end), draw_sparkline(records, run.name, verdict.label_set))
+            Answer(
+                verdict,
+                _draw_bar(verdict, end),
+                name_profile(verdict.label_set) + suffix_of(run, groups),
+                draw_sparkline(records, run.name, verdict.label_set),
+            )
             for verdict in sorted(verdicts[run.name].values(), key=lambda verdict: -verdict.value)
         ]
         for run in runs

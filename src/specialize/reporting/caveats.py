@@ -1,15 +1,17 @@
 """What the numbers of a report do not show, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from specialize.names import name_label_set
+from specialize.reporting.corpora import group_by_corpus
 from specialize.reporting.findings import Record
 from specialize.reporting.formatting import ALPHA, percent
 from specialize.reporting.runs import TOPICS, RunResults
 from specialize.reporting.verdict import AgainstRandom, ExplainedByToken, Verdicts
-from specialize.text import clean_text
+from specialize.text import clean_text, list_names
 
 _UNSTABLE = 0.7  # adjusted Rand index between seeds below which topics are called unstable
 
@@ -23,14 +25,9 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
             f"{', '.join(non_causal)}: the router reads the whole sequence, future tokens included. The model is not "
             "causal, so neither its perplexity nor its specialization is comparable with that of a causal model."
         )
-    for run in runs:
-        caveats += _weights_caveats(run)
-        caveats += _usage_caveats(run)
-        if run.unverified:
-            caveats.append(
-                f"{run.label}: some results do not name the trace that was measured, so that it could not be checked: "
-                f"{run.unverified}."
-            )
+    caveats += _of_runs(runs, _weights_caveats)
+    caveats += _of_runs(runs, _usage_caveats)
+    caveats += _of_runs(runs, _origin_caveats)
     with_control = {record.run for record in records if record.routing == "random"}
     without = [run.label for run in runs if run.name not in with_control and run.frames]
     if without:
@@ -40,13 +37,12 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
             "the hidden states."
         )
     caveats += _random_caveats(runs, verdicts)
-    for run in runs:
-        caveats += _token_caveats(run, verdicts)
-    by_caveat: dict[str, list[str]] = {}
-    for run in runs:
-        if TOPICS in run.topics:
-            by_caveat.setdefault(_topic_caveat(run), []).append(run.label)
-    caveats += [f"{', '.join(names)}: {caveat}" for caveat, names in by_caveat.items()]
+    caveats += _of_runs(runs, partial(_token_caveats, verdicts=verdicts))
+    caveats += _of_runs(runs, _topic_caveats)
+    groups = group_by_corpus(runs)
+    if len(groups) > 1:
+        told = "; ".join(f"{group.name}: {list_names([run.label for run in group.runs])}" for group in groups)
+        caveats.append(f"The runs are of {len(groups)} corpora, and are not compared across them ({told}).")
     if len({run.routing_unit for run in runs} & {"token", "sequence"}) == 2:
         caveats.append(
             "Token-level and sequence-level routing are not directly comparable. A sequence-level router sends all "
@@ -60,6 +56,21 @@ def list_caveats(runs: Sequence[RunResults], records: Sequence[Record], verdicts
         "variation between training runs with different seeds.",
     ]
     return caveats + _function_caveats(runs)
+
+
+def _of_runs(runs: Sequence[RunResults], find: Callable[[RunResults], list[str]]) -> list[str]:
+    """Return the caveats of all runs, each once, after the names of the runs that have it."""
+    by_caveat: dict[str, list[str]] = {}
+    for run in runs:
+        for caveat in find(run):
+            by_caveat.setdefault(caveat, []).append(run.label)
+    return [f"{', '.join(names)}: {caveat}" for caveat, names in by_caveat.items()]
+
+
+def _origin_caveats(run: RunResults) -> list[str]:
+    if not run.unverified:
+        return []
+    return [f"some results do not name the trace that was measured, so that it could not be checked: {run.unverified}."]
 
 
 def _function_caveats(runs: Sequence[RunResults]) -> list[str]:
@@ -87,7 +98,7 @@ def _usage_caveats(run: RunResults) -> list[str]:
         return []
     weight = " Shares give every document the same weight." if run.manifest.get("usage") == "shares" else ""
     return [
-        f"{run.label}: the run has usage of experts by document and no tokens, and so no parts of speech, repeats, "
+        "there is the usage of experts by document and there are no tokens, so no parts of speech, repeats, "
         f"co-activation or flow.{weight}"
     ]
 
@@ -108,7 +119,7 @@ def _weights_caveats(run: RunResults) -> list[str]:
             names = [clean_text(name) for name in weights["names"]]
             listed = ", ".join(names[:3]) + ", …" * (weights["number"] > 3)
             number = f"{weights['number']} weight{'s' * (weights['number'] != 1)}"
-            caveats.append(f"{run.label}: " + text.format(number, listed))
+            caveats.append(text.format(number, listed))
     return caveats
 
 
@@ -147,7 +158,7 @@ def _token_caveats(run: RunResults, verdicts: Verdicts) -> list[str]:
         verdict = verdicts[run.name].get(label_set)
         if verdict is None or verdict.explained_by_token is ExplainedByToken.UNKNOWN:
             caveats.append(
-                f"{run.label}: token identity was not controlled for. Routing depends on the token, and most tokens "
+                "token identity was not controlled for. Routing depends on the token, and most tokens "
                 f"occur mostly with one {name_label_set(label_set).long}, so some or all of the association may be "
                 "explained by token identity."
             )
@@ -157,8 +168,7 @@ def _token_caveats(run: RunResults, verdicts: Verdicts) -> list[str]:
         if len(rows):
             row = rows.iloc[0]
             caveats.append(
-                f"{run.label}: the tagger’s accuracy against gold tags is {percent(row['value'])} of the tokens "
-                f"({clean_text(tag)})."
+                f"the tagger’s accuracy against gold tags is {percent(row['value'])} of the tokens ({clean_text(tag)})."
             )
     return caveats
 
@@ -168,17 +178,19 @@ def _language_caveats(run: RunResults) -> list[str]:
     caveats = []
     if run.tagging.get("language_source") == "unknown":
         caveats.append(
-            f"{run.label}: the language of the texts was neither given nor detected. They were tagged as English, and "
+            "the language of the texts was neither given nor detected. They were tagged as English, and "
             "the parts of speech of texts in another language, or of code, mean nothing."
         )
     without = run.tagging.get("documents_without_pipeline")
     if isinstance(without, dict) and without:
         listed = ", ".join(f"{number} in {clean_text(str(code))}" for code, number in without.items())
-        caveats.append(f"{run.label}: documents in languages without a tagger have no parts of speech: {listed}.")
+        caveats.append(f"documents in languages without a tagger have no parts of speech: {listed}.")
     return caveats
 
 
-def _topic_caveat(run: RunResults) -> str:
+def _topic_caveats(run: RunResults) -> list[str]:
+    if TOPICS not in run.topics:
+        return []
     quality = {}
     if run.topic_quality is not None:
         quality = dict(zip(run.topic_quality["quantity"], run.topic_quality["value"], strict=True))
@@ -193,4 +205,4 @@ def _topic_caveat(run: RunResults) -> str:
     if np.isfinite(outliers) and outliers > 0:
         fate = "are left out" if unlabelled else "are assigned to the nearest topic"
         parts.append(f"{percent(outliers)} of the documents are outliers of the clustering and {fate}")
-    return "; ".join(parts) + "."
+    return ["; ".join(parts) + "."]

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from specialize.names import name_in_table, name_label_set
+from specialize.reporting.corpora import CorpusRuns, group_by_corpus
 from specialize.reporting.findings import METRIC, Finding, Record, find_best
 from specialize.reporting.formatting import ALPHA, percent, percent_range
 from specialize.reporting.runs import RunResults, sorted_label_sets
@@ -23,7 +24,12 @@ _MOST_LAYERS = 12
 
 
 def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> list[str]:
-    """Return one sentence per label set that several runs have: where U is largest, where it is smallest."""
+    """Return one sentence per corpus and label set that several runs have: where U is largest, where it is smallest."""
+    return [sentence for group in group_by_corpus(runs) for sentence in _compare_on(group, records)]
+
+
+def _compare_on(group: CorpusRuns, records: Sequence[Record]) -> list[str]:
+    runs = group.runs
     by_name = {run.name: run for run in runs}
     sentences = []
     for label_set in sorted_label_sets(runs):
@@ -35,8 +41,9 @@ def compare_in_words(runs: Sequence[RunResults], records: Sequence[Record]) -> l
         first, last = by_name[most.best.run], by_name[least.best.run]
         names = name_label_set(label_set)
         difference = _describe_difference(first, last, label_set) or _compare_intervals(most, least)
+        about = f"on {group.name}, {names.long}" if group.name else names.long
         sentences.append(
-            f"{names.long[:1].upper()}{names.long[1:]}: routing explains the largest share of H({names.short}) in "
+            f"{about[:1].upper()}{about[1:]}: routing explains the largest share of H({names.short}) in "
             f"{first.label} ({percent(most.best.value)}) and the smallest in {last.label} "
             f"({percent(least.best.value)}); {difference}."
         )

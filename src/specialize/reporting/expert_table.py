@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from specialize.names import name_label_set, shorten
 from specialize.reporting.ablations import list_ablations
-from specialize.reporting.explorer import round_number, top_tokens
+from specialize.reporting.explorer import top_tokens
+from specialize.reporting.formatting import ALPHA, round_number
 from specialize.reporting.runs import RunResults
 
 MOST_CELLS = 400_000  # of labels and experts in a page; of more, the intervals are left out
 _TOKENS = 6
+_SELECTIVE = 3
 
 
 def collect_expert_tables(runs: Sequence[RunResults]) -> dict[str, Any] | None:
@@ -43,12 +45,46 @@ def _table(run: RunResults, *, with_intervals: bool) -> dict[str, Any]:
         "layer": [layer for layer, _ in index],
         "expert": [expert for _, expert in index],
         "load": [None] * len(index) if run.load_frame is None else _by_expert(run.load_frame, "load", index),
-        "tokens": [" · ".join(tokens[layer].get(str(expert), ())[:_TOKENS]) for layer, expert in index],
+        "tokens": [
+            " · ".join(text for text, _ in tokens[layer].get(str(expert), ())[:_TOKENS]) for layer, expert in index
+        ],
         "sets": [_label_set(name, frame, index, with_intervals) for name, frame in run.frames.items()],
     }
     if effects is not None:
         table["effect"] = _by_expert(effects, "effect", index)
+    if committees := _committees(run, index):
+        table["committee"] = committees
+    selective = ablations[0].label_sets if ablations else {}
+    for name, own in zip(run.frames, table["sets"], strict=True):
+        if name in selective:
+            own["selective"] = _most_selective(selective[name], index)
     return table
+
+
+def _committees(run: RunResults, index: pd.MultiIndex) -> list[str]:
+    """Return the label sets of documents whose common committee each expert belongs to; none if not measured."""
+    if run.routing is None:
+        return []
+    rows = _learned(run.routing, "common_committee_load")
+    if rows.empty:
+        return []
+    found: list[list[str]] = [[] for _ in range(len(index))]
+    for place, label_set in zip(index.get_indexer(_places(rows)), rows["label_set"], strict=True):
+        if place >= 0:
+            found[place].append(name_label_set(str(label_set)).short)
+    return [", ".join(names) for names in found]
+
+
+def _most_selective(frame: pd.DataFrame, index: pd.MultiIndex) -> list[str]:
+    """Return the labels on which each expert has a larger effect than on other tokens, beyond chance, with it."""
+    rows = _learned(frame, "effect_selectivity")
+    rows = rows[rows["label"].notna() & (rows["value"] > 0) & (rows["q_value"] <= ALPHA)]
+    rows = rows.sort_values("value", ascending=False, kind="stable")
+    found: list[list[str]] = [[] for _ in range(len(index))]
+    for place, label, value in zip(index.get_indexer(_places(rows)), rows["label"], rows["value"], strict=True):
+        if place >= 0 and len(found[place]) < _SELECTIVE:
+            found[place].append(f"{shorten(label, width=48)} {round_number(value)}")
+    return [", ".join(labels) for labels in found]
 
 
 def _places(rows: pd.DataFrame) -> pd.MultiIndex:

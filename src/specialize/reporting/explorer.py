@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specialize.names import name_label_set, shorten
+from specialize.names import name_label_set, shorten, show_space
+from specialize.reporting.formatting import round_number
+from specialize.reporting.relations import ByExpert, list_partners, list_similar
 from specialize.reporting.runs import RunResults
 from specialize.text import clean_text, format_p, is_smallest_p
 from specialize.trace import RouterSpec, RoutingTrace, open_trace
@@ -20,20 +21,26 @@ TOKENS = 160
 LABELS = 5
 _MOST_TOKENS = 8
 
-ByExpert = defaultdict[float, dict[str, Any]]  # by layer, then by the expert's number as text
-
 
 def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
     """Return what the explorer needs of `runs`, JSON-serialisable; None where no run has a trace with its text.
 
     Passages are the beginnings of documents spread evenly over the corpus. Experts and weights of a layer are bytes,
     [tokens, k] in rows, in base64: 255 is no expert (65,535 where an expert needs two bytes), and a weight of one.
+    Random routers come after all runs, with the number of the run whose passages they have.
     """
-    shown = [view for run in runs if (view := _view_run(run)) is not None]
-    return {"runs": shown} if shown else None
+    views = [(run, *view) for run in runs if (view := _view_run(run)) is not None]
+    shown = [view for _, view, _ in views]
+    beside = [
+        {"name": f"{run.label}, {run.first_random_router}", "passages_of": number, "layers": layers}
+        for number, (run, _, layers) in enumerate(views)
+        if layers
+    ]
+    return {"runs": shown + beside} if shown else None
 
 
-def _view_run(run: RunResults) -> dict[str, Any] | None:
+def _view_run(run: RunResults) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """Return the view of a run, and the layers of the random router beside it."""
     if not (run.path / "trace").is_dir():
         return None  # results were copied without their trace
     trace = open_trace(run.path)
@@ -46,17 +53,24 @@ def _view_run(run: RunResults) -> dict[str, Any] | None:
     rows, passages = _choose_passages(tokens, documents)
     if not passages:
         return None
-    found = {"load": _loads(run), "labels": _strongest_labels(run), "tokens": top_tokens(run)}
     named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
-    return {
-        "name": run.label,
-        "passages": passages,
-        "layers": [
+
+    def view_layers(routers: Sequence[RouterSpec], routing: str) -> list[dict[str, Any]]:
+        found = {
+            "load": _loads(run, routing),
+            "labels": _strongest_labels(run, routing),
+            "tokens": top_tokens(run, routing),
+            "partners": list_partners(run, routing),
+            "similar": list_similar(run, routing),
+        }
+        return [
             _view_layer(trace, router, rows) | {name: by_layer[router.layer] for name, by_layer in found.items()}
-            for router in trace.layers
+            for router in routers
             if router.name in named
-        ],
-    }
+        ]
+
+    layers = view_layers(trace.layers, "learned")
+    return {"name": run.label, "passages": passages, "layers": layers}, view_layers(trace.random_routers, "random")
 
 
 def _choose_passages(tokens: pd.DataFrame, documents: pd.DataFrame) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -101,7 +115,7 @@ def _keep_space(piece: str) -> str:
 
 
 def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> dict[str, Any]:
-    experts = trace.experts(router.name)[rows]
+    experts = trace.experts(router.name, routing=router.routing)[rows]
     wide = router.num_experts > 255
     packed = experts.astype("<u2" if wide else "u1")  # -1 becomes the largest number
     view = {
@@ -111,30 +125,30 @@ def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> di
         "wide": wide,
         "chosen": base64.b64encode(packed.tobytes()).decode(),
     }
-    if "weights" in trace.contents:
+    if "weights" in trace.contents and router.routing == "learned":
         weights = np.nan_to_num(trace.weights(router.name)[rows]).clip(0, 1)
         view["weights"] = base64.b64encode(np.rint(weights * 255).astype(np.uint8).tobytes()).decode()
     return view
 
 
-def _loads(run: RunResults) -> ByExpert:
+def _loads(run: RunResults, routing: str) -> ByExpert:
     """The load of each expert."""
     frame = run.load_frame
     found: ByExpert = defaultdict(dict)
     if frame is not None:
-        rows = frame[(frame["metric"] == "load") & (frame["routing"] == "learned")]
+        rows = frame[(frame["metric"] == "load") & (frame["routing"] == routing)]
         for layer, expert, value in _zip(rows, "layer", "expert", "value"):
             found[layer][str(int(expert))] = round_number(value)
     return found
 
 
-def _strongest_labels(run: RunResults) -> ByExpert:
+def _strongest_labels(run: RunResults, routing: str) -> ByExpert:
     """The labels of the largest lift of each expert: label set, label, lift, interval, q."""
     found: ByExpert = defaultdict(dict)
     columns = ("value", "ci_low", "ci_high", "p_value", "q_value", "n_permutations")
     for label_set, frame in run.frames.items():
         short = name_label_set(label_set).short
-        rows = frame[(frame["metric"] == "lift") & (frame["routing"] == "learned")]
+        rows = frame[(frame["metric"] == "lift") & (frame["routing"] == routing)]
         rows = rows[rows["value"].notna() & rows["label"].notna()].sort_values("value", ascending=False, kind="stable")
         rows = rows.groupby(["layer", "expert"]).head(LABELS)
         labels = {label: shorten(label, width=48) for label in rows["label"].unique()}
@@ -145,22 +159,18 @@ def _strongest_labels(run: RunResults) -> ByExpert:
     return found
 
 
-def top_tokens(run: RunResults) -> ByExpert:
-    """The tokens of which each expert receives the largest share."""
+def top_tokens(run: RunResults, routing: str = "learned") -> ByExpert:
+    """The tokens of which each expert receives the largest share: text, a space before it visible, and that share."""
     found: ByExpert = defaultdict(dict)
     table = run.top_tokens
     if table is not None:
-        rows = table[(table["token"] == "input") & (table["routing"] == "learned") & table["text"].notna()]
+        rows = table[(table["token"] == "input") & (table["routing"] == routing) & table["text"].notna()]
         rows = rows.sort_values("rank", kind="stable").groupby(["layer", "expert"]).head(_MOST_TOKENS)
-        for layer, expert, text in _zip(rows, "layer", "expert", "text"):
-            found[layer].setdefault(str(int(expert)), []).append(shorten(text, width=20))
+        for layer, expert, text, share in _zip(rows, "layer", "expert", "text", "share"):
+            shown = show_space(text) + shorten(text, width=20)
+            found[layer].setdefault(str(int(expert)), []).append([shown, round_number(share)])
     return found
 
 
 def _zip(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(rows[column].tolist() for column in columns), strict=True)
-
-
-def round_number(value: float) -> float | None:
-    """Return a number as the page shows it, with three significant digits; None if it is not finite."""
-    return float(f"{value:.3g}") if math.isfinite(value) else None

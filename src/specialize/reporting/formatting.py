@@ -37,3 +37,8 @@ def format_interval(low: float, high: float) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return NO_VALUE
     return f"[{format_share(low)}, {format_share(high)}]"
+
+
+def round_number(value: float) -> float | None:
+    """Return a number as data of the page hold it, with three significant digits; None if it is not finite."""
+    return float(f"{value:.3g}") if math.isfinite(value) else None

@@ -13,4 +13,4 @@ def pack_json(value: Any) -> str:
 
 def pack(text: str) -> str:
     """Return a text compressed, in base64."""
-    return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(text.encode("utf-8"), compresslevel=6, mtime=0)).decode("ascii")

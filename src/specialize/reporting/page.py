@@ -29,6 +29,7 @@ from specialize.reporting.findings import Record, read_records
 from specialize.reporting.formatting import percent
 from specialize.reporting.function_tables import function_tables
 from specialize.reporting.function_words import describe_function
+from specialize.reporting.integrity import describe_provenance, interval_table
 from specialize.reporting.markdown import render_markdown
 from specialize.reporting.packing import pack_json
 from specialize.reporting.plan import plan_figures
@@ -48,6 +49,7 @@ _SECTION_TITLES = {
     "topics": "Topics",
     "routing": "Routing",
     "function": "Function",
+    "training": "Training",
 }
 _KINDS = {
     "together": ("plane",),
@@ -55,16 +57,11 @@ _KINDS = {
     "topics": ("profile", "heatmap", "forest"),
     "routing": ("load", "profile", "pairs", "repeats"),
     "function": ("effects", "agreement", "sets", "removal"),
+    "training": ("curves",),
 }
 _EXPERTS_NOTE = (
     "Each figure shows one run at the layer with the largest U. Experts are sorted by specific information, largest "
     "first; labels are sorted by the expert with their largest lift."
-)
-
-# entries of the provenance of the tags that the page shows
-_TAGGING = (
-    *("tool", "spacy", "pipeline", "pipeline_version", "languages", "pieces", "language_source", "detector"),
-    *("documents_by_language", "documents_uncertain", "documents_without_pipeline"),
 )
 
 
@@ -135,7 +132,7 @@ def render_page(
     styles = [read_style("tabulator"), read_asset("experts.css")] if experts else []
     template = read_templates(autoescape=True).get_template("report.html.j2")
     return template.render(
-        _collect_parts(runs, records, command),
+        _collect_parts(runs, records, command, is_compared=explorer is not None),
         css=Markup("\n".join([*styles, read_asset("report.css")])),  # the package's own files, and those of libraries
         scripts=list(map(Markup, scripts)),
         # the content security policy lists the scripts that may run, so none that a corpus contains can
@@ -168,7 +165,7 @@ def _render_markdown(
         (title, [_link_figure(figure) for figure in drawn if figure.spec.section == section])
         for section, title in _SECTION_TITLES.items()
     ]
-    return render_markdown(_collect_parts(runs, records, command) | {"figures": figures})
+    return render_markdown(_collect_parts(runs, records, command, is_compared=False) | {"figures": figures})
 
 
 def _group_figures(drawn: Sequence[DrawnFigure]) -> dict[str, dict[str, Any]]:
@@ -189,7 +186,9 @@ def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
     return {"caption": figure.spec.caption, "image": image, "data": kinds["csv"]}
 
 
-def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], command: str) -> dict[str, Any]:
+def _collect_parts(
+    runs: Sequence[RunResults], records: Sequence[Record], command: str, *, is_compared: bool
+) -> dict[str, Any]:
     """Return the parts that are common to all page formats."""
     verdicts = judge_runs(runs, records)
     answers = answer_runs(runs, verdicts, records)
@@ -217,9 +216,10 @@ def _collect_parts(runs: Sequence[RunResults], records: Sequence[Record], comman
             if run.ablation
         ],
         "controls": [table for run in runs for table in control_tables(run, verdicts[run.name])],
+        "intervals": [table for run in runs if (table := interval_table(run)) is not None],
         "layer_tables": [{"name": run.label, "table": tables.layer_table(run, records)} for run in runs],
         "topics": _topics(runs),
-        "provenance": [_provenance(run) for run in runs],
+        "provenance": [describe_provenance(run, is_compared=is_compared) for run in runs],
     }
 
 
@@ -248,7 +248,8 @@ def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
     fits: dict[str, dict[str, Any]] = {}
     for run in runs:
         known = [name_label_set(name).long for name in run.topics if name != TOPICS]
-        parts = [run.name] if run.topic_info is None else [run.topic_info.to_csv()]
+        shown = run.topic_info is None and TOPICS in run.topics  # of them there is one sentence to say
+        parts = ["elsewhere" if shown else run.name] if run.topic_info is None else [run.topic_info.to_csv()]
         key = "\0".join([*parts, "" if run.topic_quality is None else run.topic_quality.to_csv()])
         if key in fits:
             fits[key]["names"].append(run.label)
@@ -283,14 +284,6 @@ def _model(run: RunResults) -> dict[str, Any]:
     return {
         "name": run.label,
         "causal": run.is_causal,
-        "facts": tables.facts_table("Model", facts),
+        "facts": tables.facts_table(f"{run.label}: configuration", facts),
         "routers": tables.router_table(run),
     }
-
-
-def _provenance(run: RunResults) -> dict[str, Any]:
-    shown = {"model", "routers", "layers", "shards", "files", "checksums"}
-    facts = [("folder", run.path.as_posix()), ("SHA-256 of manifest.json", run.digest)]
-    facts += tables.flatten({key: value for key, value in run.manifest.items() if key not in shown})
-    facts += tables.flatten({"tagging": {key: run.tagging.get(key) for key in _TAGGING}})
-    return {"name": run.label, "facts": tables.facts_table("Trace", facts)}

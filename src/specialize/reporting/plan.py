@@ -7,12 +7,14 @@ import pandas as pd
 from specialize import plot
 from specialize.names import name_label_set
 from specialize.plot.frames import complete_frame
+from specialize.reporting.corpora import CorpusRuns, group_by_corpus
 from specialize.reporting.findings import METRIC, Record, find_best
 from specialize.reporting.plan_function import plan_function
 from specialize.reporting.plan_routing import plan_routing
+from specialize.reporting.plan_training import plan_training
 from specialize.reporting.random_control import AMONG
 from specialize.reporting.runs import SYNTAX, RunResults, section_of, sorted_label_sets
-from specialize.reporting.spec import FigureSpec, slugify
+from specialize.reporting.spec import FigureSpec, name_profile, slugify
 from specialize.text import NBSP
 
 
@@ -20,17 +22,19 @@ def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[
     """Return the figures that the results of `runs` allow, in the order of the report."""
     numbered = list(enumerate(runs, 1))
     return [
-        *_plan_planes(runs),
-        *_plan_profiles(runs),
+        *(spec for group in group_by_corpus(runs) for spec in _plan_planes(group)),
+        *(spec for group in group_by_corpus(runs) for spec in _plan_profiles(group)),
         *(spec for number, run in numbered for spec in _plan_heatmaps(run, number, records)),
         *(spec for number, run in numbered for spec in _plan_forests(run, number, records)),
         *(spec for number, run in numbered for spec in _plan_tokens(run, number, records)),
         *plan_routing(runs),
         *plan_function(runs),
+        *plan_training(runs),
     ]
 
 
-def _plan_planes(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
+def _plan_planes(group: CorpusRuns) -> Iterable[FigureSpec]:
+    runs = group.runs
     for label_set in dict.fromkeys(name for run in runs for name in run.topics):
         rows = pd.concat([_rows(runs, SYNTAX), _rows(runs, label_set)], ignore_index=True)
         if rows.empty:
@@ -38,29 +42,30 @@ def _plan_planes(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
         both = rows.dropna(subset=["layer", "value"]).groupby(["run", "routing", "layer"])["label_set"].nunique()
         if (both == 2).any():
             yield FigureSpec(
-                f"plane-{slugify(label_set)}",
+                f"plane-{slugify(label_set)}{group.suffix}",
                 "together",
                 "plane",
-                f"U of part of speech (horizontal) and of {name_label_set(label_set).noun} (vertical), one point per "
-                "layer. Layers to the right are specialized for syntax, layers at the top for topics. The first and "
-                "last layer of each run are numbered.",
+                f"{group.opening}U of part of speech (horizontal) and of {name_label_set(label_set).noun} (vertical), "
+                "one point per layer. Layers to the right are specialized for syntax, layers at the top for topics. "
+                "The first and last layer of each run are numbered.",
                 plot.syntax_topic_plane,
                 rows,
                 {"syntax": SYNTAX, "topic": label_set},
             )
 
 
-def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
+def _plan_profiles(group: CorpusRuns) -> Iterable[FigureSpec]:
+    runs = group.runs
     for label_set in sorted_label_sets(runs):
         rows = _rows(runs, label_set)
         if len(rows) and rows.loc[rows["layer"].notna(), "value"].notna().any():
             names = name_label_set(label_set)
             yield FigureSpec(
-                f"profile-{slugify(label_set)}",
+                f"{name_profile(label_set)}{group.suffix}",
                 section_of(label_set, runs),
                 "profile",
-                f"U({names.long} | expert), the share of H({names.short}) that routing explains, by layer. "
-                f"Vertical bars are 95{NBSP}% intervals; the band holds 95{NBSP}% of the null distribution."
+                f"{group.opening}U({names.long} | expert), the share of H({names.short}) that routing explains, "
+                f"by layer. Vertical bars are 95{NBSP}% intervals; the band holds 95{NBSP}% of the null distribution."
                 + " The hatched band is the range of the random routers, the dashed line their mean."
                 * bool((rows["metric"] == AMONG).any()),
                 plot.layer_profile,

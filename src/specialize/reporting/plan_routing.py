@@ -6,6 +6,7 @@ import pandas as pd
 
 from specialize import plot
 from specialize.names import name_label_set
+from specialize.reporting.corpora import CorpusRuns, group_by_corpus
 from specialize.reporting.runs import RunResults
 from specialize.reporting.spec import FigureSpec, slugify
 
@@ -15,7 +16,7 @@ def plan_routing(runs: Sequence[RunResults]) -> list[FigureSpec]:
     numbered = list(enumerate(runs, 1))
     return [
         *(spec for number, run in numbered for spec in _plan_loads(run, number)),
-        *_plan_profiles(runs),
+        *(spec for group in group_by_corpus(runs) for spec in _plan_profiles(group)),
         *(spec for number, run in numbered for spec in _plan_predictions(run, number)),
         *(spec for number, run in numbered for spec in _plan_pairs(run, number)),
         *(spec for number, run in numbered for spec in _plan_repeats(run, number)),
@@ -41,8 +42,9 @@ def _plan_loads(run: RunResults, number: int) -> Iterable[FigureSpec]:
         )
 
 
-def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
+def _plan_profiles(group: CorpusRuns) -> Iterable[FigureSpec]:
     """By layer: flow to the next one, and repeats, which are trivial where a whole sequence is routed as one."""
+    runs = group.runs
     flowing = [run.routing for run in runs if run.routing is not None]
     repeating = [run.routing for run in runs if run.routing is not None and run.routing_unit != "sequence"]
     captions = {
@@ -58,8 +60,15 @@ def _plan_profiles(runs: Sequence[RunResults]) -> Iterable[FigureSpec]:
         rows = rows[(rows["metric"] == metric) & (rows["label"].isna() | (rows["label_set"] == "next_router"))]
         if rows["value"].notna().any():
             name = metric.removesuffix("_uncertainty_coefficient").replace("_", "-")
-            arguments = {"metric": metric}
-            yield FigureSpec(f"profile-{name}", "routing", "profile", caption, plot.layer_profile, rows, arguments)
+            yield FigureSpec(
+                f"profile-{name}{group.suffix}",
+                "routing",
+                "profile",
+                group.opening + caption,
+                plot.layer_profile,
+                rows,
+                {"metric": metric},
+            )
 
 
 def _plan_predictions(run: RunResults, number: int) -> Iterable[FigureSpec]:

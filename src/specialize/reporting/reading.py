@@ -11,6 +11,7 @@ from specialize.annotators.store import read_provenance
 from specialize.errors import MeasurementError, TraceError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import sha256_of
+from specialize.measure.results.curves import read_curves
 from specialize.measure.results.files import rename_routing
 from specialize.reporting.result_files import ResultFiles, list_names
 from specialize.reporting.router_kinds import split_kinds
@@ -84,6 +85,7 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[Ru
         routing=files.read_folder("routing").get("routing"),
         top_tokens=files.read_table("vocabulary", "top_tokens", _check_top_tokens),
         ablation=files.read_folder("ablation"),
+        training=_read_training(path, leave_out),
         others={
             folder if folder == stem else f"{folder}-{stem}": frame
             for folder in ("vocabulary", "probe", "compare")
@@ -91,6 +93,17 @@ def _read_run(path: Path, leave_out: Callable[[str], object] | None) -> tuple[Ru
         },
     )
     return replace(run, unverified=list_names(files.unverified)), files
+
+
+def _read_training(path: Path, leave_out: Callable[[str], object] | None) -> pd.DataFrame | None:
+    """Read the curves over training; they are of the sample in the trace, at other steps than the trace's own."""
+    try:
+        return read_curves(path)
+    except MeasurementError as error:
+        if leave_out is None:
+            raise
+        leave_out(f"left out: {error}")
+        return None
 
 
 def _check_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -145,5 +158,6 @@ def _rename(run: RunResults, name: str) -> RunResults:
         topics={key: frame.assign(run=renamed.label) for key, frame in run.topics.items()},
         ablation={key: frame.assign(run=renamed.label) for key, frame in run.ablation.items()},
         routing=mark(run.routing),
+        training=mark(run.training),
         top_tokens=mark(run.top_tokens),
     )

@@ -142,7 +142,8 @@ def _complete(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         reason = clean_text(error)
         raise MeasurementError(f"{path}: expected a result frame, got: {reason}; measure again") from None
     # an interval that is known to be wrong is not shown
-    short = complete["ci_kind"].map(read_shortage).astype(bool) if "ci_kind" in complete else False
+    kinds = complete["ci_kind"] if "ci_kind" in complete else pd.Series(dtype=object)
+    short = kinds.isin([kind for kind in kinds.dropna().unique() if read_shortage(kind)])
     return complete.assign(**{end: complete[end].mask(short) for end in ("ci_low", "ci_high")})
 
 

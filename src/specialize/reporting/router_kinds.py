@@ -80,6 +80,7 @@ def _take_kind(run: RunResults, kind: str, routers: list[dict[str, Any]], *, fir
         taggers=run.taggers if first else {},
         ablation=take_all(run.ablation),
         routing=take(run.routing),
+        training=take(run.training),
         top_tokens=take(run.top_tokens),
         others=take_all(single) | (compared if first else {}),
         unverified=run.unverified if first else "",

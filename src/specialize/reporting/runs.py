@@ -32,6 +32,7 @@ class RunResults:
             ``compare-against-OTHER``.
         ablation: what `specialize ablate` measured, by file: a label set or ``experts``, with ``.MODE`` for modes other
             than drop.
+        training: what was measured while the model trained, with the column ``step``, or None.
         tagging: how parts of speech were tagged, the provenance of the annotation; empty if they were not.
         unverified: names of result files that do not name their trace; empty if all do.
     """
@@ -49,6 +50,7 @@ class RunResults:
     top_tokens: pd.DataFrame | None = None
     others: dict[str, pd.DataFrame] = field(default_factory=dict)
     ablation: dict[str, pd.DataFrame] = field(default_factory=dict)
+    training: pd.DataFrame | None = None
     tagging: dict[str, Any] = field(default_factory=dict)
     unverified: str = ""
 

@@ -16,10 +16,11 @@ class FigureSpec:
 
     Attributes:
         name: file name without suffix.
-        section: part of the report it belongs to: ``together``, ``syntax``, ``topics``, ``routing`` or
-            ``function``.
+        section: part of the report it belongs to: ``together``, ``syntax``, ``topics``, ``routing``,
+            ``function`` or ``training``.
         kind: what the figures of a section are grouped by: ``plane``, ``profile``, ``heatmap``, ``forest``,
-            ``tokens``, ``load``, ``pairs``, ``repeats``, ``effects``, ``agreement``, ``sets`` or ``removal``.
+            ``tokens``, ``load``, ``pairs``, ``repeats``, ``effects``, ``agreement``, ``sets``, ``removal`` or
+            ``curves``.
         caption: what it shows and how to read it, in one to three sentences.
         function: the function of `specialize.plot` that draws it.
         frame: the rows it draws.
@@ -35,6 +36,11 @@ class FigureSpec:
     frame: pd.DataFrame
     arguments: dict[str, Any]
     fold: str = ""
+
+
+def name_profile(label_set: str) -> str:
+    """Return the name of the figure of U of a label set over the layers."""
+    return f"profile-{slugify(label_set)}"
 
 
 def slugify(text: str) -> str:

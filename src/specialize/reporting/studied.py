@@ -25,6 +25,13 @@ def name_model(run: RunResults) -> str:
     return (PurePath(own).name or own) if own.startswith(("/", ".", "~")) or own.count("/") > 1 else own
 
 
+def name_corpus(run: RunResults) -> str:
+    """Return the name of the file or data set of a run's corpus; an empty string where the manifest has none."""
+    corpus = run.manifest.get("corpus")
+    source = corpus.get("source") if isinstance(corpus, dict) else None
+    return cut_name(_shorten_path(clean_text(source))) if isinstance(source, str) and source else ""
+
+
 def _model_line(run: RunResults) -> str:
     model = run.manifest.get("model")
     revision = model.get("revision") if isinstance(model, dict) else None
@@ -48,8 +55,7 @@ def _model_line(run: RunResults) -> str:
 def _corpus_line(run: RunResults) -> str:
     corpus = run.manifest.get("corpus")
     corpus = corpus if isinstance(corpus, dict) else {}
-    source = corpus.get("source")
-    parts = [cut_name(_shorten_path(clean_text(source)))] if isinstance(source, str) and source else []
+    parts = [name] if (name := name_corpus(run)) else []
     documents = run.manifest.get("documents")
     count = documents.get("count") if isinstance(documents, dict) else None
     if isinstance(count, int):

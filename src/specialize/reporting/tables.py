@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from specialize.names import name_label_set, name_topic_quality, shorten
+from specialize.reporting.corpora import group_by_corpus
 from specialize.reporting.findings import METRIC, Record, find_best
 from specialize.reporting.formatting import ALPHA, format_interval, format_share
 from specialize.reporting.runs import RunResults, sorted_label_sets
@@ -23,6 +24,7 @@ _TOPIC_COLUMNS = {
     "example": "example",
 }
 _ROUTER_COLUMNS = ("layer", "name", "num_experts", "top_k", "score_function", "unit", "normalized", "static")
+_UNITS = {"token": 0, "sequence": 1}
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,22 @@ def estimate_cells(record: Record | None) -> list[Cell]:
 
 
 def compare_runs(runs: Sequence[RunResults], records: Sequence[Record], verdicts: Verdicts) -> list[Table]:
-    """Return one table a label set: each run at the layer with the largest U, token-level routers first."""
-    order = {"token": 0, "sequence": 1}
-    runs = sorted(runs, key=lambda run: order.get(run.routing_unit, 2))
+    """Return one table a label set: each run at the layer with the largest U, by corpus, token-level routers first."""
+    groups = group_by_corpus(runs)
+    ordered = [
+        (run, group.number)
+        for group in groups
+        for run in sorted(group.runs, key=lambda run: _UNITS.get(run.routing_unit, len(_UNITS)))
+    ]
     random_routers = any(record.routing == "random" for record in records)
     columns = ["layer", f"U [95{NBSP}%]", "null mean", *(["random routers"] if random_routers else []), "p", "q"]
     head = [[Cell("run", "text"), *(Cell(name, "number") for name in columns)]]
     comparisons = []
     for label_set in sorted_label_sets(runs):
         body = []
-        for run in runs:
-            row = [Cell(run.label, "text name", below=run.kind.removesuffix(" routing"))]
+        for run, corpus in ordered:
+            below = ", ".join(part for part in (run.kind.removesuffix(" routing"), corpus) if part)
+            row = [Cell(run.label, "text name", below=below)]
             finding, verdict = find_best(records, run.name, label_set), verdicts[run.name].get(label_set)
             row += (
                 [Cell("not measured", "number faint", len(columns))]
@@ -158,7 +165,7 @@ def quality_table(run: RunResults) -> Table | None:
         [Cell(name_topic_quality(str(row["quantity"])), "text"), Cell(_format_quality(row["value"]), "number")]
         for row in run.topic_quality.to_dict("records")
     ]
-    return Table("Quality of the topic fit", [[Cell("quantity", "text"), Cell("value", "number")]], body)
+    return Table(f"{run.label}: quality of the topic fit", [[Cell("quantity", "text"), Cell("value", "number")]], body)
 
 
 def _format_quality(value: float) -> str:
@@ -178,7 +185,7 @@ def router_table(run: RunResults) -> Table | None:
         return None
     head = [[Cell(name.replace("_", " ").replace("num experts", "experts"), _router_kind(name)) for name in columns]]
     body = [[Cell(_show(router.get(name)), _router_kind(name)) for name in columns] for router in routers]
-    return Table("Routers", head, body)
+    return Table(f"{run.label}: routers", head, body)
 
 
 def _router_kind(name: str) -> str:

@@ -22,6 +22,7 @@ from specialize.serving.tracer import ServerTracer
 from specialize.trace import RouterSpec, RoutingTrace, TraceWriter
 from specialize.trace.imports.model_config import read_model
 from specialize.trace.imports.source import ModelFacts
+from specialize.trace.parts import Part
 from specialize.trace.token_text import TokenDecoder
 from specialize.trace.unfinished import read_unfinished
 from specialize.tracing.checkpoints import check_name, digest_tokenizer, load_tokenizer
@@ -48,6 +49,7 @@ def trace_served(
     server: ServerOptions,
     options: TraceOptions | None = None,
     chat_template: str | PathLike[str] | None = None,
+    part: Part | None = None,
     repair: bool = False,
     command: str | None = None,
     reporter: Reporter = SILENT,
@@ -67,13 +69,14 @@ def trace_served(
         server: which server is asked, and how.
         options: how the corpus is cut; it may ask for expert ids alone, which is all that servers return.
         chat_template: of conversations: a Jinja template, or the path of a file with one; default: the tokenizer's.
+        part: which part of the trace is made; default: all of it.
         repair: trace missing and damaged shards of an existing trace again, instead of raising an error.
         command: the command line, for the manifest.
         reporter: receives what was assumed of the server, an estimate of what the trace will take, and the progress.
         survey: of this corpus, if it was read before.
 
     Returns:
-        The complete trace.
+        The complete trace, or the complete part of it.
 
     Raises:
         CaptureError: the server is down, returns no experts or other than the model can choose, or fails again and
@@ -115,7 +118,7 @@ def trace_served(
         "limit": corpus.limit,
         **{key: value for key, value in reading.settings(corpus).items() if key != "batch_tokens"},
     }
-    stored = read_unfinished(run, settings, partial=True) or {}
+    stored = read_unfinished(run, settings, part=part, partial=True) or {}
     with Client(server.address, concurrency=server.concurrency, timeout=server.timeout, key=key) as client:
         served = ServedModel(server.served_model or stored.get("settings", {}).get("served_model"))
         tracer: ServerTracer | None = None
@@ -159,7 +162,7 @@ def trace_served(
             notes=(),
             open=opened,
         )
-        writer = TraceWriter(run, settings=settings, provenance=provenance)
+        writer = TraceWriter(run, settings=settings, provenance=provenance, part=part)
         return write_trace(traced, corpus, writer, survey=survey, repair=repair, reporter=reporter)
 
 

@@ -1,4 +1,4 @@
-"""RUN/manifest.json: what a valid one holds, and reading and writing it.
+"""RUN/manifest.json: reading and writing it; `specialize.trace.entries` says what a valid one holds.
 
 A manifest carries a digest of the rest of its contents, so that a damaged value is noticed; those that earlier versions
 wrote have none. File names are not taken from the manifest but from the numbers of the shards: no manifest can name a
@@ -7,170 +7,33 @@ file outside its run folder.
 
 import json
 import reprlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from specialize.errors import TraceError
 from specialize.manifest import digest_of, write_json
 from specialize.text import clean_text, cut_name
-from specialize.trace.schema import FORMAT, FORMAT_VERSION, LAYERS, MOST_EXPERTS, READABLE_VERSIONS
+from specialize.trace.entries import RunManifest
+from specialize.trace.parts import refuse_part
+from specialize.trace.schema import FORMAT, FORMAT_VERSION, READABLE_VERSIONS
 
 NAME = "manifest.json"
 DEEPEST = 50  # levels of nested values; what a configuration of a model needs several times over
 _UPGRADED = {"shadow": "random"}  # version 1 called a random router a shadow
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Xxh3 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Name = Annotated[str, Field(min_length=1, max_length=4096)]
-Count = Annotated[int, Field(ge=0, le=2**48)]
 
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
-
-
-class RouterEntry(_Entry):
-    """A router, as `specialize.trace.RouterSpec`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    layer: int = Field(ge=LAYERS.start, lt=LAYERS.stop)
-    name: Name
-    num_experts: int = Field(ge=1, le=MOST_EXPERTS)
-    top_k: int = Field(ge=1)
-    score_function: Name = "unknown"
-    normalized: bool = False
-    static: bool = False
-    unit: Literal["token", "sequence"] = "token"
-    routing: Literal["learned", "random", "shadow"] = "learned"
-    draw: int = Field(0, ge=0)
-    stack: Literal["encoder", "decoder"] = "decoder"
-    identity_experts: int = Field(0, ge=0)
-    found_by: Name = "experts module"
-
-    @model_validator(mode="after")
-    def _check(self) -> "RouterEntry":
-        if max(self.top_k, self.identity_experts) > self.num_experts:
-            raise ValueError("top_k and identity_experts should be at most num_experts")
-        if self.draw and self.routing == "learned":
-            raise ValueError("draw should be 0 for a learned router")
-        return self
-
-
-class ShardEntry(_Entry):
-    """Consecutive tokens: their number, and the SHA-256 and the XXH3-128 of their files, by name."""
-
-    tokens: Count
-    batch_tokens: int | None = Field(None, ge=1)
-    reduced_from: int | None = Field(None, ge=1)  # batch size for which memory did not suffice
-    planned_tokens: int | None = Field(None, ge=1)  # where tokens were generated: those that there could be
-    files: dict[str, Sha256]
-    xxh3: dict[str, Xxh3] = {}
-
-
-class DocumentsEntry(_Entry):
-    """The number of documents, and the SHA-256 and the XXH3-128 of their file."""
-
-    count: int = Field(ge=0, lt=2**31)
-    sha256: Sha256
-    xxh3: Xxh3 | None = None
-
-
-class SampleEntry(_Entry):
-    """Of how many documents those of the corpus are a random sample."""
-
-    size: Count
-    seed: int
-    population: Count
-
-
-class ReplayEntry(_Entry):
-    """The run whose token ids were read again."""
-
-    run: str
-    digest: Sha256
-
-
-class CorpusEntry(_Entry):
-    """Where the documents come from."""
-
-    source: str
-    digest: str | None = None
-    documents: Count | None = None
-    skipped_empty: Count = 0
-    labels: list[str] = []
-    group: str | None = None  # the label column whose values say which documents belong together
-    repeated: Count = 0  # documents whose text repeats an earlier one exactly
-    sample: SampleEntry | None = None
-    replay_of: ReplayEntry | None = None
-
-
-class PartEntry(_Entry):
-    """The first documents of a trace that was extended, and how they were traced."""
-
-    documents: Count
-    command: str | None = None
-    versions: dict[str, str] | None = None
-
-
-class RunManifest(_Entry):
-    """A manifest. Entries that are not listed here (facts of an import) are kept as they are."""
-
-    format: Literal["specialize-trace"]
-    version: int
-    complete: bool
-    command: str | None = None
-    versions: dict[str, str] = {}
-    model: dict[str, Any] | None = None
-    settings: dict[str, Any] = {}
-    settings_digest: Sha256 | None = None
-    routers: list[RouterEntry]
-    contents: list[Literal["usage", "weights", "logits", "norms", "predictions", "roles"]] = ["weights"]
-    roles: list[Name] = []  # of conversations, by their numbers in the tokens
-    shards: list[ShardEntry]
-    documents: DocumentsEntry | None = None
-    corpus: CorpusEntry | None = None
-    extended_from: list[PartEntry] = []
-    digest: Sha256 | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> "RunManifest":
-        if len({(router.routing, router.name, router.draw) for router in self.routers}) < len(self.routers):
-            raise ValueError("routers should have different names, or be different draws of a random router")
-        beside = Counter(router.name for router in self.routers if router.routing != "learned")
-        if any(router.draw >= beside[router.name] for router in self.routers if router.draw):
-            raise ValueError("draws of a random router should be numbered from 0 without gaps")
-        if len(set(self.contents)) < len(self.contents):
-            raise ValueError("contents should be named once")
-        if "usage" in self.contents and len(self.contents) > 1:
-            raise ValueError("contents should be usage alone, without tokens")
-        if len(set(self.roles)) < len(self.roles) or bool(self.roles) != ("roles" in self.contents):
-            raise ValueError("roles should be named once, and only where they are among the contents")
-        for number, shard in enumerate(self.shards):
-            if shard.files.keys() != set(shard_files(number)):
-                raise ValueError(f"shard {number} should have the files {' and '.join(shard_files(number))}")
-        if self.complete and not (self.routers and self.shards and self.documents):
-            raise ValueError("a complete trace should have routers, shards and documents")
-        return self
-
-
-def shard_files(number: int) -> tuple[str, str]:
-    """Return the names of the files of a shard: of its tokens, and of their routing."""
-    return f"tokens-{number:05d}.arrow", f"routing-{number:05d}.arrow"
-
-
-def read_manifest(run: Path, *, complete: bool = True) -> dict[str, Any]:
+def read_manifest(run: Path, *, complete: bool = True, part: bool = False) -> dict[str, Any]:
     """Read and check RUN/manifest.json.
 
     A manifest of an earlier format version is returned in the form of the current one.
 
     Args:
         run: the run folder.
-        complete: whether an unfinished trace is an error.
+        complete: whether an unfinished trace is an error, and so is one of several parts of a trace.
+        part: whether a complete part is no error.
 
     Raises:
         TraceError: there is no trace, it is damaged or incomplete, or a newer version of specialize wrote it.
@@ -187,6 +50,8 @@ def read_manifest(run: Path, *, complete: bool = True) -> dict[str, Any]:
     except OSError as error:
         raise TraceError(f"{path}: could not be read ({error.strerror or error})") from error
     manifest = parse_manifest(data, path)
+    if complete and not part:
+        refuse_part(run, manifest)
     if complete and not manifest["complete"]:
         raise TraceError(f"{run}: the trace was interrupted; repeat the same trace to resume it")
     return manifest

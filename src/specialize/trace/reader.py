@@ -39,7 +39,8 @@ def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
         run: the run folder.
 
     Raises:
-        TraceError: there is no trace, it is damaged or incomplete, or a newer version of specialize wrote it.
+        TraceError: there is no trace, it is damaged, incomplete or one of several parts of a trace, or a newer version
+            of specialize wrote it.
     """
     return RoutingTrace(Path(run))
 
@@ -50,6 +51,10 @@ class RoutingTrace:
     Files are compared with their checksums when the process first reads them; ids of experts, numbers of documents and
     character positions are checked, too. What does not fit raises a TraceError.
 
+    Args:
+        run: the run folder.
+        part: whether it may be one of several parts of a trace, which no stage measures.
+
     Attributes:
         path: the run folder.
         manifest: contents of manifest.json.
@@ -59,9 +64,9 @@ class RoutingTrace:
         contents: what the trace holds besides the experts: keys of `CONTENTS`; or usage alone.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, part: bool = False) -> None:
         self.path = run
-        self.manifest = read_manifest(run)
+        self.manifest = read_manifest(run, part=part)
         self.routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         self.layers = tuple(router for router in self.routers if router.routing == "learned")
         self.random_routers = tuple(

@@ -105,6 +105,11 @@ class RouterSpec:
         return tuple(name for name in own if name in contents)
 
 
+def shard_files(number: int) -> tuple[str, str]:
+    """Return the names of the files of a shard: of its tokens, and of their routing."""
+    return f"tokens-{number:05d}.arrow", f"routing-{number:05d}.arrow"
+
+
 def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
     """Return the smallest unsigned type that holds every expert id and the sentinel."""
     return np.dtype(np.uint8 if num_experts <= 255 else np.uint16)

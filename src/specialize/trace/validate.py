@@ -10,6 +10,7 @@ from specialize.errors import TraceError
 from specialize.manifest import sha256_of
 from specialize.trace.files import read_arrow
 from specialize.trace.manifest import read_manifest
+from specialize.trace.parts import part_of
 from specialize.trace.reader import RoutingTrace
 
 
@@ -22,12 +23,14 @@ class Check:
         problem: what is wrong with the file; None if nothing is.
         rows: number of rows, 0 if the file cannot be read.
         shard: number of the shard that the file belongs to; None for the documents and the manifest.
+        note: what a user should know although nothing is wrong; None for nothing.
     """
 
     file: str
     problem: str | None
     rows: int
     shard: int | None = None
+    note: str | None = None
 
 
 def validate_trace(run: str | PathLike[str]) -> list[Check]:
@@ -38,23 +41,27 @@ def validate_trace(run: str | PathLike[str]) -> list[Check]:
 
     Returns:
         One check per file: the documents, then the token and routing files shard by shard. An interrupted trace
-        adds one for the manifest.
+        adds one for the manifest, and so does one of several parts of a trace.
 
     Raises:
         TraceError: there is no trace in the folder.
     """
     run = Path(run)
     manifest = read_manifest(run, complete=False)
-    checks = []
+    checks, part = [], part_of(manifest)
     if not manifest["complete"]:
-        checks.append(Check("manifest.json", "the trace was interrupted: repeat the same trace to resume it", 0))
+        what = "the trace" if part is None else str(part)
+        checks.append(Check("manifest.json", f"{what} was interrupted: repeat the same trace to resume it", 0))
+    elif part is not None:
+        held = f"{len(manifest['shards'])} of {manifest['part']['shards']} shards"
+        checks.append(Check("manifest.json", None, 0, note=f"{part} of a trace, with {held}: merge the parts"))
     documents = manifest.get("documents")
     if documents is not None:
         checks.append(_check(run, "documents.arrow", documents["sha256"], documents["count"]))
     for number, shard in enumerate(manifest["shards"]):
         checks += [_check(run, name, checksum, shard["tokens"], number) for name, checksum in shard["files"].items()]
     if manifest["complete"] and not any(check.problem for check in checks):
-        checks += _check_values(RoutingTrace(run))
+        checks += _check_values(RoutingTrace(run, part=True)) if manifest["shards"] else []
     return checks
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from specialize.errors import TraceError
 from specialize.manifest import sha256_of
 from specialize.trace.files import xxh3_of
-from specialize.trace.manifest import shard_files
+from specialize.trace.schema import shard_files
 
 Kind = Literal["documents", "tokens", "routing"]
 _Stamp = tuple[int, int, int, int, int]

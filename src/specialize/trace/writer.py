@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,8 @@ from specialize.errors import OutputError, TraceError
 from specialize.lock import locked
 from specialize.manifest import digest_of
 from specialize.trace.files import write_arrow, xxh3_of
-from specialize.trace.manifest import shard_files, write_manifest
+from specialize.trace.manifest import write_manifest
+from specialize.trace.parts import Part
 from specialize.trace.schema import (
     CONTENTS,
     FORMAT,
@@ -24,6 +25,7 @@ from specialize.trace.schema import (
     RouterSpec,
     expert_dtype,
     routing_schema,
+    shard_files,
     token_schema,
 )
 from specialize.trace.unfinished import partial_files, read_unfinished
@@ -56,14 +58,17 @@ class TraceWriter:
         run: the run folder; created if missing.
         settings: everything that determines the contents of the trace, JSON-serialisable.
         provenance: further entries of the manifest (command, versions).
+        part: which part of a trace is written; default: all of it.
 
     Raises:
-        TraceError: the folder holds something else or a trace with other settings, or another process is writing
-            to it.
+        TraceError: the folder holds something else, another part or a trace with other settings, or another process is
+            writing to it.
     """
 
-    def __init__(self, run: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        self.run = run
+    def __init__(
+        self, run: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any], part: Part | None = None
+    ) -> None:
+        self.run, self.part = run, part
         self.folder = run / "trace"
         self._settings = dict(settings)
         self._provenance = dict(provenance)
@@ -71,7 +76,7 @@ class TraceWriter:
         self.manifest = self._read_or_begin()
 
     def _read_or_begin(self) -> dict[str, Any]:
-        manifest = read_unfinished(self.run, self._settings)
+        manifest = read_unfinished(self.run, self._settings, part=self.part)
         return manifest or {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -82,6 +87,7 @@ class TraceWriter:
             "routers": [],
             "contents": [],
             "shards": [],
+            **({} if self.part is None else {"part": asdict(self.part)}),
         }
 
     def __enter__(self) -> "TraceWriter":

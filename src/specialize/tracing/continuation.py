@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.trace.files import read_arrow
-from specialize.trace.manifest import shard_files
-from specialize.trace.schema import PHASES, UNKNOWN
+from specialize.trace.schema import PHASES, UNKNOWN, shard_files
 from specialize.trace.token_text import TokenDecoder
 from specialize.tracing.windows import Window
 

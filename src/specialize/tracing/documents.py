@@ -1,6 +1,6 @@
 """The documents of a trace: written to the run folder, and read back from it as windows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,25 +43,35 @@ def write_documents(
     """
     schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", *labels)])
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        rows: list[dict[str, str | None]] = []
-        characters = 0
+    def rows() -> Iterator[dict[str, str | None]]:
         for row, document in enumerate(corpus):
-            text = text_of(row, document)
-            rows.append({"id": document.id, "text": text, **document.labels})
-            characters += len(text or "")
-            if len(rows) == DOCUMENTS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
-                yield pa.RecordBatch.from_pylist(rows, schema=schema)
-                rows, characters = [], 0
-        if rows:
-            yield pa.RecordBatch.from_pylist(rows, schema=schema)
+            yield {"id": document.id, "text": text_of(row, document), **document.labels}
         if expected is not None and corpus.digest != expected:
             raise CorpusError(
                 f"{corpus.source}: expected the same documents whenever they are read, got others the second time; run "
                 "the same command again"
             )
 
-    writer.write_documents(schema, batches())
+    writer.write_documents(schema, batch_rows(rows(), schema))
+
+
+def batch_rows(documents: Iterable[Mapping[str, str | None]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield documents in batches as they are stored, one in memory at a time.
+
+    Args:
+        documents: id, text and labels of each; a label may be missing.
+        schema: of the batches.
+    """
+    rows: list[Mapping[str, str | None]] = []
+    characters = 0
+    for document in documents:
+        rows.append(document)
+        characters += len(document["text"] or "")
+        if len(rows) == DOCUMENTS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
+            yield pa.RecordBatch.from_pylist(rows, schema=schema)
+            rows, characters = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
 def describe_corpus(corpus: Corpus, labels: Sequence[str]) -> dict[str, object]:

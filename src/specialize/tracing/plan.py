@@ -14,6 +14,7 @@ from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.text import format_bytes
 from specialize.trace import RouterSpec
+from specialize.trace.parts import Part
 from specialize.tracing.replay import Replay, TokenSurvey, TracedDocument
 from specialize.tracing.windows import cut_windows
 
@@ -25,6 +26,7 @@ SAMPLED_CHARACTERS = 20_000  # per document, so that a book is not tokenized for
 # Measured on traces of English text after compression; ids take little more than their bits.
 TOKEN_BYTES = 4.5
 HALF_BYTES = 1.75
+TEXT_BYTES = 1.8  # of TOKEN_BYTES, those of the text, which every part of a trace holds
 HELD_BYTES = 2**28
 
 
@@ -55,10 +57,11 @@ class TracePlan:
 
     Attributes:
         documents: number of documents in the corpus.
-        tokens: number of tokens, estimated from a sample of the documents.
+        tokens: number of tokens, of all parts, estimated from a sample of the documents.
         routers: number of routers that are recorded, random routers included.
         size: estimated bytes on disk of what is still to be written.
         free: bytes free on that disk.
+        part: which part of a trace it is; None for a whole one.
     """
 
     documents: int
@@ -66,11 +69,13 @@ class TracePlan:
     routers: int
     size: int
     free: int
+    part: Part | None = None
 
     def report(self, run: Path, reporter: Reporter) -> None:
         """Say what the trace will take, and whether it may not fit on the disk."""
+        own = "" if self.part is None else f"{self.part}, about {ceil(self.tokens / self.part.of):,} of "
         reporter.say(
-            f"{run}: about {self.tokens:,} tokens in {self.documents:,} documents, {self.routers} routers: about "
+            f"{run}: {own}about {self.tokens:,} tokens in {self.documents:,} documents, {self.routers} routers: about "
             f"{format_bytes(self.size)} to write, {format_bytes(self.free)} free"
         )
         if self.size > self.free:
@@ -124,6 +129,7 @@ def plan_trace(
     written: int = 0,
     max_tokens: int | None = None,
     generate: int | None = None,
+    part: Part | None = None,
 ) -> TracePlan:
     """Estimate what a trace will take.
 
@@ -137,13 +143,16 @@ def plan_trace(
         written: tokens that are traced already.
         max_tokens: largest number of tokens of a document.
         generate: largest number of tokens that are generated after each document.
+        part: which part of a trace it is; each holds all documents.
     """
     known = survey.tokens
     total = _estimate_tokens(survey, corpus, tokenizer, max_tokens) if known is None else known.count
     total += (generate or 0) * corpus.num_documents
-    size = round(max(0, total - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers)))
+    own = total if part is None else ceil(total / part.of)
+    size = max(0, own - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers))
+    size += 0 if written else (total - own) * TEXT_BYTES
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
-    return TracePlan(corpus.num_documents, total, len(routers), size, shutil.disk_usage(existing).free)
+    return TracePlan(corpus.num_documents, total, len(routers), round(size), shutil.disk_usage(existing).free, part)
 
 
 def _estimate_tokens(

@@ -29,7 +29,7 @@ class ReplayReading:
     """Reads the token ids of a run again, see `specialize.tracing.reading.Reading`.
 
     Args:
-        tokenizer: the model's, of which the tokens that open a sequence are taken.
+        tokenizer: the model's, of which the tokens that open a sequence are taken; None if it is not known.
         corpus: of the run.
         options: of the trace.
         survey: of the corpus.
@@ -49,7 +49,7 @@ class ReplayReading:
 
     def __init__(
         self,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: "PreTrainedTokenizerBase | None",
         corpus: Replay,
         options: TraceOptions,
         *,
@@ -58,7 +58,7 @@ class ReplayReading:
         num_ids: int | None,
     ) -> None:
         check_replay(corpus.source, {name: getattr(options, name) for name in ("stride", "max_tokens", "generate")})
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         self.roles = tuple(corpus.trace.manifest.get("roles") or ()) if "roles" in corpus.trace.contents else ()
         self.contents = (*options.contents, *(["roles"] if self.roles else []))
         tokens = survey.tokens or TokenSurvey()
@@ -86,9 +86,10 @@ class ReplayReading:
         others = sorted(tokens.starts - known)
         if others:
             added = f" or {len(self._opening)}, after what the tokenizer adds" if len(self._opening) else ""
+            remedy = "record whole sequences" if self.tokenizer is not None else "give the model's tokenizer"
             raise TraceError(
                 f"{source}: expected sequences that begin at position 0{added}, got one from position {others[0]:,}, "
-                "before which the token ids are unknown; record whole sequences"
+                f"before which the token ids are unknown; {remedy}"
             )
 
     def settings(self, corpus: Corpus) -> dict[str, Any]:
@@ -140,6 +141,8 @@ class ReplayReading:
     def warnings(self, survey: "CorpusSurvey") -> Iterator[str]:
         """Yield what a user should know if the token ids seem to be those of another tokenizer."""
         shared = total = 0
+        if self.tokenizer is None:
+            return
         for document in self._corpus.first(_COMPARED):
             start, end, ids = (document.tokens[name] for name in ("char_start", "char_end", "token_id"))
             placed = start != UNKNOWN
@@ -187,8 +190,10 @@ def list_settings(corpus: Corpus, options: TraceOptions, context: int | None = N
     return options.as_settings(context)
 
 
-def _opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> NDArray[np.int32]:
-    """Return the special tokens that the tokenizer adds before a text."""
+def _opening_tokens(tokenizer: "PreTrainedTokenizerBase | None") -> NDArray[np.int32]:
+    """Return the special tokens that the tokenizer adds before a text; none where it is not known."""
+    if tokenizer is None:
+        return np.empty(0, np.int32)
     encoded = tokenizer("a", return_special_tokens_mask=True)
     special = np.array(encoded["special_tokens_mask"], dtype=bool)
     ordinary = np.flatnonzero(~special)

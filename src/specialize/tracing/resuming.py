@@ -12,6 +12,7 @@ from specialize.corpus import Corpus
 from specialize.errors import CorpusError, TraceError
 from specialize.events import SILENT, Reporter
 from specialize.trace import RouterSpec
+from specialize.trace.parts import part_of
 from specialize.trace.verified import list_files, verify_ahead
 
 _MEASURED = ("annotations", "syntax", "topics", "routing", "vocabulary", "probe", "compare", "report")
@@ -26,7 +27,8 @@ def check_corpus(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> bool
         manifest: of the trace; empty if there is none yet.
 
     Raises:
-        CorpusError: the trace was begun with other documents, or with another column of groups.
+        CorpusError: the trace was begun with other documents, or with another column of groups; or it is a part, which
+            cannot be extended.
     """
     before = manifest.get("corpus")
     if before is None:
@@ -49,6 +51,12 @@ def check_corpus(corpus: Corpus, run: Path, manifest: Mapping[str, Any]) -> bool
         raise CorpusError(
             f"{corpus.source}: expected the documents that the trace in {run} was begun with, and any others after "
             "them, got others; choose another folder"
+        )
+    part = part_of(manifest)
+    if part is not None:  # the shards of its other parts would be others, too
+        raise CorpusError(
+            f"{corpus.source}: expected the {held:,} documents that {part} in {run} was begun with, got "
+            f"{corpus.num_documents:,}; merge the parts, then extend the whole trace"
         )
     return True
 
@@ -90,10 +98,10 @@ def describe_extension(run: Path, manifest: Mapping[str, Any], documents: int) -
     return notes
 
 
-def list_parts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what is recorded of the earlier parts of a trace that gets more documents."""
-    part = {"documents": manifest["corpus"]["documents"], **{key: manifest.get(key) for key in ("command", "versions")}}
-    return [*manifest.get("extended_from", []), part]
+def list_earlier(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is recorded of the earlier states of a trace that gets more documents."""
+    how = {key: manifest.get(key) for key in ("command", "versions")}
+    return [*manifest.get("extended_from", []), {"documents": manifest["corpus"]["documents"], **how}]
 
 
 def _identity(spec: RouterSpec) -> tuple[Any, ...]:

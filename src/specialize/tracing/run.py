@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from specialize.corpus import Corpus
 from specialize.errors import CorpusError
 from specialize.events import Reporter
 from specialize.manifest import digest_of
-from specialize.trace import RouterSpec, RoutingTrace, TraceWriter, open_trace, validate_trace
+from specialize.trace import RouterSpec, RoutingTrace, TraceWriter, validate_trace
+from specialize.tracing.division import ShardPlan
 from specialize.tracing.documents import describe_corpus, write_documents
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import CorpusSurvey, plan_trace, tokens_of_a_shard
 from specialize.tracing.reading import Reading
 from specialize.tracing.replay_reading import ReplayReading
-from specialize.tracing.resuming import check_corpus, check_files, check_routers, describe_extension, list_parts
+from specialize.tracing.resuming import check_corpus, check_files, check_routers, describe_extension, list_earlier
 from specialize.tracing.shards import TraceClock, WindowTracer, planned_tokens, trace_shards
 from specialize.tracing.windows import group_windows
 
@@ -81,6 +82,7 @@ def write_trace(
             written=writer.num_tokens,
             max_tokens=traced.options.max_tokens,
             generate=traced.options.generate,
+            part=writer.part,
         )
         plan.report(run, reporter)
         for note in reading.warnings(survey):
@@ -92,7 +94,7 @@ def write_trace(
         unfinished = extends or not writer.is_complete
         if not (unfinished or damaged):
             reporter.say(f"{run}: the trace is complete already")
-            return open_trace(run)
+            return RoutingTrace(run, part=writer.part is not None)
         facts: dict[str, Any] = {
             "settings": dict(traced.settings),
             "settings_digest": digest_of(traced.settings),
@@ -103,7 +105,7 @@ def write_trace(
         if extends:
             for note in describe_extension(run, writer.manifest, corpus.num_documents):
                 reporter.say(note)
-            facts |= {**traced.provenance, "extended_from": list_parts(writer.manifest)}
+            facts |= {**traced.provenance, "extended_from": list_earlier(writer.manifest)}
         elif not writer.manifest.get("corpus"):  # nothing of what an earlier command asked for was written
             facts |= traced.provenance
         lacks_documents = extends or None in damaged or not writer.has_documents()
@@ -113,14 +115,16 @@ def write_trace(
             writer.describe(complete=False, documents=None)
         if unfinished:
             writer.describe(**facts, corpus=describe_corpus(corpus, survey.labels))
-        _trace_shards(traced, corpus, writer, reporter, damaged=damaged)
-        if not writer.num_tokens:
+        num_shards = _trace_shards(traced, corpus, writer, reporter, damaged=damaged)
+        if not num_shards:
             raise CorpusError(f"{corpus.source}: expected text that the tokenizer turns into tokens, got none")
         if not writer.has_documents():
             texts = reading.continued_texts(run, writer.manifest)
             write_documents(writer, corpus, survey.labels, expected=corpus.digest, text_of=texts)
+        if writer.part is not None:
+            writer.describe(part={**asdict(writer.part), "shards": num_shards})
         writer.finish()
-    return open_trace(run)
+    return RoutingTrace(run, part=writer.part is not None)
 
 
 def _find_damage(writer: TraceWriter, *, repair: bool) -> frozenset[int | None]:
@@ -134,14 +138,19 @@ def _find_damage(writer: TraceWriter, *, repair: bool) -> frozenset[int | None]:
 
 def _trace_shards(
     traced: Traced, corpus: Corpus, writer: TraceWriter, reporter: Reporter, *, damaged: frozenset[int | None]
-) -> None:
-    """Trace the shards that are missing or damaged."""
+) -> int:
+    """Trace the shards that are missing or damaged; return the number of shards of the whole trace."""
     options, shards = traced.options, writer.manifest["shards"]
     windows = traced.reading.windows(corpus, writer.run)
     largest = options.shard_tokens or tokens_of_a_shard(traced.routers, options.contents, options.batch_tokens)
-    written = [planned_tokens(shard) for shard in shards]
+    # a part does not have the shards before its own, and is resumed with batches of the same size only
+    written = [planned_tokens(shard) for shard in shards] if writer.part is None else []
     groups = group_windows(windows, first=min(options.batch_tokens, largest), largest=largest, written=written)
+    plan = ShardPlan(groups, writer.part)
     with reporter.progress("tracing", "documents") as update, traced.open(shards) as tracer:
-        trace_shards(tracer, groups, writer, TraceClock(corpus.num_documents, update), damaged=damaged)
+        clock = TraceClock(corpus.num_documents, update)
+        trace_shards(tracer, plan, writer, clock, damaged=damaged)
+        clock.count(0, corpus.num_documents)  # the last ones may be of another part
     for note in traced.reading.notes(corpus.num_documents):
         reporter.say(f"{writer.run}: {note}")
+    return plan.num_shards

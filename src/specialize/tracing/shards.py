@@ -1,8 +1,9 @@
 """The shards of a trace, one after the other: traced, written in the background, and counted."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from specialize.errors import TraceError
 from specialize.events import Update
 from specialize.trace import Shard, TraceWriter
+from specialize.tracing.division import PlannedShard, ShardPlan
 from specialize.tracing.windows import Window
 
 
@@ -43,7 +45,7 @@ class WindowTracer(Protocol):
 
 def trace_shards(
     tracer: WindowTracer,
-    groups: Iterator[list[Window]],
+    plan: ShardPlan,
     writer: TraceWriter,
     clock: "TraceClock",
     *,
@@ -53,7 +55,7 @@ def trace_shards(
 
     Args:
         tracer: finds the routing of a shard's windows.
-        groups: the windows of each shard, in order.
+        plan: the shards to trace, in order.
         writer: of the run folder.
         clock: counts what is done.
         damaged: numbers of written shards that are traced again.
@@ -64,26 +66,27 @@ def trace_shards(
         OutputError: the disk is full, or the folder cannot be written.
     """
     written = list(writer.manifest["shards"])
-    sequence = found = 0
+    found = 0
     with _BackgroundWriter(writer) as background:
         finish: Callable[[], None] = _do_nothing
-        for number, windows in enumerate(groups):
+        for number, shard in enumerate(plan):
             found = number + 1
             before = written[number] if number < len(written) else None
             if before is not None:
-                _check_tokens(writer.run, number, windows, planned_tokens(before))
+                _check_tokens(writer.run, number, before, shard)
             if before is None or number in damaged:
-                wait = tracer.begin(windows, first_sequence=sequence, clock=clock, before=before)
+                wait = tracer.begin(shard.windows, first_sequence=shard.first_sequence, clock=clock, before=before)
+                facts = {} if plan.part is None else {"number": shard.number}
+                place = None if before is None else number
                 finish()
-                finish = partial(_finish, wait, windows, clock, background, None if before is None else number)
+                finish = partial(_finish, wait, shard.windows, clock, partial(background.write, facts, place))
             else:
                 finish()
                 finish = _do_nothing
-                clock.count(0, windows[-1].document + 1)
-            sequence += len(windows)
+                clock.count(0, shard.windows[-1].document + 1)
         finish()
     if found < len(written):
-        _check_tokens(writer.run, found, [], planned_tokens(written[found]))
+        _check_tokens(writer.run, found, written[found], None)
 
 
 def planned_tokens(shard: Mapping[str, Any]) -> int:
@@ -96,19 +99,16 @@ def _do_nothing() -> None:
 
 
 def _finish(
-    wait: Callable[[], Shard],
-    windows: Sequence[Window],
-    clock: "TraceClock",
-    background: "_BackgroundWriter",
-    number: int | None,
+    wait: Callable[[], Shard], windows: Sequence[Window], clock: "TraceClock", write: Callable[[Shard], None]
 ) -> None:
     clock.begin(windows)
-    background.write(wait(), number)
+    write(wait())
 
 
-def _check_tokens(run: Path, number: int, windows: Sequence[Window], expected: int) -> None:
-    found = sum(window.num_planned for window in windows)
-    if found != expected:
+def _check_tokens(run: Path, number: int, before: Mapping[str, Any], shard: PlannedShard | None) -> None:
+    expected, found = planned_tokens(before), 0 if shard is None else shard.num_planned
+    same_place = shard is None or before.get("number", shard.number) == shard.number
+    if found != expected or not same_place:
         raise TraceError(
             f"{run}: expected {expected:,} tokens in shard {number}, as when it was traced, got {found:,}: the text is "
             "tokenized in another way now; use the earlier version of the tokenizer, or choose another folder"
@@ -156,9 +156,10 @@ class _BackgroundWriter:
         if kind is None:
             self._wait()
 
-    def write(self, shard: Shard, number: int | None) -> None:
-        """Hand over a shard once the one before is written: at most two are in memory."""
+    def write(self, facts: Mapping[str, Any], number: int | None, shard: Shard) -> None:
+        """Hand over a shard with further facts once the one before is written: at most two are in memory."""
         self._wait()
+        shard = replace(shard, facts={**shard.facts, **facts})
         self._last = self._thread.submit(self._writer.write_shard, shard, number=number)
 
     def _wait(self) -> None:

@@ -210,6 +210,7 @@ def test_documents_by_row_and_by_id(tmp_path, planted):
     }
     assert trace.manifest["corpus"]["labels"] == ["kind"]
     assert listener.notes == [f"1 documents of {table} have no tokens and are left out"]
+    assert trace.manifest["notes"] == listener.notes  # for who reads the run later
     (tmp_path / "v").mkdir()
     for name, experts in zip("cab", planted.experts, strict=True):
         np.save(tmp_path / "v" / f"{name}.npy", experts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
 
 from specialize.atomic import write_text
 from specialize.errors import MeasurementError, did_you_mean, first_line
@@ -189,7 +189,7 @@ def _check_types(frame: pd.DataFrame, path: Path) -> None:
                 numbers = values.astype(float)
                 fits = bool(((numbers.abs() < _LARGEST) & (numbers % 1 == 0)).all())
         else:  # text in CSV files may look like a number
-            fits = path.suffix == ".csv" or bool(values.map(lambda value: isinstance(value, str)).all())
+            fits = path.suffix == ".csv" or infer_dtype(values) in ("string", "empty")
         if not fits:
             kind = "whole numbers" if column in _WHOLE_NUMBERS else "numbers" if column in _NUMBERS else "text"
             raise MeasurementError(f"{path}: expected {kind} in the column {column!r}, got others; measure again")

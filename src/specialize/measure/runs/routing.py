@@ -127,11 +127,11 @@ def measure_routing(
     for router, layer in iterate_layers(trace, rule=rule, places=tokens, progress=progress):
         of_labels = [rows for annotation in labelled for rows in label_usage_rows(layer, annotation, settings)]
         if not layer.has_tokens:
-            frames.append(name_rows([*_load_rows(layer, num_blocks), *of_labels], router))
+            frames.append(name_rows([*load_rows(layer, num_blocks), *of_labels], router))
             continue
         pairs = coactivate_layer(layer, num_blocks=num_blocks)
         parts = [
-            *_load_rows(layer, num_blocks),
+            *load_rows(layer, num_blocks),
             *_repeat_rows(layer, groups, settings),
             _pair_rows(pairs, "coactivation", "expert"),
             *cache_rows(layer, cache_size, settings),
@@ -177,7 +177,8 @@ def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[t
     return groups
 
 
-def _load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
+def load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
+    """Return the rows of the load of a layer: of each expert, its entropy, variation and peak, and dead experts."""
     balance = balance_layer(layer, num_blocks=num_blocks)
     return [estimate_rows(getattr(balance, name), metric) for metric, name in _BALANCE.items()]
 

@@ -57,6 +57,7 @@
     const labels = set ? set.labels.map((label, place) => ({
       title: label, field: `label${place}`, ...number, minWidth: 70, formatter: (cell) => paint(cell, set, place),
       tooltip: (_, cell) => plain(describe(set, cell.getData().row, place)),
+      headerClick: () => history.replaceState(null, "", addressOf(set, label)),
       cellClick: (_, cell) => { told.textContent = `Layer ${cell.getData().layer}, expert ${cell.getData().expert}: ${describe(set, cell.getData().row, place)}`; },
     })) : [];
     return [
@@ -64,7 +65,9 @@
       { title: "expert", field: "expert", ...number, headerSortStartingDir: "asc", frozen: true, width: 84, formatter: document.getElementById("explorer") ? link : "plaintext" },
       { title: "load, %", field: "load", ...number },
       ...(run.effect ? [{ title: "effect, bits", field: "effect", ...number }] : []),
+      ...(run.committee ? [{ title: "committee of", field: "committee", width: 170, tooltip: whole }] : []),
       ...(set ? [{ title: "information, bits", field: "information", ...number }, { title: "strongest labels", field: "strongest", width: 260, tooltip: whole }] : []),
+      ...(set && set.selective ? [{ title: "selective for, bits", field: "selective", width: 200, tooltip: whole }] : []),
       ...(run.tokens.some(Boolean) ? [{ title: "tokens", field: "tokens", width: 200, tooltip: whole }] : []),
       ...labels,
     ];
@@ -72,9 +75,11 @@
   const rowsOf = (run, set) => run.layer.map((layer, row) => {
     const shown = { row, layer, expert: run.expert[row], load: run.load[row] === null ? null : percent(run.load[row]), tokens: run.tokens[row] };
     if (run.effect) shown.effect = run.effect[row];
+    if (run.committee) shown.committee = run.committee[row];
     if (!set) return shown;
     shown.information = set.information[row];
     shown.strongest = strongest(set, row);
+    if (set.selective) shown.selective = set.selective[row];
     set.labels.forEach((_, place) => { shown[`label${place}`] = set.lift[row * set.labels.length + place]; });
     return shown;
   });
@@ -99,20 +104,34 @@
     grid.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
     grid.querySelector(".tabulator-table").setAttribute("role", "presentation");
   };
-  const show = () => {
+  // A label has an address, which opens the table sorted by it; it is that of the label a click has sorted by.
+  const addressOf = (set, label) => `#label-${encodeURIComponent(set.name)}-${encodeURIComponent(label)}`;
+  const follow = () => {
+    if (!location.hash.startsWith("#label-")) return;
+    const known = data.runs.flatMap((run, number) => run.sets.flatMap((set, own) => set.labels.map((label, place) => [number, own, place, addressOf(set, label)])));
+    const found = known.find((each) => each[3] === location.hash && each[0] === Number(runs.value)) || known.find((each) => each[3] === location.hash);
+    if (!found) return;
+    runs.value = found[0];
+    chooseRun(found[1], `label${found[2]}`);
+    section.scrollIntoView();
+  };
+  const show = (by) => {
     const [run, set] = current();
     if (table) table.destroy();
     table = new Tabulator(section.querySelector(".table"), {
       data: rowsOf(run, set), columns: columnsOf(run, set), maxHeight: "34rem", layout: "fitDataFill", placeholder: "No expert fits.",
-      columnDefaults: { titleFormatter: "plaintext", headerTooltip: (_, column) => plain(column.getDefinition().title), resizable: false }, initialSort: [{ column: set ? "information" : "load", dir: "desc" }],
+      columnDefaults: { titleFormatter: "plaintext", headerTooltip: (_, column) => plain(column.getDefinition().title), resizable: false }, initialSort: [{ column: by || (set ? "information" : "load"), dir: "desc" }],
     });
+    const own = table;
     table.on("tableBuilt", () => {
+      if (own !== table) return; // another was asked for in the meantime
       nameParts();
       filter();
+      if (by) own.scrollToColumn(by, "middle", false);
     });
     table.on("dataFiltered", (_, rows) => count(rows.length));
   };
-  const chooseRun = () => {
+  const chooseRun = (set = 0, by = "") => {
     const [run] = current();
     const kept = layers.value;
     layers.replaceChildren(new Option("all", ""), ...[...new Set(run.layer)].map((layer) => new Option(layer, layer)));
@@ -120,18 +139,21 @@
     if (layers.selectedIndex < 0) layers.value = "";
     fill(sets, run.sets.map((set) => set.name));
     sets.parentElement.hidden = !run.sets.length;
-    show();
+    sets.value = set;
+    show(by);
   };
 
-  whenSeen(section, (address) => address === "#experts", (unpacked) => {
+  whenSeen(section, (address) => address === "#experts" || address.startsWith("#label-"), (unpacked) => {
     data = unpacked;
     fill(runs, data.runs.map((run) => run.name));
     runs.parentElement.hidden = data.runs.length < 2;
-    runs.addEventListener("change", chooseRun);
-    sets.addEventListener("change", show);
+    runs.addEventListener("change", () => chooseRun());
+    sets.addEventListener("change", () => show());
     layers.addEventListener("change", filter);
     tested.addEventListener("change", filter);
     words.addEventListener("input", filter);
+    window.addEventListener("popstate", follow);
     chooseRun();
+    follow();
   });
 })();

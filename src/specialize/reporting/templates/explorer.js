@@ -5,9 +5,10 @@
   const pick = (name) => section.querySelector(`[name="${name}"]`);
   const [runs, layers, experts, beside, colour, words] = ["run", "layer", "expert", "beside", "colour", "words"].map(pick);
   const labels = section.querySelector(".labels tbody");
-  const [note, list, over, routed] = [".tokens", ".passages", ".over", ".routed"].map((name) => section.querySelector(name));
+  const [note, relatives, legend, list, over, routed] = [".tokens", ".relatives", ".legend", ".passages", ".over", ".routed"].map((name) => section.querySelector(name));
   const hues = 7;
-  const lines = ["none", "solid", "dashed", "dotted", "double", "wavy"];
+  const few = 4; // passages, until all are asked for
+  let all = false;
 
   const make = (tag, text, kind) => {
     const node = document.createElement(tag);
@@ -26,10 +27,9 @@
     }
     return layer;
   };
-  const paint = (node, expert, strength) => {
-    node.style.background = `color-mix(in srgb, var(--series-${expert % hues + 1}) ${Math.round(strength)}%, transparent)`;
-    const line = lines[Math.floor(expert / hues) % lines.length];
-    if (line !== "none") node.style.textDecoration = `underline ${line} 1px`;
+  const paint = (node, hue, strength) => {
+    const colour = hue < 0 ? "var(--muted)" : `var(--series-${hue + 1})`;
+    node.style.background = `color-mix(in srgb, ${colour} ${Math.round(hue < 0 ? strength / 2 : strength)}%, transparent)`;
   };
   const slotsOf = (layer, row) => {
     const slots = [];
@@ -38,6 +38,30 @@
       if (expert !== layer.none) slots.push([expert, layer.gate ? layer.gate[row * layer.k + slot] / 255 : null]);
     }
     return slots;
+  };
+  // What the colours of a layer mean: a name for each expert, and the hues of the names that most tokens have; with more
+  // names than hues, the others are grey.
+  const namedBy = (layer) => {
+    if (!colour.value.startsWith("set ")) return (expert) => `expert ${expert}`;
+    const set = colour.value.slice(4);
+    const names = Object.fromEntries(Object.entries(layer.labels).map(([expert, rows]) => [expert, (rows.find((row) => row[0] === set && row[2] > 1) || [])[1]]));
+    return (expert) => names[expert] || "no label";
+  };
+  const makePalette = (layer) => {
+    const name = namedBy(layer);
+    const counts = new Map();
+    for (let row = 0; row < layer.read.length; row += layer.k) {
+      if (layer.read[row] === layer.none) continue;
+      const own = name(layer.read[row]);
+      counts.set(own, (counts.get(own) || 0) + 1);
+    }
+    const ranked = [...counts.keys()].filter((own) => own !== "no label").sort((a, b) => counts.get(b) - counts.get(a));
+    const byNumber = colour.value.startsWith("set ") || layer.experts > hues;
+    const hueOf = new Map(byNumber ? ranked.slice(0, hues).map((own, i) => [own, i]) : [...Array(layer.experts).keys()].map((i) => [`expert ${i}`, i]));
+    const total = [...counts.values()].reduce((sum, each) => sum + each, 0);
+    const shown = [...hueOf.keys()].filter((own) => counts.has(own)).map((own) => [own, hueOf.get(own), counts.get(own) / total]);
+    const rest = total ? 1 - shown.reduce((sum, each) => sum + each[2], 0) : 0;
+    return { name, hue: (expert) => hueOf.has(name(expert)) ? hueOf.get(name(expert)) : -1, shown: rest > 1e-9 ? [...shown, ["others", -1, rest]] : shown };
   };
   const listExperts = (layer, slots) => `layer ${layer.layer}: ` + (slots.map(([expert, weight]) => `expert ${expert}` + (weight === null ? "" : ` (${weight.toFixed(2)})`)).join(", ") || "no expert");
 
@@ -59,9 +83,45 @@
     const tokens = expert < 0 ? [] : layer.tokens[expert] || [];
     const load = layer.load[expert];
     const share = load === undefined || load === null ? "" : ` receives ${percent(load)} % of the load (uniform: ${percent(1 / layer.experts)} %)`;
-    const most = tokens.length ? `. Tokens of which it receives the largest share: ${tokens.join(" · ")}` : "";
-    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its strongest labels and the passages that use it most.`
+    // shares that are all the same are told once
+    const tied = tokens.length > 1 && tokens.every(([, part]) => part !== null && part === tokens[0][1]) ? ` (${percent(tokens[0][1])} % of each)` : "";
+    const named = tokens.map(([text, part]) => part === null || tied ? text : `${text} ${percent(part)} %`).join(" · ");
+    const most = tokens.length ? `. Tokens of which it receives the largest share${tied}: ${named}` : "";
+    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its strongest labels, the experts it goes with, and the passages that use it most.`
       : `Layer ${layer.layer}, expert ${expert}${share}${most}.`;
+    showRelatives(layer, expert);
+  };
+  // Links to the experts that are chosen together with this one, and to those with similar labels.
+  const showRelatives = (layer, expert) => {
+    const link = (other) => {
+      const anchor = make("a", `expert ${other}`);
+      anchor.href = addressOf(layer, other);
+      return anchor;
+    };
+    const listed = (others, tell) => others.flatMap(([other, ...numbers], place) => [place ? ", " : "", link(other), ` (${tell(...numbers)})`]);
+    const partners = expert < 0 ? [] : layer.partners[expert] || [];
+    const similar = expert < 0 ? [] : layer.similar[expert] || [];
+    const lines = [];
+    if (partners.length) lines.push(["Chosen together with ", ...listed(partners, (part, ratio) => `${percent(part)} % of its tokens, ${ratio} times as often as their loads predict`)]);
+    for (const [set, others] of similar) lines.push([`Most similar by ${set}: `, ...listed(others, (r) => `r = ${r}`)]);
+    relatives.replaceChildren(...lines.map((parts) => {
+      const line = make("p", undefined, "note");
+      line.append(...parts);
+      return line;
+    }));
+  };
+  const showLegend = (run, layer, other) => {
+    const groups = [[run, layer], ...(other ? [other] : [])].map(([each, own]) => {
+      const line = make("p", undefined, "note");
+      if (other) line.append(make("b", each.name), " ");
+      for (const [name, hue, part] of makePalette(own).shown) {
+        const chip = make("span", `${name} ${Math.round(100 * part)} %`, "chip");
+        paint(chip, hue, 38);
+        line.append(chip, " ");
+      }
+      return line;
+    });
+    legend.replaceChildren(...groups);
   };
   const percent = (share) => Number((100 * share).toPrecision(3));
 
@@ -96,6 +156,7 @@
 
   // A passage coloured by a layer, and the share of its tokens that an expert receives.
   const drawPassage = (run, layer, expert, number) => {
+    const palette = makePalette(layer);
     const text = make("p", "", "passage");
     text.tabIndex = 0;
     const { tokens } = run.passages[number];
@@ -104,12 +165,12 @@
     for (const token of tokens) {
       const slots = slotsOf(layer, row++);
       const span = make("span", token);
-      span.title = listExperts(layer, slots);
+      span.title = listExperts(layer, slots) + (slots.length && colour.value.startsWith("set ") ? `; ${palette.name(slots[0][0])}` : "");
       const [first] = slots;
       const own = slots.find(([each]) => each === expert);
       if (own) hits++;
       const shownSlot = expert < 0 ? first : own;
-      if (shownSlot) paint(span, shownSlot[0], colour.value === "weight" && shownSlot[1] !== null ? 75 * shownSlot[1] : 38);
+      if (shownSlot) paint(span, palette.hue(shownSlot[0]), colour.value === "weight" && shownSlot[1] !== null ? 75 * shownSlot[1] : 38);
       text.append(span);
     }
     return [text, hits / tokens.length];
@@ -121,7 +182,7 @@
     const twin = other ? findTwin(other, passage) : -1;
     if (twin < 0) return [];
     const found = other.layers.find((each) => each.layer === layer.layer);
-    const head = make("h5", other.name);
+    const head = make("h4", other.name);
     if (!found) {
       head.append(make("small", ` has no layer ${layer.layer} with experts`));
       return [head];
@@ -137,20 +198,24 @@
       const article = make("article");
       article.id = `passage-${number + 1}`;
       const [text, share] = drawPassage(run, layer, expert, number);
-      const head = make("h4", passage.title);
+      const head = make("h3", passage.title);
       head.append(make("small", tellShare(expert, share)));
       const button = make("button", "all layers");
       button.type = "button";
       button.addEventListener("click", () => showLayers(number));
       head.append(" ", button);
       const other = drawBeside(passage, layer, expert);
-      article.append(head, ...(other.length ? [make("h5", run.name)] : []), text, ...other);
+      article.append(head, ...(other.length ? [make("h4", run.name)] : []), text, ...other);
       return [share, number, article];
     });
     if (expert >= 0) shown.sort((a, b) => b[0] - a[0] || a[1] - b[1]);
     const told = !shown.length ? `None of the ${run.passages.length} passages has this text.`
       : expert >= 0 && shown[0][0] === 0 ? "No token of these passages is routed to this expert." : "";
-    list.replaceChildren(...(told ? [make("p", told, "note")] : []), ...shown.map(([, , article]) => article));
+    const first = all || wanted ? shown : shown.slice(0, few);
+    const more = make("button", `all ${shown.length} passages`);
+    more.type = "button";
+    more.addEventListener("click", () => { all = true; show(); });
+    list.replaceChildren(...(told ? [make("p", told, "note")] : []), ...first.map(([, , article]) => article), ...(first.length < shown.length ? [more] : []));
   };
 
   const showLayers = (number) => {
@@ -163,12 +228,13 @@
     head.append(make("th", "layer"), ...tokens.map((token) => make("th", token.trim() || "·")));
     const body = table.createTBody();
     for (const layer of run.layers.map(unpack)) {
+      const palette = makePalette(layer);
       const line = body.insertRow();
       line.append(make("th", layer.layer));
       tokens.forEach((_, i) => {
         const slots = slotsOf(layer, start + i);
         const cell = make("td", slots.length ? slots[0][0] : "");
-        if (slots.length) paint(cell, slots[0][0], 45);
+        if (slots.length) paint(cell, palette.hue(slots[0][0]), 45);
         line.append(cell);
       });
     }
@@ -180,7 +246,10 @@
 
   const show = () => {
     const [run, layer, expert] = current();
+    const other = data.runs[beside.value];
+    const twin = other && other.layers.find((each) => each.layer === layer.layer);
     showLabels(layer, expert);
+    showLegend(run, layer, twin && [other, unpack(twin)]);
     showPassages(run, layer, expert);
     over.hidden = true;
     select(null);
@@ -205,6 +274,11 @@
   const offerRun = (run) => {
     offerLayers(run);
     offerBeside(run);
+    const sets = [...new Set(run.layers.flatMap((layer) => Object.values(layer.labels).flatMap((rows) => rows.map((row) => row[0]))))];
+    const kept = colour.value;
+    colour.replaceChildren(new Option("expert", "expert"), new Option("expert and gate weight", "weight"), ...sets.map((set) => new Option(`strongest label of the expert, ${set}`, `set ${set}`)));
+    colour.value = kept;
+    if (colour.selectedIndex < 0) colour.value = "expert";
   };
   const chooseRun = () => {
     offerRun(data.runs[runs.value]);
@@ -212,15 +286,22 @@
   };
 
   // What is shown has an address that can be sent: #layer-7-expert-27, of several runs #run-2-layer-7-expert-27-beside-1.
-  const remember = () => {
-    const [, layer, expert] = current();
+  const addressOf = (layer, expert) => {
     const run = data.runs.length > 1 ? `run-${Number(runs.value) + 1}-` : "";
     const other = beside.value === "" ? "" : `-beside-${Number(beside.value) + 1}`;
-    history.pushState(null, "", `#${run}layer-${layer.layer}${expert < 0 ? "" : `-expert-${expert}`}${other}`);
+    return `#${run}layer-${layer.layer}${expert < 0 ? "" : `-expert-${expert}`}${other}`;
+  };
+  const remember = () => {
+    const [, layer, expert] = current();
+    history.pushState(null, "", addressOf(layer, expert));
   };
   const follow = () => {
-    const passage = /^#passage-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
-    if (passage) passage.scrollIntoView();
+    if (/^#passage-\d+$/.test(location.hash)) {
+      all = true;
+      show();
+      const passage = document.getElementById(location.hash.slice(1));
+      if (passage) passage.scrollIntoView();
+    }
     const found = /^#(?:run-(\d+)-)?layer-(\d+)(?:-expert-(\d+))?(?:-beside-(\d+))?$/.exec(location.hash);
     const run = found && data.runs[Number(found[1] || 1) - 1];
     const place = run ? run.layers.findIndex((layer) => String(layer.layer) === found[2]) : -1;
@@ -240,6 +321,7 @@
 
   whenSeen(section, (address) => /^#(run-\d+-)?layer-\d|^#passage-\d/.test(address), (unpacked) => {
     data = unpacked;
+    for (const run of data.runs) if (run.passages_of !== undefined) run.passages = data.runs[run.passages_of].passages;
     fill(runs, data.runs.map((run) => run.name));
     runs.parentElement.hidden = data.runs.length < 2;
     onChange(runs, chooseRun);

@@ -1,6 +1,6 @@
 """From an opened input to a run folder: checked, cut into shards, and written completely or not at all."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -112,18 +112,24 @@ def _import(
     tokenizer: Any,
     command: str | None,
 ) -> None:
+    told: list[str] = []  # what the run's reader should know, too
+
+    def say(note: str) -> None:
+        told.append(note)
+        reporter.say(note)
+
     source, documents = _open(format_name, inputs, options, label)
     texts = None if tokenizer is None else Texts(tokenizer, documents)
     for note in (*documents.notes, *source.notes):
-        reporter.say(note)
+        say(note)
     if options.model is not None:
         layers, notes = fit_layers(options.model, source, options.layers)
         options = replace(options, layers=layers)
         for note in notes:
-            reporter.say(note)
+            say(note)
     clock.total = source.size
     with whole_folder(run) as folder:
-        num_experts, facts = _count_experts(source, options, clock, reporter)
+        num_experts, facts = _count_experts(source, options, clock, say)
         settings = {
             "import": format_name,
             "source": str(source.path),
@@ -136,14 +142,16 @@ def _import(
         provenance = {"command": command, "versions": versions(), **source.facts, **facts}
         with TraceWriter(folder, settings=settings, provenance=provenance) as writer:
             for finding in _write(writer, checker, documents, texts, options, format_name, clock):
-                reporter.say(finding)
-    if documents.left_out:
-        table, what = documents.table or "the tables", "usage" if source.is_usage else "tokens"
-        reporter.say(f"{documents.left_out} documents of {table} have no {what} and are left out")
+                say(finding)
+            if documents.left_out:
+                table, what = documents.table or "the tables", "usage" if source.is_usage else "tokens"
+                say(f"{documents.left_out} documents of {table} have no {what} and are left out")
+            writer.describe(**({"notes": told} if told else {}))
+            writer.finish()
 
 
 def _count_experts(
-    source: Source, options: ImportOptions, clock: "_Clock", reporter: Reporter
+    source: Source, options: ImportOptions, clock: "_Clock", say: Callable[[str], None]
 ) -> tuple[int, dict[str, Any]]:
     """Return E, as given, stated or by the model, else by the largest id; and what the manifest says of it."""
     model = options.model
@@ -155,7 +163,7 @@ def _count_experts(
     largest = largest_expert(source, options.layers, clock.count(source.read()))
     check_not_all_zero(str(source.path), largest)
     clock.passed = source.size
-    reporter.say(f"{largest + 1} experts, inferred from the largest id; set num_experts if there are more")
+    say(f"{largest + 1} experts, inferred from the largest id; set num_experts if there are more")
     return largest + 1, facts | {"num_experts_inferred": True}
 
 
@@ -168,7 +176,7 @@ def _write(
     format_name: str,
     clock: "_Clock",
 ) -> Iterator[str]:
-    """Write the whole trace, and yield what a user should know of its routing."""
+    """Write all of the trace but its manifest, and yield what a user should know of its routing."""
     source = checker.source
     plausibility = Plausibility(str(source.path), num_experts=checker.num_experts)
     blocks, has_unread_ids = clock.count(source.read()), False
@@ -207,7 +215,6 @@ def _write(
             "group": documents.group if documents.group in documents.labels else None,
         }
     )
-    writer.finish()
 
 
 def _open(

@@ -1,0 +1,25 @@
+"""The command that joins the parts of a trace."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialize.cli.app import RECORD, add_command, command_line
+from specialize.cli.console import TERMINAL, print_json
+from specialize.cli.options import Json, Output
+from specialize.cli.written import describe_trace, print_trace
+
+Parts = Annotated[list[Path], typer.Argument(metavar="RUN...", help="All parts of a trace, in any order.")]
+
+
+@add_command(RECORD)
+def merge(runs: Parts, *, output: Output, as_json: Json = False) -> None:
+    """Join the parts of a trace, made with --shard, into the run that a single process would have made."""
+    import specialize
+
+    opened = specialize.merge(runs, output, command=command_line(), reporter=TERMINAL)
+    if as_json:
+        print_json(describe_trace(opened))
+    else:
+        print_trace(opened)
