@@ -283,12 +283,7 @@ class RoutingTrace:
             _checked.add(self.text_digest)
 
     def shards(self, kind: Shards, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the shards as stored, see `specialize.trace.schema`, one after the other.
-
-        Args:
-            kind: ``tokens`` or ``routing``.
-            columns: the columns to read; default: all.
-        """
+        """Yield some or all columns of the shards of a kind as stored, see `specialize.trace.schema`."""
         for number, path in enumerate(verify_ahead(list_files(self.path, self.manifest, kind))):
             yield self._read(kind, number, path, columns)
 
