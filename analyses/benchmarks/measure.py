@@ -60,9 +60,13 @@ def draw_shard(
     return labels.astype(np.int32), routing
 
 
-def write_trace(run: Path, tokens: int, layers: int) -> None:
-    """Write trace and annotation, with one shard in memory at a time."""
-    rng = np.random.default_rng(0)
+def write_trace(
+    run: Path, tokens: int, layers: int, *, shard: int = SHARD, seed: int = 0, num_ids: int | None = None
+) -> None:
+    """Write trace and annotation, with one shard in memory at a time; token ids are the same for any seed."""
+    rng, words = np.random.default_rng(seed), np.random.default_rng(7)
+    shares = np.cumsum(1 / (np.arange(num_ids or 1) + 2.7))  # Zipf-Mandelbrot: 3 % have the first id
+    shares /= shares[-1]
     documents = -(-tokens // LENGTH)
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
     ids = pa.array([str(number) for number in range(documents)], pa.large_string())
@@ -71,11 +75,13 @@ def write_trace(run: Path, tokens: int, layers: int) -> None:
     with TraceWriter(run, settings={"tokens": tokens}, provenance={}) as writer:
         writer.write_documents(schema, [pa.record_batch([ids, pa.nulls(documents, pa.large_string())], schema=schema)])
         writer.describe(routers=routers, contents=[])
-        for start in range(0, tokens, SHARD):
-            rows = np.arange(start, min(start + SHARD, tokens))
+        for start in range(0, tokens, shard):
+            rows = np.arange(start, min(start + shard, tokens))
             labels, routing = draw_shard(rng, len(rows), layers)
             columns = {"document": rows // LENGTH, "sequence": rows // LENGTH, "position": rows % LENGTH}
             columns |= dict.fromkeys(("token_id", "char_start", "char_end"), np.full(len(rows), UNKNOWN))
+            if num_ids is not None:
+                columns["token_id"] = np.searchsorted(shares, words.random(len(rows)))
             writer.write_shard(Shard(columns | {"phase": np.zeros(len(rows), np.uint8)}, routing))
             codes.append(labels)
         writer.finish()

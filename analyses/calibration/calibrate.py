@@ -25,7 +25,8 @@ from planted import PlantedRouting, plant_channel, plant_document_labels, plant_
 from specialize.manifest import versions, write_json
 from specialize.measure import assign_blocks, count_blocks, jackknife, measure_layer, mutual_information, p_values
 from specialize.measure.base.estimate import jackknife_values
-from specialize.measure.base.nulls import Observations, permuted_tables
+from specialize.measure.base.nulls import permuted_tables
+from specialize.measure.base.units import Observations
 from specialize.measure.results.files import write_table
 
 PERMUTATIONS, RESAMPLES = 199, 400

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from specialize.errors import AnnotationError
 
 NO_LABEL = -1
+_ROWS = 2**17  # of codes that are looked at together
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Annotation:
         level: whether tokens or documents are labelled.
         labels: names of the labels.
         codes: int32 [tokens] or [documents] in the order of the trace, indices into ``labels``; ``NO_LABEL`` (-1)
-            where there is no label (unaligned token, outlier document).
+            where there is no label (unaligned token, outlier document). Those of tokens may be a column on disk, which
+            behaves as an array, see `specialize.column`.
         provenance: how the labels were made (tool, version, options, seeds), JSON-serialisable.
 
     Raises:
@@ -45,4 +47,5 @@ class Annotation:
     @property
     def share_labelled(self) -> float:
         """Share of tokens or documents that carry a label."""
-        return float((self.codes != NO_LABEL).mean()) if self.codes.size else 0.0
+        parts = (self.codes[first : first + _ROWS] for first in range(0, len(self.codes), _ROWS))
+        return sum(int(np.count_nonzero(part != NO_LABEL)) for part in parts) / max(len(self.codes), 1)

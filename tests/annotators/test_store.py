@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from specialize.annotation import NO_LABEL, Annotation
+from specialize.annotators import store
 from specialize.annotators.store import find_annotation, list_annotations, load_annotation, save_annotation
+from specialize.column import Column
 from specialize.errors import AnnotationError, OutputError
 
 
@@ -27,6 +31,17 @@ def test_what_is_saved_is_loaded(trace, upos):
     assert loaded.codes.dtype == np.int32
     np.testing.assert_array_equal(loaded.codes, upos.codes)
     loaded.codes[0] = 0  # a copy of its own
+
+
+def test_codes_that_stay_on_disk_are_read_a_slice_at_a_time(trace, upos, monkeypatch):
+    monkeypatch.setattr(store, "_ROWS", 2)  # several record batches
+    save_annotation(trace, upos)
+    codes = load_annotation(trace, "upos", on_disk=True).codes
+    save_annotation(trace, replace(upos, codes=np.zeros_like(upos.codes)))  # what is open remains as it was
+    assert isinstance(codes, Column)
+    np.testing.assert_array_equal(codes[1:4], upos.codes[1:4])
+    np.testing.assert_array_equal(codes >= 0, upos.codes >= 0)
+    assert (codes.min(), codes.max(), codes.tolist()) == (-1, 1, upos.codes.tolist())
 
 
 @pytest.mark.parametrize("codes", [[NO_LABEL, NO_LABEL], [0, 0]])
@@ -66,7 +81,7 @@ def test_an_interrupted_write_keeps_the_old_file(trace, upos, monkeypatch):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(pa.ipc.RecordBatchFileWriter, "write_table", fail)
+    monkeypatch.setattr(pa.ipc.RecordBatchFileWriter, "write_batch", fail)
     with pytest.raises(OutputError, match="disk full"):
         save_annotation(trace, Annotation("upos", "token", ("X",), np.zeros(trace.num_tokens, dtype=np.int32)))
     assert [path.name for path in (trace.path / "annotations").iterdir()] == ["upos.arrow"]

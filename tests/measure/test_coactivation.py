@@ -4,6 +4,7 @@ import pytest
 from planted.streams import SetDistribution, plant_sets
 from specialize.errors import MeasurementError
 from specialize.measure import measure_coactivation
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.coactivation import coactivation, count_pairs
 
 SETS = SetDistribution(
@@ -29,7 +30,8 @@ def test_planted_pairs_are_recovered():
 
 def test_pairs_of_any_ranks_count():
     """The first and the third slot are a pair as the first and the second are."""
-    counts = count_pairs([[0, 1, 2], [2, 1, 3]], [0, 1], num_experts=4, num_blocks=2).sum(axis=0)
+    layer = LayerInput.of([[0, 1, 2], [2, 1, 3]], [0, 1], num_experts=4)
+    counts = count_pairs(layer, np.array([0, 1], dtype=np.int32)).sum(axis=0)
     assert counts.tolist() == [[1, 1, 1, 0], [1, 2, 2, 1], [1, 2, 2, 1], [0, 1, 1, 1]]
     shares = coactivation(counts)
     np.testing.assert_allclose(shares[1], [0.5, np.nan, 1, 0.5])
@@ -56,5 +58,5 @@ def test_slots_without_an_expert_and_unused_experts():
     assert (measured.n_tokens, measured.n_documents) == (2, 2)
     with pytest.raises(MeasurementError, match="experts must be below 3, got 3"):
         measure_coactivation([[0, 3]], [0], num_experts=3)
-    with pytest.raises(MeasurementError, match=r"blocks \[tokens\], got shapes"):
+    with pytest.raises(MeasurementError, match=r"documents \[tokens\], got shapes"):
         measure_coactivation([[0, 1]], [0, 0], num_experts=3)

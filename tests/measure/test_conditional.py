@@ -12,9 +12,8 @@ from sklearn.metrics import mutual_info_score
 from planted.words import information_of, plant_topic_words, plant_word_noise, plant_words
 from specialize.errors import MeasurementError
 from specialize.measure import assign_blocks, measure_conditional_information, p_values, spread_mass
-from specialize.measure.base.nulls import Observations
 from specialize.measure.estimators.conditional import find_ambiguous
-from specialize.measure.estimators.type_runs import sort_by_type
+from specialize.measure.estimators.type_runs import sort_tokens
 
 RNG = np.random.default_rng(5)
 WORDS = np.array([0.3, 0.25, 0.2, 0.15, 0.1])
@@ -219,15 +218,15 @@ def test_free_permutation_within_a_word_rejects_too_often():
 
 
 def runs_of(planted):
-    starts = np.searchsorted(planted.documents, np.arange(planted.documents[-1] + 2))
-    observed = Observations(
-        codes=planted.codes,
+    return sort_tokens(
+        planted.codes,
+        planted.documents,
+        planted.words,
         experts=planted.experts,
         masses=np.ones((len(planted.codes), 1)),
-        starts=starts.astype(np.int64),
-        blocks=np.arange(len(starts) - 1, dtype=np.int32),
+        blocks=np.arange(planted.documents[-1] + 1, dtype=np.int32),
+        unit=1.0,
     )
-    return sort_by_type(observed, planted.words)
 
 
 def test_exchange_moves_whole_documents_and_keeps_each_words_labels():

@@ -213,7 +213,7 @@ def test_a_dead_expert_is_undefined_and_harms_nothing():
     [
         ({"level": "tokens"}, "Did you mean 'token'?"),
         ({"codes": [0, 1]}, "of one length, got 2, 3 and 3"),
-        ({"documents": [0, 0]}, "of one length, got 3, 3 and 2"),
+        ({"documents": [0, 0]}, "got shapes \\(3, 1\\) and \\(2,\\)"),
         ({"documents": [0, 1, 0]}, "non-decreasing"),
         ({"documents": [-1, 0, 0]}, "non-decreasing numbers from 0"),
         ({"level": "document", "documents": [0, 1, 3]}, "documents must be below 3, got 3"),

@@ -63,7 +63,7 @@ def test_undefined_permutations_count_as_extreme():
 
 
 def test_batches_hold_every_permutation_once(monkeypatch):
-    monkeypatch.setattr(nulls, "BATCH_BYTES", 8 * 24 * 4)  # four permutations at once
+    monkeypatch.setattr(nulls, "BATCH_BYTES", (8 * 24 + 4 * 4) * 4)  # four permutations at once
     observations = nulls.Observations(
         codes=np.array([0, 1, 1, 0], dtype=np.int32),
         experts=np.array([[0], [1], [2], [0]], dtype=np.int16),

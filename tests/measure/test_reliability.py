@@ -36,7 +36,7 @@ def test_documents_fill_as_many_cells_as_their_mass_is_spread_over(rule):
                     table[codes[token], experts[token, slot]] += masses[token, min(slot, masses.shape[1] - 1)]
         expected += 1 / ((table / table.sum()) ** 2).sum()
     scratch = np.zeros((3, 5))
-    assert count_filled(codes, experts, masses, starts, scratch) == pytest.approx(expected)
+    assert count_filled(0.0, codes, experts, masses, starts, scratch) == pytest.approx(expected)
     assert not scratch.any()
 
 

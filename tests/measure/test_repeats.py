@@ -8,6 +8,7 @@ from planted import plant_noise
 from planted.streams import SetDistribution, plant_sets
 from specialize.errors import MeasurementError
 from specialize.measure import measure_repeats
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.repeats import count_repeats, find_runs, repeat_shares
 
 SETS = SetDistribution(
@@ -62,7 +63,8 @@ def test_runs_end_with_documents_sequences_and_gaps():
     assert find_runs([0, 0, 0, 2, 2], [0, 1, 1, 2, 2]).starts.tolist() == [0, 1, 3, 5]
     assert find_runs([0, 0, 0, 2, 2], [0, 0, 0, 1, 1], [1, 2, 4, 0, 1]).starts.tolist() == [0, 2, 3, 5]
     experts = np.zeros((5, 1), dtype=np.int16)
-    counts = count_repeats(experts, [0, 0, 0, 2, 2], [0, -1, 1], num_experts=2, positions=[1, 2, 4, 0, 1])
+    layer = LayerInput.of(experts, [0, 0, 0, 2, 2], num_experts=2, positions=np.array([1, 2, 4, 0, 1]))
+    counts = count_repeats(layer, np.array([0, -1, 1], dtype=np.int32))
     assert counts[:, 0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1]]
 
 
@@ -155,7 +157,8 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_threads():
 
 def test_pseudo_counts_sum_to_the_whole():
     experts, documents = plant_sets(SETS, num_documents=30, tokens_per_document=20)
-    counts = count_repeats(experts, documents, np.arange(30) // 3, num_experts=6)
+    layer = LayerInput.of(experts, documents, num_experts=6)
+    counts = count_repeats(layer, np.arange(30, dtype=np.int32) // 3)
     assert counts.shape == (10, 1, 4)
     np.testing.assert_allclose(repeat_shares(counts.sum(axis=0)), shares_by_loop(experts, documents), atol=1e-12)
 

@@ -8,7 +8,9 @@ from scipy.stats import betabinom, binom
 from planted import PlantedTrace, plant_channel, plant_noise
 from specialize.annotation import Annotation
 from specialize.measure import measure_layer, measure_specialization
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.sequential import count_more
+from specialize.measure.estimators.layer import associate_layer
 from specialize.measure.estimators.null_uncertainty import draw_null_uncertainty
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
@@ -102,10 +104,10 @@ def test_clear_cases_stop_at_once():
 def test_the_null_alone_is_that_of_the_layer(level):
     planted = plant_noise(SHARES, LOAD, num_documents=30, tokens_per_document=25)
     codes = planted.codes if level == "token" else planted.codes[::25]
-    arguments = {
-        "experts": planted.experts, "documents": planted.documents, "level": level, "num_labels": 4, "num_experts": 4,
-        "permutations": 20, "seed": 3,
-    }  # fmt: skip
+    layer = LayerInput.of(planted.experts, planted.documents, num_experts=4)
+    arguments = {"level": level, "num_labels": 4, "permutations": 20, "num_blocks": 50, "seed": 3}
     np.testing.assert_allclose(
-        draw_null_uncertainty(codes, **arguments), measure_layer(codes, **arguments).null_uncertainty, atol=1e-12
+        draw_null_uncertainty(layer, codes, **arguments),
+        associate_layer(layer, codes, **arguments).null_uncertainty,
+        atol=1e-12,
     )

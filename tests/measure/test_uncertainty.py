@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.layer import measure_layer
 from specialize.measure.estimators.uncertainty import measure_uncertainty
 
@@ -16,9 +17,9 @@ def test_the_estimate_is_that_of_the_whole_measurement(level):
     experts[:, 0] = np.where(
         draw.random(1000) < 0.5, (codes if level == "token" else codes[documents]) % 3, experts[:, 0]
     )
-    how = {"documents": documents, "level": level, "num_labels": 4, "num_experts": 6, "permutations": 15, "seed": 3}
-    whole = measure_layer(codes, experts, **how).uncertainty_coefficient
-    alone = measure_uncertainty(codes, experts=experts, **how)
+    how = {"level": level, "num_labels": 4, "permutations": 15, "seed": 3}
+    whole = measure_layer(codes, experts, documents, num_experts=6, **how).uncertainty_coefficient
+    alone = measure_uncertainty(LayerInput.of(experts, documents, num_experts=6), codes, **how)
     assert alone.value > 0.05
     for field in dataclasses.fields(whole):
         one, other = (getattr(each, field.name) for each in (whole, alone))

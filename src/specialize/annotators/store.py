@@ -16,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from specialize.annotation import NO_LABEL, Annotation
+from specialize.annotators.stored_labels import StoredLabels
 from specialize.atomic import replacing
 from specialize.errors import AnnotationError, did_you_mean, first_line
 
 FORMAT_NAME = "specialize.annotation"
 FORMAT_VERSION = 1
+_ROWS = 2**17  # tokens of a record batch, which are read together
 _LONGEST_NAME = 200  # bytes; file systems take 255, with suffixes
 TABLES = ("topic_info", "topic_quality")  # in the folders of results
 
@@ -64,8 +66,7 @@ def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
     """
     _check_length(trace, annotation)
     path = _path_of(trace, annotation.name)
-    codes = pa.array(annotation.codes, type=pa.int32(), mask=annotation.codes == NO_LABEL)
-    labels = pa.DictionaryArray.from_arrays(codes, pa.array(annotation.labels, type=pa.string()))
+    labels = pa.array(annotation.labels, type=pa.string())
     metadata = {
         "format": FORMAT_NAME,
         "format_version": str(FORMAT_VERSION),
@@ -75,15 +76,23 @@ def save_annotation(trace: AnnotatedRun, annotation: Annotation) -> Path:
         "provenance": json.dumps(annotation.provenance, ensure_ascii=False),
         "sha256": _digest(annotation),
     }
-    table = pa.table({"label": labels}).replace_schema_metadata(metadata)
+    schema = pa.schema([("label", pa.dictionary(pa.int32(), pa.string()))], metadata=metadata)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with replacing(path) as partial, pa.ipc.new_file(partial, table.schema, options=options) as writer:
-        writer.write_table(table)
+    with replacing(path) as partial, pa.ipc.new_file(partial, schema, options=options) as writer:
+        for first in range(0, max(len(annotation.codes), 1), _ROWS):
+            codes = np.asarray(annotation.codes[first : first + _ROWS])
+            indices = pa.array(codes, type=pa.int32(), mask=codes == NO_LABEL)
+            writer.write_batch(pa.record_batch([pa.DictionaryArray.from_arrays(indices, labels)], schema=schema))
     return path
 
 
-def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
+def load_annotation(trace: AnnotatedRun, name: str, *, on_disk: bool = False) -> Annotation:
     """Read an annotation of a run.
+
+    Args:
+        trace: the run.
+        name: name of the annotation.
+        on_disk: leave the codes of tokens on disk: they are a column, which is read a slice at a time.
 
     Raises:
         AnnotationError: there is no annotation of that name (the message lists those that exist), the file is damaged
@@ -99,9 +108,8 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             + did_you_mean(name, stored)
         )
     try:
-        table = pa.ipc.open_file(path.read_bytes()).read_all()
-        table.validate(full=True)
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        file = StoredLabels(path)
+        metadata = file.metadata
     except Exception as error:  # Arrow raises anything where bytes are wrong
         raise _damaged(path, error) from None
     if metadata.get("format") != FORMAT_NAME or metadata.get("format_version") != str(FORMAT_VERSION):
@@ -115,7 +123,7 @@ def load_annotation(trace: AnnotatedRun, name: str) -> Annotation:
             f"{path}: expected labels of the text of {trace.path}, got those of another text; annotate anew"
         )
     try:
-        annotation = _read_table(table, metadata)
+        annotation = _read_labels(file, on_disk)
         if annotation.name != name:
             raise ValueError(f"labels named {annotation.name!r}")
         if metadata.get("sha256", _digest(annotation)) != _digest(annotation):  # earlier versions wrote none
@@ -135,24 +143,25 @@ def read_provenance(trace: AnnotatedRun, name: str) -> dict[str, Any]:
     return dict(load_annotation(trace, name).provenance) if name in list_annotations(trace) else {}
 
 
-def _read_table(table: pa.Table, metadata: Mapping[str, str]) -> Annotation:
-    """Return the annotation of a table; any exception means that the file is damaged."""
-    column = table["label"].combine_chunks()
-    labels, provenance = column.dictionary.to_pylist(), json.loads(metadata["provenance"])
+def _read_labels(stored: StoredLabels, on_disk: bool) -> Annotation:
+    """Return the annotation of a file; any exception means that the file is damaged."""
+    metadata, labels = stored.metadata, [label for label in stored.labels if isinstance(label, str)]
+    provenance = json.loads(metadata["provenance"])
     if metadata["level"] not in ("token", "document"):
         raise ValueError(f"labels of a {metadata['level']}")
-    if not all(isinstance(label, str) for label in labels):
+    if len(labels) < len(stored.labels):
         raise ValueError("a label that is no text")
     if len(set(labels)) < len(labels):
         raise ValueError("a label that occurs twice")
     if not isinstance(provenance, dict):
         raise ValueError("a provenance that is no JSON object")
     json.dumps(provenance, ensure_ascii=False).encode()  # no lone surrogates
+    codes: Any = stored.codes  # a column behaves as an array
     return Annotation(
         name=metadata["name"],
         level="token" if metadata["level"] == "token" else "document",
         labels=tuple(labels),
-        codes=column.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32),
+        codes=codes if on_disk and metadata["level"] == "token" else np.array(codes[:]),
         provenance=provenance,
     )
 
@@ -161,7 +170,8 @@ def _digest(annotation: Annotation) -> str:
     """Return the SHA-256 of what an annotation says, hexadecimal."""
     text = [annotation.name, annotation.level, annotation.labels, annotation.provenance]
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(annotation.codes, dtype="<i4").tobytes())
+    for first in range(0, len(annotation.codes), _ROWS):
+        digest.update(np.ascontiguousarray(annotation.codes[first : first + _ROWS], dtype="<i4").tobytes())
     return digest.hexdigest()
 
 
@@ -184,7 +194,7 @@ def find_annotation(trace: AnnotatedRun, name: str, made_by: Mapping[str, Any]) 
     if name not in list_annotations(trace):
         return None
     try:
-        stored = load_annotation(trace, name)
+        stored = load_annotation(trace, name, on_disk=True)
     except AnnotationError:  # damaged or of another text: to be made anew
         return None
     return stored if stored.provenance.get("made_by") == made_by else None

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from specialize.annotation import Annotation
 from specialize.annotators.columns import read_texts
 from specialize.annotators.labels import LabelEncoder
+from specialize.column import CHUNK_ROWS, Column, compute_column
 from specialize.errors import AnnotationError
-from specialize.trace.schema import UNKNOWN
+from specialize.trace.schema import PHASES, UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ CLASSES = {
     "role": "who wrote it in a conversation: system, user, assistant …; template",
     "phase": "prefill or generation",
 }
+_STORED = ("position", "role", "phase")  # columns of a trace
 _RANKS = (10, 100, 1_000, 10_000)
 _POSITIONS = (0, 3, 15, 63, 255, 1023)
 
@@ -49,16 +51,18 @@ def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Anno
     unknown = [name for name in names if name not in CLASSES]
     if unknown:
         raise AnnotationError(f"expected classes among {', '.join(CLASSES)}, got {unknown[0]!r}")
-    tokens = trace.tokens()
+    on_disk = hasattr(trace, "column") and set(names) <= set(_STORED)
+    tokens = _read_columns(trace, names) if on_disk else trace.tokens()
     of_text = [name for name in names if name in _OF_TEXT]
     made = dict(zip(of_text, _classify_texts(trace, tokens, of_text), strict=True)) if of_text else {}
     if "frequency" in names:
         made["frequency"] = _classify_ranks(tokens)
     for name in ("role", "phase"):
         if name in names:
-            made[name] = _take_categories(name, tokens)
+            made[name] = _take_categories(name, *_find_categories(trace, tokens, name))
     if "position" in names:
-        made["position"] = _bin("position", tokens["position"].to_numpy(), _POSITIONS)
+        places = tokens["position"]
+        made["position"] = _bin("position", places if on_disk else places.to_numpy(), _POSITIONS)
     return [made[name] for name in names]
 
 
@@ -138,20 +142,50 @@ def _classify_ranks(tokens: "pd.DataFrame") -> Annotation:
     return _bin("frequency", ranks[places], _RANKS, first=1)
 
 
-def _take_categories(name: str, tokens: "pd.DataFrame") -> Annotation:
+def _read_columns(trace: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return columns of tokens that stay on disk, as far as the trace has them."""
+    known = ("position", "phase", "role") if "roles" in trace.contents else ("position", "phase")
+    return {name: trace.column(name) for name in names if name in known}
+
+
+def _find_categories(trace: Any, tokens: Any, name: str) -> tuple[Any, Sequence[str]]:
+    """Return the code of each token in a column that names what it is of, and the names; none if there is no column."""
+    if name not in tokens:
+        return np.zeros(0, dtype=np.int8), ()
+    column = tokens[name]
+    if isinstance(column, Column):
+        return column, PHASES if name == "phase" else trace.manifest["roles"]
+    return column.cat.codes.to_numpy(), tuple(column.cat.categories)
+
+
+def _take_categories(name: str, codes: Any, categories: Sequence[str]) -> Annotation:
     """Label tokens by a column of the trace that names what they are of."""
-    kinds = tokens[name].cat.remove_unused_categories() if name in tokens else None
-    if kinds is None or len(kinds.cat.categories) < 2:
+    counts = np.zeros(len(categories), dtype=np.int64)
+    for first in range(0, len(codes), CHUNK_ROWS):
+        part = np.asarray(codes[first : first + CHUNK_ROWS])
+        if part.max(initial=0) >= len(categories):
+            raise AnnotationError(f"expected numbers of {name}s below {len(categories)}, got {part.max()}; trace again")
+        counts += np.bincount(part, minlength=len(categories))
+    used = np.flatnonzero(counts)
+    if len(used) < 2:
         raised = {"role": "conversations (a column messages)", "phase": "generated tokens (generate)"}[name]
         raise AnnotationError(f"expected a trace of {raised}, from which {name!r} is derived, got one without")
-    codes = kinds.cat.codes.to_numpy().astype(np.int32)
-    return Annotation(name, "token", tuple(kinds.cat.categories), codes, {"tool": "specialize"})
+    place = np.zeros(len(categories), dtype=np.int32)
+    place[used] = np.arange(len(used))
+    own: Any = compute_column(len(codes), lambda rows: place[codes[rows]], dtype=np.int32)
+    own = own if isinstance(codes, Column) else own[:]
+    return Annotation(name, "token", tuple(categories[int(number)] for number in used), own, {"tool": "specialize"})
 
 
-def _bin(name: str, values: NDArray[np.integer], ends: Sequence[int], *, first: int = 0) -> Annotation:
+def _bin(name: str, values: Any, ends: Sequence[int], *, first: int = 0) -> Annotation:
     """Label integers by the ranges that end at `ends`, and all greater ones by one further range."""
     starts = [first, *(end + 1 for end in ends)]
     ranges = zip(starts[:-1], ends, strict=True)
     labels = [f"{start:,}" if start == end else f"{start:,} to {end:,}" for start, end in ranges]
-    codes = np.searchsorted(np.asarray(ends), values, side="left").astype(np.int32)
+
+    def find(rows: slice) -> NDArray[np.int32]:
+        return np.searchsorted(np.asarray(ends), values[rows], side="left").astype(np.int32)
+
+    codes: Any = compute_column(len(values), find, dtype=np.int32)
+    codes = codes if isinstance(values, Column) else codes[:]
     return Annotation(name, "token", (*labels, f"from {starts[-1]:,}"), codes, {"tool": "specialize"})

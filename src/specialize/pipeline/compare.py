@@ -95,9 +95,7 @@ def _find_common(
 
     The reporter receives which are left out.
     """
-    import numpy as np
-
-    from specialize.measure.runs.matching import same_tokens
+    from specialize.measure.runs.matching import equal_columns, same_tokens
 
     two = known_annotations(traces[1])
     alike = same_tokens(*traces)
@@ -106,7 +104,7 @@ def _find_common(
         if not alike and "token" in (one[name].level, two[name].level):
             others.add(name)
             reporter.say(f"{name} is left out: the runs have different tokens")
-        elif one[name].labels != two[name].labels or not np.array_equal(one[name].codes, two[name].codes):
+        elif one[name].labels != two[name].labels or not equal_columns(one[name].codes, two[name].codes):
             others.add(name)
             reporter.say(
                 f"{name} is left out: the runs label it differently; copy the annotations of one run to the other"

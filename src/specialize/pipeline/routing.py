@@ -87,4 +87,4 @@ def _choose(known: "dict[str, Annotation]", labels: Sequence[str] | None) -> "li
 
 
 def _has_token_ids(trace: "RoutingTrace") -> bool:
-    return bool((trace.tokens(["token_id"])["token_id"] >= 0).any())
+    return bool(trace.num_tokens and trace.column("token_id").max() >= 0)

@@ -109,7 +109,7 @@ def known_annotations(trace: "RoutingTrace", *, reporter: Reporter = SILENT) -> 
     """
     from specialize.annotators.columns import annotate_column, explain_unusable, label_columns
 
-    documents = trace.documents()
+    documents = trace.documents(labels_only=True)
     known = {name: annotate_column(documents, name) for name in label_columns(documents, group=trace.group_column)}
     known |= stored_annotations(trace, reporter=reporter)
     note_unusable(
@@ -130,7 +130,7 @@ def stored_annotations(trace: "RoutingTrace", *, reporter: Reporter = SILENT) ->
     found = {}
     for name in list_annotations(trace):
         try:
-            found[name] = load_annotation(trace, name)
+            found[name] = load_annotation(trace, name, on_disk=True)
         except OtherTextError as error:  # the trace was extended since
             reporter.say(f"{name} is left out: {error}")
     return found
@@ -192,10 +192,11 @@ def measure_annotation(
 
 def _drop_first(trace: "RoutingTrace", annotation: "Annotation", settings: MeasureSettings) -> "Annotation":
     from specialize.measure.runs.context import drop_positions
+    from specialize.measure.runs.routers import read_columns
 
     if annotation.level == "document" or not settings.skip_positions:
         return annotation
-    return drop_positions(annotation, trace.tokens(), settings.skip_positions)
+    return drop_positions(annotation, read_columns(trace), settings.skip_positions)
 
 
 def write_frames(trace: "RoutingTrace", frames: "Mapping[str, pd.DataFrame]") -> None:

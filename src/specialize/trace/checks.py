@@ -15,13 +15,40 @@ from specialize.trace.schema import NO_EXPERT, PHASES, UNKNOWN, RouterSpec, expe
 CHECKED_COLUMNS = ("document", "char_start", "char_end", "phase")
 
 
-def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path) -> None:
+def read_values(name: str, router: RouterSpec, run: Path, stored: NDArray[Any], first: int) -> NDArray[Any]:
+    """Return what is stored of a router as it is read, after checks.
+
+    Args:
+        name: experts, weights, logits or norms.
+        router: the router.
+        run: the run folder, for the message.
+        stored: [tokens, width], as stored.
+        first: number of the first of these tokens.
+
+    Returns:
+        int16 with NO_EXPERT in empty slots for experts, float32 for the others.
+    """
+    if name != "experts":
+        values = stored.astype(np.float32)
+        if name == "weights":
+            check_weights(values, router, run, first)
+        return values
+    experts = stored.astype(np.int16)
+    absent = np.iinfo(expert_dtype(router.num_experts)).max
+    if absent < 2**15 and experts.max(initial=0) == absent:  # the sentinel of uint16 is -1 as int16 already
+        experts[experts == absent] = NO_EXPERT
+    check_experts(experts, router, run, first)
+    return experts
+
+
+def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path, first: int = 0) -> None:
     """Raise TraceError unless every slot holds an expert of the router, or none.
 
     Args:
         experts: ids, int16 with NO_EXPERT in empty slots, or as stored, [tokens, k].
         router: the router that chose them.
         run: the run folder, for the message.
+        first: number of the first token, for the message.
     """
     if not experts.size:
         return
@@ -34,17 +61,18 @@ def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path) -> None:
         token = int(wrong.any(axis=1).argmax())
         raise TraceError(
             f"{run}: {router.name} (layer {router.layer}): expected ids of experts from 0 to {router.num_experts - 1}, "
-            f"got {int(experts[wrong][0])} at token {token}; {_ELSEWHERE}"
+            f"got {int(experts[wrong][0])} at token {first + token}; {_ELSEWHERE}"
         )
 
 
-def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path) -> None:
+def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path, first: int = 0) -> None:
     """Raise TraceError if a gate weight is not finite.
 
     Args:
         weights: [tokens, k].
         router: the router that computed them.
         run: the run folder, for the message.
+        first: number of the first token, for the message.
     """
     finite = np.isfinite(weights)
     if finite.all():
@@ -52,7 +80,7 @@ def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path) 
     token = int((~finite).any(axis=1).argmax())
     raise TraceError(
         f"{run}: {router.name} (layer {router.layer}): expected finite gate weights, got "
-        f"{[float(weight) for weight in weights[token]]} at token {token}; {_ELSEWHERE}"
+        f"{[float(weight) for weight in weights[token]]} at token {first + token}; {_ELSEWHERE}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which documents of a trace belong together, for blocks of documents that can be taken as independent."""
+"""The documents of a trace: how many tokens each has, and which of them belong together."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,22 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
+
+
+def count_tokens(shards: Iterable[pa.Table], num_documents: int) -> NDArray[np.int64]:
+    """Count the tokens of each document, int64 [documents].
+
+    Args:
+        shards: tables whose first column is the document of each token, in the order of documents.
+        num_documents: number of documents.
+    """
+    counts = np.zeros(num_documents, dtype=np.int64)
+    for table in shards:
+        documents = table.column(0).to_numpy()
+        if len(documents):
+            own = np.bincount(documents - documents[0])
+            counts[documents[0] : documents[0] + len(own)] += own
+    return counts
 
 
 def hash_groups(batches: Iterable[pa.RecordBatch], column: str | None) -> NDArray[np.int64]:

@@ -1,17 +1,18 @@
 """Reading a trace. Columns are loaded on demand, one layer at a time."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from specialize.column import Column
 from specialize.errors import TraceError
 from specialize.trace.checks import (
     CHECKED_COLUMNS,
@@ -20,13 +21,15 @@ from specialize.trace.checks import (
     check_roles,
     check_tokens,
     check_usage,
-    check_weights,
+    read_values,
 )
-from specialize.trace.files import read_arrow, read_batches, split_lists
-from specialize.trace.groups import hash_groups
+from specialize.trace.files import read_batches
+from specialize.trace.groups import count_tokens, hash_groups
+from specialize.trace.lookup import find_router
 from specialize.trace.manifest import digest_trace, read_manifest
-from specialize.trace.schema import CONTENTS, NO_EXPERT, PHASES, RouterSpec, expert_dtype, routing_schema, token_schema
-from specialize.trace.verified import REPAIR, list_files, verify_ahead
+from specialize.trace.schema import CONTENTS, PHASES, RouterSpec, routing_schema, token_schema
+from specialize.trace.shards import Shards, read_rows, rows_of
+from specialize.trace.verified import file_of_shard, list_files, verify, verify_ahead
 
 
 def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
@@ -45,8 +48,8 @@ def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
 class RoutingTrace:
     """A routing trace on disk; read with `open_trace`.
 
-    A file is compared with its checksum in the manifest when the process first reads it; ids of experts, numbers of
-    documents and character positions are checked, too. What does not fit raises a TraceError.
+    Files are compared with their checksums when the process first reads them; ids of experts, numbers of documents and
+    character positions are checked, too. What does not fit raises a TraceError.
 
     Args:
         run: the run folder.
@@ -130,15 +133,7 @@ class RoutingTrace:
         Raises:
             TraceError: the trace has no such router, or a shard cannot be read.
         """
-        self.require_tokens("experts")
-        index = self._index(layer, routing, draw)
-        router = self.routers[index]
-        experts = np.concatenate(self._chunks("experts", index, router.top_k), dtype=np.int16, casting="unsafe")
-        absent = np.iinfo(expert_dtype(router.num_experts)).max
-        if absent < 2**15 and experts.max(initial=0) == absent:  # the sentinel of uint16 is -1 as int16 already
-            experts[experts == absent] = NO_EXPERT
-        check_experts(experts, router, self.path)
-        return experts
+        return self.column("experts", layer, routing=routing, draw=draw)[:]
 
     def usage(self, layer: int | str) -> NDArray[np.float64]:
         """Return how much of each document every expert of a layer received, float64 [documents, E], without tokens.
@@ -147,55 +142,72 @@ class RoutingTrace:
         """
         if self.has_tokens:
             raise TraceError(f"{self.path}: expected usage by document, without tokens; the trace has tokens")
-        index = self._index(layer, "learned")
-        router = self.routers[index]
-        usage: NDArray[np.float64] = np.concatenate(self._chunks("usage", index, router.num_experts))
+        router = self.routers[index := find_router(self.routers, layer, "learned", 0, run=self.path)]
+        shards = self.shards("routing", [f"usage.{index}"])
+        usage: NDArray[np.float64] = np.concatenate([rows_of(each.column(0), router.num_experts) for each in shards])
         check_usage(usage, router, self.path)
         return usage
 
-    def stored_experts(self, layer: int | str, *, routing: str = "learned", draw: int = 0) -> Iterator[NDArray[Any]]:
+    def stored_experts(
+        self, layer: int | str, *, routing: str = "learned", draw: int = 0, shards: Iterable[int] | None = None
+    ) -> Iterator[NDArray[Any]]:
         """Yield the chosen experts of a layer as stored, arrays [tokens, k] of one shard after the other.
 
-        Slots without an expert hold the largest value of the type, uint8 or uint16.
-
-        Args:
-            layer: number of the layer, or path of its experts module.
-            routing: ``learned`` or ``random``.
-            draw: which of the random routers, from 0.
+        Slots without an expert hold the largest value of the type, uint8 or uint16. The arguments are those of
+        `experts`, and the numbers of the shards, all by default.
         """
         self.require_tokens("experts")
-        index = self._index(layer, routing, draw)
-        router = self.routers[index]
-        for table in self.shards("routing", [f"experts.{index}"]):
-            for experts in split_lists(table.column(0), router.top_k):
-                check_experts(experts, router, self.path)
-                yield experts
+        router = self.routers[index := find_router(self.routers, layer, routing, draw, run=self.path)]
+        for number in range(len(self.manifest["shards"])) if shards is None else shards:
+            experts = rows_of(self._shard("routing", number, f"experts.{index}"), router.top_k)
+            check_experts(experts, router, self.path)
+            yield experts
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision.
 
         Of random routers the trace holds those of the first one.
         """
-        weights = self._half("weights", layer, routing)
-        check_weights(weights, self.routers[self._index(layer, routing)], self.path)
-        return weights
+        return self.column("weights", layer, routing=routing)[:]
 
     def router_logits(self, layer: int | str) -> NDArray[np.float32]:
         """Return the router logits before the score function, float32 [tokens, E]; stored in half precision."""
-        return self._half("logits", layer)
+        return self.column("logits", layer)[:]
 
     def output_norms(self, layer: int | str) -> NDArray[np.float32]:
         """Return the Euclidean norm of each chosen expert's weighted output, float32 [tokens, k]."""
-        return self._half("norms", layer)
+        return self.column("norms", layer)[:]
 
-    def _half(self, name: str, layer: int | str, routing: str = "learned") -> NDArray[np.float32]:
-        if name not in self.contents:
+    def column(self, name: str, layer: int | str | None = None, *, routing: str = "learned", draw: int = 0) -> Column:
+        """Return a column of the trace that is read from disk a slice at a time.
+
+        Args:
+            name: experts, weights, logits or norms of a router, with the types of `experts`, `weights`,
+                `router_logits` and `output_norms`; or a column of numbers of `tokens`, such as token_id.
+            layer: of a router, number of the layer or path of its experts module; None for a column of tokens.
+            routing: ``learned`` or ``random``.
+            draw: which of the random routers, from 0.
+
+        Raises:
+            TraceError: the trace has no such router, or was recorded without this.
+        """
+        self.require_tokens(name)
+        sizes = [shard["tokens"] for shard in self.manifest["shards"]]
+        if layer is None:
+            self.check()
+            dtype = token_schema(self.contents).field(name).type.to_pandas_dtype()
+            return Column(sizes, lambda number: self._shard("tokens", number, name).to_numpy(), dtype=dtype)
+        if name != "experts" and name not in self.contents:
             has = ", ".join(self.contents) or "experts alone"
             raise TraceError(f"{self.path}: expected {CONTENTS[name]}; the trace holds {has}; record {name} with it")
-        index = self._index(layer, routing)
-        router = self.routers[index]
+        router = self.routers[index := find_router(self.routers, layer, routing, draw, run=self.path)]
         width = router.num_experts if name == "logits" else router.top_k
-        return np.concatenate(self._chunks(name, index, width), dtype=np.float32)
+
+        def read(number: int) -> NDArray[Any]:
+            return rows_of(self._shard("routing", number, f"{name}.{index}"), width)
+
+        dtype = np.int16 if name == "experts" else np.float32
+        return Column(sizes, read, dtype=dtype, width=width, convert=partial(read_values, name, router, self.path))
 
     def tokens(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return a frame with one row per token.
@@ -220,8 +232,21 @@ class RoutingTrace:
             frame["role"] = pd.Categorical.from_codes(frame["role"], categories=self.manifest["roles"])
         return frame
 
-    def documents(self) -> pd.DataFrame:
-        """Return a frame with one row per document: id, text, and a string column for each label of the corpus."""
+    @cached_property
+    def token_counts(self) -> NDArray[np.int64]:
+        """Number of tokens of each document, int64 [documents]."""
+        self.check()
+        return count_tokens(self.shards("tokens", ["document"]), self.num_documents)
+
+    def documents(self, *, labels_only: bool = False) -> pd.DataFrame:
+        """Return a frame with one row per document: id, text, and a string column for each label of the corpus.
+
+        Args:
+            labels_only: leave out the texts, so that they are not held in memory.
+        """
+        if labels_only:
+            kept = (batch.drop_columns(["text"]) for batch in self.stored_documents())
+            return pa.Table.from_batches(kept).to_pandas()
         return self._documents.to_pandas()
 
     @cached_property
@@ -257,44 +282,19 @@ class RoutingTrace:
             check_tokens(self.shards("tokens", list(CHECKED_COLUMNS)), self.stored_documents(), self.path)
             _checked.add(self.text_digest)
 
-    def _index(self, layer: int | str, routing: str, draw: int = 0) -> int:
-        key = "layer" if isinstance(layer, int | np.integer) else "name"
-        every = [(index, router) for index, router in enumerate(self.routers) if router.routing == routing]
-        routers = [(index, router) for index, router in every if router.draw == draw]
-        found = [(index, router.name) for index, router in routers if getattr(router, key) == layer]
-        if len(found) == 1:
-            return found[0][0]
-        if found:
-            names = ", ".join(name for _, name in found)
-            raise TraceError(f"layer {layer} has {len(found)} routers; name one of {names}")
-        if every and not routers:
-            numbers = ", ".join(map(str, sorted({router.draw for _, router in every})))
-            raise TraceError(f"{self.path}: draw: expected one of {numbers} of the {routing} routers, got {draw}")
-        if not routers:
-            held = ", ".join(sorted({router.routing for router in self.routers})) or "none"
-            raise TraceError(f"{self.path}: expected {routing} routing; the trace has {held}")
-        known = ", ".join(str(router.layer) for _, router in routers)
-        raise TraceError(f"no router in layer {layer!r}; the trace has layers {known}")
+    def shards(self, kind: Shards, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some or all columns of the shards of a kind as stored, see `specialize.trace.schema`."""
+        for number, path in enumerate(verify_ahead(list_files(self.path, self.manifest, kind))):
+            yield self._read(kind, number, path, columns)
 
-    def shards(self, kind: Literal["tokens", "routing"], columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the shards as stored, see `specialize.trace.schema`, one after the other.
+    def _shard(self, kind: Shards, number: int, column: str) -> pa.ChunkedArray:
+        """Read a column of one shard."""
+        path = verify(*file_of_shard(self.path, self.manifest, kind, number))
+        return self._read(kind, number, path, [column]).column(0)
 
-        Args:
-            kind: ``tokens`` or ``routing``.
-            columns: the columns to read; default: all.
-        """
+    def _read(self, kind: Shards, number: int, path: Path, columns: list[str] | None) -> pa.Table:
         schema = token_schema(self.contents) if kind == "tokens" else routing_schema(self.routers, self.contents)
-        paths = verify_ahead(list_files(self.path, self.manifest, kind))
-        for shard, path in zip(self.manifest["shards"], paths, strict=True):
-            table = read_arrow(path, columns, schema=schema)
-            if table.num_rows != shard["tokens"]:
-                raise TraceError(f"{path}: expected {shard['tokens']} rows, got {table.num_rows}; {REPAIR}")
-            yield table
-
-    def _chunks(self, name: str, index: int, width: int) -> list[NDArray[Any]]:
-        """Read a routing column as arrays [tokens, width], one per stored chunk and at least one."""
-        column = pa.concat_tables(self.shards("routing", [f"{name}.{index}"])).column(0)
-        return list(split_lists(column, width))
+        return read_rows(path, columns, schema=schema, expected=self.manifest["shards"][number]["tokens"])
 
 
 _checked: set[str] = set()  # text digests of traces whose tokens lie in their documents

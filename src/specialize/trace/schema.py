@@ -121,6 +121,11 @@ def token_schema(contents: Collection[str]) -> pa.Schema:
     return pa.schema([*TOKEN_SCHEMA, *predictions, *([ROLE_FIELD] if "roles" in contents else [])])
 
 
+def numbers_of_tokens(contents: Collection[str]) -> tuple[str, ...]:
+    """Return the columns of a token shard that are numbers, not codes of a phase or a role."""
+    return tuple(field.name for field in token_schema(contents) if field.name not in ("phase", "role"))
+
+
 def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
     """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order."""
     fields = []

@@ -125,13 +125,13 @@ def check_range(name: str, values: NDArray[np.integer], limit: int) -> None:
         )
 
 
-def check_distinct(name: str, experts: NDArray[np.int16]) -> None:
-    """Raise MeasurementError if a token [tokens, k] has an expert twice; negative values stand for "none"."""
+def check_distinct(name: str, experts: NDArray[np.int16], first: int = 0) -> None:
+    """Raise MeasurementError if a token [tokens, k], numbered from ``first``, has an expert twice; negative: "none"."""
     token = _first_repeated(experts)
     if token >= 0:
         raise MeasurementError(
             f"{name}: expected different experts in the slots of a token, got {experts[token].tolist()} for token "
-            f"{token}: leave out the second"
+            f"{first + token}: leave out the second"
         )
 
 
@@ -156,32 +156,19 @@ def tabulate(
 ) -> NDArray[np.float64]:
     """Count masses as `spread_mass` returns them, without checks; see `count_blocks` for a checked version."""
     table = np.zeros(shape)
-    _count_each(table, codes, np.arange(len(codes), dtype=np.int32), experts, masses, blocks)
+    add_to(table, codes, experts, masses, blocks)
     return table
 
 
-def count_usage(
+def add_to(
+    table: NDArray[np.float64],
+    codes: NDArray[np.int32],
     experts: NDArray[np.int16],
     masses: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    *,
-    num_documents: int,
-    num_experts: int,
-) -> NDArray[np.float64]:
-    """Sum the masses of each document's tokens, by expert.
-
-    Args:
-        experts: int16 [tokens, slots], as `spread_mass` returns them.
-        masses: float64 [tokens, slots] or [tokens, 1].
-        documents: int32 [tokens], the document of each token.
-        num_documents: number of rows.
-        num_experts: number of columns.
-
-    Returns:
-        float64 [document, expert]; with the masses of `spread_mass` a row sums to the document's routed tokens.
-    """
-    one_label = np.zeros(len(experts), dtype=np.int32)
-    return tabulate(one_label, experts, masses, documents, shape=(num_documents, 1, num_experts))[:, 0]
+    blocks: NDArray[np.int32],
+) -> None:
+    """Add masses to a table [block, label, expert], as `tabulate` counts them."""
+    _count_each(table, codes, np.arange(len(codes), dtype=np.int32), experts, masses, blocks)
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,6 @@ permutation go through the same estimator as the observed table.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,47 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import count_permuted, count_shifted
 from specialize.measure.base.random import Seed, generator
+from specialize.measure.base.units import Observations, Units
 
-# Memory of the tables of one batch of permutations; the jackknife holds about five copies.
+# Memory of the tables and of the permutations of one batch; the jackknife holds about five copies of the tables.
 BATCH_BYTES = 48 * 2**20
 # Tolerance, in bits: rounding must not break the tie of a permutation that reproduces the observed table.
 TIE = 1e-11
-
-
-@dataclass(frozen=True)
-class Observations:
-    """Labelled units (tokens or documents) of one layer.
-
-    Attributes:
-        codes: int32 [units], the label of each unit; none is negative.
-        experts: int16 [units, slots], negative where a slot holds no expert.
-        masses: float64 [units, slots], or [units, 1] where all slots of a unit have the same mass.
-        starts: int64 [documents + 1], first unit of each document; the last entry is the number of units.
-        blocks: int32 [documents], the block of each document.
-        groups: integers [documents], the group of each document; None where each is a group of its own.
-    """
-
-    codes: NDArray[np.int32]
-    experts: NDArray[np.int16]
-    masses: NDArray[np.float64]
-    starts: NDArray[np.int64]
-    blocks: NDArray[np.int32]
-    groups: NDArray[np.integer] | None = None
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks."""
-        return int(self.blocks.max(initial=-1)) + 1
-
-    @property
-    def unit_blocks(self) -> NDArray[np.int32]:
-        """Block of each unit, int32 [units]."""
-        return np.repeat(self.blocks, np.diff(self.starts))
-
-    @property
-    def group_numbers(self) -> NDArray[np.integer]:
-        """Group of each document, its own number where each is a group of its own, integers [documents]."""
-        return np.arange(len(self.blocks)) if self.groups is None else self.groups
 
 
 def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: Seed) -> NDArray[np.int32]:
@@ -78,9 +42,22 @@ def draw_shifts(lengths: ArrayLike, *, permutations: int, seed: Seed) -> NDArray
         Hemerik & Goeman (2018), Exact testing with random permutations; Lancaster et al. (2018),
         Surrogate data for hypothesis testing of physical systems, for circular shifts of a series.
     """
+    return next(shift_batches(lengths, permutations=permutations, seed=seed, size=max(permutations, 1)))[1]
+
+
+def shift_batches(
+    lengths: ArrayLike, *, permutations: int, seed: Seed, size: int
+) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+    """Yield the shifts of `draw_shifts` in batches of ``size`` permutations, each with its slice of them.
+
+    There is at least one batch, which may be empty.
+    """
     _check_permutations(permutations)
-    high = np.asarray(lengths, dtype=np.int32)
-    return generator(seed).integers(0, high, size=(permutations, len(high)), dtype=np.int32)
+    high, numbers = np.asarray(lengths, dtype=np.int32), generator(seed)
+    for first in range(0, max(permutations, 1), size):
+        batch = slice(first, min(first + size, permutations))
+        # the generator goes on from batch to batch, so that shifts do not depend on the size
+        yield batch, numbers.integers(0, high, size=(batch.stop - batch.start, len(high)), dtype=np.int32)
 
 
 def draw_permutations(groups: ArrayLike, *, permutations: int, seed: Seed) -> NDArray[np.int32]:
@@ -102,42 +79,53 @@ def draw_permutations(groups: ArrayLike, *, permutations: int, seed: Seed) -> ND
     Raises:
         MeasurementError: ``permutations`` is negative.
     """
+    return next(permutation_batches(groups, permutations=permutations, seed=seed, size=max(permutations, 1)))[1]
+
+
+def permutation_batches(
+    groups: ArrayLike, *, permutations: int, seed: Seed, size: int
+) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+    """Yield the permutations of `draw_permutations` in batches of ``size`` of them, each with its slice of them.
+
+    There is at least one batch, which may be empty.
+    """
     _check_permutations(permutations)
     of_document = np.asarray(groups)
     _, first, own = np.unique(of_document, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[own]  # of the document's group, in order of appearance
     by_group = np.argsort(rank, kind="stable").astype(np.int32)
-    drawn = generator(seed).permuted(np.tile(np.arange(len(first), dtype=np.int32), (permutations, 1)), axis=1)
-    if len(first) == len(of_document):
-        return drawn
-    sources = np.empty((permutations, len(of_document)), dtype=np.int32)
-    place = np.empty(len(first), dtype=np.int32)
-    for row, order in zip(sources, drawn, strict=True):
-        place[order] = np.arange(len(order), dtype=np.int32)
-        row[by_group] = np.argsort(place[rank], kind="stable")
-    return sources
+    numbers, place = generator(seed), np.empty(len(first), dtype=np.int32)
+    for begin in range(0, max(permutations, 1), size):
+        batch = slice(begin, min(begin + size, permutations))
+        count = batch.stop - batch.start
+        drawn = numbers.permuted(np.tile(np.arange(len(first), dtype=np.int32), (count, 1)), axis=1)
+        if len(first) == len(of_document):
+            yield batch, drawn
+            continue
+        sources = np.empty((count, len(of_document)), dtype=np.int32)
+        for row, order in zip(sources, drawn, strict=True):
+            place[order] = np.arange(len(order), dtype=np.int32)
+            row[by_group] = np.argsort(place[rank], kind="stable")
+        yield batch, sources
 
 
 def shifted_tables(
-    observations: Observations, *, shape: tuple[int, int, int], permutations: int, seed: Seed
+    observations: Units, *, shape: tuple[int, int, int], permutations: int, seed: Seed
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Yield batches of tables [permutation, block, label, expert] with labels circularly shifted within documents.
 
     Shifts depend on the seed and the documents only, not on the routing, so that permutations of layers correspond.
     Each batch comes with its slice of the permutations.
     """
-    shifts = draw_shifts(np.diff(observations.starts), permutations=permutations, seed=seed)
-    for batch, tables in _batches(shape, permutations):
-        count_shifted(
-            tables,
-            observations.codes,
-            shifts[batch],
-            observations.experts,
-            observations.masses,
-            observations.starts,
-            observations.blocks,
-        )
-        yield batch, tables
+    size = _batch_size(shape, len(observations.blocks))
+    for batch, shifts in shift_batches(observations.lengths, permutations=permutations, seed=seed, size=size):
+        tables, first = np.zeros((len(shifts), *shape)), 0
+        for part in observations.parts() if len(shifts) else ():
+            own = np.ascontiguousarray(shifts[:, first : first + len(part.blocks)])
+            count_shifted(tables, part.codes, own, part.experts, part.masses, part.starts, part.blocks)
+            first += len(part.blocks)
+        if len(shifts):
+            yield batch, tables
 
 
 def permuted_tables(
@@ -148,30 +136,26 @@ def permuted_tables(
     Each document must be one unit. Permutations depend on the seed and the groups of documents only, not on the
     routing, so that permutations of layers correspond. Each batch comes with its slice of the permutations.
     """
-    sources = draw_permutations(observations.group_numbers, permutations=permutations, seed=seed)
-    for batch, tables in _batches(shape, permutations):
+    size = _batch_size(shape, len(observations.blocks))
+    for batch, sources in permutation_batches(
+        observations.group_numbers, permutations=permutations, seed=seed, size=size
+    ):
+        tables = np.zeros((len(sources), *shape))
         count_permuted(
-            tables,
-            observations.codes,
-            sources[batch],
-            observations.experts,
-            observations.masses,
-            observations.unit_blocks,
+            tables, observations.codes, sources, observations.experts, observations.masses, observations.unit_blocks
         )
-        yield batch, tables
+        if len(sources):
+            yield batch, tables
+
+
+def _batch_size(shape: tuple[int, int, int], num_documents: int) -> int:
+    """Return how many permutations fit into `BATCH_BYTES`, with their tables and a number for each document."""
+    return max(1, int(BATCH_BYTES // (8 * np.prod(shape) + 4 * num_documents)))
 
 
 def _check_permutations(permutations: int) -> None:
     if permutations < 0:
         raise MeasurementError(f"permutations must be at least 0, got {permutations}: 200 is usual")
-
-
-def _batches(shape: tuple[int, int, int], permutations: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Yield slices of the permutations with tables of zeros, batches of `BATCH_BYTES` at most."""
-    size = max(1, int(BATCH_BYTES // (8 * np.prod(shape))))
-    for first in range(0, permutations, size):
-        batch = slice(first, min(first + size, permutations))
-        yield batch, np.zeros((batch.stop - batch.start, *shape))
 
 
 def p_values(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:

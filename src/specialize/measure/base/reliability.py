@@ -4,13 +4,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from specialize.measure.base.nulls import Observations
+from specialize.measure.base.units import Units
 
 FEWEST_DOCUMENTS = 30
 FEWEST_PER_CELL = 4
 
 
-def find_shortage(seen: Observations, table: NDArray[np.float64], *, n_documents: int) -> str:
+def find_shortage(seen: Units, table: NDArray[np.float64], *, n_documents: int) -> str:
     """Return why there is too little data for the information in a table; an empty string where there is enough.
 
     There have to be at least 30 documents, and they have to fill the table: a document fills ``1 / sum p_ye^2`` cells,
@@ -34,7 +34,10 @@ def find_shortage(seen: Observations, table: NDArray[np.float64], *, n_documents
     if independent < FEWEST_DOCUMENTS:
         return f"{independent} {units}{'s' * (independent != 1)}, at least {FEWEST_DOCUMENTS} needed"
     cells = np.count_nonzero(table.sum(axis=1)) * np.count_nonzero(table.sum(axis=0))
-    filled = of_observed * count_filled(seen.codes, seen.experts, seen.masses, seen.starts, np.zeros_like(table))
+    filled, scratch = 0.0, np.zeros_like(table)
+    for part in seen.parts():
+        filled = count_filled(filled, part.codes, part.experts, part.masses, part.starts, scratch)
+    filled *= of_observed
     if filled < FEWEST_PER_CELL * cells:
         needed = int(np.ceil(independent * FEWEST_PER_CELL * cells / filled))
         return f"{independent:,} {units}s for {cells:,} cells of labels x experts, about {needed:,} needed"
@@ -42,9 +45,9 @@ def find_shortage(seen: Observations, table: NDArray[np.float64], *, n_documents
 
 
 @njit(cache=True, nogil=True)
-def count_filled(codes, experts, masses, starts, scratch):  # type: ignore[no-untyped-def]
-    """Sum ``1 / sum p_ye^2`` over documents; ``scratch`` [label, expert] is zero before and after."""
-    one_mass, filled = masses.shape[1] == 1, 0.0
+def count_filled(filled, codes, experts, masses, starts, scratch):  # type: ignore[no-untyped-def]
+    """Add ``1 / sum p_ye^2`` of each document to ``filled``; ``scratch`` [label, expert] is zero before and after."""
+    one_mass = masses.shape[1] == 1
     for document in range(len(starts) - 1):
         mass, squares = 0.0, 0.0
         for row in range(starts[document], starts[document + 1]):

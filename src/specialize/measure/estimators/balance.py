@@ -7,10 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import MassRule
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, block_tokens, estimate_blocks
-from specialize.measure.base.counting import count_blocks
+from specialize.measure.base.blocks import Counted, estimate_blocks
+from specialize.measure.base.counting import add_to, check_range, spread_mass
 from specialize.measure.base.estimate import Estimate, EstimateArray
 from specialize.measure.base.information import load, load_entropy
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.routed import RoutedCount
 
 
 @dataclass(frozen=True)
@@ -89,22 +91,29 @@ def measure_balance(
     Raises:
         MeasurementError: there are no tokens, arrays do not match in length, or values are out of range.
     """
-    cut = block_tokens(documents, groups=groups, num_blocks=num_blocks)
-    if not len(cut.documents):
+    layer = LayerInput.of(experts, documents, num_experts=num_experts, weights=weights, rule=rule, groups=groups)
+    return balance_layer(layer, num_blocks=num_blocks)
+
+
+def balance_layer(layer: LayerInput, *, num_blocks: int = 50) -> Balance:
+    """Measure the load balance of a layer, as `measure_balance`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        num_blocks: maximum number of document blocks.
+    """
+    blocks, num_experts = layer.blocks(num_blocks), layer.num_experts
+    if not layer.counts.any():
         raise MeasurementError("expected tokens, got none: trace a corpus first")
-    tables = count_blocks(
-        np.zeros(len(cut.documents), dtype=np.int32),
-        experts,
-        blocks=cut.token_blocks,
-        num_labels=1,
-        num_experts=num_experts,
-        num_blocks=cut.num_blocks,
-        weights=weights,
-        rule=rule,
-    )
-    present = (np.asarray(experts) >= 0).any(axis=1)
-    n_tokens = round(float(tables.sum())) if rule == "counts" else int(present.sum())
-    counts: Counted = {"n_tokens": n_tokens, "n_documents": len(np.unique(cut.documents[present]))}
+    tables = np.zeros((int(blocks.max()) + 1, 1, num_experts))
+    routed = RoutedCount(len(blocks))
+    for part in layer.parts():
+        chosen, masses = spread_mass(part.experts, part.weights, rule=layer.rule)
+        check_range("experts", chosen, num_experts)
+        add_to(tables, np.zeros(len(chosen), dtype=np.int32), chosen, masses, blocks[part.documents])
+        routed.add(part.routed, part.documents)
+    n_tokens = routed.tokens if layer.has_tokens else round(float(tables.sum()))
+    counts: Counted = {"n_tokens": n_tokens, "n_documents": routed.num_documents}
 
     entropy = estimate_blocks(tables, load_entropy, unit="bits", corrected=True, **counts)
     dead = int((tables.sum(axis=(0, 1)) == 0).sum())

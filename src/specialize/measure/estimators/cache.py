@@ -8,10 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import check_whole
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import TokenBlocks, block_tokens, divide
+from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.routed import RoutedCount
 from specialize.measure.estimators.cache_counts import count_cached, count_in_order
-from specialize.measure.estimators.neighbours import check_neighbours
+from specialize.measure.estimators.neighbours import check_neighbours, check_part
 
 UNIT = "share of slots"
 SEGMENT = 64  # tokens
@@ -85,8 +87,33 @@ def measure_cache(
         Belady (1966), A study of replacement algorithms for a virtual-storage computer; Eliseev & Mazur (2023),
         https://arxiv.org/abs/2312.17238, section 3.1, for LRU caches of experts.
     """
-    chosen, places = check_neighbours(experts, documents, num_experts)
-    slots = chosen.shape[1]
+    check_neighbours(experts, documents)
+    layer = LayerInput.of(experts, documents, num_experts=num_experts, groups=groups)
+    return cache_layer(
+        layer, capacity=capacity, segment=segment, permutations=permutations, num_blocks=num_blocks, seed=seed
+    )
+
+
+def cache_layer(
+    layer: LayerInput,
+    *,
+    capacity: int | None = None,
+    segment: int = SEGMENT,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> CacheUse:
+    """Measure what a cache of a layer's experts serves, as `measure_cache`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        capacity: number of experts in the cache.
+        segment: number of tokens of a segment.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+    slots, num_experts = layer.experts.shape[1], layer.num_experts
     size = default_capacity(slots, num_experts) if capacity is None else capacity
     check_whole("capacity", size, error=MeasurementError)
     check_whole("segment", segment, error=MeasurementError)
@@ -96,19 +123,22 @@ def measure_cache(
         )
     if segment < 1:
         raise MeasurementError(f"segment: expected at least 1 token, got {segment}: 64 is usual")
-    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
-    counts = count_hits(chosen, cut, num_experts=num_experts, capacity=size, segment=segment)
-    drawn = np.zeros((permutations, 2))
-    count_in_order(drawn, chosen, _starts(cut), cut.blocks, num_experts, size, segment, seed)
-    null = divide(drawn, np.broadcast_to(counts[..., 3].sum(), drawn.shape))
-    present = (chosen >= 0).any(axis=1)
+    blocks = layer.blocks(num_blocks)
+    counts = count_hits(layer, blocks, capacity=size, segment=segment)
+    hits, numbers, routed = np.zeros((permutations, 2)), 0, RoutedCount(len(blocks))
+    for part in layer.parts():
+        starts, _ = _documents_of(part, blocks)
+        count_in_order(hits, part.experts, starts, num_experts, size, segment, seed, numbers)
+        numbers += len(part.experts) - (len(starts) - 1)
+        routed.add(part.routed, part.documents)
+    null = divide(hits, np.broadcast_to(counts[..., 3].sum(), hits.shape))
     return CacheUse(
         *_estimate(
             counts,
             [null[:, 0], None, null[:, 1]],
-            num_blocks=cut.num_blocks,
-            n_tokens=int(present.sum()),
-            n_documents=len(np.unique(cut.documents[present])),
+            num_blocks=len(counts),
+            n_tokens=routed.tokens,
+            n_documents=routed.num_documents,
         ),
         capacity=size,
         segment=segment,
@@ -121,14 +151,13 @@ def default_capacity(slots: int, num_experts: int) -> int:
 
 
 def count_hits(
-    experts: NDArray[np.int16], cut: TokenBlocks, *, num_experts: int, capacity: int, segment: int = SEGMENT
+    layer: LayerInput, blocks: NDArray[np.int32], *, capacity: int, segment: int = SEGMENT
 ) -> NDArray[np.float64]:
     """Count the slots that caches serve, as `measure_cache` does, by block of documents.
 
     Args:
-        experts: int16 [tokens, k], distinct within a token; negative where a slot holds no expert.
-        cut: the document and the block of each token.
-        num_experts: number of experts of the layer.
+        layer: the routing decisions, in memory or on disk.
+        blocks: int32 [documents], the block of each document with tokens.
         capacity: number of experts in the cache.
         segment: number of tokens of a segment.
 
@@ -136,14 +165,18 @@ def count_hits(
         float64 [block, 1, 4]: hits of the LRU cache, of the best cache, slots that the best groups of segments cover,
         and all slots.
     """
-    counts = np.zeros((cut.num_blocks, 1, 4))
-    count_cached(counts[:, 0], experts, _starts(cut), cut.blocks, num_experts, capacity, segment)
+    counts = np.zeros((int(blocks.max(initial=-1)) + 1, 1, 4))
+    for part in layer.parts():
+        check_part(part)
+        starts, own = _documents_of(part, blocks)
+        count_cached(counts[:, 0], part.experts, starts, own, layer.num_experts, capacity, segment)
     return counts
 
 
-def _starts(cut: TokenBlocks) -> NDArray[np.int64]:
-    """Return the first token of each document, and the number of tokens."""
-    return np.append(np.flatnonzero(np.diff(cut.documents, prepend=-1)), len(cut.documents))
+def _documents_of(part: LayerInput, blocks: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the first token of each document with tokens, with the number of tokens, and the blocks of these."""
+    present = np.flatnonzero(part.counts)
+    return np.append(part.starts[present], len(part.experts)), blocks[part.first_document + present]
 
 
 def _estimate(

@@ -26,14 +26,15 @@ def count_cached(counts, experts, starts, blocks, num_experts, capacity, segment
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def count_in_order(hits, experts, starts, blocks, num_experts, capacity, segment, seed):  # type: ignore[no-untyped-def]
+def count_in_order(hits, experts, starts, num_experts, capacity, segment, seed, drawn):  # type: ignore[no-untyped-def]
     """Add LRU hits and covered slots to ``hits`` [permutation, 2], with each document's tokens in random order.
 
-    Each permutation has its own random numbers: the result does not depend on the number of threads.
+    Each permutation has its own random numbers, of which it has ``drawn`` some for the documents before: the result
+    does not depend on the number of threads, or on how documents are divided into parts.
     """
     for permutation in prange(hits.shape[0]):
         order = np.arange(len(experts))
-        state = mix_bits(mix_bits(np.uint64(seed)) + np.uint64(permutation) * STEP)
+        state = mix_bits(mix_bits(np.uint64(seed)) + np.uint64(permutation) * STEP) + np.uint64(drawn) * STEP
         for document in range(len(starts) - 1):
             own = order[starts[document] : starts[document + 1]]
             for place in range(len(own) - 1, 0, -1):

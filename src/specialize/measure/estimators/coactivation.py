@@ -4,40 +4,34 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import Counted, divide, estimate_blocks
 from specialize.measure.base.chance import pair_chance
-from specialize.measure.base.counting import as_codes, check_distinct, check_range
+from specialize.measure.base.counting import check_distinct, check_range
 from specialize.measure.base.estimate import EstimateArray
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.routed import RoutedCount, count_sizes
 
 _SLAB_CELLS = 2**22  # of one slab of the table; the jackknife holds about five copies
 
 
-def count_pairs(experts: ArrayLike, blocks: ArrayLike, *, num_experts: int, num_blocks: int) -> NDArray[np.float64]:
+def count_pairs(layer: LayerInput, blocks: NDArray[np.int32]) -> NDArray[np.float64]:
     """Count the tokens that choose each pair of experts, over all pairs of a token's slots.
 
     Args:
-        experts: integers [tokens, k], distinct within a token; negative where a slot holds no expert.
-        blocks: integers [tokens], the block of each token.
-        num_experts: number of experts of the layer.
-        num_blocks: number of blocks.
+        layer: the routing decisions, in memory or on disk.
+        blocks: int32 [documents], the block of each document with tokens.
 
     Returns:
         float64 [block, i, j]: N(i, j), the tokens that chose experts i and j; on the diagonal N(i).
 
     Raises:
-        MeasurementError: shapes do not match, values are out of range, or a token has an expert twice.
+        MeasurementError: an expert is out of range, or a token has one twice.
     """
-    chosen, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(blocks)
-    if chosen.ndim != 2 or len(chosen) != len(places):
-        raise MeasurementError(
-            f"expected experts [tokens, k] and blocks [tokens], got shapes {chosen.shape} and {places.shape}"
-        )
-    check_range("experts", chosen, num_experts)
-    check_distinct("experts", chosen)
-    check_range("blocks", places, num_blocks)
-    tables = np.zeros((num_blocks, num_experts, num_experts))
-    _add_pairs(tables, chosen, places)
+    tables = np.zeros((int(blocks.max(initial=-1)) + 1, layer.num_experts, layer.num_experts))
+    for part in layer.parts():
+        check_range("experts", part.experts, layer.num_experts)
+        check_distinct("experts", part.experts, part.first_row)
+        _add_pairs(tables, part.experts, blocks[part.documents])
     return tables
 
 
@@ -88,19 +82,27 @@ def measure_coactivation(
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or a token has an expert twice.
     """
-    chosen = np.asarray(experts)
-    cut = block_tokens(documents, groups=groups, num_blocks=num_blocks)
-    tables = count_pairs(chosen, cut.token_blocks, num_experts=num_experts, num_blocks=cut.num_blocks)
-    sizes = (chosen >= 0).sum(axis=1)
-    present = sizes > 0
-    counts: Counted = {
-        "n_tokens": int(present.sum()),
-        "n_documents": len(np.unique(cut.documents[present])),
-    }
-    chance = pair_chance(
-        np.diagonal(tables.sum(axis=0)), np.bincount(sizes, minlength=chosen.shape[1] + 1).astype(np.float64)
+    return coactivate_layer(
+        LayerInput.of(experts, documents, num_experts=num_experts, groups=groups), num_blocks=num_blocks
     )
-    step = max(1, _SLAB_CELLS // max(1, cut.num_blocks * num_experts))
+
+
+def coactivate_layer(layer: LayerInput, *, num_blocks: int = 50) -> EstimateArray:
+    """Measure the co-activation of a layer's experts, as `measure_coactivation`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        num_blocks: maximum number of document blocks.
+    """
+    blocks, num_experts = layer.blocks(num_blocks), layer.num_experts
+    tables = count_pairs(layer, blocks)
+    sizes, routed = np.zeros(layer.experts.shape[1] + 1), RoutedCount(len(blocks))
+    for part in layer.parts():
+        count_sizes(sizes, part.experts)
+        routed.add(part.routed, part.documents)
+    counts: Counted = {"n_tokens": routed.tokens, "n_documents": routed.num_documents}
+    chance = pair_chance(np.diagonal(tables.sum(axis=0)), sizes)
+    step = max(1, _SLAB_CELLS // max(1, len(tables) * num_experts))
     parts = []
     for first in range(0, num_experts, step):
         slab = slice(first, min(first + step, num_experts))

@@ -6,8 +6,8 @@ one at a time. All quantities are differences of entropies of the expert given t
 all tokens and without each block of documents.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.blocks import check_order, divide, estimate_blocks, note_sparse
-from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass, tabulate
+from specialize.measure.base.blocks import assign_blocks, divide, estimate_blocks, group_documents, note_sparse
+from specialize.measure.base.counting import add_to, as_codes, check_range
 from specialize.measure.base.estimate import Estimate, correct_bias, jackknife_values, make_estimates
-from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
-from specialize.measure.estimators.observed import observe_units
-from specialize.measure.estimators.type_runs import sort_by_type
-
-MIN_COUNT = 10
-MIN_LABELS = 2
-_FOR_THE_MEAN = 100  # permutations within types, of which only the mean is used
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.nulls import permuted_tables, shifted_tables
+from specialize.measure.base.units import Observations, ObservedParts
+from specialize.measure.estimators.ambiguous import MIN_COUNT, MIN_LABELS, AmbiguousTypes, TypeParts
+from specialize.measure.estimators.observed import count_labelled, read_labelled
+from specialize.measure.estimators.type_entropies import TypeEntropies, read_ambiguous
 
 
 @dataclass(frozen=True)
@@ -114,69 +113,100 @@ def measure_conditional_information(
         MeasurementError: arrays do not match in length, values are out of range, or no token of an ambiguous type
             was routed.
     """
-    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
-    labels, places, words = as_codes(codes), as_codes(documents), np.asarray(types)
+    layer = LayerInput.of(experts, documents, num_experts=num_experts, weights=weights, rule=rule, groups=groups)
+    labels, words, size = as_codes(codes), np.asarray(types), len(layer.experts)
     check_range("codes", labels, num_labels)
-    check_range("experts", chosen, num_experts)
+    check_range("experts", layer.experts, num_experts)
     check_choice("level", level, Level, error=MeasurementError)
     if level == "document":
-        check_range("documents", places, len(labels))
-        labels = labels[places]
-    if not len(labels) == len(words) == len(places) == len(chosen):
+        check_range("documents", layer.documents, len(labels))
+    if not size == len(words) == len(layer.documents) == (len(labels) if level == "token" else size):
         raise MeasurementError(
             "codes, types, experts and documents must be of one length, "
-            f"got {len(labels)}, {len(words)}, {len(chosen)} and {len(places)}"
+            f"got {len(labels)}, {len(words)}, {size} and {len(layer.documents)}"
         )
-    kept = np.flatnonzero(find_ambiguous(words, labels, min_count=min_count, min_labels=min_labels))
-    labels, words, places = labels[kept], words[kept], places[kept]
-    chosen, masses = chosen[kept], masses[kept]
-    routed = ((chosen >= 0) & (masses > 0)).any(axis=1)
-    if not routed.any():
+    own = labels if level == "token" else labels[layer.documents]
+    ambiguous = AmbiguousTypes(words, own, num_labels=num_labels, min_count=min_count, min_labels=min_labels)
+    how = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
+    measured = condition_layer(layer, own, words, ambiguous, level=level, num_labels=num_labels, **how)
+    if measured is None:
         raise MeasurementError(
             f"expected routed tokens of a type with {min_count} occurrences and {min_labels} labels, got none: "
             "trace more text, or lower min_count"
         )
-    check_order(places)
-    observed = observe_units(labels, chosen, masses, places, groups=groups, num_blocks=num_blocks)
-    tokens = sort_by_type(observed, words)
-    mass = np.bincount(observed.unit_blocks, weights=np.where(chosen >= 0, masses, 0.0).sum(axis=1))
-    remaining = np.append(mass.sum() - mass, mass.sum())  # without each block, and overall
+    return measured
+
+
+def condition_layer(
+    layer: LayerInput,
+    labels: Any,
+    types: Any,
+    ambiguous: AmbiguousTypes,
+    *,
+    level: Level,
+    num_labels: int,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> ConditionalInformation | None:
+    """Measure conditional information as `measure_conditional_information`, part by part.
+
+    Tokens of ambiguous types are divided by type; parts of about a million tokens are in memory one at a time, the
+    others in temporary files.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        labels: integers [tokens] at both levels, in memory or as a column.
+        types: integers [tokens], likewise.
+        ambiguous: the ambiguous types of these tokens and labels.
+        level: whether labels are of documents.
+        num_labels: number of labels of the label set.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the nulls.
+
+    Returns:
+        The estimates; None if no token of an ambiguous type was routed.
+    """
+    kept = ambiguous.restrict(labels, types)
+    lengths = count_labelled(kept, layer.counts, num_labels=num_labels)
+    present = np.flatnonzero(lengths)
+    if not len(present):
+        return None
+    own = group_documents(present, layer.groups)
+    observed = ObservedParts(
+        partial(read_labelled, layer, kept), lengths[present], assign_blocks(own, num_blocks=num_blocks), own
+    )
+    slots, equal = (1 if layer.rule == "first" else layer.experts.shape[1]), layer.rule != "gate"
+    with TypeParts(ambiguous, slots=slots, masses=1 if equal else slots) as parts:
+        seen = read_ambiguous(observed, layer, kept, types, parts, num_labels=num_labels)
+        if not seen.tokens:
+            return None
+        entropies = TypeEntropies(observed, parts, seen, shape=(num_labels, layer.num_experts))
+        given_type, given_both, null = entropies.measure(level, permutations=permutations, seed=seed)
+    remaining = np.append(seen.mass.sum() - seen.mass, seen.mass.sum())  # without each block, and overall
     per_mass = divide(np.ones_like(remaining), remaining)
-    given_type = tokens.expert_entropy(np.zeros((1, len(labels)), np.int32), 1, num_experts) * per_mass
-    given_both = tokens.expert_entropy(tokens.codes[None], num_labels, num_experts) * per_mass
-
-    def draw(labels_under_null: Iterator[tuple[slice, NDArray[np.int32]]]) -> NDArray[np.float64]:
-        drawn = [tokens.expert_entropy(codes, num_labels, num_experts) for _, codes in labels_under_null]
-        return given_type - np.concatenate([np.empty((0, len(per_mass))), *drawn]) * per_mass
-
-    if level == "token":
-        null = draw(tokens.exchange(permutations=permutations, seed=seed))
-    else:
-        of_documents = observed.codes[observed.starts[:-1]]
-        together = draw(tokens.permute(of_documents, observed.group_numbers, permutations=permutations, seed=seed))
-        within_types = draw(tokens.exchange(permutations=min(permutations, _FOR_THE_MEAN), seed=seed))
-        null = together - _mean(together) + _mean(within_types)
-    shape = (observed.num_blocks, num_labels, num_experts)
-    blocks = tabulate(labels, chosen, masses, observed.unit_blocks, shape=shape)
-    load = blocks.sum(axis=1)
+    given_type, given_both = given_type * per_mass, given_both * per_mass
+    nulls = [given_type - each * per_mass for each in null]
+    null_values = nulls[0] if level == "token" else nulls[0] - _mean(nulls[0]) + _mean(nulls[1])
+    shape = (observed.num_blocks, num_labels, layer.num_experts)
+    load = seen.table.sum(axis=1)
     unconditional = information.entropy(np.vstack([load.sum(axis=0) - load, load.sum(axis=0)]))
-
-    pairs = len(np.unique(words[routed].astype(np.int64) * num_labels + labels[routed]))
-    freedom = (pairs - len(np.unique(words[routed]))) * (np.count_nonzero(load.sum(axis=0)) - 1)
-    note = note_sparse(routed.sum(), int(freedom))
-    counted: dict[str, Any] = {"n_tokens": int(routed.sum()), "n_documents": len(np.unique(places[routed]))}
+    freedom = (seen.pairs - seen.types) * (np.count_nonzero(load.sum(axis=0)) - 1)
+    note = note_sparse(seen.tokens, int(freedom))
+    counted: dict[str, Any] = {"n_tokens": seen.tokens, "n_documents": seen.documents}
     return ConditionalInformation(
-        conditional_information=_estimate((given_type - given_both)[0], null, note=note, **counted),
+        conditional_information=_estimate((given_type - given_both)[0], null_values, note=note, **counted),
         mutual_information=estimate_blocks(
-            blocks,
+            seen.table,
             information.mutual_information,
             unit="bits",
             corrected=True,
             null=_null_information(observed, level=level, shape=shape, permutations=permutations, seed=seed),
             **counted,
         )[()],
-        word_information=_estimate(unconditional - given_type[0], null[:0], **counted),
-        num_types=len(tokens.starts) - 1,
+        word_information=_estimate(unconditional - given_type[0], null_values[:0], **counted),
+        num_types=len(ambiguous.types),
     )
 
 
@@ -198,14 +228,10 @@ def find_ambiguous(
     Returns:
         bool [tokens].
     """
-    labelled = (types >= 0) & (codes >= 0)
-    if not labelled.any():
-        return labelled
-    _, word = np.unique(types[labelled], return_inverse=True)
-    pairs = np.unique(word.astype(np.int64) * (int(codes.max()) + 1) + codes[labelled]) // (int(codes.max()) + 1)
-    enough = (np.bincount(word) >= min_count) & (np.bincount(pairs) >= min_labels)
-    labelled[labelled] = enough[word]
-    return labelled
+    ambiguous = AmbiguousTypes(
+        types, codes, num_labels=int(codes.max(initial=0)) + 1, min_count=min_count, min_labels=min_labels
+    )
+    return ambiguous.hold(types) & (codes >= 0)
 
 
 def _mean(null: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -228,20 +254,22 @@ def _correct(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _null_information(
-    observed: Observations, *, level: Level, shape: tuple[int, int, int], permutations: int, seed: int
+    observed: ObservedParts, *, level: Level, shape: tuple[int, int, int], permutations: int, seed: int
 ) -> NDArray[np.float64]:
     """Compute I(expert; label) under the null, [permutation]: labels shifted within or permuted across documents."""
     if level == "token":
         tables = shifted_tables(observed, shape=shape, permutations=permutations, seed=seed)
     else:
-        documents = np.repeat(np.arange(len(observed.blocks), dtype=np.int32), np.diff(observed.starts))
-        usage = count_usage(
-            observed.experts, observed.masses, documents, num_documents=len(observed.blocks), num_experts=shape[2]
-        )
+        usage, codes, first = np.zeros((len(observed.blocks), 1, shape[2])), [np.zeros(0, dtype=np.int32)], 0
+        for part in observed.parts():
+            own = first + np.repeat(np.arange(len(part.blocks), dtype=np.int32), part.lengths)
+            add_to(usage, np.zeros_like(own), part.experts, part.masses, own.astype(np.int32))
+            codes.append(part.codes[part.starts[:-1]])
+            first += len(part.blocks)
         whole = Observations(
-            codes=observed.codes[observed.starts[:-1]],
+            codes=np.concatenate(codes),
             experts=np.tile(np.arange(shape[2], dtype=np.int16), (len(usage), 1)),
-            masses=usage,
+            masses=usage[:, 0],
             starts=np.arange(len(usage) + 1, dtype=np.int64),
             blocks=observed.blocks,
             groups=observed.groups,

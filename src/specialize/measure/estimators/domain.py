@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import divide
-from specialize.measure.base.counting import as_codes, check_range, count_usage, tabulate
+from specialize.measure.base.counting import add_to, as_codes, check_range, tabulate
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.nulls import permuted_tables
+from specialize.measure.base.routed import has_expert
 from specialize.measure.estimators.observed import observe_units
 
 UNIT = "share of the label's tokens"
@@ -67,11 +69,65 @@ def measure_domain_specialization(
     check_range("documents", places, len(labels))
     if chosen.ndim != 2 or len(chosen) != len(places):
         raise MeasurementError(f"expected experts [{len(places)} tokens, k], got shape {chosen.shape}")
-    routed = (chosen >= 0).any(axis=1)
+    usage = np.zeros((len(labels), 1, num_experts + 1))
+    _add_choices(usage, chosen, places, counts, tokens)
+    return _measure(usage[:, 0], labels, num_labels, groups, permutations, num_blocks, seed)
+
+
+def specialize_domains(
+    layer: LayerInput,
+    codes: ArrayLike,
+    *,
+    num_labels: int,
+    permutations: int = 1000,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> EstimateArray:
+    """Measure domain specialization, as `measure_domain_specialization`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        codes: integers [documents], the domain of each document; negative where there is none.
+        num_labels: number of labels of the label set.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+    labels = as_codes(codes)
+    check_range("codes", labels, num_labels)
+    usage = np.zeros((len(labels), 1, layer.num_experts + 1))
+    for part in layer.parts():
+        check_range("experts", part.experts, layer.num_experts)
+        _add_choices(usage, part.experts, as_codes(part.documents), **part.multiples)
+    return _measure(usage[:, 0], labels, num_labels, layer.groups, permutations, num_blocks, seed)
+
+
+def _add_choices(
+    usage: NDArray[np.float64],
+    experts: NDArray[np.int16],
+    documents: NDArray[np.int32],
+    counts: ArrayLike | None = None,
+    tokens: ArrayLike | None = None,
+) -> None:
+    """Add choices of each expert and, last, tokens to ``usage`` [document, 1, expert + 1]."""
+    num_experts = usage.shape[2] - 1
     # an additional column counts the tokens, the denominator of the other columns
-    slots = np.hstack([chosen, np.where(routed, num_experts, -1).astype(np.int16)[:, None]])
+    slots = np.hstack([experts, np.where(has_expert(experts), num_experts, -1).astype(np.int16)[:, None]])
     masses = np.ones((len(slots), 1)) if counts is None else np.column_stack([np.asarray(counts), np.asarray(tokens)])
-    usage = count_usage(slots, masses, places, num_documents=len(labels), num_experts=num_experts + 1)
+    add_to(usage, np.zeros(len(slots), dtype=np.int32), slots, masses, documents)
+
+
+def _measure(
+    usage: NDArray[np.float64],
+    labels: NDArray[np.int32],
+    num_labels: int,
+    groups: ArrayLike | None,
+    permutations: int,
+    num_blocks: int,
+    seed: int,
+) -> EstimateArray:
+    """Make the estimates from choices of each expert and, last, tokens of each document [document, expert + 1]."""
+    num_experts = usage.shape[1] - 1
     kept = np.flatnonzero((labels >= 0) & (usage[:, -1] > 0))
     if not len(kept):
         raise MeasurementError("expected documents with both a label and an expert, got none: check the labels")

@@ -1,24 +1,30 @@
 """Flow between layers: how informative the expert of one layer is about the expert of the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from specialize.column import compute_column
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import (
     Counted,
+    assign_blocks,
     check_order,
     divide,
     estimate_blocks,
+    group_documents,
     note_sparse,
 )
-from specialize.measure.base.counting import as_codes, check_range, tabulate
+from specialize.measure.base.counting import as_codes, check_range
 from specialize.measure.base.estimate import Estimate, EstimateArray, jackknife_values
 from specialize.measure.base.information import label_entropy, mutual_information
-from specialize.measure.base.nulls import Observations, shifted_tables
-from specialize.measure.estimators.observed import observe_units
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.nulls import shifted_tables
+from specialize.measure.base.units import ObservedParts, tabulate_units
+from specialize.measure.estimators.observed import count_labelled, read_labelled
 
 RARE = 5  # tokens
 
@@ -78,28 +84,44 @@ def measure_flow(
         MeasurementError: arrays do not match in length, values are out of range, or no token was routed by both
             layers.
     """
-    before, after, places = np.asarray(experts)[:, 0], as_codes(np.asarray(following)[:, 0]), as_codes(documents)
+    before, after, places = np.asarray(experts), np.asarray(following), as_codes(documents)
     if not len(before) == len(after) == len(places):
         raise MeasurementError(
             f"experts, following and documents must be of one length, got {len(before)}, {len(after)} and {len(places)}"
         )
-    check_range("experts", before, num_experts)
-    check_range("following", after, num_following)
     check_order(places)
-    seen = _observe(before, after, places, groups, num_blocks=num_blocks)
-    if not len(seen.codes):
+    layer = LayerInput(before, places, num_experts, groups=None if groups is None else np.asarray(groups))
+    after_it = LayerInput(after, places, num_following)
+    return connect_layers(layer, after_it, permutations=permutations, num_blocks=num_blocks, seed=seed)
+
+
+def connect_layers(
+    layer: LayerInput, after: LayerInput, *, permutations: int = 200, num_blocks: int = 50, seed: int = 0
+) -> Flow:
+    """Measure the flow from a layer to another one of the same tokens, as `measure_flow`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        after: those of the other layer.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+    seen, num_experts, num_following = _observe(layer, after, num_blocks), layer.num_experts, after.num_experts
+    n_tokens = int(seen.lengths.sum())
+    if not n_tokens:
         raise MeasurementError("expected tokens that both layers routed, got none: measure layers of one stack")
     shape = (seen.num_blocks, num_following, num_experts)
     null = np.empty((permutations, 2))
     for batch, tables in shifted_tables(seen, shape=shape, permutations=permutations, seed=seed):
         null[batch], _ = jackknife_values(tables, _information)
-    tables = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
-    counts: Counted = {"n_tokens": len(seen.codes), "n_documents": len(seen.blocks)}
+    tables = tabulate_units(seen, shape=shape)
+    counts: Counted = {"n_tokens": n_tokens, "n_documents": len(seen.blocks)}
     used = [np.count_nonzero(tables.sum(axis=axes)) - 1 for axes in ((0, 1), (0, 2))]
     options: dict[str, Any] = {
         "null": null,
         "corrected": True,
-        "note": note_sparse(len(seen.codes), int(used[0] * used[1])),
+        "note": note_sparse(n_tokens, int(used[0] * used[1])),
     }
     information = estimate_blocks(tables, _information, unit="bits", **options, **counts).at_most(
         float(np.log2(min(num_experts, num_following)))
@@ -115,23 +137,21 @@ def measure_flow(
     return Flow(information[0], coefficient[1], transitions)
 
 
-def _observe(
-    before: NDArray[np.integer],
-    after: NDArray[np.int32],
-    documents: NDArray[np.int32],
-    groups: ArrayLike | None,
-    *,
-    num_blocks: int,
-) -> Observations:
+def _observe(layer: LayerInput, after: LayerInput, num_blocks: int) -> ObservedParts:
     """Keep the tokens that have a first expert in both layers."""
-    both = (before >= 0) & (after >= 0)
-    return observe_units(
-        np.ascontiguousarray(after[both]),
-        np.ascontiguousarray(before[both][:, None], dtype=np.int16),
-        np.ones((int(both.sum()), 1)),
-        documents[both],
-        groups=groups,
-        num_blocks=num_blocks,
+
+    def read_codes(rows: slice) -> NDArray[np.int32]:
+        own, following = layer.experts[rows][:, 0], after.experts[rows][:, 0]
+        check_range("experts", own, layer.num_experts)
+        return np.where(own >= 0, following, -1).astype(np.int32)
+
+    first = replace(layer, rule="first", weights=None)
+    codes = compute_column(len(layer.experts), read_codes, dtype=np.int32)
+    lengths = count_labelled(codes, layer.counts, num_labels=after.num_experts)
+    present = np.flatnonzero(lengths)
+    own = group_documents(present, layer.groups)
+    return ObservedParts(
+        partial(read_labelled, first, codes), lengths[present], assign_blocks(own, num_blocks=num_blocks), own
     )
 
 

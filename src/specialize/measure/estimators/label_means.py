@@ -1,12 +1,15 @@
 """Means of a quantity of tokens by label, such as the loss of the next token, or how decided the router is."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import Level
+from specialize.column import compute_column
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import EstimateArray, jackknife_values, make_estimates
-from specialize.measure.estimators.label_sums import sum_labels
+from specialize.measure.estimators.label_sums import LabelledSums, sum_labels, sum_parts
 
 _BITS = 1 / np.log(2)  # in a nat
 
@@ -100,6 +103,47 @@ def measure_label_means(
         groups=groups,
         num_blocks=num_blocks,
     )
+    return _estimate(sums, unit=unit, permutations=permutations, seed=seed)
+
+
+def mean_labels(
+    values: Any,
+    codes: Any,
+    counts: NDArray[np.int64],
+    *,
+    level: Level,
+    num_labels: int,
+    unit: str = "bits",
+    permutations: int = 200,
+    groups: ArrayLike | None = None,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> EstimateArray | None:
+    """Measure the mean of a quantity by label, as `measure_label_means`, part by part; None if no token has a value.
+
+    Args:
+        values: floating [tokens], in memory or as a column.
+        codes: integers [documents] or [tokens], in memory or as a column.
+        counts: int64 [documents], number of tokens of each document.
+        level: as in `measure_label_means`, like the other arguments.
+        num_labels: number of labels of the label set.
+        unit: unit of the values.
+        permutations: number of permutations under the null.
+        groups: integers [documents].
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+
+    def count(rows: slice) -> NDArray[np.float64]:
+        amounts = np.asarray(values[rows], dtype=np.float64)
+        return np.stack([amounts, np.ones_like(amounts)], axis=-1)
+
+    amounts = compute_column(len(values), count, dtype=np.float64, width=2)
+    sums = sum_parts(amounts, codes, counts, level=level, num_labels=num_labels, groups=groups, num_blocks=num_blocks)
+    return None if sums is None else _estimate(sums, unit=unit, permutations=permutations, seed=seed)
+
+
+def _estimate(sums: LabelledSums, *, unit: str, permutations: int, seed: int) -> EstimateArray:
     blocks = sums.tables()
     total = blocks.sum(axis=0)
     value, null = _means(total), sums.under_null(_means, permutations=permutations, seed=seed)

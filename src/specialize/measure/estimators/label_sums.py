@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import Level, check_choice
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import Counted, check_order
-from specialize.measure.base.counting import as_codes, check_range, tabulate
-from specialize.measure.base.nulls import Observations, permuted_tables, shifted_tables
+from specialize.measure.base.blocks import Counted, assign_blocks, check_order, group_documents
+from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.layer_input import cut_documents
+from specialize.measure.base.nulls import permuted_tables, shifted_tables
 from specialize.measure.base.random import Seed
+from specialize.measure.base.units import ObservedParts, Part, Units, tabulate_units
 from specialize.measure.estimators.observed import observe_units
 
 FEWEST_TOKENS, FEWEST_BLOCKS = 100, 10  # that hold the tokens of a mean, from analyses/calibration/function.py
@@ -23,13 +26,15 @@ class LabelledSums:
     """Labelled tokens or documents, with quantities that are summed by label.
 
     Attributes:
-        observations: one unit for each token or document, with its sums as masses.
+        observations: one unit for each token or document, with its sums as masses; in memory or read part by part.
+        num_quantities: number of quantities.
         level: whether labels are of documents or of tokens.
         num_labels: number of labels of the label set.
         counts: numbers of tokens and documents.
     """
 
-    observations: Observations
+    observations: Units
+    num_quantities: int
     level: Level
     num_labels: int
     counts: Counted
@@ -41,8 +46,7 @@ class LabelledSums:
 
     def tables(self) -> NDArray[np.float64]:
         """Sum the values of each label, float64 [block, label, quantity]."""
-        seen = self.observations
-        return tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=self._shape(seen))
+        return tabulate_units(self.observations, shape=self._shape(self.observations))
 
     def permuted(
         self, *, permutations: int, seed: Seed, pooled: bool = True
@@ -56,11 +60,14 @@ class LabelledSums:
             seed: seed of the permutations.
             pooled: whether all documents are in one block.
         """
-        seen = self.observations
+        seen: Any = self.observations
         if pooled:
             seen = replace(seen, blocks=np.zeros_like(seen.blocks))
-        draw = shifted_tables if self.level == "token" else permuted_tables
-        return draw(seen, shape=self._shape(seen), permutations=permutations, seed=seed)
+        draw: Any = shifted_tables if self.level == "token" else permuted_tables
+        batches: Iterator[tuple[slice, NDArray[np.float64]]] = draw(
+            seen, shape=self._shape(seen), permutations=permutations, seed=seed
+        )
+        return batches
 
     def under_null(
         self,
@@ -82,8 +89,8 @@ class LabelledSums:
         found = [statistic(tables[:, 0]) for _, tables in self.permuted(permutations=permutations, seed=seed)]
         return np.concatenate(found) if found else np.empty((0, *statistic(self.tables().sum(axis=0)).shape))
 
-    def _shape(self, seen: Observations) -> tuple[int, int, int]:
-        return seen.num_blocks, self.num_labels, seen.masses.shape[1]
+    def _shape(self, seen: Units) -> tuple[int, int, int]:
+        return seen.num_blocks, self.num_labels, self.num_quantities
 
 
 def sum_labels(
@@ -113,18 +120,79 @@ def sum_labels(
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or no labelled token has a value.
     """
-    own, places = label_tokens(codes, documents, level=level, shape=values.shape[:-1], num_labels=num_labels)
-    kept = np.isfinite(values).all(axis=1) & (own >= 0)
-    if not kept.any():
+    _, places = label_tokens(codes, documents, level=level, shape=values.shape[:-1], num_labels=num_labels)
+    counts = np.bincount(places).astype(np.int64)
+    sums = sum_parts(
+        values, as_codes(codes), counts, level=level, num_labels=num_labels, groups=groups, num_blocks=num_blocks
+    )
+    if sums is None:
         raise MeasurementError("expected labelled tokens with a value, got none: check the labels")
-    masses, labels, units = values[kept], own[kept], places[kept]
-    if level == "document":
-        units, first = np.unique(units, return_index=True)
-        masses, labels = np.add.reduceat(masses, first, axis=0), labels[first]
-    columns = np.tile(np.arange(values.shape[1], dtype=np.int16), (len(masses), 1))
-    seen = observe_units(labels, columns, masses, units, groups=groups, num_blocks=num_blocks)
-    counts: Counted = {"n_tokens": int(kept.sum()), "n_documents": len(seen.blocks)}
-    return LabelledSums(seen, level, num_labels, counts)
+    return sums
+
+
+def sum_parts(
+    values: Any,
+    codes: Any,
+    counts: NDArray[np.int64],
+    *,
+    level: Level,
+    num_labels: int,
+    groups: ArrayLike | None,
+    num_blocks: int,
+) -> LabelledSums | None:
+    """Sum as `sum_labels`, part by part; None where no labelled token has a value.
+
+    Args:
+        values: float64 [tokens, quantities], in memory or as a column.
+        codes: integers [documents] or [tokens], in memory or as a column.
+        counts: int64 [documents], number of tokens of each document.
+        level: as in `sum_labels`, like the other arguments.
+        num_labels: number of labels of the label set.
+        groups: integers [documents].
+        num_blocks: maximum number of document blocks.
+    """
+    quantities = values.shape[1]
+
+    def read() -> Iterator[tuple[NDArray[np.int64], int, Part]]:
+        """Yield the documents with a labelled token that has a value, the number of those, and these units."""
+        start = 0
+        for first, last in cut_documents(counts):
+            own = counts[first:last]
+            rows = slice(start, start + int(own.sum()))
+            start = rows.stop
+            amounts, documents = np.asarray(values[rows]), np.repeat(np.arange(first, last), own)
+            labels = as_codes(codes[rows] if level == "token" else codes[documents])
+            check_range("codes", labels, num_labels)
+            kept = np.isfinite(amounts).all(axis=1) & (labels >= 0)
+            present, begins = np.unique(documents[kept], return_index=True)
+            masses, labels, starts = amounts[kept], labels[kept], np.append(begins, np.count_nonzero(kept))
+            if level == "document" and len(present):
+                masses, labels = np.add.reduceat(masses, begins, axis=0), labels[begins]
+                starts = np.arange(len(present) + 1)
+            columns = np.tile(np.arange(quantities, dtype=np.int16), (len(masses), 1))
+            yield present, int(np.count_nonzero(kept)), (labels, columns, masses, starts.astype(np.int64))
+
+    found = [np.zeros(0, dtype=np.int64)]
+    lengths, n_tokens = [np.zeros(0, dtype=np.int64)], 0
+    held: list[Part] = []
+    for documents, kept, part in read():
+        found.append(documents)
+        n_tokens += kept
+        lengths.append(np.diff(part[3]))
+        held += [part] if level == "document" else []
+    present = np.concatenate(found)
+    if not len(present):
+        return None
+    if level == "token":
+        own = group_documents(present, groups)
+        each = np.concatenate(lengths)
+        seen: Units = ObservedParts(
+            lambda: (part for *_, part in read()), each, assign_blocks(own, num_blocks=num_blocks), own
+        )
+    else:
+        labels, columns, masses = (np.concatenate([part[place] for part in held]) for place in range(3))
+        seen = observe_units(labels, columns, masses, present, groups=groups, num_blocks=num_blocks)
+    return LabelledSums(seen, quantities, level, num_labels, {"n_tokens": n_tokens, "n_documents": len(present)})
 
 
 def label_tokens(

@@ -1,6 +1,7 @@
 """Association of the labels of tokens or documents with the experts of one layer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,15 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.choices import Level, SlotRule
 from specialize.errors import MeasurementError
 from specialize.measure.base import information
-from specialize.measure.base.counting import tabulate
 from specialize.measure.base.estimate import (
     Estimate,
     EstimateArray,
     jackknife_values,
     make_estimates,
 )
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.nulls import permuted_tables, shifted_tables
 from specialize.measure.base.reliability import find_shortage
+from specialize.measure.base.units import tabulate_units
 from specialize.measure.estimators.composition import Composition, estimate_composition, estimate_shares
 from specialize.measure.estimators.observed import ObservedCounts, observe_layer
 
@@ -106,23 +108,49 @@ def measure_layer(
         MeasurementError: arrays do not match in length, values are out of range, k* is not between 1 and E, or no
             labelled unit was routed.
     """
-    seen, counts = observe_layer(
+    layer = LayerInput.of(experts, documents, num_experts=num_experts, weights=weights, rule=rule, groups=groups)
+    return associate_layer(
+        layer,
         codes,
-        experts,
-        documents,
         level=level,
         num_labels=num_labels,
-        num_experts=num_experts,
-        weights=weights,
-        rule=rule,
-        groups=groups,
+        num_top=num_top,
+        permutations=permutations,
         num_blocks=num_blocks,
+        seed=seed,
     )
-    num_top = min(np.shape(experts)[1], num_experts) if num_top is None else num_top
+
+
+def associate_layer(
+    layer: LayerInput,
+    codes: ArrayLike,
+    *,
+    level: Level,
+    num_labels: int,
+    num_top: int | None = None,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> LayerMeasurement:
+    """Measure the association of a layer with a label, as `measure_layer` does, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        codes: integers [tokens] or [documents], in memory or on disk.
+        level: as in `measure_layer`, like the other arguments.
+        num_labels: number of labels of the label set.
+        num_top: k*.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+    seen, counts = observe_layer(layer, codes, level=level, num_labels=num_labels, num_blocks=num_blocks)
+    num_experts = layer.num_experts
+    num_top = min(np.shape(layer.experts)[1], num_experts) if num_top is None else num_top
     if not 1 <= num_top <= num_experts:
         raise MeasurementError(f"num_top: expected between 1 and {num_experts} top experts, got {num_top}: k is usual")
     shape = (seen.num_blocks, num_labels, num_experts)
-    blocks = tabulate(seen.codes, seen.experts, seen.masses, seen.unit_blocks, shape=shape)
+    blocks = tabulate_units(seen, shape=shape)
     null_tables = NULL_TABLES[level](seen, shape=shape, permutations=permutations, seed=seed)
     null_profile = np.empty((permutations, 2 + num_experts))
     null_lift = np.empty((permutations, num_labels, num_experts))
@@ -175,7 +203,7 @@ def measure_layer(
 
 
 ENOUGH_DOCUMENTS = 200  # with labels of documents, for the entropy of the label and the information of an expert
-NULL_TABLES = {"token": shifted_tables, "document": permuted_tables}
+NULL_TABLES: dict[str, Any] = {"token": shifted_tables, "document": permuted_tables}
 
 
 def _profile(counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import check_order
 from specialize.measure.base.counting import as_codes, check_distinct, check_range
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.random import STEP, mix_bits
 
 
@@ -44,19 +44,19 @@ def find_runs(documents: ArrayLike, sequences: ArrayLike | None = None, position
     return Runs(np.append(starts, len(places)), places[starts])
 
 
-def check_neighbours(
-    experts: ArrayLike, documents: ArrayLike, num_experts: int
-) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
-    """Check experts and documents; return them as int16 [tokens, k] and int32 [tokens]."""
-    chosen, places = np.ascontiguousarray(experts, dtype=np.int16), as_codes(documents)
-    if chosen.ndim != 2 or len(chosen) != len(places):
+def check_neighbours(experts: ArrayLike, documents: ArrayLike) -> None:
+    """Raise MeasurementError unless experts are [tokens, k] and documents [tokens]."""
+    if np.ndim(experts) != 2 or len(np.asarray(experts)) != len(np.asarray(documents)):
         raise MeasurementError(
-            f"expected experts [tokens, k] and documents [tokens], got shapes {chosen.shape} and {places.shape}"
+            "expected experts [tokens, k] and documents [tokens], "
+            f"got shapes {np.shape(experts)} and {np.shape(documents)}"
         )
-    check_range("experts", chosen, num_experts)
-    check_distinct("experts", chosen)
-    check_order(places)
-    return chosen, places
+
+
+def check_part(part: LayerInput) -> None:
+    """Raise MeasurementError if an expert of a part is out of range, or a token has one twice."""
+    check_range("experts", part.experts, part.num_experts)
+    check_distinct("experts", part.experts, part.first_row)
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,32 @@ class NeighbourCounter:
         experts: int16 [tokens, k].
         runs: runs of these tokens.
         rows: int32 [documents, groups], the rows to which each document is added; negative for none.
-        num_rows: number of rows.
     """
 
     experts: NDArray[np.int16]
     runs: Runs
     rows: NDArray[np.int32]
-    num_rows: int
 
-    def count_pairs(self, *, shuffled: bool, permutations: int, seed: int) -> NDArray[np.float64]:
-        """Count neighbours and repeats, float64 [permutation, row, 4], see `count_repeats`."""
-        sets = _pack(self.experts)
-        first = np.ascontiguousarray(self.experts[:, 0])
-        tables = np.zeros((permutations, self.num_rows, 4))
-        _count_pairs(tables, first, sets, self.runs.starts, self.runs.documents, self.rows, shuffled, seed)
-        return tables
+    def add_pairs(self, tables: NDArray[np.float64], *, shuffled: bool = False, seed: int = 0, drawn: int = 0) -> None:
+        """Add neighbours and repeats to tables [permutation, row, 4], see `count_repeats`.
 
-    def count_loads(self, num_experts: int) -> NDArray[np.float64]:
-        """Count [row, 2 E + k + 1]: first experts, chosen experts, and tokens with 0, 1, ..., k experts."""
-        out = np.zeros((self.num_rows, 2 * num_experts + self.experts.shape[1] + 1))
-        _count_loads(out, self.experts, self.runs.starts, self.runs.documents, self.rows, num_experts)
-        return out
+        Args:
+            tables: the sums so far.
+            shuffled: whether tokens are in random order within their run.
+            seed: seed of the order.
+            drawn: how many random numbers each permutation has drawn, for the parts before this one.
+        """
+        sets, first = _pack(self.experts), np.ascontiguousarray(self.experts[:, 0])
+        _count_pairs(tables, first, sets, self.runs.starts, self.runs.documents, self.rows, (shuffled, seed, drawn))
+
+    @property
+    def num_draws(self) -> int:
+        """How many random numbers a permutation of these tokens draws."""
+        return len(self.experts) - len(self.runs.documents)
+
+    def add_loads(self, tables: NDArray[np.float64], num_experts: int) -> None:
+        """Add to [row, 2 E + k + 1]: first experts, chosen experts, and tokens with 0, 1, ..., k experts."""
+        _count_loads(tables, self.experts, self.runs.starts, self.runs.documents, self.rows, num_experts)
 
 
 @njit(cache=True, nogil=True)
@@ -104,15 +109,19 @@ def _pack(experts):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _count_pairs(tables, first, sets, starts, documents, rows, shuffled, seed):  # type: ignore[no-untyped-def]
-    """Count neighbours, one token order per permutation: the result does not depend on the number of threads."""
+def _count_pairs(tables, first, sets, starts, documents, rows, order_of):  # type: ignore[no-untyped-def]
+    """Count neighbours, one token order per permutation: the result does not depend on the number of threads.
+
+    ``order_of`` is whether tokens are in random order, the seed, and how many random numbers were drawn before.
+    """
+    shuffled, seed, drawn = order_of
     longest = 1
     for run in range(len(documents)):
         longest = max(longest, starts[run + 1] - starts[run])
     words = sets.shape[1]
     for permutation in prange(tables.shape[0]):
         order = np.empty(longest, dtype=np.int64)
-        state = mix_bits(mix_bits(np.uint64(seed)) + np.uint64(permutation) * STEP)
+        state = mix_bits(mix_bits(np.uint64(seed)) + np.uint64(permutation) * STEP) + np.uint64(drawn) * STEP
         for run in range(len(documents)):
             length = starts[run + 1] - starts[run]
             for place in range(length):

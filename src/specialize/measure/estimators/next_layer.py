@@ -1,5 +1,6 @@
 """Next-layer recall: how many of the next layer's experts of a token its experts in this layer predict."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.choices import check_whole
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import TokenBlocks, block_tokens, divide
+from specialize.measure.base.blocks import divide
 from specialize.measure.base.counting import check_distinct, check_range
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
+from specialize.measure.base.layer_input import LayerInput, block_documents
+from specialize.measure.base.routed import RoutedCount
 
 ONE = 1e9  # units of a score of 1
 UNIT = "share of the next layer's slots"
@@ -83,30 +86,50 @@ def measure_next_layer_recall(
             "expected experts [tokens, k], following [tokens, k'] and documents [tokens], "
             f"got shapes {before.shape}, {after.shape} and {np.shape(documents)}"
         )
-    check_range("experts", before, num_experts)
-    check_range("following", after, num_following)
-    check_distinct("experts", before)
-    check_distinct("following", after)
-    most = after.shape[1] if num_top is None else num_top
+    own = None if groups is None else np.asarray(groups)
+    layer = LayerInput.of(before, documents, num_experts=num_experts, groups=own)
+    return recall_layer(
+        layer, LayerInput.of(after, documents, num_experts=num_following), num_top=num_top, num_blocks=num_blocks
+    )
+
+
+def recall_layer(
+    layer: LayerInput, after: LayerInput, *, num_top: int | None = None, num_blocks: int = 50
+) -> NextLayerRecall:
+    """Measure the recall of the experts of another layer, as `measure_next_layer_recall`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        after: those of the other layer.
+        num_top: number of predicted experts.
+        num_blocks: maximum number of document blocks.
+    """
+    num_following = after.num_experts
+    most = after.experts.shape[1] if num_top is None else num_top
     check_whole("num_top", most, error=MeasurementError)
     if not 1 <= most <= num_following:
         raise MeasurementError(f"num_top: expected a number from 1 to {num_following}, got {most}")
-    both = (before >= 0).any(axis=1) & (after >= 0).any(axis=1)
-    if not both.any():
+    both = RoutedCount(len(layer.counts))
+    for part, following in zip(layer.parts(), after.parts(), strict=True):
+        for name, each in (("experts", part), ("following", following)):
+            check_range(name, each.experts, each.num_experts)
+            check_distinct(name, each.experts, each.first_row)
+        both.add(part.routed & following.routed, part.documents)
+    if not both.tokens:
         raise MeasurementError("expected tokens that both layers routed, got none: measure layers of one stack")
-    cut = block_tokens(np.asarray(documents)[both], groups=groups, num_blocks=num_blocks)
-    counts = count_predicted(before[both], after[both], cut, shape=(num_experts, num_following), num_top=most)
+    blocks = block_documents(both.documents, layer.groups, num_blocks=num_blocks)
+    counts = count_predicted([layer], [after], blocks, num_top=most)[0]
     value, (_, error) = recall_shares(counts.sum(axis=0)), jackknife_values(counts, recall_shares)
-    if cut.num_blocks < 2:
+    if len(counts) < 2:
         value = np.full_like(value, np.nan)
     recall, above_load = (
         make_estimates(
             value[part],
             error[part],
             unit=UNIT,
-            num_blocks=cut.num_blocks,
-            n_tokens=int(both.sum()),
-            n_documents=len(cut.blocks),
+            num_blocks=len(counts),
+            n_tokens=both.tokens,
+            n_documents=both.num_documents,
             chance=chance,
             note=", without refitting",
         )[()]
@@ -116,30 +139,66 @@ def measure_next_layer_recall(
 
 
 def count_predicted(
-    before: NDArray[np.int16], after: NDArray[np.int16], cut: TokenBlocks, *, shape: tuple[int, int], num_top: int
-) -> NDArray[np.float64]:
+    layers: Sequence[LayerInput],
+    following: Sequence[LayerInput],
+    blocks: NDArray[np.int32],
+    *,
+    num_top: int | None = None,
+) -> list[NDArray[np.float64]]:
     """Count the slots that are predicted, as `measure_next_layer_recall` does, by block of documents.
 
     Args:
-        before: int16 [tokens, k] of a layer; every token has an expert.
-        after: int16 [tokens, k'] of the next layer; every token has an expert.
-        cut: the document and the block of each token.
-        shape: number of experts of both layers.
-        num_top: number of predicted experts.
+        layers: the routing decisions of routers, in memory or on disk; of the same tokens.
+        following: the next layer of each. Tokens that all of them routed are counted.
+        blocks: int32 [documents], the block of each document with such tokens.
+        num_top: number of predicted experts; by default the slots of the next layer.
 
     Returns:
-        float64 [block, 1, 3]: predicted slots, those of the most loaded experts, and all slots.
+        float64 [block, 1, 3] for each router: predicted slots, those of the most loaded experts, and all slots.
     """
-    blocks = cut.token_blocks
-    half, everything = blocks % 2, np.arange(len(before))
-    counts = np.zeros((cut.num_blocks, 1, 3))
-    for own in range(2):
-        pairs, chosen, loads = _count_flow(before, after, everything[half != own], shape)
-        by_load = np.argsort(-loads, kind="stable")
-        scores = divide(pairs, np.broadcast_to(chosen[:, None], pairs.shape))
-        ranked = np.ascontiguousarray(np.nan_to_num(scores)[:, by_load])
-        _add_hits(counts[:, 0], before, after, blocks, everything[half == own], ranked, np.argsort(by_load), num_top)
+    size = int(blocks.max(initial=-1)) + 1
+    flows = [
+        [_Flow(one.num_experts, two.num_experts) for _ in range(2)] for one, two in zip(layers, following, strict=True)
+    ]
+    for parts, kept, own in _read_parts(layers, following, blocks):
+        for (before, after), halves in zip(parts, flows, strict=True):
+            for half, flow in enumerate(halves):
+                rows = kept[own[kept] % 2 != half]  # of the other half
+                _add_flow(flow.pairs, flow.chosen, flow.loads, before.experts, after.experts, rows)
+    ranked = [[flow.rank() for flow in halves] for halves in flows]
+    counts = [np.zeros((size, 1, 3)) for _ in layers]
+    for parts, kept, own in _read_parts(layers, following, blocks):
+        for (before, after), scored, table in zip(parts, ranked, counts, strict=True):
+            most = after.experts.shape[1] if num_top is None else num_top
+            for half, (scores, places) in enumerate(scored):
+                rows = kept[own[kept] % 2 == half]
+                _add_hits(table[:, 0], before.experts, after.experts, own, rows, scores, places, most)
     return counts
+
+
+def _read_parts(
+    layers: Sequence[LayerInput], following: Sequence[LayerInput], blocks: NDArray[np.int32]
+) -> Iterator[tuple[list[tuple[LayerInput, LayerInput]], NDArray[np.int64], NDArray[np.int32]]]:
+    """Yield the parts of each pair of layers, the rows that all routed, and the block of each row."""
+    everyone = [each.parts() for each in (*layers, *following)]
+    for parts in zip(*everyone, strict=True):
+        kept = np.flatnonzero(np.logical_and.reduce([part.routed for part in parts]))
+        pairs = list(zip(parts[: len(layers)], parts[len(layers) :], strict=True))
+        yield pairs, kept, blocks[parts[0].documents]
+
+
+class _Flow:
+    """Tokens by pairs of experts of both layers [i, j], by expert i, and by expert j."""
+
+    def __init__(self, num_experts: int, num_following: int) -> None:
+        self.pairs = np.zeros((num_experts, num_following))
+        self.chosen, self.loads = np.zeros(num_experts), np.zeros(num_following)
+
+    def rank(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return scores with columns ordered by decreasing load, and the column of each expert."""
+        by_load = np.argsort(-self.loads, kind="stable")
+        scores = divide(self.pairs, np.broadcast_to(self.chosen[:, None], self.pairs.shape))
+        return np.ascontiguousarray(np.nan_to_num(scores)[:, by_load]), np.argsort(by_load)
 
 
 def recall_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,9 +208,8 @@ def recall_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _count_flow(before, after, rows, shape):  # type: ignore[no-untyped-def]
-    """Count tokens by pairs of experts of both layers [i, j], by expert i, and by expert j."""
-    pairs, chosen, loads = np.zeros(shape), np.zeros(shape[0]), np.zeros(shape[1])
+def _add_flow(pairs, chosen, loads, before, after, rows):  # type: ignore[no-untyped-def]
+    """Add some tokens to counts by pairs of experts of both layers [i, j], by expert i, and by expert j."""
     for row in rows:
         for first in before[row]:
             if first >= 0:
@@ -162,7 +220,6 @@ def _count_flow(before, after, rows, shape):  # type: ignore[no-untyped-def]
         for second in after[row]:
             if second >= 0:
                 loads[second] += 1.0
-    return pairs, chosen, loads
 
 
 @njit(cache=True, nogil=True)

@@ -1,15 +1,21 @@
 """The labelled tokens or documents of one layer, with the blocks that they belong to."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from specialize.choices import Level, SlotRule, check_choice
+from specialize.choices import Level, check_choice
+from specialize.column import as_array
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import assign_blocks, check_order, group_documents
-from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass
-from specialize.measure.base.nulls import Observations
+from specialize.measure.base.blocks import assign_blocks, group_documents
+from specialize.measure.base.counting import add_to, as_codes, check_range, spread_mass
+from specialize.measure.base.layer_input import LayerInput, cut_documents
+from specialize.measure.base.routed import has_mass
+from specialize.measure.base.units import Observations, ObservedParts, Part, Units
 
 
 @dataclass(frozen=True)
@@ -22,32 +28,33 @@ class ObservedCounts:
 
 
 def observe_layer(
-    codes: ArrayLike,
-    experts: ArrayLike,
-    documents: ArrayLike,
-    *,
-    level: Level,
-    num_labels: int,
-    num_experts: int,
-    weights: ArrayLike | None = None,
-    rule: SlotRule = "selection",
-    groups: ArrayLike | None = None,
-    num_blocks: int = 50,
-) -> tuple[Observations, ObservedCounts]:
+    layer: LayerInput, codes: ArrayLike, *, level: Level, num_labels: int, num_blocks: int
+) -> tuple[Units, ObservedCounts]:
     """Check the arguments of `measure_layer` and return the labelled units, and how many there are."""
-    chosen, masses = spread_mass(np.asarray(experts), None if weights is None else np.asarray(weights), rule=rule)
-    labels, places = as_codes(codes), as_codes(documents)
-    check_range("codes", labels, num_labels)
-    check_range("experts", chosen, num_experts)
-    _check_documents(labels, chosen, places, level=level)
+    labels = as_array(codes)
+    _check_documents(layer, len(labels), level=level)
     if level == "token":
-        seen, counts = _observe_tokens(labels, chosen, masses, places, groups, num_blocks=num_blocks)
+        seen, counts = _observe_tokens(layer, labels, num_labels=num_labels, num_blocks=num_blocks)
     else:
-        usage = count_usage(chosen, masses, places, num_documents=len(labels), num_experts=num_experts)
-        seen, counts = _observe_documents(labels, usage, places, groups, num_blocks=num_blocks)
+        check_range("codes", as_codes(labels), num_labels)
+        usage = sum_usage(layer, len(labels))
+        seen, counts = _observe_documents(as_codes(labels), usage, layer, num_blocks=num_blocks)
     if not counts.n_tokens:
         raise MeasurementError(f"expected {level}s with both a label and an expert, got none: check the labels")
     return seen, counts
+
+
+def sum_usage(layer: LayerInput, num_documents: int) -> NDArray[np.float64]:
+    """Sum the masses of each document's tokens, by expert, float64 [document, expert].
+
+    A row sums to the document's routed tokens.
+    """
+    usage = np.zeros((num_documents, 1, layer.num_experts))
+    for part in layer.parts():
+        chosen, masses = spread_mass(part.experts, part.weights, rule=layer.rule)
+        check_range("experts", chosen, layer.num_experts)
+        add_to(usage, np.zeros(len(chosen), dtype=np.int32), chosen, masses, as_codes(part.documents))
+    return usage[:, 0]
 
 
 def observe_units(
@@ -81,61 +88,87 @@ def observe_units(
     )
 
 
-def _check_documents(
-    labels: NDArray[np.int32], experts: NDArray[np.int16], documents: NDArray[np.int32], *, level: Level
-) -> None:
+def _check_documents(layer: LayerInput, num_labels: int, *, level: Level) -> None:
     check_choice("level", level, Level, error=MeasurementError)
-    if len(documents) != len(experts) or (level == "token" and len(labels) != len(experts)):
+    size = len(layer.experts)
+    if len(layer.documents) != size or (level == "token" and num_labels != size):
         raise MeasurementError(
-            "codes, experts and documents must be of one length, "
-            f"got {len(labels)}, {len(experts)} and {len(documents)}"
+            f"codes, experts and documents must be of one length, got {num_labels}, {size} and {len(layer.documents)}"
         )
-    check_order(documents)
-    if level == "document":
-        check_range("documents", documents, len(labels))
+    if level == "document" and len(layer.counts) > num_labels:
+        check_range("documents", np.flatnonzero(layer.counts), num_labels)
 
 
 def _observe_tokens(
-    labels: NDArray[np.int32],
-    experts: NDArray[np.int16],
-    masses: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    groups: ArrayLike | None,
-    *,
-    num_blocks: int,
-) -> tuple[Observations, ObservedCounts]:
+    layer: LayerInput, labels: Any, *, num_labels: int, num_blocks: int
+) -> tuple[Units, ObservedCounts]:
     """Keep the labelled tokens, routed by this layer or not, so that blocks and nulls of layers correspond."""
-    labelled = labels >= 0
-    seen = observe_units(
-        labels[labelled],
-        experts[labelled],
-        masses[labelled],
-        documents[labelled],
-        groups=groups,
-        num_blocks=num_blocks,
+    lengths = count_labelled(labels, layer.counts, num_labels=num_labels)
+    present = np.flatnonzero(lengths)
+    own = group_documents(present, layer.groups)
+    seen = ObservedParts(
+        read=partial(read_labelled, layer, labels),
+        lengths=lengths[present],
+        blocks=assign_blocks(own, num_blocks=num_blocks),
+        groups=own,
     )
-    routed = ((seen.experts >= 0) & (seen.masses > 0)).any(axis=1)
-    n_documents = int(np.count_nonzero(np.add.reduceat(routed, seen.starts[:-1]))) if len(seen.codes) else 0
-    return seen, ObservedCounts(int(routed.sum()), n_documents, seen.num_blocks)
+    n_tokens = n_documents = 0
+    for part in seen.parts():
+        check_range("experts", part.experts, layer.num_experts)
+        routed = has_mass(part.experts, part.masses)
+        n_tokens += int(np.count_nonzero(routed))
+        n_documents += int(np.count_nonzero(np.add.reduceat(routed, part.starts[:-1]))) if len(routed) else 0
+    return seen, ObservedCounts(n_tokens, n_documents, seen.num_blocks)
+
+
+def count_labelled(labels: Any, counts: NDArray[np.int64], *, num_labels: int) -> NDArray[np.int64]:
+    """Count the labelled tokens of each document, int64 [documents].
+
+    Args:
+        labels: integers [tokens], in memory or on disk; negative where there is none.
+        counts: int64 [documents], number of tokens of each.
+        num_labels: number of labels; codes are below it.
+    """
+    found, ends = np.zeros_like(counts), np.cumsum(counts)
+    for first, last in cut_documents(counts):
+        starts = np.append(ends[first] - counts[first], ends[first:last])
+        codes = as_codes(labels[int(starts[0]) : int(starts[-1])])
+        check_range("codes", codes, num_labels)
+        found[first:last] = _count_in_each(codes >= 0, starts - starts[0])
+    return found
+
+
+def read_labelled(layer: LayerInput, labels: Any) -> Iterator[Part]:
+    """Yield codes, experts, masses and starts of the labelled tokens of parts of a layer, see `ObservedParts`."""
+    for part in layer.parts():
+        codes = as_codes(labels[part.rows])
+        experts, masses = spread_mass(part.experts, part.weights, rule=layer.rule)
+        labelled, lengths = codes >= 0, part.counts
+        if not labelled.all():
+            codes, experts, masses = codes[labelled], experts[labelled], masses[labelled]
+            lengths = _count_in_each(labelled, part.starts)
+        yield codes, experts, masses, np.append(0, np.cumsum(lengths[lengths > 0]))
+
+
+def _count_in_each(chosen: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the chosen tokens of each document; documents may be empty."""
+    return np.diff(np.append(0, np.cumsum(chosen))[starts])
 
 
 def _observe_documents(
-    labels: NDArray[np.int32],
-    usage: NDArray[np.float64],
-    documents: NDArray[np.int32],
-    groups: ArrayLike | None,
-    *,
-    num_blocks: int,
+    labels: NDArray[np.int32], usage: NDArray[np.float64], layer: LayerInput, *, num_blocks: int
 ) -> tuple[Observations, ObservedCounts]:
     """Keep the labelled documents that have tokens, routed by this layer or not."""
-    kept = np.flatnonzero((labels >= 0) & (np.bincount(documents, minlength=len(labels)) > 0))
+    has_tokens = np.zeros(len(labels), dtype=bool)
+    has_tokens[np.flatnonzero(layer.counts)] = True
+    kept = np.flatnonzero((labels >= 0) & has_tokens)
     routed = usage[kept].sum(axis=1)
     seen = observe_units(
         labels[kept],
         np.tile(np.arange(usage.shape[1], dtype=np.int16), (len(kept), 1)),
         usage[kept] / np.where(routed > 0, routed, 1.0)[:, None],
         kept,
-        groups=groups,
+        groups=layer.groups,
         num_blocks=num_blocks,
     )
     return seen, ObservedCounts(round(float(routed.sum())), int(np.count_nonzero(routed)), seen.num_blocks)

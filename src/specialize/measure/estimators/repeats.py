@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import assign_blocks, divide, estimate_blocks, group_documents
 from specialize.measure.base.chance import repeat_chance, sharing_chance
-from specialize.measure.base.counting import as_codes
 from specialize.measure.base.estimate import Estimate
-from specialize.measure.estimators.neighbours import NeighbourCounter, check_neighbours, find_runs
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.estimators.neighbours import NeighbourCounter, check_neighbours, check_part, find_runs
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,64 @@ def measure_repeats(
     Source:
         Jiang et al. (2024), Mixtral of Experts, section 5, where chance is 12.5 % and 46 % for E = 8, k = 2.
     """
-    chosen, places = check_neighbours(experts, documents, num_experts)
-    num_documents = int(places[-1]) + 1 if len(places) else 0
+    check_neighbours(experts, documents)
+    layer = LayerInput.of(
+        experts, documents, num_experts=num_experts, sequences=_optional(sequences), positions=_optional(positions),
+        groups=groups,
+    )  # fmt: skip
+    return repeat_layer(layer, subsets, permutations=permutations, num_blocks=num_blocks, seed=seed)
+
+
+def _optional(values: ArrayLike | None) -> NDArray[np.integer] | None:
+    return None if values is None else np.asarray(values)
+
+
+def repeat_layer(
+    layer: LayerInput,
+    subsets: Sequence[ArrayLike] | None = None,
+    *,
+    permutations: int = 200,
+    num_blocks: int = 50,
+    seed: int = 0,
+) -> list[Repeats]:
+    """Measure the consecutive repeats of a layer, as `measure_repeats`, part by part.
+
+    Args:
+        layer: the routing decisions, in memory or on disk.
+        subsets: bool [documents] for each subset; one subset of all by default.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+    num_documents, num_experts = len(layer.counts), layer.num_experts
     members = [np.ones(num_documents, dtype=bool)] if subsets is None else [np.asarray(each) for each in subsets]
     for member in members:
         if len(member) < num_documents:
             raise MeasurementError(f"expected subsets [{num_documents} documents], got {len(member)}")
-    present = (chosen >= 0).any(axis=1)
-    seen = np.bincount(places[present], minlength=num_documents) > 0
-    rows, sizes = _assign_rows([member[:num_documents] & seen for member in members], groups, num_blocks=num_blocks)
-    runs = find_runs(places, sequences, positions)
-    layer = NeighbourCounter(chosen, runs, rows, sum(sizes))
-    pairs = layer.count_pairs(shuffled=False, permutations=1, seed=seed)[0]
-    null = layer.count_pairs(shuffled=True, permutations=permutations, seed=seed)
-    loads = layer.count_loads(num_experts)
-    tokens = np.bincount(places[present], minlength=num_documents)
+    tokens = np.zeros(num_documents, dtype=np.int64)  # routed tokens of each document
+    for part in layer.parts():
+        check_part(part)
+        np.add.at(tokens, part.documents[part.routed], 1)
+    seen = tokens > 0
+    rows, sizes = _assign_rows(
+        [member[:num_documents] & seen for member in members], layer.groups, num_blocks=num_blocks
+    )
+    pairs, null = np.zeros((1, sum(sizes), 4)), np.zeros((permutations, sum(sizes), 4))
+    loads = np.zeros((sum(sizes), 2 * num_experts + layer.experts.shape[1] + 1))
+    drawn = 0
+    for part in layer.parts(ordered=True):
+        counter = NeighbourCounter(part.experts, find_runs(part.documents, part.sequences, part.positions), rows)
+        counter.add_pairs(pairs)
+        counter.add_pairs(null, shuffled=True, seed=seed, drawn=drawn)
+        counter.add_loads(loads, num_experts)
+        drawn += counter.num_draws
     measured, offset = [], 0
     for member, size in zip(members, sizes, strict=True):
         own = slice(offset, offset + size)
         counted = member[:num_documents] & seen
         measured.append(
             _estimate(
-                pairs[own],
+                pairs[0, own],
                 null[:, own],
                 loads[own],
                 num_experts=num_experts,
@@ -107,33 +143,23 @@ def measure_repeats(
     return measured
 
 
-def count_repeats(
-    experts: ArrayLike,
-    documents: ArrayLike,
-    blocks: ArrayLike,
-    *,
-    num_experts: int,
-    sequences: ArrayLike | None = None,
-    positions: ArrayLike | None = None,
-) -> NDArray[np.float64]:
+def count_repeats(layer: LayerInput, blocks: NDArray[np.int32]) -> NDArray[np.float64]:
     """Count neighbours and repeats in given blocks of documents, for `repeat_shares`.
 
     Args:
-        experts: as in `measure_repeats`.
-        documents: as in `measure_repeats`.
-        blocks: integers [documents], the block of each document; documents with a negative block are not counted.
-        num_experts: as in `measure_repeats`.
-        sequences: see `find_runs`.
-        positions: see `find_runs`.
+        layer: the routing decisions, in memory or on disk.
+        blocks: int32 [documents], the block of each document; documents with a negative block are not counted.
 
     Returns:
         float64 [block, 1, 4], numbers of pairs of neighbours: with the same first expert, both with a first expert,
         with a shared expert, both with an expert.
     """
-    chosen, places = check_neighbours(experts, documents, num_experts)
-    rows = as_codes(blocks)[:, None]
-    layer = NeighbourCounter(chosen, find_runs(places, sequences, positions), rows, int(rows.max(initial=-1)) + 1)
-    return layer.count_pairs(shuffled=False, permutations=1, seed=0)[0][:, None]
+    tables = np.zeros((1, int(blocks.max(initial=-1)) + 1, 4))
+    for part in layer.parts(ordered=True):
+        check_part(part)
+        runs = find_runs(part.documents, part.sequences, part.positions)
+        NeighbourCounter(part.experts, runs, blocks[:, None]).add_pairs(tables)
+    return tables[0][:, None]
 
 
 def repeat_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,9 +5,11 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import block_tokens, divide, estimate_blocks
+from specialize.measure.base.blocks import divide, estimate_blocks
 from specialize.measure.base.counting import as_codes, check_distinct, check_range
 from specialize.measure.base.estimate import Estimate
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.routed import RoutedCount
 
 
 def measure_saturation(
@@ -53,18 +55,30 @@ def measure_saturation(
             "expected experts [tokens, k] of two sides and documents [tokens], "
             f"got shapes {one.shape}, {other.shape} and {places.shape}: saturation needs the same tokens and k"
         )
-    check_range("experts", one, num_experts)
-    check_range("final", other, num_experts)
-    check_distinct("experts", one)
-    check_distinct("final", other)
-    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
-    if not cut.num_blocks:
+    layer = LayerInput.of(one, places, num_experts=num_experts, groups=None if groups is None else np.asarray(groups))
+    return saturate_layers(layer, LayerInput.of(other, places, num_experts=num_experts), num_blocks=num_blocks)
+
+
+def saturate_layers(layer: LayerInput, final: LayerInput, *, num_blocks: int = 50) -> Estimate:
+    """Measure the saturation of a layer, as `measure_saturation`, part by part.
+
+    Args:
+        layer: the routing decisions of the first side, in memory or on disk.
+        final: those of the second side, of the same tokens.
+        num_blocks: maximum number of document blocks.
+    """
+    blocks, num_experts, slots = layer.blocks(num_blocks), layer.num_experts, layer.experts.shape[1]
+    if not layer.counts.any():
         raise MeasurementError("expected tokens, got none: trace a corpus first")
-    tables = np.zeros((cut.num_blocks, 1, 2 + 2 * num_experts))
-    _count_overlap(tables, one, other, cut.token_blocks)
-    slots, total = one.shape[1], tables.sum(axis=(0, 1))
+    tables, both = np.zeros((int(blocks.max()) + 1, 1, 2 + 2 * num_experts)), RoutedCount(len(blocks))
+    for part, other in zip(layer.parts(), final.parts(), strict=True):
+        for name, each in (("experts", part), ("final", other)):
+            check_range(name, each.experts, num_experts)
+            check_distinct(name, each.experts, each.first_row)
+        _count_overlap(tables, part.experts, other.experts, blocks[part.documents])
+        both.add(part.routed & other.routed, part.documents)
+    total = tables.sum(axis=(0, 1))
     loads = total[2:].reshape(2, num_experts)
-    both = ((one >= 0).any(axis=1)) & ((other >= 0).any(axis=1))
 
     def share(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         return divide(counts[..., 0, :1], slots * counts[..., 0, 1:2])
@@ -74,7 +88,7 @@ def measure_saturation(
         share,
         unit="share of slots",
         n_tokens=int(total[1]),
-        n_documents=len(np.unique(cut.documents[both])),
+        n_documents=both.num_documents,
         chance=divide((loads[0] * loads[1]).sum(keepdims=True), slots * total[1:2] ** 2),
     )[0]
 

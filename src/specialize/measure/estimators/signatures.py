@@ -1,6 +1,8 @@
 """Routing signatures: how similar documents are in their usage of experts, within a label and between labels."""
 
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -8,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from specialize.measure.base.blocks import divide
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
-from specialize.measure.base.nulls import Observations, draw_permutations
+from specialize.measure.base.nulls import permutation_batches
+from specialize.measure.base.units import Observations
 from specialize.measure.estimators.label_sums import LabelledSums
 from specialize.measure.estimators.usage import observe_usage
 
 UNIT = "cosine"
+_BATCH = 16  # permutations of documents that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,12 @@ def measure_signatures(
         usage, codes, num_labels=num_labels, groups=groups, num_blocks=num_blocks, unit_length=True
     )  # fmt: skip
     blocks, inside, codes = _count(seen)
-    sources = draw_permutations(seen.observations.group_numbers, permutations=permutations, seed=seed)
+    batches = permutation_batches(seen.observations.group_numbers, permutations=permutations, seed=seed, size=_BATCH)
+    sources = (source for _, batch in batches for source in batch)
     null = np.empty((permutations, 3))
     for batch, tables in seen.permuted(permutations=permutations, seed=seed):
-        drawn = [inside.pairs(codes[source], np.zeros_like(codes), num_labels) for source in sources[batch]]
+        own = islice(sources, batch.stop - batch.start)
+        drawn = [inside.pairs(codes[source], np.zeros_like(codes), num_labels) for source in own]
         null[batch] = mean_similarities(
             np.concatenate([tables, np.reshape(drawn, (*tables.shape[:-1], 4))], axis=-1)[:, 0]
         )
@@ -120,14 +126,16 @@ def count_similarities(
         float64 [block, label, expert + 5].
     """
     seen = observe_usage(usage, codes, num_labels=num_labels, groups=groups, unit_length=True)
-    return _count(replace(seen, observations=replace(seen.observations, blocks=blocks)))[0]
+    documents: Any = seen.observations
+    return _count(replace(seen, observations=replace(documents, blocks=blocks)))[0]
 
 
 def _count(seen: LabelledSums) -> tuple[NDArray[np.float64], "_Groups", NDArray[np.int32]]:
     """Return sums by block, the documents that belong together, and the label of each document."""
-    inside, codes = _Groups.find(seen.observations), seen.observations.codes
-    pairs = inside.pairs(codes, seen.observations.unit_blocks, seen.num_labels)
-    return np.concatenate([seen.tables(), pairs], axis=-1), inside, codes
+    (documents,) = seen.observations.parts()
+    inside = _Groups.find(documents)
+    pairs = inside.pairs(documents.codes, seen.observations.blocks, seen.num_labels)
+    return np.concatenate([seen.tables(), pairs], axis=-1), inside, documents.codes
 
 
 @dataclass(frozen=True)

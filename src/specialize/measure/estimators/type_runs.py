@@ -12,10 +12,11 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from specialize.measure.base.nulls import Observations, draw_permutations
-from specialize.measure.base.random import kernel_seeds
+from specialize.measure.base.mersenne import draw_below, seed_states
+from specialize.measure.base.nulls import permutation_batches
 
 _BATCH_BYTES = 48 * 2**20
+_MOST_KNOWN = 2**20
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TypeRuns:
         cells: int64 [cells + 1], the first token of each cell.
         order: int64 [cells], cells sorted by type and then by size.
         groups: int64 [groups + 1], indices into ``order`` of the first cell of each group of one type and size.
-        known: float64 [count], table of n log2 n for integers n where masses are 1, else empty.
+        known: float64 [count], table of n log2 n for the first integers n where masses are 1, else empty.
     """
 
     codes: NDArray[np.int32]
@@ -62,22 +63,36 @@ class TypeRuns:
             float64 [permutation, block + 1]: without each block and, last, overall.
         """
         result = np.zeros((len(codes), int(self.blocks.max()) + 2))
+        self.add_entropy(result, codes, num_labels, num_experts)
+        return sum_entropy(result, self.unit)
+
+    def add_entropy(
+        self, result: NDArray[np.float64], codes: NDArray[np.int32], num_labels: int, num_experts: int
+    ) -> None:
+        """Add to ``result`` [permutation, block + 1] what `sum_entropy` turns into the entropy of all tokens."""
         shape = (num_labels, num_experts)
         _entropies(result, codes, self.experts, self.masses, self.blocks, self.starts, self.known, shape)
-        return result * self.unit
 
-    def exchange(self, *, permutations: int, seed: int) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+    def exchange(
+        self, *, permutations: int, seed: int, states: NDArray[np.uint64] | None = None
+    ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
         """Yield batches of labels int32 [permutation, tokens], permuted within types between documents.
 
         The labels of a cell move as a whole, circularly shifted, to another document in which the type occurs equally
         often. These permutations form a group, so that the test is exact where documents are exchangeable. They
         depend on the seed and the labels only, not on the routing or the number of threads. Each batch comes with its
         slice of the permutations.
+
+        Args:
+            permutations: number of permutations.
+            seed: seed of the permutations.
+            states: of the generator of each permutation, where the types are drawn in parts, from the first to the
+                last; they are advanced.
         """
-        seeds = kernel_seeds(seed, permutations)
+        drawn = seed_states(seed, permutations) if states is None else states
         for batch in self._batches(permutations):
             codes = np.empty((batch.stop - batch.start, len(self.codes)), dtype=np.int32)
-            _exchange(codes, self.codes, self.cells, self.order, self.groups, seeds[batch])
+            _exchange(codes, self.codes, self.cells, self.order, self.groups, drawn[batch])
             yield batch, codes
 
     def permute(
@@ -94,47 +109,68 @@ class TypeRuns:
             permutations: number of permutations.
             seed: seed of the permutations.
         """
-        sources = draw_permutations(groups, permutations=permutations, seed=seed)
-        for batch in self._batches(permutations):
-            yield batch, labels[sources[batch]][:, self.documents]
+        size = self._batch_size()
+        for batch, sources in permutation_batches(groups, permutations=permutations, seed=seed, size=size):
+            if len(sources):
+                yield batch, labels[sources][:, self.documents]
 
     def _batches(self, permutations: int) -> Iterator[slice]:
         """Yield slices of the permutations, whose labels take `_BATCH_BYTES` at most."""
-        size = max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
+        size = self._batch_size()
         for first in range(0, permutations, size):
             yield slice(first, min(first + size, permutations))
 
+    def _batch_size(self) -> int:
+        return max(1, _BATCH_BYTES // max(1, 4 * len(self.codes)))
 
-def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns:
-    """Sort labelled tokens by word type.
+
+def sum_entropy(result: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
+    """Return the mass of all tokens times the entropy, from changes without each block, and the overall sum."""
+    return np.concatenate([result[:, :-1] + result[:, -1:], result[:, -1:]], axis=1) * unit
+
+
+def sort_tokens(
+    codes: NDArray[np.int32],
+    documents: NDArray[np.integer],
+    types: NDArray[np.integer],
+    *,
+    experts: NDArray[np.int16],
+    masses: NDArray[np.float64],
+    blocks: NDArray[np.int32],
+    unit: float | None,
+) -> TypeRuns:
+    """Sort labelled tokens, all those of some types, by type.
 
     Args:
-        observed: the tokens, at least one, in document order.
-        types: integers [tokens], the type of each token.
+        codes: int32 [tokens], the label of each token, in document order; at least one.
+        documents: integers [tokens], the document of each.
+        types: integers [tokens], the type of each.
+        experts: int16 [tokens, slots].
+        masses: float64 [tokens, slots] or [tokens, 1].
+        blocks: int32 [documents], the block of each document.
+        unit: the mass of every token, where all are equal; None where they are not.
     """
-    order = np.lexsort((observed.unit_blocks, types))
-    sorted_types = types[order]
-    documents = np.repeat(np.arange(len(observed.blocks)), np.diff(observed.starts))[order]
+    order = np.lexsort((blocks[documents], types))
+    sorted_types, places = types[order], documents[order].astype(np.int64)
     new_type = np.append(True, sorted_types[1:] != sorted_types[:-1])
-    new_cell = new_type | np.append(True, documents[1:] != documents[:-1])
+    new_cell = new_type | np.append(True, places[1:] != places[:-1])
     starts = np.append(np.flatnonzero(new_type), len(order)).astype(np.int64)
     cells = np.append(np.flatnonzero(new_cell), len(order)).astype(np.int64)
     sizes, type_of_cell = np.diff(cells), np.cumsum(new_type)[cells[:-1]]
     by_size = np.lexsort((sizes, type_of_cell))
     same = (np.diff(sizes[by_size]) == 0) & (np.diff(type_of_cell[by_size]) == 0)
-    masses, experts = observed.masses[order], observed.experts[order]
-    unit, known = 1.0, np.empty(0)
-    if masses.shape[1] == 1 and (masses == masses[0]).all():
-        unit, masses = float(masses[0, 0]), np.ones_like(masses)
-        counts = np.arange(int(np.diff(starts).max()) * experts.shape[1] + 1, dtype=np.float64)
+    known = np.empty(0)
+    if unit is not None:
+        largest = int(np.diff(starts).max()) * experts.shape[1]
+        counts = np.arange(min(largest + 1, _MOST_KNOWN), dtype=np.float64)
         known = counts * np.log2(np.maximum(counts, 1.0))
     return TypeRuns(
-        codes=observed.codes[order],
-        documents=documents,
-        experts=experts,
-        masses=masses,
-        unit=unit,
-        blocks=observed.unit_blocks[order],
+        codes=codes[order],
+        documents=places,
+        experts=experts[order],
+        masses=masses[order] if unit is None else np.ones((len(order), 1)),
+        unit=1.0 if unit is None else unit,
+        blocks=blocks[places],
         starts=starts,
         cells=cells,
         order=by_size.astype(np.int64),
@@ -145,7 +181,7 @@ def sort_by_type(observed: Observations, types: NDArray[np.integer]) -> TypeRuns
 
 @njit(cache=True, nogil=True, inline="always")
 def _n_log_n(mass, known):  # type: ignore[no-untyped-def]
-    if len(known):
+    if mass < len(known):
         return known[int(mass)]
     return mass * np.log2(mass) if mass > 0 else 0.0
 
@@ -159,7 +195,7 @@ def _entropies(result, codes, experts, masses, blocks, starts, known, shape):  #
 
 @njit(cache=True, nogil=True)
 def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  # type: ignore[no-untyped-def]
-    """Add sums of n log n over (type, label) minus those over (type, label, expert): without each block, overall."""
+    """Add sums of n log n over (type, label) minus those over (type, label, expert): overall, and changes by block."""
     table, lost = np.zeros(shape), np.zeros(shape)
     rows, lost_rows = np.zeros(shape[0]), np.zeros(shape[0])
     last = len(result) - 1
@@ -175,8 +211,6 @@ def _add_types(result, codes, experts, masses, blocks, starts, known, shape):  #
             result[blocks[run]] += _clear(lost, lost_rows, table, rows, codes[run:stop], experts[run:stop], known)
             run = stop
         result[last] += _empty(table, rows, codes, experts, first, end, known)
-    for block in range(last):
-        result[block] += result[last]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -231,23 +265,22 @@ def _empty(table, rows, codes, experts, first, end, known):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _exchange(result, codes, cells, order, groups, seeds):  # type: ignore[no-untyped-def]
-    for permutation in prange(len(seeds)):
-        _exchange_once(result[permutation], codes, cells, order, groups, seeds[permutation])
+def _exchange(result, codes, cells, order, groups, states):  # type: ignore[no-untyped-def]
+    for permutation in prange(len(states)):
+        _exchange_once(result[permutation], codes, cells, order, groups, states[permutation])
 
 
 @njit(cache=True, nogil=True)
-def _exchange_once(result, codes, cells, order, groups, seed):  # type: ignore[no-untyped-def]
-    np.random.seed(seed)  # noqa: NPY002 (Numba's generator, one per thread, seeded for each permutation)
+def _exchange_once(result, codes, cells, order, groups, state):  # type: ignore[no-untyped-def]
     source = order.copy()
     for group in range(len(groups) - 1):
         first, end = groups[group], groups[group + 1]
         size = cells[order[first] + 1] - cells[order[first]]
         for place in range(end - 1, first, -1):
-            other = np.random.randint(first, place + 1)  # noqa: NPY002
+            other = first + draw_below(state, place + 1 - first)
             source[place], source[other] = source[other], source[place]
         for place in range(first, end):
             read, write = cells[source[place]], cells[order[place]]
-            shift = np.random.randint(0, size) if size > 1 else 0  # noqa: NPY002
+            shift = draw_below(state, size)
             for token in range(size):
                 result[write + token] = codes[read + (token + shift) % size]

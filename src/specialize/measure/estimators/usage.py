@@ -62,4 +62,4 @@ def observe_usage(
         num_blocks=num_blocks,
     )
     counts: Counted = {"n_tokens": round(float(total[kept].sum())), "n_documents": len(kept)}
-    return LabelledSums(seen, "document", num_labels, counts)
+    return LabelledSums(seen, masses.shape[1], "document", num_labels, counts)

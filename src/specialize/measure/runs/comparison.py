@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from specialize.choices import SlotRule
+from specialize.column import compute_column
 from specialize.errors import MeasurementError
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import Difference
@@ -17,7 +17,14 @@ from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.agreement import AgreementRows
 from specialize.measure.runs.matching import check_same_corpus, pair_routers, same_tokens
 from specialize.measure.runs.replicates import Key, Replicates, replicate
-from specialize.measure.runs.routers import check_annotation, has_tokens, random_draws, read_layer, read_places
+from specialize.measure.runs.routers import (
+    Columns,
+    check_annotation,
+    has_tokens,
+    random_draws,
+    read_columns,
+    read_layer,
+)
 from specialize.measure.runs.routing import follows
 from specialize.measure.runs.routing_replicates import replicate_recall, replicate_routing
 
@@ -92,8 +99,8 @@ def compare_traces(
         raise MeasurementError(
             f"{first.path} and {other.path}: expected tokens in both, got none: trace a corpus first"
         )
-    places = read_places(first)
-    other_places = places if second is None else read_places(second)
+    places = read_columns(first)
+    other_places = places if second is None else read_columns(second)
     alike = second is None or same_tokens(first, second)
     usable = [each for each in annotations if alike or each.level == "document"]
     for annotation in [*usable, *(by if alike else ())]:
@@ -106,28 +113,28 @@ def compare_traces(
     pairs = list(pair_routers(first, second))
     measured: dict[str, list[tuple[Any, dict[Key, Replicates]]]] = {}
     frames: list[pd.DataFrame] = []
-    types = _read_types(first, other) if alike else None
-    agreement = AgreementRows((first, other), by if alike else (), num_blocks=num_blocks)
-    before: tuple[tuple[Any, Any], list[LayerInput]] | None = None
-    for done, (routing, one, two) in enumerate(pairs):
+    types = _read_types(places, other_places) if alike else None
+    with AgreementRows((first, other), by if alike else (), num_blocks=num_blocks) as agreement:
+        before: tuple[tuple[Any, Any], list[LayerInput]] | None = None
+        for done, (routing, one, two) in enumerate(pairs):
+            if progress is not None:
+                progress(done, len(pairs))
+            seconds = random_draws(first, one, rule=rule) if second is None else [two]
+            sides = [read_layer(first, one, places, rule=rule)]
+            sides += [read_layer(other, each, other_places, rule=rule) for each in seconds]
+            replicates = dict(replicate(sides, usable, num_blocks=num_blocks))
+            if alike:
+                replicates |= replicate_routing(sides, types, num_blocks=num_blocks)
+                if before is not None and _all_follow(*before, (one, two), sides):
+                    measured[routing][-1][1].update(replicate_recall(before[1], sides, num_blocks=num_blocks))
+                before = (one, two), sides
+            measured.setdefault(routing, []).append((one, replicates))
+            same_slots = sides[0].has_tokens and (one.num_experts, one.top_k) == (two.num_experts, two.top_k)
+            if second is not None and alike and same_slots:
+                frames += agreement.of_layer(routing, (one, two), (sides[0], sides[1]))
         if progress is not None:
-            progress(done, len(pairs))
-        seconds = random_draws(first, one, rule=rule) if second is None else [two]
-        sides = [read_layer(first, one, places, rule=rule)]
-        sides += [read_layer(other, each, other_places, rule=rule) for each in seconds]
-        replicates = dict(replicate(sides, usable, num_blocks=num_blocks))
-        if alike:
-            replicates |= replicate_routing(sides, types, num_blocks=num_blocks)
-            if before is not None and _all_follow(*before, (one, two), sides):
-                measured[routing][-1][1].update(replicate_recall(before[1], sides, num_blocks=num_blocks))
-            before = (one, two), sides
-        measured.setdefault(routing, []).append((one, replicates))
-        same_slots = sides[0].has_tokens and (one.num_experts, one.top_k) == (two.num_experts, two.top_k)
-        if second is not None and alike and same_slots:
-            frames += agreement.of_layer(routing, (one, two), (sides[0], sides[1]))
-    if progress is not None:
-        progress(len(pairs), len(pairs))
-    frames += agreement.of_all_layers()
+            progress(len(pairs), len(pairs))
+        frames += agreement.of_all_layers()
     frames += [
         _rows(layers, margin).assign(routing=routing)
         for routing, layers in measured.items()
@@ -143,11 +150,12 @@ def compare_traces(
     return as_results(frame.assign(run=name if run_name is None else run_name))
 
 
-def _read_types(first: "RoutingTrace", second: "RoutingTrace") -> NDArray[np.integer] | None:
+def _read_types(first: Columns, second: Columns) -> Any:
     """Return the token ids of two traces of the same tokens, negative where neither knows them; None where no trace."""
-    known = [trace.tokens() for trace in (first, second) if has_tokens(trace)]
-    ids = [tokens["token_id"].to_numpy() for tokens in known if "token_id" in tokens]
-    return np.maximum.reduce(ids) if ids else None
+    ids = [columns["token_id"] for columns in (first, second) if "token_id" in columns]
+    if not ids:
+        return None
+    return compute_column(len(ids[0]), lambda rows: np.maximum.reduce([each[rows] for each in ids]), dtype=np.int32)
 
 
 def _all_follow(

@@ -1,6 +1,7 @@
 """Contingency tables of a whole trace, counted from the stored arrays."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numba
@@ -24,7 +25,7 @@ def count_contingency_tables(
 
     The unit is the token at both levels: a document label applies to all tokens of the document. Each labelled token
     contributes a mass of 1, spread equally over its experts (the selection rule). Layers are counted in parallel,
-    directly from the stored arrays.
+    directly from the stored arrays, a shard at a time.
 
     Args:
         trace: an open trace.
@@ -40,25 +41,40 @@ def count_contingency_tables(
         MeasurementError: the annotation does not match the trace, or an expert index is out of range.
     """
     check_annotation(trace, annotation)
-    documents = trace.tokens(["document"])["document"].to_numpy()
+    routers = trace.layers if routing == "learned" else trace.random_routers
     of_documents = assign_blocks(trace.groups, num_blocks=num_blocks)
-    blocks = of_documents[documents]
-    codes = as_codes(annotation.codes if annotation.level == "token" else annotation.codes[documents])
+    size = int(of_documents.max(initial=-1)) + 1
+    tables = {each.name: np.zeros((size, len(annotation.labels), each.num_experts)) for each in routers}
 
-    def count(router: "RouterSpec") -> NDArray[np.float64]:
-        table = np.zeros((int(of_documents.max(initial=-1)) + 1, len(annotation.labels), router.num_experts))
-        first = 0
-        for experts in trace.stored_experts(router.name, routing=routing):
-            own, kind = slice(first, first + len(experts)), experts.dtype.type
+    def count(router: "RouterSpec", shard: int, codes: NDArray[np.int32], blocks: NDArray[np.int32]) -> None:
+        for experts in trace.stored_experts(router.name, routing=routing, shards=[shard]):
+            kind = experts.dtype.type
             limit, absent = kind(router.num_experts), kind(np.iinfo(kind).max)
-            if count_stored(table, codes[own], experts, blocks[own], limit, absent):
+            if count_stored(tables[router.name], codes, experts, blocks, limit, absent):
                 raise MeasurementError(
                     f"{trace.path}: expected experts below {router.num_experts} in {router.name}, got others; "
                     "run `specialize validate`"
                 )
-            first = own.stop
-        return table
 
-    routers = trace.layers if routing == "learned" else trace.random_routers
+    counting: list[Future[None]] = []
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:  # reading and counting release the GIL
-        return dict(zip([router.name for router in routers], pool.map(count, routers), strict=True))
+        for shard, (codes, documents) in enumerate(_read_shards(trace, annotation)):
+            blocks = of_documents[documents]
+            for each in counting:  # the labels of a shard are read while the one before is counted
+                each.result()
+            counting = [pool.submit(count, router, shard, codes, blocks) for router in routers]
+        for each in counting:
+            each.result()
+    return tables
+
+
+def _read_shards(
+    trace: "RoutingTrace", annotation: Annotation
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.integer]]]:
+    """Yield the label and the document of each token, a shard at a time."""
+    documents, first = trace.column("document"), 0
+    for shard in trace.manifest["shards"]:
+        rows = slice(first, first + shard["tokens"])
+        places = documents[rows]
+        yield as_codes(annotation.codes[rows if annotation.level == "token" else places]), places
+        first = rows.stop

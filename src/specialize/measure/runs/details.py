@@ -3,26 +3,30 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from specialize.annotation import Annotation
 from specialize.choices import SlotRule
+from specialize.column import compute_column
 from specialize.measure.base.layer_input import LayerInput
-from specialize.measure.estimators.conditional import MIN_COUNT, find_ambiguous, measure_conditional_information
-from specialize.measure.estimators.domain import measure_domain_specialization
-from specialize.measure.estimators.layer import measure_layer
+from specialize.measure.estimators.ambiguous import MIN_COUNT, AmbiguousTypes
+from specialize.measure.estimators.conditional import condition_layer
+from specialize.measure.estimators.domain import specialize_domains
+from specialize.measure.estimators.layer import associate_layer
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.confidence import choice_rows, loss_rows
-from specialize.measure.runs.context import drop_positions, next_codes
+from specialize.measure.runs.context import drop_positions, following_codes
 from specialize.measure.runs.routers import (
+    Columns,
     check_annotation,
     check_layers,
-    has_tokens,
     iterate_layers,
     name_rows,
     name_run,
+    read_columns,
 )
 
 if TYPE_CHECKING:
@@ -83,21 +87,20 @@ def measure_details(
     """
     check_layers(trace)
     check_annotation(trace, annotation)
-    tokens = trace.tokens() if has_tokens(trace) else pd.DataFrame()
+    tokens = read_columns(trace)
     how: dict[str, Any] = {"num_labels": len(annotation.labels), "num_blocks": num_blocks, "seed": seed}
     few = min(permutations, _MOST_PERMUTATIONS)
     settings = {"permutations": few, "num_blocks": num_blocks, "seed": seed}
     frames = []
-    for router, layer in iterate_layers(trace, rule=rule, progress=progress):
-        rows = list(_conditional_rows(annotation, tokens, layer, how | {"min_count": min_count, "permutations": few}))
+    ambiguous = _find_ambiguous(annotation, tokens, min_count)
+    for router, layer in iterate_layers(trace, rule=rule, places=tokens, progress=progress):
+        rows = list(_conditional_rows(annotation, tokens, layer, ambiguous, how | {"permutations": few}))
         if annotation.level == "token":
             rows += _next_token_rows(annotation, tokens, layer, how | {"permutations": few})
             rows += _first_position_rows(annotation, tokens, layer, how)
             rows += choice_rows(trace, router, layer, [annotation], settings)
         else:
-            domains = measure_domain_specialization(
-                annotation.codes, **layer.choices, **layer.multiples, permutations=permutations, **how
-            )
+            domains = specialize_domains(layer, annotation.codes, permutations=permutations, **how)
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
             rows.append(domain[domain["value"].notna()])
         if rows:  # none where every document has one token: no next token, and nothing but first positions
@@ -116,38 +119,55 @@ def measure_details(
     )
 
 
-def _conditional_rows(
-    annotation: Annotation, tokens: pd.DataFrame, layer: LayerInput, how: dict[str, Any]
-) -> Iterator[pd.DataFrame]:
+def _find_ambiguous(annotation: Annotation, tokens: Columns, min_count: int) -> tuple[Any, AmbiguousTypes] | None:
+    """Return the label of each token and the ambiguous token ids; None where token ids are unknown."""
     if "token_id" not in tokens:
+        return None
+    codes, documents = annotation.codes, tokens["document"]
+    if annotation.level == "document":
+        codes = compute_column(len(documents), lambda rows: annotation.codes[documents[rows]], dtype=np.int32)  # type: ignore[assignment]
+    found = AmbiguousTypes(tokens["token_id"], codes, num_labels=len(annotation.labels), min_count=min_count)
+    return codes, found
+
+
+def _conditional_rows(
+    annotation: Annotation,
+    tokens: Columns,
+    layer: LayerInput,
+    ambiguous: tuple[Any, AmbiguousTypes] | None,
+    how: dict[str, Any],
+) -> Iterator[pd.DataFrame]:
+    if ambiguous is None:
         return
-    types = tokens["token_id"].to_numpy()
-    codes = annotation.codes if annotation.level == "token" else annotation.codes[layer.documents]
-    ambiguous = find_ambiguous(types, codes, min_count=how["min_count"])
-    if not (ambiguous & layer.routed).any():
+    measured = condition_layer(layer, ambiguous[0], tokens["token_id"], ambiguous[1], level=annotation.level, **how)
+    if measured is None:
         return
-    measured = measure_conditional_information(annotation.codes, types, level=annotation.level, **layer.masses, **how)
     for name in _CONDITIONAL:
         metric = name if name == "conditional_information" else f"ambiguous_{name}"
         yield estimate_rows(getattr(measured, name), metric)
 
 
 def _next_token_rows(
-    annotation: Annotation, tokens: pd.DataFrame, layer: LayerInput, how: dict[str, Any]
+    annotation: Annotation, tokens: Columns, layer: LayerInput, how: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
-    codes = next_codes(annotation.codes, tokens)
-    if ((codes >= 0) & layer.routed).any():
-        measured = measure_layer(codes, level="token", **layer.masses, **how)
+    codes = following_codes(annotation.codes, tokens)
+    if _any_routed(layer, codes):
+        measured = associate_layer(layer, codes, level="token", **how)
         yield estimate_rows(measured.mutual_information, "next_token_mutual_information")
         yield estimate_rows(measured.uncertainty_coefficient, "next_token_uncertainty_coefficient")
 
 
 def _first_position_rows(
-    annotation: Annotation, tokens: pd.DataFrame, layer: LayerInput, how: dict[str, Any]
+    annotation: Annotation, tokens: Columns, layer: LayerInput, how: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
     if "position" not in tokens:
         return
     codes = drop_positions(annotation, tokens, 1).codes
-    if ((codes >= 0) & layer.routed).any():
-        measured = measure_layer(codes, level="token", permutations=0, **layer.masses, **how)
+    if _any_routed(layer, codes):
+        measured = associate_layer(layer, codes, level="token", permutations=0, **how)
         yield estimate_rows(measured.uncertainty_coefficient, "uncertainty_coefficient_without_first")
+
+
+def _any_routed(layer: LayerInput, codes: Any) -> bool:
+    """Return whether any labelled token was routed; it is found soon."""
+    return any(bool(((codes[part.rows] >= 0) & part.routed).any()) for part in layer.parts())

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specialize.annotation import NO_LABEL, Annotation
-from specialize.measure.base.counting import as_codes, count_usage, spread_mass
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.committee import measure_committee
 from specialize.measure.estimators.label_overlap import measure_label_overlap
+from specialize.measure.estimators.observed import sum_usage
 from specialize.measure.estimators.signatures import measure_signatures
 from specialize.measure.results.rows import estimate_rows
 
@@ -31,11 +31,7 @@ def label_usage_rows(layer: LayerInput, annotation: Annotation, settings: dict[s
         annotation: labels of documents.
         settings: permutations, num_blocks and seed of the estimators.
     """
-    experts, masses = spread_mass(layer.experts, layer.weights, rule=layer.rule)
-    documents = len(annotation.codes)
-    usage = count_usage(
-        experts, masses, as_codes(layer.documents), num_documents=documents, num_experts=layer.num_experts
-    )
+    usage = sum_usage(layer, len(annotation.codes))
     routed = usage.sum(axis=1) > 0
     if not (routed & (annotation.codes != NO_LABEL)).any():
         return

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from specialize.errors import MeasurementError
-from specialize.measure.runs.routers import has_tokens
+from specialize.measure.runs.routers import has_tokens, read_columns
 from specialize.measure.runs.routing import stack_of
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
+
+_ROWS = 2**17  # that are compared at a time
 
 
 def check_same_corpus(first: "RoutingTrace", second: "RoutingTrace") -> None:
@@ -44,13 +44,23 @@ def same_tokens(first: "RoutingTrace", second: "RoutingTrace") -> bool:
         return has_tokens(first) == has_tokens(second) and first.num_documents == second.num_documents
     if first.num_tokens != second.num_tokens:
         return False
-    one, two = first.tokens(), second.tokens()
-    if not np.array_equal(one["document"], two["document"]):
+    one, two = read_columns(first), read_columns(second)
+    known = [name for name in ("document", "token_id") if name in one and name in two]
+    return all(equal_columns(one[name], two[name], ignore_unknown=name == "token_id") for name in known)
+
+
+def equal_columns(one: Any, two: Any, *, ignore_unknown: bool = False) -> bool:
+    """Return whether two arrays or columns of numbers are equal; optionally, negative ones are equal to anything."""
+    if len(one) != len(two):
         return False
-    if "token_id" not in one or "token_id" not in two:
-        return True
-    ids = one["token_id"].to_numpy(), two["token_id"].to_numpy()
-    return bool(np.all((ids[0] == ids[1]) | (ids[0] < 0) | (ids[1] < 0)))
+    for start in range(0, len(one), _ROWS):
+        first, second = one[start : start + _ROWS], two[start : start + _ROWS]
+        same = first == second
+        if ignore_unknown:
+            same |= (first < 0) | (second < 0)
+        if not same.all():
+            return False
+    return True
 
 
 def pair_routers(first: "RoutingTrace", second: "RoutingTrace | None") -> Iterator[tuple[str, Any, Any]]:

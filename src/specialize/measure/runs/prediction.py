@@ -1,15 +1,14 @@
 """Rows of a router on what predicts its experts: a cache, the token id, the layer before."""
 
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from specialize.measure.base.layer_input import LayerInput
-from specialize.measure.estimators.cache import measure_cache
-from specialize.measure.estimators.next_layer import measure_next_layer_recall
-from specialize.measure.estimators.same_token import find_repeated, measure_same_token
+from specialize.measure.estimators.cache import cache_layer
+from specialize.measure.estimators.next_layer import recall_layer
+from specialize.measure.estimators.same_token import compare_same_tokens
 from specialize.measure.results.rows import estimate_rows
 from specialize.names import CACHE_SIZE
 
@@ -25,39 +24,29 @@ _MOST_PERMUTATIONS = 99  # of caches, which take longer to count than all other 
 def cache_rows(layer: LayerInput, cache_size: int | None, settings: dict[str, int]) -> Iterator[pd.DataFrame]:
     """Yield the rows of the hit rates of caches; ``cache_size`` is their number of experts, see `measure_cache`."""
     how = settings | {"permutations": min(settings["permutations"], _MOST_PERMUTATIONS)}
-    measured = measure_cache(**layer.choices, capacity=cache_size, **how)
+    measured = cache_layer(layer, capacity=cache_size, **how)
     for metric, name in _CACHES.items():
         rows = estimate_rows(getattr(measured, name), metric)
         yield rows.assign(label_set=CACHE_SIZE, label=str(measured.capacity))
 
 
-def same_token_rows(
-    layer: LayerInput, types: NDArray[np.integer] | None, settings: dict[str, int]
-) -> Iterator[pd.DataFrame]:
+def same_token_rows(layer: LayerInput, types: Any, settings: dict[str, int]) -> Iterator[pd.DataFrame]:
     """Yield the rows of the overlap of a token id's occurrences, for token ids [tokens]; none where none is repeated.
 
     Args:
         layer: the routing decisions of the router.
-        types: integers [tokens], token ids; None where they are unknown.
+        types: integers [tokens], token ids, in memory or as a column; None where they are unknown.
         settings: permutations, num_blocks and seed.
     """
-    if types is None or not _has_repeated(types, layer):
+    measured = None if types is None else compare_same_tokens(layer, types, **settings)
+    if measured is None:
         return
-    measured = measure_same_token(types, **layer.choices, **settings)
     for metric, name in _SAME.items():
         yield estimate_rows(getattr(measured, name), metric)
 
 
 def recall_rows(layer: LayerInput, after: LayerInput, num_blocks: int) -> Iterator[pd.DataFrame]:
     """Yield the rows of the recall of the next layer's experts."""
-    measured = measure_next_layer_recall(
-        **layer.choices, following=after.experts, num_following=after.num_experts, num_blocks=num_blocks
-    )
+    measured = recall_layer(layer, after, num_blocks=num_blocks)
     yield estimate_rows(measured.recall, "next_layer_recall")
     yield estimate_rows(measured.above_load, "next_layer_recall_above_load")
-
-
-def _has_repeated(types: NDArray[np.integer], layer: LayerInput) -> bool:
-    """Return whether the id of a routed token occurs in two documents, in two groups where they belong together."""
-    groups = layer.documents if layer.groups is None else layer.groups[layer.documents]
-    return bool(find_repeated(types, groups, layer.routed & (types >= 0)).any())

@@ -17,11 +17,12 @@ from scipy import sparse
 from specialize.annotation import Annotation
 from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
-from specialize.measure.base.counting import as_codes, check_range, count_usage, spread_mass
+from specialize.measure.base.counting import check_range, spread_mass
 from specialize.measure.base.random import generator
+from specialize.measure.estimators.observed import sum_usage
 from specialize.measure.estimators.probes import Baseline, Features, PathProbe, probe_paths
 from specialize.measure.results.files import as_results
-from specialize.measure.runs.routers import check_annotation, check_layers, name_run, read_layer, read_places
+from specialize.measure.runs.routers import check_annotation, check_layers, name_run, read_columns, read_layer
 from specialize.measure.runs.word_forms import read_word_forms
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _token_paths(
     trace: "RoutingTrace", routers: "Sequence[RouterSpec]", chosen: NDArray[np.int64], rule: SlotRule
 ) -> Features:
     """Return the path features of the chosen tokens, reading one layer at a time."""
-    places, experts, gates = read_places(trace), [], []
+    places, experts, gates = read_columns(trace), [], []
     for router in routers:
         layer = read_layer(trace, router, places, rule=rule)
         experts.append(layer.experts[chosen])
@@ -142,17 +143,10 @@ def _document_paths(
     trace: "RoutingTrace", routers: "Sequence[RouterSpec]", chosen: NDArray[np.int64], rule: SlotRule
 ) -> Features:
     """Return the mean usage of each layer's experts by document, standardised; constant columns are 0."""
-    places, usage = read_places(trace), []
+    places, usage = read_columns(trace), []
     for router in routers:
         layer = read_layer(trace, router, places, rule=rule)
-        experts, masses = spread_mass(layer.experts, layer.weights, rule=rule)
-        table = count_usage(
-            experts,
-            masses,
-            as_codes(layer.documents),
-            num_documents=trace.num_documents,
-            num_experts=layer.num_experts,
-        )[chosen]
+        table = sum_usage(layer, trace.num_documents)[chosen]
         usage.append(table / np.maximum(table.sum(axis=1, keepdims=True), 1e-300))
     values = np.concatenate(usage, axis=1)
     deviation = values.std(axis=0)

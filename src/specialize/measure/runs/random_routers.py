@@ -15,7 +15,7 @@ from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.pairing import estimate_difference, pseudo_values
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.replicates import count_labels
-from specialize.measure.runs.routers import random_draws, read_layer
+from specialize.measure.runs.routers import Columns, random_draws, read_layer
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
@@ -34,7 +34,7 @@ def random_router_rows(
     layer: LayerInput,
     annotation: "Annotation",
     *,
-    places: pd.DataFrame,
+    places: Columns,
     rule: SlotRule,
     num_blocks: int,
 ) -> Iterator[pd.DataFrame]:
@@ -54,7 +54,7 @@ def random_router_rows(
         router: one of the model's routers.
         layer: its routing decisions.
         annotation: labels of tokens or documents.
-        places: the place of each token, see `read_places`.
+        places: the columns of its tokens, see `read_columns`.
         rule: how a token's mass is spread over its slots, see `spread_mass`. By gate weights only the first random
             router is measured, because the others are stored without.
         num_blocks: maximum number of document blocks.

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from specialize.measure.base.blocks import assign_blocks, block_tokens, group_documents
-from specialize.measure.base.counting import as_codes, count_blocks, count_usage, spread_mass
+from specialize.measure.base.blocks import assign_blocks, group_documents
+from specialize.measure.base.counting import add_to, as_codes, check_range, spread_mass
 from specialize.measure.base.information import mutual_information, uncertainty_coefficient
-from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.base.layer_input import LayerInput, block_documents
 from specialize.measure.base.pairing import Difference, estimate_difference, pseudo_values
+from specialize.measure.base.routed import RoutedCount
+from specialize.measure.estimators.observed import count_labelled, sum_usage
 from specialize.measure.estimators.signatures import count_similarities, mean_similarities
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def count_labels(
     """Count the labels at the experts of several routers, over the same blocks of documents.
 
     Args:
-        routers: their routing decisions, of the same tokens if the labels are of tokens; one at a time is in use.
+        routers: their routing decisions, of the same tokens if the labels are of tokens.
         annotation: the labels.
         num_blocks: maximum number of document blocks.
 
@@ -118,28 +119,23 @@ def _label_tokens(
     routers: Iterable[LayerInput], annotation: "Annotation", num_blocks: int
 ) -> tuple[list[NDArray[np.float64]], int, int]:
     """Count tables float64 [block, label, expert] of all routers over the labelled tokens."""
-    labelled = annotation.codes >= 0
-    remaining = iter(routers)
-    first = next(remaining)
-    documents = first.documents[labelled]
-    cut = block_tokens(documents, groups=first.groups, num_blocks=num_blocks)
-    codes, routed, tables = annotation.codes[labelled], np.zeros(len(documents), dtype=bool), []
-    for router in chain([first], remaining):
-        experts, weights = router.experts[labelled], router.weights
-        tables.append(
-            count_blocks(
-                codes,
-                experts,
-                blocks=cut.token_blocks,
-                num_labels=len(annotation.labels),
-                num_experts=router.num_experts,
-                num_blocks=cut.num_blocks,
-                weights=None if weights is None else weights[labelled],
-                rule=router.rule,
-            )
-        )
-        routed |= (experts >= 0).any(axis=1)
-    return tables, int(routed.sum()), len(np.unique(documents[routed]))
+    everyone = list(routers)
+    first, num_labels = everyone[0], len(annotation.labels)
+    labelled = count_labelled(annotation.codes, first.counts, num_labels=num_labels)
+    blocks = block_documents(labelled > 0, first.groups, num_blocks=num_blocks)
+    size = int(blocks.max(initial=-1)) + 1
+    tables = [np.zeros((size, num_labels, router.num_experts)) for router in everyone]
+    counted = RoutedCount(len(first.counts))
+    for parts in zip(*(router.parts() for router in everyone), strict=True):
+        codes, documents = as_codes(annotation.codes[parts[0].rows]), parts[0].documents
+        routed = np.zeros(len(codes), dtype=bool)
+        for part, table in zip(parts, tables, strict=True):
+            experts, masses = spread_mass(part.experts, part.weights, rule=part.rule)
+            check_range("experts", experts, part.num_experts)
+            add_to(table, codes, experts, masses, blocks[documents])
+            routed |= part.routed
+        counted.add(routed & (codes >= 0), documents)
+    return tables, counted.tokens, counted.num_documents
 
 
 def _label_documents(
@@ -168,12 +164,8 @@ def _use_by_document(
     usages, present, groups = [], np.ones(documents, dtype=bool), None
     for router in routers:
         groups = router.groups
-        experts, masses = spread_mass(router.experts, router.weights, rule=router.rule)
-        usage = count_usage(
-            experts, masses, as_codes(router.documents), num_documents=documents, num_experts=router.num_experts
-        )
-        usages.append(usage)
-        present &= np.bincount(router.documents, minlength=documents) > 0
+        usages.append(sum_usage(router, documents))
+        present &= np.pad(router.counts, (0, documents - len(router.counts))) > 0
     labelled = np.flatnonzero((annotation.codes >= 0) & present)
     blocks = assign_blocks(group_documents(labelled, groups), num_blocks=num_blocks)
     by_all = np.all([usage[labelled].sum(axis=1) > 0 for usage in usages], axis=0)

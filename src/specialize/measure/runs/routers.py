@@ -1,25 +1,29 @@
 """Read the routing decisions of a trace router by router, and check traces and annotations."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from specialize.annotation import NO_LABEL, Annotation
 from specialize.choices import SlotRule
 from specialize.errors import MeasurementError
 from specialize.measure.base.layer_input import LayerInput
+from specialize.trace.schema import numbers_of_tokens
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
+
+Columns: TypeAlias = Mapping[str, Any]  # [tokens] by name, in memory or on disk
 
 
 def iterate_layers(
     trace: "RoutingTrace",
     *,
     rule: SlotRule = "selection",
-    places: pd.DataFrame | None = None,
+    places: Columns | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "Iterator[tuple[RouterSpec, LayerInput]]":
     """Yield each router of a trace with its routing decisions, after the model's own the first random router of each.
@@ -27,13 +31,13 @@ def iterate_layers(
     Args:
         trace: an open trace.
         rule: how a token's mass is spread over its slots, see `spread_mass`; gate weights are read for ``"gate"`` only.
-        places: the place of each token, see `read_places`; read from the trace by default.
+        places: the columns of its tokens, see `read_columns`; those of the trace by default.
         progress: called with (routers done, total routers).
 
     Yields:
-        The router and its routing decisions; one layer at a time is held in memory.
+        The router and its routing decisions, which are read from disk a part at a time.
     """
-    tokens = read_places(trace) if places is None else places
+    tokens = read_columns(trace) if places is None else places
     routers = [*trace.layers, *trace.random_routers]
     for done, router in enumerate(routers):
         if progress is not None:
@@ -44,29 +48,38 @@ def iterate_layers(
 
 
 def read_layer(
-    trace: "RoutingTrace", router: "RouterSpec", places: pd.DataFrame, *, rule: SlotRule = "selection"
+    trace: "RoutingTrace", router: "RouterSpec", places: Columns, *, rule: SlotRule = "selection"
 ) -> LayerInput:
-    """Read the routing decisions of one router.
+    """Return the routing decisions of one router, which are read from disk a part at a time.
 
     Args:
         trace: an open trace.
         router: one of its routers.
-        places: the place of each token, see `read_places`.
+        places: the columns of its tokens, see `read_columns`.
         rule: how a token's mass is spread over its slots, see `spread_mass`.
     """
     if not has_tokens(trace):
         return _read_usage(trace, router)
-    known = {name: places[name].to_numpy() for name in ("document", "sequence", "position") if name in places}
     return LayerInput(
-        experts=trace.experts(router.name, routing=router.routing, draw=router.draw),
-        documents=known["document"],
+        experts=read_column(trace, "experts", router),
+        documents=places["document"],
         num_experts=router.num_experts,
-        weights=trace.weights(router.name, routing=router.routing) if rule == "gate" else None,
+        weights=read_column(trace, "weights", router) if rule == "gate" else None,
         rule=rule,
-        sequences=known.get("sequence"),
-        positions=known.get("position"),
+        sequences=places.get("sequence"),
+        positions=places.get("position"),
         groups=trace.groups,
+        token_counts=count_rows(trace, places),
     )
+
+
+def read_column(trace: "RoutingTrace", name: str, router: "RouterSpec") -> Any:
+    """Return what a trace holds of a router, experts, weights or logits, as a column that is read a slice at a time."""
+    if hasattr(trace, "column"):
+        return trace.column(name, router.name, routing=router.routing, draw=router.draw)
+    if name == "experts":
+        return trace.experts(router.name, routing=router.routing, draw=router.draw)
+    return trace.router_logits(router.name) if name == "logits" else trace.weights(router.name, routing=router.routing)
 
 
 def _read_usage(trace: "RoutingTrace", router: "RouterSpec") -> LayerInput:
@@ -100,15 +113,23 @@ def random_draws(trace: "RoutingTrace", router: "RouterSpec", *, rule: SlotRule)
     return drawn[:1] if rule == "gate" else drawn
 
 
-def read_places(trace: "RoutingTrace") -> pd.DataFrame:
-    """Return the place of each token: columns document and, where known, sequence and position.
+def read_columns(trace: "RoutingTrace") -> Columns:
+    """Return the columns of `RoutingTrace.tokens` that are numbers, which are read a slice at a time.
 
-    Without tokens, each document is a row.
+    Without tokens, each document is a row, and there is the column document alone.
     """
     if not has_tokens(trace):
-        return pd.DataFrame({"document": np.arange(trace.num_documents)})
+        return {"document": np.arange(trace.num_documents)}
+    if hasattr(trace, "column"):
+        return {name: trace.column(name) for name in numbers_of_tokens(trace.contents)}
     tokens = trace.tokens()
-    return tokens[[name for name in ("document", "sequence", "position") if name in tokens]]
+    return {name: tokens[name].to_numpy() for name in tokens}
+
+
+def count_rows(trace: "RoutingTrace", columns: Columns) -> NDArray[np.int64]:
+    """Count the rows of each document, int64 [documents], from the columns of its tokens unless the trace knows."""
+    counts = getattr(trace, "token_counts", None) if has_tokens(trace) else None
+    return np.bincount(columns["document"]).astype(np.int64) if counts is None else counts
 
 
 def check_layers(trace: "RoutingTrace") -> None:
@@ -129,7 +150,7 @@ def check_annotation(trace: "RoutingTrace", annotation: Annotation) -> None:
 
 def check_labelled(annotation: Annotation) -> None:
     """Raise MeasurementError for an annotation without labels."""
-    if not (annotation.codes != NO_LABEL).any():
+    if not len(annotation.codes) or annotation.codes.max() == NO_LABEL:
         raise MeasurementError(
             f"annotation {annotation.name!r}: expected labelled {annotation.level}s, got none: annotate again"
         )

@@ -9,10 +9,10 @@ import pandas as pd
 from specialize.choices import SlotRule
 from specialize.measure.base.estimate import EstimateArray
 from specialize.measure.base.layer_input import LayerInput
-from specialize.measure.estimators.balance import measure_balance
-from specialize.measure.estimators.coactivation import measure_coactivation
-from specialize.measure.estimators.flow import measure_flow
-from specialize.measure.estimators.repeats import Repeats, measure_repeats
+from specialize.measure.estimators.balance import balance_layer
+from specialize.measure.estimators.coactivation import coactivate_layer
+from specialize.measure.estimators.flow import connect_layers
+from specialize.measure.estimators.repeats import Repeats, repeat_layer
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
@@ -26,6 +26,7 @@ from specialize.measure.runs.routers import (
     iterate_layers,
     name_rows,
     name_run,
+    read_columns,
 )
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def measure_routing(
     check_layers(trace)
     labelled = [each for each in annotations if each.level == "document"]
     groups = _group(trace, labelled)
-    tokens = trace.tokens() if has_tokens(trace) else None
-    types = None if tokens is None or "token_id" not in tokens else tokens["token_id"].to_numpy()
+    tokens = read_columns(trace)
+    types = tokens.get("token_id")
     settings = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
     frames = []
     before: tuple[Any, LayerInput] | None = None
@@ -128,7 +129,7 @@ def measure_routing(
         if not layer.has_tokens:
             frames.append(name_rows([*load_rows(layer, num_blocks), *of_labels], router))
             continue
-        pairs = measure_coactivation(**layer.choices, num_blocks=num_blocks)
+        pairs = coactivate_layer(layer, num_blocks=num_blocks)
         parts = [
             *load_rows(layer, num_blocks),
             *_repeat_rows(layer, groups, settings),
@@ -143,7 +144,7 @@ def measure_routing(
         if before is not None and follows(before, (router, layer)):
             frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
         before = (router, layer)
-    if tokens is not None:
+    if has_tokens(trace):
         frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, [None, *labelled], settings)]
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True).assign(run=name_run(trace, run_name)))
     return as_results(frame.sort_values("routing", kind="stable", ignore_index=True))
@@ -157,7 +158,10 @@ def stack_of(router: Any) -> str:
 def follows(before: tuple[Any, LayerInput], after: tuple[Any, LayerInput]) -> bool:
     """Return whether the second router follows the first: same routing and stack, with tokens in common."""
     same = (before[0].routing, stack_of(before[0])) == (after[0].routing, stack_of(after[0]))
-    return same and bool(np.any((before[1].experts[:, 0] >= 0) & (after[1].experts[:, 0] >= 0)))
+    return same and any(
+        bool(np.any((one.experts[:, 0] >= 0) & (two.experts[:, 0] >= 0)))
+        for one, two in zip(before[1].parts(), after[1].parts(), strict=True)
+    )
 
 
 def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[tuple[str | None, str | None, Any]]:
@@ -175,14 +179,14 @@ def _group(trace: "RoutingTrace", annotations: "Sequence[Annotation]") -> list[t
 
 def load_rows(layer: LayerInput, num_blocks: int) -> list[pd.DataFrame]:
     """Return the rows of the load of a layer: of each expert, its entropy, variation and peak, and dead experts."""
-    balance = measure_balance(**layer.masses, num_blocks=num_blocks)
+    balance = balance_layer(layer, num_blocks=num_blocks)
     return [estimate_rows(getattr(balance, name), metric) for metric, name in _BALANCE.items()]
 
 
 def _repeat_rows(
     layer: LayerInput, groups: list[tuple[str | None, str | None, Any]], settings: dict[str, int]
 ) -> Iterator[pd.DataFrame]:
-    measured = measure_repeats(**layer.order, subsets=[member for _, _, member in groups], **settings)
+    measured = repeat_layer(layer, [member for _, _, member in groups], **settings)
     for (label_set, label, _), repeats in zip(groups, measured, strict=True):
         yield repeat_rows(repeats).assign(label_set=label_set, label=label)
 
@@ -195,7 +199,7 @@ def repeat_rows(repeats: Repeats) -> pd.DataFrame:
 
 
 def _flow_rows(layer: LayerInput, after: LayerInput, name: str, settings: dict[str, int]) -> list[pd.DataFrame]:
-    flow = measure_flow(**layer.choices, following=after.experts, num_following=after.num_experts, **settings)
+    flow = connect_layers(layer, after, **settings)
     whole = pd.concat(
         [
             estimate_rows(flow.mutual_information, "flow_mutual_information"),

@@ -60,8 +60,8 @@ def measure_snapshot(
         parts = load_rows(layer, num_blocks)
         for annotation in annotations:
             measured = measure_uncertainty(
+                layer,
                 annotation.codes,
-                **layer.masses,
                 level=annotation.level,
                 num_labels=len(annotation.labels),
                 permutations=permutations,

@@ -1,7 +1,7 @@
 """Measure the association of a trace's routing with one label set; results as a tidy frame."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,21 +14,22 @@ from specialize.measure.base.nulls import count_extreme
 from specialize.measure.base.random import Seed
 from specialize.measure.base.sequential import count_more
 from specialize.measure.estimators.composition import Composition
-from specialize.measure.estimators.layer import LayerMeasurement, measure_layer
+from specialize.measure.estimators.layer import LayerMeasurement, associate_layer
 from specialize.measure.estimators.null_uncertainty import draw_null_uncertainty
 from specialize.measure.results.files import as_results
 from specialize.measure.results.q_values import adjust_by_routing
 from specialize.measure.results.rows import estimate_rows
 from specialize.measure.runs.random_routers import random_router_rows
 from specialize.measure.runs.routers import (
+    Columns,
     check_annotation,
     check_labelled,
     check_layers,
     iterate_layers,
     name_rows,
     name_run,
+    read_columns,
     read_layer,
-    read_places,
 )
 
 if TYPE_CHECKING:
@@ -96,13 +97,13 @@ def measure_specialization(
     check_layers(trace)
     check_annotation(trace, annotation)
     check_labelled(annotation)
-    places = read_places(trace)
+    places = read_columns(trace)
     measured = []
     among: list[pd.DataFrame] = []
     for router, layer in iterate_layers(trace, rule=rule, places=places, progress=progress):
-        measurement = measure_layer(
+        measurement = associate_layer(
+            layer,
             annotation.codes,
-            **layer.masses,
             level=annotation.level,
             num_labels=len(annotation.labels),
             permutations=permutations,
@@ -111,7 +112,7 @@ def measure_specialization(
         )
         measured.append((router, measurement))
         if router.routing == "learned":
-            how = {"places": places, "rule": rule, "num_blocks": num_blocks}
+            how: dict[str, Any] = {"places": places, "rule": rule, "num_blocks": num_blocks}
             among += random_router_rows(trace, router, layer, annotation, **how)
 
     def draw_more(permutations: int, seed: Seed) -> NDArray[np.float64]:
@@ -178,7 +179,7 @@ def largest_uncertainty(
 def _draw_largest(
     trace: "RoutingTrace",
     annotation: Annotation,
-    places: pd.DataFrame,
+    places: Columns,
     *,
     rule: SlotRule,
     permutations: int,
@@ -189,8 +190,8 @@ def _draw_largest(
     largest = np.full(permutations, np.nan)
     for router in trace.layers:
         null = draw_null_uncertainty(
+            read_layer(trace, router, places, rule=rule),
             annotation.codes,
-            **read_layer(trace, router, places, rule=rule).masses,
             level=annotation.level,
             num_labels=len(annotation.labels),
             permutations=permutations,

@@ -16,7 +16,7 @@ from specialize.measure.base.information import mutual_information, uncertainty_
 from specialize.measure.base.pairing import estimate_difference, pseudo_values
 from specialize.measure.results.files import as_results
 from specialize.measure.results.rows import estimate_rows
-from specialize.measure.runs.routers import iterate_layers, name_rows, name_run
+from specialize.measure.runs.routers import iterate_layers, name_rows, name_run, read_columns
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
@@ -74,7 +74,7 @@ def measure_tagger_error(
     predicted_codes, true_codes = (
         np.array([names[label] for label in each.labels])[each.codes[both]] for each in (predicted, gold)
     )
-    cut = block_tokens(trace.tokens()["document"].to_numpy()[both], groups=trace.groups, num_blocks=num_blocks)
+    cut = block_tokens(np.asarray(read_columns(trace)["document"])[both], groups=trace.groups, num_blocks=num_blocks)
     counted: Counted = {"n_tokens": len(both), "n_documents": len(cut.blocks)}
     shape: dict[str, Any] = {"num_labels": len(names), "num_blocks": cut.num_blocks, "blocks": cut.token_blocks}
     confusion = count_blocks(true_codes, predicted_codes[:, None], num_experts=len(names), **shape)
