@@ -25,6 +25,7 @@ SAME = {
     "mean difference of …": "difference of mutual_information",
     "equivalence of …": "equivalence of uncertainty_coefficient",
     "mean equivalence of …": "equivalence of uncertainty_coefficient",
+    "saturation_to_previous": "saturation",
     "tagger_accuracy": "domain_specialization",
     "tagger_recall": "domain_specialization",
     "tagger_precision": "domain_specialization",

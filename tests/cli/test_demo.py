@@ -71,6 +71,7 @@ class TestBrowser:
         for (let tries = 0; tries < 200 && !page.querySelector("#explorer [name=run] option"); tries++) {
           await new Promise((done) => setTimeout(done, 20));
         }
+        page.querySelector("#explorer .passages > button")?.click();  // all passages
         const choose = (name, value) => {
           const select = page.querySelector(`#explorer [name=${name}]`);
           select.value = value;

@@ -109,5 +109,5 @@ def test_the_report_of_a_run_without_tokens(runs, tmp_path):
     specialize.topics(usage, labels=["field"], fit=False, permutations=30)
     specialize.routing(usage, permutations=5)
     page = specialize.report(usage, tmp_path / "page").read_text(encoding="utf-8")
-    assert "the run has usage of experts by document and no tokens" in page
+    assert "usage of experts by document and no tokens, and so no parts of speech" in page
     assert "specialize syntax" not in page

@@ -98,7 +98,7 @@ def _usage_caveats(run: RunResults) -> list[str]:
         return []
     weight = " Shares give every document the same weight." if run.manifest.get("usage") == "shares" else ""
     return [
-        "there is the usage of experts by document and there are no tokens, so no parts of speech, repeats, "
+        "usage of experts by document and no tokens, and so no parts of speech, repeats, "
         f"co-activation or flow.{weight}"
     ]
 
