@@ -1,5 +1,7 @@
 """A training that is interrupted and resumed has the snapshots of one that was not."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import torch
@@ -87,6 +89,41 @@ def test_the_snapshots_of_another_training_are_not_replaced(quiet_model, sample,
         specialize.monitor(quiet_model, sample, run, first_step=2, **HOW).start()
     run_until(quiet_model, sample, run, 1, overwrite=True)
     assert read_snapshots(run).steps == [0, 1]
+
+
+def test_snapshots_of_another_training_and_rows_of_another_step_are_not_drawn(quiet_model, sample, tmp_path):
+    run_until(quiet_model, sample, tmp_path / "one", 2)
+    run_until(build_model(dropout=0.0, initializer_range=0.5), sample, tmp_path / "two", 2)
+    whole = tmp_path / "one" / "training"
+    kept = whole.rename(tmp_path / "kept")
+    shutil.copytree(tmp_path / "two" / "training", whole)
+    with pytest.raises(MeasurementError, match="snapshots of the training whose routing the trace has, got those of"):
+        specialize.report(tmp_path / "one", tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    shutil.rmtree(whole)
+    shutil.copytree(kept, whole)
+    assert read_curves(tmp_path / "one") is not None
+    shutil.copy(whole / "step-00000002.parquet", whole / "step-00000000.parquet")
+    with pytest.raises(MeasurementError, match=r"step-00000000\.parquet: expected the rows that snapshots.json lists"):
+        read_curves(tmp_path / "one")
+
+
+def test_the_trace_is_of_the_training_that_the_curves_are_of(quiet_model, sample, tmp_path):
+    """One that begins again, or goes on from an earlier step, has its own routing, not that of the end before."""
+    run, model = tmp_path / "run", twin(quiet_model)
+    run_until(model, sample, run, 4)
+    ended = specialize.open_trace(run).experts(1)
+    first = quiet_model
+    with pytest.raises(Killed):
+        run_until(first, sample, run, 0, first=2, killed=True)
+    resumed = specialize.open_trace(run).experts(1)
+    assert (resumed != ended).any()
+    with pytest.raises(Killed):
+        run_until(build_model(dropout=0.0, initializer_range=0.5), sample, run, 0, overwrite=True, killed=True)
+    assert (specialize.open_trace(run).experts(1) != resumed).any()
+    run_until(first, sample, tmp_path / "alone", 0)
+    assert (specialize.open_trace(tmp_path / "alone").experts(1) == resumed).all()  # of step 0, which was kept
+    assert read_curves(run)["step"].unique().tolist() == [0]
 
 
 def test_damage_is_named(quiet_model, sample, tmp_path):

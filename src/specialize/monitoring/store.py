@@ -18,6 +18,7 @@ from specialize.errors import MeasurementError, TraceError
 from specialize.manifest import digest_of, sha256_of, versions
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.results.curves import (
+    OF_TRACE,
     STEP,
     Snapshot,
     Snapshots,
@@ -31,6 +32,7 @@ from specialize.measure.runs.snapshots import measure_snapshot, saturation_rows
 from specialize.monitoring.sample import Sample
 from specialize.trace import RouterSpec, Shard, TraceWriter, open_trace
 from specialize.trace.files import read_arrow, write_arrow
+from specialize.trace.shards import rows_of
 from specialize.tracing.documents import describe_corpus, write_documents
 from specialize.tracing.shards import token_columns
 
@@ -96,10 +98,19 @@ class SnapshotStore:
                     f"snapshots up to step {later[-1]}; choose another folder, resume the training from a checkpoint, "
                     "or overwrite"
                 )
-            if later:
-                kept = [each for each in self.snapshots.snapshots if each.step <= first_step]
+            # a training that starts at step 0 has none of them: the first is of the model before it
+            dropped = later if first_step else self.snapshots.steps
+            if dropped:
+                kept = [each for each in self.snapshots.snapshots if each.step not in dropped]
+                if self._writer.is_complete and self._writer.manifest.get(OF_TRACE) not in {
+                    each.experts for each in kept
+                }:
+                    # the trace has the routing of a snapshot that is dropped
+                    self._writer.describe(complete=False)
+                    if kept:
+                        self._write_trace(self._read(kept[0]), kept[0].experts)
                 self._list(Snapshots(snapshots=kept))
-                for step in later:
+                for step in dropped:
                     for suffix in ("parquet", "arrow"):
                         snapshot_path(self.run, step, suffix).unlink(missing_ok=True)
             self._stack = stack.pop_all()
@@ -118,8 +129,9 @@ class SnapshotStore:
         Returns:
             Its result rows.
         """
+        checksum = _write_experts(snapshot_path(self.run, step, "arrow"), experts)
         if not self._writer.is_complete:
-            self._write_trace(experts)
+            self._write_trace(experts, checksum)
         rows = measure_snapshot(
             self._layers(experts),
             self._sample.annotations,
@@ -127,10 +139,9 @@ class SnapshotStore:
             previous=self._previous(step),
             **{name: self._settings[name] for name in ("permutations", "num_blocks", "seed")},
         )
-        checksum = _write_experts(snapshot_path(self.run, step, "arrow"), experts)
-        write_snapshot(self.run, step, rows)
+        snapshot = Snapshot(step=step, experts=checksum, rows=write_snapshot(self.run, step, rows))
         before = [each for each in self.snapshots.snapshots if each.step < step]
-        self._list(Snapshots(snapshots=[*before, Snapshot(step=step, experts=checksum)]))
+        self._list(Snapshots(snapshots=[*before, snapshot]))
         self._last = step, experts
         return rows
 
@@ -141,7 +152,7 @@ class SnapshotStore:
         *earlier, end = self.snapshots.snapshots
         last = self._read(end)
         if not self._writer.is_complete:
-            self._write_trace(last)
+            self._write_trace(last, end.experts)
         frames = [
             saturation_rows(
                 self._layers(self._read(each)),
@@ -152,9 +163,9 @@ class SnapshotStore:
             for each in earlier
         ]
         empty = saturation_rows(self._layers(last), last, run_name="").iloc[:0].assign(**{STEP: np.empty(0, np.int64)})
-        write_saturation(self.run, pd.concat(frames, ignore_index=True) if frames else empty)
-        self._write_trace(last)
-        self._list(self.snapshots.model_copy(update={"end": end.step}))
+        saturation = write_saturation(self.run, pd.concat(frames, ignore_index=True) if frames else empty)
+        self._write_trace(last, end.experts)
+        self._list(self.snapshots.model_copy(update={"end": end.step, "saturation": saturation}))
 
     def _list(self, snapshots: Snapshots) -> None:
         write_snapshots(self.run, snapshots)
@@ -186,8 +197,13 @@ class SnapshotStore:
             )
         return _read_experts(path)
 
-    def _write_trace(self, experts: Experts) -> None:
-        """Write the sample with this routing as the trace of the run, in place of the one that is there."""
+    def _write_trace(self, experts: Experts, checksum: str) -> None:
+        """Write the sample with the routing of a snapshot as the trace of the run, in place of the one that is there.
+
+        Args:
+            experts: of the snapshot.
+            checksum: of the file that holds them.
+        """
         writer, sample = self._writer, self._sample
         if not writer.has_documents():
             corpus = sample.corpus()
@@ -198,7 +214,7 @@ class SnapshotStore:
         tokens = token_columns(sample.windows, counts, 0)
         tokens = {name: values for name, values in tokens.items() if name != "role"}
         routing = [{"experts": own} for own in experts]
-        writer.describe(complete=False)  # until both files of the shard are there
+        writer.describe(complete=False, **{OF_TRACE: checksum})  # until both files of the shard are there
         writer.write_shard(Shard(tokens, routing), number=0)
         writer.finish()
         trace = open_trace(self.run)
@@ -217,8 +233,4 @@ def _write_experts(path: Path, experts: Experts) -> str:
 
 
 def _read_experts(path: Path) -> list[NDArray[np.int16]]:
-    columns = read_arrow(path).columns
-    return [
-        column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-        for column in columns
-    ]
+    return [rows_of(column, column.type.list_size) for column in read_arrow(path).columns]

@@ -53,7 +53,7 @@ def suffix_of(run: RunResults, groups: Sequence[CorpusRuns]) -> str:
 
 
 def _identify(run: RunResults) -> Any:
-    """Return what tells the documents of a run: their digest, else that of the file that holds them."""
+    """Return the digest of a run's documents, else that of the file that holds them, else the run's own name."""
     for entry, name in (("corpus", "digest"), ("documents", "sha256")):
         facts = run.manifest.get(entry)
         if isinstance(facts, dict) and facts.get(name):

@@ -39,6 +39,11 @@ def collect_explorer(runs: Sequence[RunResults]) -> dict[str, Any] | None:
     return {"runs": shown + beside} if shown else None
 
 
+def list_views(explorer: dict[str, Any] | None) -> set[str]:
+    """Return what the runs are called whose passages the explorer shows, and whose traces were read for it."""
+    return {view["name"] for view in (explorer or {}).get("runs", ()) if "passages" in view}
+
+
 def _view_run(run: RunResults) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """Return the view of a run, and the layers of the random router beside it."""
     if not (run.path / "trace").is_dir():

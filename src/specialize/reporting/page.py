@@ -1,7 +1,7 @@
 """A report of one or several runs: a self-contained HTML page, or Markdown, with its figures on disk."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from specialize.reporting.destination import check_destination
 from specialize.reporting.differences import compare_in_words, difference_tables
 from specialize.reporting.downloads import collect_downloads, pack_table
 from specialize.reporting.expert_table import collect_expert_tables
-from specialize.reporting.explorer import collect_explorer
+from specialize.reporting.explorer import collect_explorer, list_views
 from specialize.reporting.figures import DrawnFigure, draw_all, make_folder, provenance_of
 from specialize.reporting.findings import Record, read_records
 from specialize.reporting.formatting import percent
@@ -132,7 +132,7 @@ def render_page(
     styles = [read_style("tabulator"), read_asset("experts.css")] if experts else []
     template = read_templates(autoescape=True).get_template("report.html.j2")
     return template.render(
-        _collect_parts(runs, records, command, is_compared=explorer is not None),
+        _collect_parts(runs, records, command, compared=list_views(explorer)),
         css=Markup("\n".join([*styles, read_asset("report.css")])),  # the package's own files, and those of libraries
         scripts=list(map(Markup, scripts)),
         # the content security policy lists the scripts that may run, so none that a corpus contains can
@@ -165,7 +165,7 @@ def _render_markdown(
         (title, [_link_figure(figure) for figure in drawn if figure.spec.section == section])
         for section, title in _SECTION_TITLES.items()
     ]
-    return render_markdown(_collect_parts(runs, records, command, is_compared=False) | {"figures": figures})
+    return render_markdown(_collect_parts(runs, records, command) | {"figures": figures})
 
 
 def _group_figures(drawn: Sequence[DrawnFigure]) -> dict[str, dict[str, Any]]:
@@ -187,9 +187,9 @@ def _link_figure(figure: DrawnFigure) -> dict[str, Any]:
 
 
 def _collect_parts(
-    runs: Sequence[RunResults], records: Sequence[Record], command: str, *, is_compared: bool
+    runs: Sequence[RunResults], records: Sequence[Record], command: str, *, compared: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the parts that are common to all page formats."""
+    """Return the parts that are common to all page formats; `compared` names the runs whose traces were read."""
     verdicts = judge_runs(runs, records)
     answers = answer_runs(runs, verdicts, records)
     models = list(dict.fromkeys(name for run in runs if (name := name_model(run))))
@@ -219,7 +219,7 @@ def _collect_parts(
         "intervals": [table for run in runs if (table := interval_table(run)) is not None],
         "layer_tables": [{"name": run.label, "table": tables.layer_table(run, records)} for run in runs],
         "topics": _topics(runs),
-        "provenance": [describe_provenance(run, is_compared=is_compared) for run in runs],
+        "provenance": [describe_provenance(run, is_compared=run.label in compared) for run in runs],
     }
 
 
@@ -248,8 +248,9 @@ def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
     fits: dict[str, dict[str, Any]] = {}
     for run in runs:
         known = [name_label_set(name).long for name in run.topics if name != TOPICS]
-        shown = run.topic_info is None and TOPICS in run.topics  # of them there is one sentence to say
-        parts = ["elsewhere" if shown else run.name] if run.topic_info is None else [run.topic_info.to_csv()]
+        taken = TOPICS in run.topics
+        # all that were fitted on other runs have one sentence
+        parts = ["taken" if taken else run.name] if run.topic_info is None else [run.topic_info.to_csv()]
         key = "\0".join([*parts, "" if run.topic_quality is None else run.topic_quality.to_csv()])
         if key in fits:
             fits[key]["names"].append(run.label)
@@ -258,7 +259,7 @@ def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
             "names": [run.label],
             "table": tables.topic_table(run),
             "quality": tables.quality_table(run),
-            "taken": TOPICS in run.topics,
+            "taken": taken,
             "known": known,
             "command": _hint(run, "topics", "topics")["command"],
         }

@@ -20,16 +20,16 @@ from specialize.text import NBSP
 
 def plan_figures(runs: Sequence[RunResults], records: Sequence[Record]) -> list[FigureSpec]:
     """Return the figures that the results of `runs` allow, in the order of the report."""
-    numbered = list(enumerate(runs, 1))
+    numbered, groups = list(enumerate(runs, 1)), group_by_corpus(runs)
     return [
-        *(spec for group in group_by_corpus(runs) for spec in _plan_planes(group)),
-        *(spec for group in group_by_corpus(runs) for spec in _plan_profiles(group)),
+        *(spec for group in groups for spec in _plan_planes(group)),
+        *(spec for group in groups for spec in _plan_profiles(group)),
         *(spec for number, run in numbered for spec in _plan_heatmaps(run, number, records)),
         *(spec for number, run in numbered for spec in _plan_forests(run, number, records)),
         *(spec for number, run in numbered for spec in _plan_tokens(run, number, records)),
         *plan_routing(runs),
         *plan_function(runs),
-        *plan_training(runs),
+        *(spec for group in groups for spec in plan_training(group)),
     ]
 
 

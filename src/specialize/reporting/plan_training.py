@@ -1,13 +1,11 @@
 """Figures of what was measured while a model trained: curves over its optimizer steps."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from specialize import plot
 from specialize.measure.results.curves import STEP
 from specialize.names import name_label_set
-from specialize.reporting.runs import RunResults
+from specialize.reporting.corpora import CorpusRuns
 from specialize.reporting.spec import FigureSpec, slugify
 
 _LINES = "Thick: mean over the layers; thin: each layer"
@@ -23,9 +21,9 @@ _CAPTIONS = {
 }
 
 
-def plan_training(runs: Sequence[RunResults]) -> list[FigureSpec]:
-    """Return the curves over training that the results allow: of U by label set, saturation, and load."""
-    watched = [run.training for run in runs if run.training is not None]
+def plan_training(group: CorpusRuns) -> list[FigureSpec]:
+    """Return the curves over training that the results on a sample allow: of U by label set, saturation, and load."""
+    watched = [run.training for run in group.runs if run.training is not None]
     if not watched:
         return []
     curves = pd.concat(watched, ignore_index=True)
@@ -35,11 +33,11 @@ def plan_training(runs: Sequence[RunResults]) -> list[FigureSpec]:
         names = name_label_set(str(label_set))
         specs.append(
             FigureSpec(
-                f"training-{slugify(str(label_set))}",
+                f"training-{slugify(str(label_set))}{group.suffix}",
                 "training",
                 "curves",
-                f"U({names.long} | expert), the share of H({names.short}) that routing explains, on the fixed sample "
-                f"by optimizer step. {_LINES}; dotted: mean of the null.",
+                f"{group.opening}U({names.long} | expert), the share of H({names.short}) that routing explains, on the "
+                f"fixed sample by optimizer step. {_LINES}; dotted: mean of the null.",
                 plot.training_curves,
                 rows,
                 {"metric": "uncertainty_coefficient", "label_set": str(label_set), "time": STEP},
@@ -49,6 +47,6 @@ def plan_training(runs: Sequence[RunResults]) -> list[FigureSpec]:
         rows = curves[curves["metric"] == metric]
         if len(rows):
             arguments = {"metric": metric, "time": STEP}
-            name = f"training-{metric.replace('_', '-')}"
-            specs.append(FigureSpec(name, "training", "curves", caption, plot.training_curves, rows, arguments))
+            name, told = f"training-{metric.replace('_', '-')}{group.suffix}", group.opening + caption
+            specs.append(FigureSpec(name, "training", "curves", told, plot.training_curves, rows, arguments))
     return specs

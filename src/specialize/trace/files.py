@@ -4,11 +4,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from mmap import PROT_READ, mmap
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import xxhash
-from numpy.typing import NDArray
 
 from specialize.atomic import replacing
 from specialize.errors import TraceError, first_line
@@ -76,12 +74,6 @@ def _opened(path: Path) -> Iterator[pa.MemoryMappedFile]:
         raise TraceError(f"{path}: expected a file of the trace, found none; {CHECK}") from error
     except (pa.ArrowException, OSError) as error:
         raise TraceError(f"{path}: expected a whole Arrow file, got {first_line(error)}; {CHECK}") from error
-
-
-def split_lists(column: pa.ChunkedArray, width: int) -> Iterator[NDArray[Any]]:
-    """Yield the chunks of a column of lists as arrays [rows, width], at least one."""
-    for chunk in column.chunks or [pa.array([], column.type)]:
-        yield chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
 
 
 CHECK = "run `specialize validate`"

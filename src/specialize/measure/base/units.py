@@ -39,8 +39,25 @@ class Units(Protocol):
         """Yield the units of consecutive documents; they cover the documents in order."""
 
 
+class _InBlocks:
+    """What follows from the block and the group of each document."""
+
+    blocks: NDArray[np.int32]
+    groups: NDArray[np.integer] | None
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return int(self.blocks.max(initial=-1)) + 1
+
+    @property
+    def group_numbers(self) -> NDArray[np.integer]:
+        """Group of each document, its own number where each is a group of its own, integers [documents]."""
+        return np.arange(len(self.blocks)) if self.groups is None else self.groups
+
+
 @dataclass(frozen=True)
-class Observations:
+class Observations(_InBlocks):
     """Labelled units (tokens or documents) of one layer, in memory: one part, or all of them.
 
     Attributes:
@@ -65,19 +82,9 @@ class Observations:
         return np.diff(self.starts)
 
     @property
-    def num_blocks(self) -> int:
-        """Number of blocks."""
-        return int(self.blocks.max(initial=-1)) + 1
-
-    @property
     def unit_blocks(self) -> NDArray[np.int32]:
         """Block of each unit, int32 [units]."""
         return np.repeat(self.blocks, np.diff(self.starts))
-
-    @property
-    def group_numbers(self) -> NDArray[np.integer]:
-        """Group of each document, its own number where each is a group of its own, integers [documents]."""
-        return np.arange(len(self.blocks)) if self.groups is None else self.groups
 
     def parts(self) -> "Iterator[Observations]":
         """Yield these units."""
@@ -85,7 +92,7 @@ class Observations:
 
 
 @dataclass(frozen=True)
-class ObservedParts:
+class ObservedParts(_InBlocks):
     """Labelled units of one layer that are read a part at a time, so that memory does not grow with their number.
 
     Attributes:
@@ -100,16 +107,6 @@ class ObservedParts:
     lengths: NDArray[np.int64]
     blocks: NDArray[np.int32]
     groups: NDArray[np.integer] | None = None
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks."""
-        return int(self.blocks.max(initial=-1)) + 1
-
-    @property
-    def group_numbers(self) -> NDArray[np.integer]:
-        """Group of each document, its own number where each is a group of its own, integers [documents]."""
-        return np.arange(len(self.blocks)) if self.groups is None else self.groups
 
     def parts(self) -> Iterator[Observations]:
         """Yield the units of consecutive documents."""

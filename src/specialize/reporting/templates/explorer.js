@@ -48,6 +48,10 @@
     return (expert) => names[expert] || "no label";
   };
   const makePalette = (layer) => {
+    layer.palettes ||= {};
+    return (layer.palettes[colour.value] ||= findPalette(layer));
+  };
+  const findPalette = (layer) => {
     const name = namedBy(layer);
     const counts = new Map();
     for (let row = 0; row < layer.read.length; row += layer.k) {
@@ -87,7 +91,7 @@
     const tied = tokens.length > 1 && tokens.every(([, part]) => part !== null && part === tokens[0][1]) ? ` (${percent(tokens[0][1])} % of each)` : "";
     const named = tokens.map(([text, part]) => part === null || tied ? text : `${text} ${percent(part)} %`).join(" · ");
     const most = tokens.length ? `. Tokens of which it receives the largest share${tied}: ${named}` : "";
-    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its strongest labels, the experts it goes with, and the passages that use it most.`
+    note.textContent = expert < 0 ? `Layer ${layer.layer}. Choose an expert to see its strongest labels, the experts chosen together with it, and the passages that use it most.`
       : `Layer ${layer.layer}, expert ${expert}${share}${most}.`;
     showRelatives(layer, expert);
   };
