@@ -72,9 +72,9 @@ class MonitorOptions:
 class Monitor:
     """Measures a model in training on a fixed sample; `specialize.monitor` makes one.
 
-    As a context manager it takes a first snapshot, and the last when the block ends. If the block raises an exception,
-    what was recorded is kept for the training that is resumed. In a distributed training every
-    process makes a monitor and calls it; the first one measures and writes.
+    As a context manager it takes the first snapshot, unless a training is resumed, and the last when the block ends. If
+    the block raises an exception, what was recorded is kept for the training that is resumed. In a distributed training
+    every process makes a monitor and calls it; the first one measures and writes.
 
     Args:
         model: the model, possibly inside DistributedDataParallel or torch.compile.
@@ -115,7 +115,10 @@ class Monitor:
         self._sample, self._run = sample, run
 
     def start(self) -> dict[str, float] | None:
-        """Open the run folder, and take a snapshot unless the folder has one of this step; returns as `step` does.
+        """Open the run folder, and take its first snapshot; returns as `step` does.
+
+        A training that is resumed has one already: it then takes a snapshot only if one is due, so that it ends with
+        those of a training that was not interrupted.
 
         Raises:
             TraceError: the folder holds something else, or was measured with another sample or other settings; or
@@ -130,7 +133,13 @@ class Monitor:
                 failure = error
         if is_true_anywhere(failure is not None, self._runner.model):  # the others would wait for it
             raise failure or TraceError(f"{self._run}: the first process could not open this run folder")
-        return self.measure()
+        resumed = is_true_anywhere(self._store is not None and bool(self._store.snapshots.steps), self._runner.model)
+        return self.measure() if self._is_due or not resumed else None
+
+    @property
+    def _is_due(self) -> bool:
+        every = self._options.every
+        return self.num_steps in self._options.steps or (every is not None and self.num_steps % every == 0)
 
     def _open_store(self) -> SnapshotStore:
         model = self._runner.model
@@ -151,10 +160,7 @@ class Monitor:
             the first.
         """
         self.num_steps = self.num_steps + 1 if num_steps is None else num_steps
-        due = self.num_steps in self._options.steps
-        if self._options.every is not None:
-            due |= self.num_steps % self._options.every == 0
-        return self.measure() if due else None
+        return self.measure() if self._is_due else None
 
     def measure(self) -> dict[str, float] | None:
         """Take a snapshot now; returns as `step` does.
