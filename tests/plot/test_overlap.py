@@ -1,7 +1,10 @@
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
 from specialize.plot import label_overlap
+from specialize.plot.sizes import print_at
 
 LABELS = ("a", "b × c", "b", "c")  # a name that holds the sign between two names
 
@@ -39,3 +42,17 @@ def test_labels_that_are_in_no_pair_are_left_out():
     frame = planted()
     ax = label_overlap(frame[~frame["label"].str.contains("a")], layer=3)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "b × c", "c"]
+
+
+def test_names_are_whole_in_one_column():
+    names = [f"{number} Philosophy, religion and the rest" for number in range(30)]
+    pairs = [f"{first} × {second}" for first, second in combinations(names, 2)]
+    frame = pd.DataFrame([{"metric": "committee_size", "label": name, "value": 3.0} for name in names])
+    frame = pd.concat([frame, pd.DataFrame({"metric": "label_overlap", "label": pairs, "value": 0.5})])
+    frame = frame.assign(run="toy", routing="learned", layer=3, label_set="domain", q_value=0.01)
+    with print_at("single"):
+        ax = label_overlap(frame, layer=3)
+    shown = [text.get_text().replace("\n", " ") for text in ax.get_yticklabels()]
+    assert 4 <= len(shown) < 30
+    assert set(shown) <= set(names)
+    assert f"{len(shown)} of 30" in ax.get_xlabel()

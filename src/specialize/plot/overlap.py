@@ -10,14 +10,16 @@ from matplotlib.axes import Axes
 
 from specialize.names import name_label_set, shorten
 from specialize.plot.cells import QUANTILE, add_notes, color_numbers, mark_insignificant
-from specialize.plot.frames import AUTO, choose_title, only_value, select_rows, set_plain, wrap
-from specialize.plot.labels import SMALLEST_ROW, shorten_apart, tell_shown, widest
+from specialize.plot.frames import AUTO, break_line, choose_title, only_value, select_rows, set_plain, wrap
+from specialize.plot.labels import LINES, SMALLEST_ROW, TWO_LINES, tell_shown, wrap_apart
 from specialize.plot.sizes import choose_limits
 from specialize.plot.style import NO_DATA, SHARE_COLORS, new_axes, use_style
+from specialize.text import clean_text
 
 _NUMBER = 0.21  # inches of a cell into which a number fits
 _LETTER = 0.06  # inches of a column of a label
 _BAR = 0.75  # inches of the colour bar and the margins
+_NAMES = 0.6  # largest share of the square and the names that names may take
 _ROOM = 1.9  # inches for the title beside long names of labels
 
 
@@ -67,18 +69,16 @@ def label_overlap(
     with use_style():
         width = float(np.clip(0.32 * total + 1.6, *choose_limits()))
         width = width if ax is None else ax.bbox.width / ax.figure.dpi + 0.4
-        left = np.clip(width - _BAR - SMALLEST_ROW * total, 0.34 * width, 0.44 * width)  # with all labels, if it can be
-        label_width = min(widest(list(table)), 24, int(left / _LETTER))
-        side = width - _LETTER * label_width - _BAR  # of the square of cells
-        if ax is not None:
-            side = min(side, ax.bbox.height / ax.figure.dpi - _LETTER * label_width)
-        chosen = _sort_labels(table)[: max(2, int(min(side / SMALLEST_ROW, most or total)))]
+        sides = [width] if ax is None else [width, ax.bbox.height / ax.figure.dpi + _BAR]
+        fits = [_fit_names(list(table), min(sides) - _BAR, lines, most or total) for lines in (1, LINES)]
+        _, shown, label_width, lines_of_name, side = max(fits, key=lambda fit: fit[:2])
+        chosen = _sort_labels(table)[:shown]
         table, q_values = (each.iloc[chosen, chosen] for each in (table, q_values))
         title = choose_title(title, f"Overlap of the experts of two labels\n{shorten(run, width=30)}, layer {layer}")
         axis = tell_shown(name_label_set(label_set).axis, len(table), total, "smallest overlap")
         lines = wrap(title, max(side + 0.5, _ROOM)).count("\n") + axis.count("\n") + 2
         ax = new_axes(width, side + _LETTER * label_width + 0.15 * lines + 0.55) if ax is None else ax
-        names = shorten_apart(list(table), width=label_width)
+        names = wrap_apart(list(table), width=label_width, lines=lines_of_name)
         cell = side / max(len(table), 1)  # in inches
         low = _start_colors(table.to_numpy())
         look = {"cmap": SHARE_COLORS, "vmin": low, "vmax": 1.0, "linewidths": 0}
@@ -116,6 +116,33 @@ def label_overlap(
         bar.outline.set_visible(False)
         bar.set_label("Σ min ÷ Σ max of the shares")
     return ax
+
+
+def _fit_names(names: list[str], room: float, lines: int, most: int) -> tuple[bool, int, int, int, float]:
+    """Return how many labels a square has room for whose names have so many lines.
+
+    Args:
+        names: of all labels.
+        room: inches of the square and the names beside it.
+        lines: of a name, 1 or `LINES`.
+        most: the most labels to show.
+
+    Returns:
+        Whether names are whole; the number of labels, 2 at least; the columns of a name; the lines; inches of the
+        square.
+    """
+    cleaned = [" ".join(clean_text(name).split()) for name in names]
+    widths = range(1, max(2, int(_NAMES * room / _LETTER)))
+    whole = next((width for width in widths if all(_is_whole(name, width, lines) for name in cleaned)), None)
+    columns = whole or widths[-1]
+    side = room - _LETTER * columns
+    row = SMALLEST_ROW if lines == 1 else TWO_LINES
+    return whole is not None, max(2, min(int(side / row), most, len(names))), columns, lines, side
+
+
+def _is_whole(name: str, width: int, lines: int) -> bool:
+    broken = break_line(name, width)
+    return len(broken) <= lines and " ".join(broken) == name  # no word is broken
 
 
 def _start_colors(cells: np.ndarray) -> float:
