@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """Return the run folders and the page."""
-    return run_demo(tmp_path_factory.mktemp("demo") / "out", limit=300)
+    return run_demo(tmp_path_factory.mktemp("demo") / "out", limit=150)
 
 
 def test_the_demo_leads_to_a_report(demo):
