@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,28 +60,54 @@ def draw_shard(
     return labels.astype(np.int32), routing
 
 
+def draw_words(tokens: int, shard: int, num_ids: int) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], list[str]]]:
+    """Yield, a shard at a time, token ids by Zipf-Mandelbrot, where each lies in its text, [2, tokens], and the texts.
+
+    They are the same for any trace.
+    """
+    rng = np.random.default_rng(7)
+    shares = np.cumsum(1 / (np.arange(num_ids) + 2.7))  # 3 % have the first id
+    words = np.array([f"w{number}" for number in range(num_ids)])
+    sizes = np.char.str_len(words)
+    for start in range(0, tokens, shard):
+        ids = np.searchsorted(shares / shares[-1], rng.random(min(shard, tokens - start)))
+        firsts = range(0, len(ids), LENGTH)
+        ends = np.concatenate([np.cumsum(sizes[ids[first : first + LENGTH]] + 1) for first in firsts]) - 1
+        yield ids, np.stack([ends - sizes[ids], ends]), [" ".join(words[ids[each : each + LENGTH]]) for each in firsts]
+
+
 def write_trace(
     run: Path, tokens: int, layers: int, *, shard: int = SHARD, seed: int = 0, num_ids: int | None = None
 ) -> None:
-    """Write trace and annotation, with one shard in memory at a time; token ids are the same for any seed."""
-    rng, words = np.random.default_rng(seed), np.random.default_rng(7)
-    shares = np.cumsum(1 / (np.arange(num_ids or 1) + 2.7))  # Zipf-Mandelbrot: 3 % have the first id
-    shares /= shares[-1]
-    documents = -(-tokens // LENGTH)
+    """Write trace and annotation, with one shard in memory at a time; with text if there are to be token ids."""
+    rng, routers = (
+        np.random.default_rng(seed),
+        [RouterSpec(each, f"layers.{each}.mlp", EXPERTS, TOP_K) for each in range(layers)],
+    )
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
-    ids = pa.array([str(number) for number in range(documents)], pa.large_string())
-    routers = [RouterSpec(layer, f"layers.{layer}.mlp", EXPERTS, TOP_K).as_dict() for layer in range(layers)]
+
+    def documents() -> Iterator[pa.RecordBatch]:
+        words = None if num_ids is None else draw_words(tokens, shard, num_ids)
+        for start in range(0, tokens, shard):
+            numbers = range(start // LENGTH, -(-min(start + shard, tokens) // LENGTH))
+            ids = pa.array(map(str, numbers), pa.large_string())
+            texts = (
+                pa.nulls(len(ids), pa.large_string()) if words is None else pa.array(next(words)[2], pa.large_string())
+            )
+            yield pa.record_batch([ids, texts], schema=schema)
+
+    words = None if num_ids is None else draw_words(tokens, shard, num_ids)
     codes = []
     with TraceWriter(run, settings={"tokens": tokens}, provenance={}) as writer:
-        writer.write_documents(schema, [pa.record_batch([ids, pa.nulls(documents, pa.large_string())], schema=schema)])
-        writer.describe(routers=routers, contents=[])
+        writer.write_documents(schema, documents())
+        writer.describe(routers=[router.as_dict() for router in routers], contents=[])
         for start in range(0, tokens, shard):
             rows = np.arange(start, min(start + shard, tokens))
             labels, routing = draw_shard(rng, len(rows), layers)
             columns = {"document": rows // LENGTH, "sequence": rows // LENGTH, "position": rows % LENGTH}
             columns |= dict.fromkeys(("token_id", "char_start", "char_end"), np.full(len(rows), UNKNOWN))
-            if num_ids is not None:
-                columns["token_id"] = np.searchsorted(shares, words.random(len(rows)))
+            if words is not None:
+                columns["token_id"], (columns["char_start"], columns["char_end"]), _ = next(words)
             writer.write_shard(Shard(columns | {"phase": np.zeros(len(rows), np.uint8)}, routing))
             codes.append(labels)
         writer.finish()
@@ -108,14 +134,16 @@ def count_ours(run: Path) -> NDArray[np.int64]:
 
 def read_ours(run: Path) -> None:
     """Read and decompress only, as `count_contingency_tables` does."""
+    from specialize.measure.runs.contingency import TOGETHER
+
     trace = open_trace(run)
 
-    def read(router: RouterSpec) -> None:
-        for _ in trace.stored_experts(router.name):
-            pass
+    def read(shard: int) -> None:
+        for first in range(0, LAYERS, TOGETHER):
+            trace.shard_experts(shard, trace.layers[first : first + TOGETHER])
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(read, trace.layers))
+        list(pool.map(read, range(len(trace.manifest["shards"]))))
 
 
 def count_duckdb(run: Path) -> NDArray[np.int64]:
