@@ -140,7 +140,7 @@ def read_provenance(trace: AnnotatedRun, name: str) -> dict[str, Any]:
     Raises:
         AnnotationError: it is damaged, or was made for another text.
     """
-    return dict(load_annotation(trace, name).provenance) if name in list_annotations(trace) else {}
+    return dict(load_annotation(trace, name, on_disk=True).provenance) if name in list_annotations(trace) else {}
 
 
 def _read_labels(stored: StoredLabels) -> Annotation:
