@@ -10,15 +10,18 @@ selectivity.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from specialize.column import CHUNK_ROWS
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import assign_blocks, group_documents
 from specialize.measure.base.counting import as_codes
+from specialize.measure.base.distinct import Distinct
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.base.nulls import draw_permutations
 from specialize.measure.base.random import generator
@@ -59,17 +62,40 @@ class PathProbe:
 class Baseline:
     """Word forms for the word-form baseline, which may be fitted on more tokens than the probes.
 
+    Arrays of tokens may be columns on disk, which are read a slice at a time.
+
     Attributes:
-        words: int64 [tokens], the word form of each token.
-        codes: int32 [tokens], the label of each token; none is negative.
+        words: integers [tokens], the word form of each token.
+        codes: int32 [tokens], the label of each token; tokens with a negative one are not used.
         documents: int32 [tokens], the document of each token.
         sample: int64 [units], indices of the tokens on which probes are fitted and scored, ascending.
     """
 
-    words: NDArray[np.int64]
-    codes: NDArray[np.int32]
-    documents: NDArray[np.int32]
+    words: Any
+    codes: Any
+    documents: Any
     sample: NDArray[np.int64]
+
+    @cached_property
+    def forms(self) -> NDArray[np.int64]:
+        """The distinct word forms of tokens with a label, in ascending order."""
+        found = Distinct()
+        for words, _, _ in self.parts():
+            found.add(words.astype(np.int64))
+        return found.counts()[0]
+
+    @property
+    def sampled(self) -> NDArray[np.int64]:
+        """Place in `forms` of the word form of each unit."""
+        return np.searchsorted(self.forms, self.words[self.sample])
+
+    def parts(self) -> Iterator[tuple[NDArray[np.integer], NDArray[np.int32], NDArray[np.integer]]]:
+        """Yield word form, label and document of the tokens that have a label."""
+        for first in range(0, len(self.codes), CHUNK_ROWS):
+            own = slice(first, first + CHUNK_ROWS)
+            codes = np.asarray(self.codes[own])
+            labelled = codes >= 0
+            yield self.words[own][labelled], codes[labelled], np.asarray(self.documents[own])[labelled]
 
 
 def probe_paths(
@@ -229,24 +255,37 @@ def _predict_by_form(
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> NDArray[np.int32]:
     """Predict the most frequent label of the word form over all tokens of the groups that are not held out."""
-    of_baseline = group_documents(baseline.documents, groups)
-    _, forms = np.unique(baseline.words, return_inverse=True)
-    shape = (int(forms.max()) + 1, int(baseline.codes.max()) + 1)
+    held = np.full(int(baseline.documents.max()) + 1, len(parts))  # fold in which each document is held out, if any
+    of_documents = group_documents(np.arange(len(held)), groups)
+    for fold, (_, held_out) in enumerate(parts):
+        held[np.isin(of_documents, own[held_out])] = fold
+    counts, sampled = _count_forms(baseline, held, len(parts) + 1), baseline.sampled
     predicted = np.empty(len(own), dtype=np.int32)
-    for _, held_out in parts:
-        train = ~np.isin(of_baseline, own[held_out])
-        times = sparse.csr_array((np.ones(train.sum()), (forms[train], baseline.codes[train])), shape=shape)
+    for fold, (_, held_out) in enumerate(parts):
+        times = sparse.csr_array(sum(each for number, each in enumerate(counts) if number != fold))
         best = np.asarray(times.argmax(axis=1)).ravel()
-        best[np.diff(times.indptr) == 0] = np.bincount(baseline.codes[train]).argmax()
-        predicted[held_out] = best[forms[baseline.sample[held_out]]]
+        best[np.diff(times.indptr) == 0] = times.sum(axis=0).argmax()
+        predicted[held_out] = best[sampled[held_out]]
     return predicted
+
+
+def _count_forms(baseline: Baseline, held: NDArray[np.integer], folds: int) -> list[sparse.csr_array]:
+    """Count the labels of each word form, [forms, labels], in the documents of each fold."""
+    shape = (len(baseline.forms), int(baseline.codes.max()) + 1)
+    counts = [sparse.csr_array(shape, dtype=np.int32) for _ in range(folds)]
+    for words, codes, documents in baseline.parts():
+        forms, fold = np.searchsorted(baseline.forms, words), held[documents]
+        for number in np.unique(fold):
+            own = fold == number
+            ones = np.ones(np.count_nonzero(own), dtype=np.int32)
+            counts[number] = counts[number] + sparse.csr_array((ones, (forms[own], codes[own])), shape=shape)
+    return counts
 
 
 def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
     """Draw a label for each word form at random, with the label frequencies of the tokens."""
-    _, forms = np.unique(baseline.words, return_inverse=True)
-    drawn = generator(seed).choice(labels, size=int(forms.max()) + 1)
-    return drawn[forms[baseline.sample]].astype(np.int32)
+    drawn = generator(seed).choice(labels, size=len(baseline.forms))
+    return drawn[baseline.sampled].astype(np.int32)
 
 
 def _score(
