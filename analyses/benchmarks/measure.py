@@ -268,10 +268,10 @@ def main() -> None:
     write_json(given.output / "measure.json", about)
     # Matplotlib is imported only here: this file also runs the tasks, whose memory is measured.
     sys.path.insert(0, str(here.parents[1]))
-    from analyses.benchmarks.cost import plan_figures
+    from analyses.benchmarks.cost import plan_measuring
     from analyses.drawing import draw_planned
 
-    draw_planned(plan_figures(given.output), given.figures, command="make figures")
+    draw_planned(plan_measuring(given.output), given.figures, command="make figures")
     print(counted.to_string(), measured.to_string(), sep="\n")
 
 

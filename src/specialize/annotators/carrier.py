@@ -54,7 +54,7 @@ class Carrier:
                 "import it with the columns char_start and char_end"
             )
         self._pieces = pieces
-        self._bounds = _find_document_bounds(self._places["document"], len(self.texts))
+        self._bounds = find_document_bounds(self._places["document"], len(self.texts))
         self._codes = np.full((size, width), NO_LABEL, dtype=np.int32)
         self._num_carried, self._num_unaligned, self._num_words = 0, 0, 0
 
@@ -118,7 +118,7 @@ def read_places(trace: TokensAndTexts) -> dict[str, Any]:
     return {name: tokens[name].to_numpy() for name in names}
 
 
-def _find_document_bounds(documents: Any, num_documents: int) -> NDArray[np.int64]:
+def find_document_bounds(documents: Any, num_documents: int) -> NDArray[np.int64]:
     """Return the first token row of each document and the end of the last one, int64 [documents + 1]."""
     counts, last = np.zeros(num_documents, dtype=np.int64), 0
     for first in range(0, len(documents), CHUNK_ROWS):
