@@ -36,6 +36,7 @@ from specialize.trace import open_trace
 NUM_IDS = 20_000
 SHARD = 2**17 // LENGTH * LENGTH  # tokens, as `specialize trace` cuts them
 WARM = 20_000  # tokens of the run on which code is compiled
+FEW = 2  # permutations of results that only a report needs
 KEY = ["command", "tokens"]
 
 
@@ -65,8 +66,6 @@ def fit_probes(runs: Path, permutations: int) -> None:
 
 
 def write_report(runs: Path, permutations: int) -> None:
-    if not (runs / "one" / "routing").exists():
-        specialize.routing(runs / "one", permutations=2)
     specialize.report(runs / "one", runs / "report")
 
 
@@ -153,6 +152,9 @@ def main() -> None:
             runs = folder / f"{millions}"
             write_runs(runs, millions * 1_000_000)
             for command in given.commands:
+                for each in (warm, runs):  # what the report is of
+                    if command == "report" and not (each / "one" / "routing").exists():
+                        in_own_process("routing", each, warm, FEW)
                 cost = in_own_process(command, runs, warm, given.permutations)
                 cost["cpu_seconds_per_million"] = cost["cpu_seconds"] / millions
                 row = {"command": command, "tokens": millions * 1_000_000, "layers": FIGURE_LAYERS}

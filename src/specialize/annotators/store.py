@@ -170,7 +170,7 @@ def _digest(annotation: Annotation) -> str:
     text = [annotation.name, annotation.level, annotation.labels, annotation.provenance]
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
     for first in range(0, len(annotation.codes), _ROWS):
-        digest.update(np.ascontiguousarray(annotation.codes[first : first + _ROWS], dtype="<i4").tobytes())
+        digest.update(np.ascontiguousarray(annotation.codes[first : first + _ROWS], dtype="<i4").data)
     return digest.hexdigest()
 
 

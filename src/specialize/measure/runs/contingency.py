@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numba
 import numpy as np
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TOGETHER = 2  # routers, whose experts in one shard are read and counted together
 Rows: TypeAlias = NDArray[np.uint32]
-Table: TypeAlias = NDArray[np.float64]
 
 
 def count_contingency_tables(
@@ -47,9 +46,9 @@ def count_contingency_tables(
     """
     check_annotation(trace, annotation)
     routers = trace.layers if routing == "learned" else trace.random_routers
-    counting = _Counting(trace, annotation, num_blocks)
-    groups = [routers[first : first + TOGETHER] for first in range(0, len(routers), TOGETHER)]
-    counted: list[Future[list[Table]] | None] = [None] * len(groups)
+    counting = _Counting(trace, annotation, routers, num_blocks)
+    groups = [range(first, min(first + TOGETHER, len(routers))) for first in range(0, len(routers), TOGETHER)]
+    counted: list[Future[None] | None] = [None] * len(groups)
     rows: Future[Rows] | None = None
     # Tasks begin in the order in which they are submitted and wait for earlier ones only; two shards are under way at
     # a time. Reading and counting release the GIL.
@@ -57,18 +56,22 @@ def count_contingency_tables(
         for shard in range(len(trace.manifest["shards"])):
             rows, before = pool.submit(counting.read_rows, shard, rows), counted
             counted = [
-                pool.submit(counting.count, shard, group, rows, tables)
-                for group, tables in zip(groups, before, strict=True)
+                pool.submit(counting.count, shard, group, rows, earlier)
+                for group, earlier in zip(groups, before, strict=True)
             ]
-            for tables in before:
-                if tables is not None:
-                    tables.result()
+            _wait(before)
+        _wait(counted)
     shape = counting.num_blocks, len(annotation.labels)
     return {
         router.name: table[:-1].reshape(*shape, router.num_experts)
-        for group, tables in zip(groups, counted, strict=True)
-        for router, table in zip(group, counting.take_tables(group, tables), strict=True)
+        for router, table in zip(routers, counting.tables, strict=True)
     }
+
+
+def _wait(tasks: "Sequence[Future[Any] | None]") -> None:
+    for task in tasks:
+        if task is not None:
+            task.result()
 
 
 class _Counting:
@@ -77,8 +80,10 @@ class _Counting:
     Tables have one row for each block and label, and a last one for tokens without a label.
     """
 
-    def __init__(self, trace: "RoutingTrace", annotation: Annotation, num_blocks: int) -> None:
-        self._trace, self._annotation, self._most = trace, annotation, num_blocks
+    def __init__(
+        self, trace: "RoutingTrace", annotation: Annotation, routers: "Sequence[RouterSpec]", num_blocks: int
+    ) -> None:
+        self._trace, self._annotation, self._routers, self._most = trace, annotation, routers, num_blocks
         self._firsts = np.cumsum([0, *(shard["tokens"] for shard in trace.manifest["shards"])]).tolist()
 
     @cached_property
@@ -93,9 +98,18 @@ class _Counting:
     def _last_row(self) -> int:
         return self.num_blocks * len(self._annotation.labels)
 
+    @cached_property
+    def tables(self) -> list[NDArray[np.float64]]:
+        """The table of each router, float64 [row, expert]; in one piece of memory, which takes few page faults."""
+        ends = np.cumsum([(self._last_row + 1) * router.num_experts for router in self._routers])
+        cells = np.split(np.zeros(ends[-1] if len(ends) else 0), ends[:-1])
+        return [own.reshape(-1, router.num_experts) for own, router in zip(cells, self._routers, strict=False)]
+
     def read_rows(self, shard: int, before: "Future[Rows] | None") -> Rows:
         """Return the row of each token of a shard, after those of the shard before: columns are read in order."""
-        if before is not None:
+        if before is None:
+            self.tables  # noqa: B018 (made here, before several threads ask for them)
+        else:
             before.result()
         tokens, labels = slice(*self._firsts[shard : shard + 2]), self._annotation
         documents = self._trace.column("document")[tokens]
@@ -103,19 +117,10 @@ class _Counting:
         rows: Rows = number_rows(codes, documents, self._blocks * np.int64(len(labels.labels)), self._last_row)
         return rows
 
-    def count(
-        self, shard: int, routers: "Sequence[RouterSpec]", rows: "Future[Rows]", before: "Future[list[Table]] | None"
-    ) -> list[Table]:
+    def count(self, shard: int, places: range, rows: "Future[Rows]", before: "Future[None] | None") -> None:
         """Add a shard to the tables of some routers; experts are decompressed while labels are read."""
-        experts = self._trace.shard_experts(shard, routers)
-        rows_of_tokens = rows.result()
-        tables = self.take_tables(routers, before)
-        for table, chosen in zip(tables, experts, strict=True):
-            count_stored(table, rows_of_tokens, chosen)
-        return tables
-
-    def take_tables(self, routers: "Sequence[RouterSpec]", counted: "Future[list[Table]] | None") -> list[Table]:
-        """Return the tables of some routers; empty ones if nothing is counted yet."""
-        if counted is not None:
-            return counted.result()
-        return [np.zeros((self._last_row + 1, router.num_experts)) for router in routers]
+        experts = self._trace.shard_experts(shard, [self._routers[place] for place in places])
+        of_tokens = rows.result()
+        _wait([before])
+        for place, chosen in zip(places, experts, strict=True):
+            count_stored(self.tables[place], of_tokens, chosen)
