@@ -23,7 +23,7 @@ from specialize.measure import (
 from specialize.measure.base import layer_input, nulls, scratch
 from specialize.measure.base.mersenne import draw_below, seed_states
 from specialize.measure.base.random import kernel_seeds
-from specialize.measure.estimators import ambiguous, frequent_types, probes, repeated_tokens, type_runs
+from specialize.measure.estimators import ambiguous, frequent_types, repeated_tokens, type_runs, word_baseline
 from specialize.measure.runs import contingency, word_forms
 from specialize.measure.runs import probes as probe_runs
 from specialize.trace import RouterSpec, Shard, TraceWriter, open_trace
@@ -126,7 +126,7 @@ def test_numbers_do_not_depend_on_shards_and_parts(whole, tmp_path, monkeypatch)
         (repeated_tokens, "_BATCH_BYTES", 4_000),
         (type_runs, "_BATCH_BYTES", 5_000),
         (frequent_types, "BATCH_BYTES", 5_000),
-        (probes, "CHUNK_ROWS", 41),
+        (word_baseline, "CHUNK_ROWS", 41),
         (probe_runs, "CHUNK_ROWS", 43),
         (word_forms, "_ROWS", 47),
         (contingency, "TOGETHER", 1),

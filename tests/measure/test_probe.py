@@ -9,7 +9,8 @@ from planted.paths import PlantedPaths, WordTrace, plant_paths
 from planted.stored import store_trace
 from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure.estimators.probes import Baseline, probe_paths
+from specialize.measure.estimators.probes import probe_paths
+from specialize.measure.estimators.word_baseline import Baseline
 from specialize.measure.results.schema import RESULT_COLUMNS
 from specialize.measure.runs.probes import path_features, probe_trace
 from specialize.measure.runs.word_forms import WordForms

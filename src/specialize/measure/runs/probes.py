@@ -22,7 +22,8 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.counting import check_range, spread_mass
 from specialize.measure.base.random import generator
 from specialize.measure.estimators.observed import sum_usage
-from specialize.measure.estimators.probes import Baseline, Features, PathProbe, probe_paths
+from specialize.measure.estimators.probes import Features, PathProbe, probe_paths
+from specialize.measure.estimators.word_baseline import Baseline
 from specialize.measure.results.files import as_results
 from specialize.measure.runs.routers import (
     Columns,
