@@ -4,7 +4,7 @@
 
 A synthetic trace (16 layers, E = 64, k = 8, 17 labels, documents of 500 tokens) is written as `specialize trace` writes
 one and exported to Parquet. Every method reads the same data from disk in a separate process, with code compiled and
-files in the page cache; methods that are compared alternate, and the ratio is that of the medians.
+files in the page cache; methods that are compared alternate, and ratios are those of the medians.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ LAYERS, EXPERTS, TOP_K, LABELS, LENGTH = 16, 64, 8, 17, 500
 SHARD = 500 * LENGTH
 PERMUTATIONS = 200
 FIGURE_LAYERS = 4
+TIMES = ("seconds", "cpu_seconds")  # the second is that of the processor, which other work changes less
 
 
 def draw_shard(
@@ -60,28 +61,54 @@ def draw_shard(
     return labels.astype(np.int32), routing
 
 
+def draw_words(tokens: int, shard: int, num_ids: int) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], list[str]]]:
+    """Yield, a shard at a time, token ids by Zipf-Mandelbrot, where each lies in its text, [2, tokens], and the texts.
+
+    They are the same for any trace.
+    """
+    rng = np.random.default_rng(7)
+    shares = np.cumsum(1 / (np.arange(num_ids) + 2.7))  # 3 % have the first id
+    words = np.array([f"w{number}" for number in range(num_ids)])
+    sizes = np.char.str_len(words)
+    for start in range(0, tokens, shard):
+        ids = np.searchsorted(shares / shares[-1], rng.random(min(shard, tokens - start)))
+        firsts = range(0, len(ids), LENGTH)
+        ends = np.concatenate([np.cumsum(sizes[ids[first : first + LENGTH]] + 1) for first in firsts]) - 1
+        yield ids, np.stack([ends - sizes[ids], ends]), [" ".join(words[ids[each : each + LENGTH]]) for each in firsts]
+
+
 def write_trace(
     run: Path, tokens: int, layers: int, *, shard: int = SHARD, seed: int = 0, num_ids: int | None = None
 ) -> None:
-    """Write trace and annotation, with one shard in memory at a time; token ids are the same for any seed."""
-    rng, words = np.random.default_rng(seed), np.random.default_rng(7)
-    shares = np.cumsum(1 / (np.arange(num_ids or 1) + 2.7))  # Zipf-Mandelbrot: 3 % have the first id
-    shares /= shares[-1]
-    documents = -(-tokens // LENGTH)
+    """Write trace and annotation, with one shard in memory at a time; with text if there are to be token ids."""
+    rng, routers = (
+        np.random.default_rng(seed),
+        [RouterSpec(each, f"layers.{each}.mlp", EXPERTS, TOP_K) for each in range(layers)],
+    )
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
-    ids = pa.array([str(number) for number in range(documents)], pa.large_string())
-    routers = [RouterSpec(layer, f"layers.{layer}.mlp", EXPERTS, TOP_K).as_dict() for layer in range(layers)]
+
+    def documents() -> Iterator[pa.RecordBatch]:
+        words = None if num_ids is None else draw_words(tokens, shard, num_ids)
+        for start in range(0, tokens, shard):
+            numbers = range(start // LENGTH, -(-min(start + shard, tokens) // LENGTH))
+            ids = pa.array(map(str, numbers), pa.large_string())
+            texts = (
+                pa.nulls(len(ids), pa.large_string()) if words is None else pa.array(next(words)[2], pa.large_string())
+            )
+            yield pa.record_batch([ids, texts], schema=schema)
+
+    words = None if num_ids is None else draw_words(tokens, shard, num_ids)
     codes = []
     with TraceWriter(run, settings={"tokens": tokens}, provenance={}) as writer:
-        writer.write_documents(schema, [pa.record_batch([ids, pa.nulls(documents, pa.large_string())], schema=schema)])
-        writer.describe(routers=routers, contents=[])
+        writer.write_documents(schema, documents())
+        writer.describe(routers=[router.as_dict() for router in routers], contents=[])
         for start in range(0, tokens, shard):
             rows = np.arange(start, min(start + shard, tokens))
             labels, routing = draw_shard(rng, len(rows), layers)
             columns = {"document": rows // LENGTH, "sequence": rows // LENGTH, "position": rows % LENGTH}
             columns |= dict.fromkeys(("token_id", "char_start", "char_end"), np.full(len(rows), UNKNOWN))
-            if num_ids is not None:
-                columns["token_id"] = np.searchsorted(shares, words.random(len(rows)))
+            if words is not None:
+                columns["token_id"], (columns["char_start"], columns["char_end"]), _ = next(words)
             writer.write_shard(Shard(columns | {"phase": np.zeros(len(rows), np.uint8)}, routing))
             codes.append(labels)
         writer.finish()
@@ -108,14 +135,16 @@ def count_ours(run: Path) -> NDArray[np.int64]:
 
 def read_ours(run: Path) -> None:
     """Read and decompress only, as `count_contingency_tables` does."""
+    from specialize.measure.runs.contingency import TOGETHER
+
     trace = open_trace(run)
 
-    def read(router: RouterSpec) -> None:
-        for _ in trace.stored_experts(router.name):
-            pass
+    def read(shard: int) -> None:
+        for first in range(0, LAYERS, TOGETHER):
+            trace.shard_experts(shard, trace.layers[first : first + TOGETHER])
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(read, trace.layers))
+        list(pool.map(read, range(len(trace.manifest["shards"]))))
 
 
 def count_duckdb(run: Path) -> NDArray[np.int64]:
@@ -165,12 +194,12 @@ COUNTING = [name for name in TASKS if name != "measure"]
 
 
 def run_task(name: str, run: Path, warm: Path) -> None:
-    """Run one task; print its seconds, the peak memory of this process in megabytes and a digest of the result."""
+    """Run one task; print its seconds, those of its processor, its peak memory in megabytes and a digest."""
     TASKS[name](warm)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     result = TASKS[name](run)
     seconds = time.perf_counter() - started
-    cost: dict[str, Any] = {"seconds": seconds}
+    cost: dict[str, Any] = {"seconds": seconds, "cpu_seconds": time.process_time() - used}
     cost["peak_mb"] = peak_megabytes()
     if isinstance(result, np.ndarray):
         cost["slots"], cost["check"] = int(result.sum()), int((result[0] * np.arange(1, EXPERTS + 1)).sum())
@@ -193,11 +222,12 @@ def compare_counting(run: Path, warm: Path, tokens: int, rounds: int) -> pd.Data
     rows = []
     for name in COUNTING:
         times = LAYERS if name == "pandas crosstab" else 1
-        seconds = statistics.median(each[name]["seconds"] for each in costs) * times
+        typical = {each: statistics.median(cost[name][each] for cost in costs) * times for each in TIMES}
         peak = max(each[name]["peak_mb"] for each in costs)
-        rows.append({"way": name, "tokens": tokens, "layers": LAYERS, "seconds": seconds, "peak_mb": peak})
+        rows.append({"way": name, "tokens": tokens, "layers": LAYERS} | typical | {"peak_mb": peak})
     frame = pd.DataFrame(rows)
     frame["ratio"] = frame["seconds"] / frame["seconds"].iloc[0]
+    frame["cpu_ratio"] = frame["cpu_seconds"] / frame["cpu_seconds"].iloc[0]
     frame["note"] = [f"one layer timed, times {LAYERS}" if name == "pandas crosstab" else "" for name in COUNTING]
     return frame
 
@@ -240,10 +270,10 @@ def main() -> None:
     write_json(given.output / "measure.json", about)
     # Matplotlib is imported only here: this file also runs the tasks, whose memory is measured.
     sys.path.insert(0, str(here.parents[1]))
-    from analyses.benchmarks.cost import plan_figures
+    from analyses.benchmarks.cost import plan_measuring
     from analyses.drawing import draw_planned
 
-    draw_planned(plan_figures(given.output), given.figures, command="make figures")
+    draw_planned(plan_measuring(given.output), given.figures, command="make figures")
     print(counted.to_string(), measured.to_string(), sep="\n")
 
 

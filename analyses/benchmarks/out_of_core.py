@@ -1,9 +1,14 @@
-"""Peak memory and time of `syntax` after tagging, `routing` and `compare` by number of tokens.
+"""Peak memory and time of commands by number of tokens.
 
     python analyses/benchmarks/out_of_core.py
 
-Two synthetic runs of the same tokens (4 layers, E = 64, k = 8, 17 labels, token ids, documents of 500 tokens) are
-written as `specialize trace` writes them. Each command runs in a process of its own, with code compiled.
+Two synthetic runs of the same text (4 layers, E = 64, k = 8, 17 labels, token ids, documents of 500 tokens) are
+written as `specialize trace` writes them. Each command runs in a process of its own, with code compiled; `syntax` is
+what it measures after tagging, and `report` is made of what `routing` left, and shows texts. Time is that of the
+processor, which other work on the machine changes little.
+
+A row is written as soon as it is measured. With --add the rows of other sizes and commands, and of earlier sessions,
+are kept.
 """
 
 import argparse
@@ -30,13 +35,16 @@ from specialize.trace import open_trace
 
 NUM_IDS = 20_000
 SHARD = 2**17 // LENGTH * LENGTH  # tokens, as `specialize trace` cuts them
+WARM = 20_000  # tokens of the run on which code is compiled
+FEW = 2  # permutations of results that only a report needs
+KEY = ["command", "tokens"]
 
 
 def measure_syntax(runs: Path, permutations: int) -> None:
     from specialize.measure import measure_details, measure_specialization
 
     trace = open_trace(runs / "one")
-    labels = load_annotation(trace, "upos")
+    labels = load_annotation(trace, "upos", on_disk=True)
     measure_specialization(trace, labels, permutations=permutations)
     measure_details(trace, labels, permutations=permutations)
 
@@ -49,10 +57,25 @@ def compare(runs: Path, permutations: int) -> None:
     specialize.compare(runs / "one", runs / "two")
 
 
+def measure_vocabulary(runs: Path, permutations: int) -> None:
+    specialize.vocabulary(runs / "one", permutations=permutations)
+
+
+def fit_probes(runs: Path, permutations: int) -> None:
+    specialize.probe(runs / "one", label_sets=["upos"])
+
+
+def write_report(runs: Path, permutations: int) -> None:
+    specialize.report(runs / "one", runs / "report")
+
+
 COMMANDS: dict[str, Callable[[Path, int], None]] = {
     "syntax": measure_syntax,
     "routing": measure_routing,
     "compare": compare,
+    "vocabulary": measure_vocabulary,
+    "probe": fit_probes,
+    "report": write_report,
 }
 
 
@@ -69,7 +92,8 @@ def in_own_process(name: str, runs: Path, warm: Path, permutations: int) -> dict
     command = [sys.executable, __file__, "--task", name, str(runs), str(warm), "--permutations", str(permutations)]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     cost: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    print(f"{name}, {runs.name}: {cost['seconds']:.1f} s, {cost['peak_mb']:.0f} MB", flush=True)
+    used = f"{cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of the processor, {cost['peak_mb']:.0f} MB"
+    print(f"{time.strftime('%H:%M:%S')} {name}, {runs.name} million tokens: {used}", flush=True)
     return cost
 
 
@@ -81,43 +105,66 @@ def write_runs(folder: Path, tokens: int) -> None:
     shutil.copy(folder / "one" / labels, folder / "two" / labels)  # of the same tokens
 
 
+def add_row(path: Path, row: dict[str, Any]) -> pd.DataFrame:
+    """Add a row to the table, in place of one of the same command and size; return the table with its ratios."""
+    earlier = pd.read_csv(path)[list(row)] if path.exists() else pd.DataFrame(columns=list(row))
+    order = {name: number for number, name in enumerate(COMMANDS)}
+    frame = pd.concat([earlier, pd.DataFrame([row])] if len(earlier) else [pd.DataFrame([row])], ignore_index=True)
+    frame = frame.drop_duplicates(KEY, keep="last").sort_values(KEY, key=lambda column: column.replace(order))
+    smallest = frame.groupby("command")[["peak_mb", "cpu_seconds_per_million"]].transform("first")
+    ratios = frame[["peak_mb", "cpu_seconds_per_million"]] / smallest
+    frame = frame.assign(peak_ratio=ratios["peak_mb"], cpu_ratio=ratios["cpu_seconds_per_million"])
+    frame.round(3).to_csv(path, index=False)
+    return frame
+
+
 def main() -> None:
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=here / "results")
-    parser.add_argument("--millions", type=int, nargs="*", default=[1, 4, 16, 32])
+    parser.add_argument("--figures", type=Path, default=here.parents[1] / "figures")
+    parser.add_argument("--millions", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--commands", nargs="*", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--permutations", type=int, default=200)
     parser.add_argument("--runs", type=Path, help="Folder in which the synthetic runs are kept.")
+    parser.add_argument("--add", action="store_true", help="Keep the rows of the table that are not measured again.")
     parser.add_argument("--task", nargs=3, metavar=("NAME", "RUNS", "WARM"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.task:
         name, runs, warm = given.task
         run_command(name, Path(runs), Path(warm), given.permutations)
         return
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = given.runs or Path(name)
-        warm = folder / "warm"
-        write_runs(warm, 20_000)
-        for millions in given.millions:
-            runs = folder / f"{millions}"
-            write_runs(runs, millions * 1_000_000)
-            for command in given.commands:
-                cost = in_own_process(command, runs, warm, given.permutations)
-                cost["cpu_seconds_per_million"] = cost["cpu_seconds"] / millions
-                rows.append({"command": command, "tokens": millions * 1_000_000, "layers": FIGURE_LAYERS} | cost)
-    frame = pd.DataFrame(rows)
-    smallest = frame.groupby("command")["peak_mb"].transform("first")
-    frame["peak_ratio"] = frame["peak_mb"] / smallest
+    given.output.mkdir(parents=True, exist_ok=True)
+    table = given.output / "out-of-core.csv"
+    if not given.add:
+        table.unlink(missing_ok=True)
     about = {
         "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "experts": EXPERTS, "top_k": TOP_K,
         "labels": LABELS, "token_ids": NUM_IDS, "document_length": LENGTH, "permutations": given.permutations,
         "versions": versions(),
     }  # fmt: skip
-    given.output.mkdir(parents=True, exist_ok=True)
-    frame.round(3).to_csv(given.output / "out-of-core.csv", index=False)
     write_json(given.output / "out-of-core.json", about)
+    with tempfile.TemporaryDirectory() as name:
+        folder = given.runs or Path(name)
+        warm = folder / "warm"
+        write_runs(warm, WARM)
+        for millions in given.millions:
+            runs = folder / f"{millions}"
+            write_runs(runs, millions * 1_000_000)
+            for command in given.commands:
+                for each in (warm, runs):  # what the report is of
+                    if command == "report" and not (each / "one" / "routing").exists():
+                        in_own_process("routing", each, warm, FEW)
+                cost = in_own_process(command, runs, warm, given.permutations)
+                cost["cpu_seconds_per_million"] = cost["cpu_seconds"] / millions
+                row = {"command": command, "tokens": millions * 1_000_000, "layers": FIGURE_LAYERS}
+                frame = add_row(table, row | cost | {"permutations": given.permutations})
+    # Matplotlib is imported only here: this file also runs the commands, whose memory is measured.
+    sys.path.insert(0, str(here.parents[1]))
+    from analyses.benchmarks.cost import plan_out_of_core
+    from analyses.drawing import draw_planned
+
+    draw_planned(plan_out_of_core(given.output), given.figures, command="make figures")
     print(frame.to_string())
 
 

@@ -41,7 +41,8 @@ from specialize.measure.base.information import (
     specific_information,
     uncertainty_coefficient,
 )
-from specialize.measure.estimators.probes import Baseline, PathProbe, probe_paths
+from specialize.measure.estimators.probes import PathProbe, probe_paths
+from specialize.measure.estimators.word_baseline import Baseline
 from specialize.measure.runs.specialization import largest_uncertainty
 
 Measured: TypeAlias = Estimate | EstimateArray

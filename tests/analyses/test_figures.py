@@ -329,3 +329,12 @@ def test_costs_are_those_of_the_sidecar():
     assert_array_equal(points.get_ydata(), numbers["seconds"] / numbers["layers"])
     slope, start = np.polyfit(points.get_xdata(), points.get_ydata(), 1)
     assert_allclose(find(figure, "fit").get_ydata(), [start, start + slope * numbers["tokens"].max() / 1e6])
+
+
+def test_memory_and_time_are_those_of_the_sidecar():
+    figure, numbers = draw("out-of-core"), read_numbers("out-of-core")
+    for command, rows in numbers.groupby("command"):
+        for column in ("peak_mb", "cpu_seconds_per_million"):
+            line = find(figure, f"{command} {column}")
+            assert_array_equal(line.get_xdata(), rows["tokens"] / 1e6)
+            assert_array_equal(line.get_ydata(), rows[column])

@@ -11,11 +11,21 @@ import pytest
 from specialize import column
 from specialize.annotation import Annotation
 from specialize.annotators.store import load_annotation, save_annotation
-from specialize.measure import compare_traces, measure_details, measure_routing, measure_specialization
+from specialize.measure import (
+    compare_traces,
+    count_contingency_tables,
+    measure_details,
+    measure_routing,
+    measure_specialization,
+    measure_vocabulary_specialization,
+    probe_trace,
+)
 from specialize.measure.base import layer_input, nulls, scratch
 from specialize.measure.base.mersenne import draw_below, seed_states
 from specialize.measure.base.random import kernel_seeds
-from specialize.measure.estimators import ambiguous, repeated_tokens, type_runs
+from specialize.measure.estimators import ambiguous, frequent_types, repeated_tokens, type_runs, word_baseline
+from specialize.measure.runs import contingency, word_forms
+from specialize.measure.runs import probes as probe_runs
 from specialize.trace import RouterSpec, Shard, TraceWriter, open_trace
 
 EXPERTS, SLOTS, DOCUMENTS = 8, 3, 35
@@ -32,13 +42,15 @@ def write_run(run: Path, cuts: list[int], *, seed: int) -> None:
     sequence = np.maximum.accumulate(3 * document + (np.arange(size) % 30 > 18))
     codes = rng.integers(-1, 4, size).astype(np.int32)
     topics = rng.integers(0, 3, DOCUMENTS).astype(np.int32)
+    starts = 2 * (np.arange(size) - np.searchsorted(document, document))
     tokens = {
         "document": document,
         "sequence": sequence,
         "position": np.arange(size) - np.searchsorted(sequence, sequence),
         "token_id": np.where(rng.random(size) < 0.05, -1, rng.zipf(1.5, size) % 30),
         "phase": np.zeros(size, np.uint8),
-        **dict.fromkeys(("char_start", "char_end"), np.full(size, -1)),
+        "char_start": starts,
+        "char_end": starts + 1,
         "predicted_token_id": np.zeros(size, np.int32),
         "next_token_loss": np.where(rng.random(size) < 0.05, np.nan, rng.random(size)).astype(np.float32),
     }
@@ -54,7 +66,10 @@ def write_run(run: Path, cuts: list[int], *, seed: int) -> None:
     schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
     names = [str(number) for number in range(DOCUMENTS)]
     with TraceWriter(run, settings={}, provenance={}) as writer:
-        texts = [f"text {number % 30}" for number in range(DOCUMENTS)]  # some are the same
+        same = 30  # some are the same
+        texts = [
+            " ".join(np.random.default_rng(number % same).choice(list("abcdefgh"), 50)) for number in range(DOCUMENTS)
+        ]
         writer.write_documents(schema, [pa.record_batch([names, texts], schema=schema)])
         described = [router.as_dict() for router in routers]
         writer.describe(routers=described, contents=["weights", "logits", "predictions"])
@@ -72,6 +87,8 @@ def measure(first: Path, second: Path) -> dict[str, pd.DataFrame]:
     one, two = open_trace(first), open_trace(second)
     tags, topic = (load_annotation(one, name, on_disk=True) for name in ("tags", "topic"))
     few = HOW | {"permutations": 7}
+    vocabulary, top = measure_vocabulary_specialization(one, min_count=4, most=3, **few)
+    tables = count_contingency_tables(one, tags, num_blocks=5)
     return {
         "tags": measure_specialization(one, tags, rule="gate", **few),
         "topic": measure_specialization(one, topic, **few),
@@ -80,6 +97,11 @@ def measure(first: Path, second: Path) -> dict[str, pd.DataFrame]:
         "routing": measure_routing(one, [topic], **few),
         "comparison": compare_traces(one, two, [tags, topic], by=[tags], **HOW),
         "random": compare_traces(one, None, [tags], **HOW),
+        "vocabulary": vocabulary,
+        "top tokens": top,
+        "probe": probe_trace(one, tags, mlp=False, folds=3, max_tokens=300, **HOW),
+        "probe of documents": probe_trace(one, topic, mlp=False, folds=3, permutations=3, **HOW),
+        "contingency": pd.concat(map(pd.DataFrame, (table.reshape(-1, EXPERTS) for table in tables.values()))),
     }
 
 
@@ -103,12 +125,17 @@ def test_numbers_do_not_depend_on_shards_and_parts(whole, tmp_path, monkeypatch)
         (nulls, "BATCH_BYTES", 30_000),
         (repeated_tokens, "_BATCH_BYTES", 4_000),
         (type_runs, "_BATCH_BYTES", 5_000),
+        (frequent_types, "BATCH_BYTES", 5_000),
+        (word_baseline, "CHUNK_ROWS", 41),
+        (probe_runs, "CHUNK_ROWS", 43),
+        (word_forms, "_ROWS", 47),
+        (contingency, "TOGETHER", 1),
     ]
     for module, name, size in sizes:
         monkeypatch.setattr(module, name, size)
     in_parts = measure(tmp_path / "one", tmp_path / "two")
     for name, frame in whole.items():
-        assert len(frame) > 10
+        assert len(frame) > 3
         pd.testing.assert_frame_equal(in_parts[name], frame, check_exact=True, obj=name)
 
 

@@ -9,10 +9,11 @@ from planted.paths import PlantedPaths, WordTrace, plant_paths
 from planted.stored import store_trace
 from specialize.annotation import Annotation
 from specialize.errors import MeasurementError
-from specialize.measure.estimators.probes import Baseline, probe_paths
+from specialize.measure.estimators.probes import probe_paths
+from specialize.measure.estimators.word_baseline import Baseline
 from specialize.measure.results.schema import RESULT_COLUMNS
 from specialize.measure.runs.probes import path_features, probe_trace
-from specialize.measure.runs.word_forms import read_word_forms
+from specialize.measure.runs.word_forms import WordForms
 from specialize.trace import open_trace
 
 LABELS = ("A", "B", "C", "D")
@@ -107,17 +108,18 @@ def test_the_word_form_baseline_is_the_most_frequent_label_of_other_documents():
 
 def test_word_forms_of_text_and_of_token_ids():
     planted = plant_paths(num_documents=5, tokens_per_document=20, noise=0.1, ambiguity=0.3)
-    kind, forms = read_word_forms(WordTrace(planted))
-    assert kind == "word form"
-    pairs = set(zip(forms.tolist(), planted.words.tolist(), strict=True))
-    assert len(pairs) == len(np.unique(planted.words)) == len(np.unique(forms))
-    kind, ids = read_word_forms(WordTrace(planted, with_text=False))
-    assert kind == "token id"
-    np.testing.assert_array_equal(ids, planted.words)
+    with WordForms(WordTrace(planted)) as forms:
+        assert forms.kind == "word form"
+        numbers = forms.numbers[:]
+    pairs = set(zip(numbers.tolist(), planted.words.tolist(), strict=True))
+    assert len(pairs) == len(np.unique(planted.words)) == len(np.unique(numbers))
+    ids = WordForms(WordTrace(planted, with_text=False))
+    assert ids.kind == "token id"
+    np.testing.assert_array_equal(ids.numbers, planted.words)
     frame = probe_trace(WordTrace(planted, with_text=False), annotate(planted), mlp=False)
     assert "token id" in set(frame["label"])
     unknown = PlantedTrace(planted.documents, planted.routings, num_experts=4)
-    assert read_word_forms(unknown) == (None, None)
+    assert WordForms(unknown).kind is None
     metrics = set(probe_trace(unknown, annotate(planted), mlp=False)["metric"])
     assert metrics == {"probe_accuracy", "baseline_accuracy"}
 

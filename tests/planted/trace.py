@@ -1,11 +1,12 @@
 """A trace held in memory, with what the measurement room asks of one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 
@@ -86,6 +87,15 @@ class PlantedTrace:
         """Return the document of each token and, where recorded, the loss of the next one."""
         losses = {} if self._losses is None else {"next_token_loss": self._losses}
         return pd.DataFrame({"document": self._documents} | losses)
+
+    def documents(self) -> pd.DataFrame:
+        """Return ids, and texts that are not known."""
+        ids = [str(row) for row in range(self.num_documents)]
+        return pd.DataFrame({"id": ids, "text": [None] * len(ids)})
+
+    def stored_documents(self) -> Iterator[pa.RecordBatch]:
+        """Yield what `documents` returns."""
+        yield pa.RecordBatch.from_pandas(self.documents())
 
     def _number(self, layer: int | str) -> int:
         return next(router.layer for router in self.layers if layer in (router.layer, router.name))

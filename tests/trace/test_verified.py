@@ -139,7 +139,8 @@ def test_empty_slots_are_none(tmp_path):
     trace = specialize.open_trace(run)
     assert trace.experts(0).tolist() == [[NO_EXPERT] * 2, [0, 1]]
     assert trace.experts(1).tolist() == [[299], [NO_EXPERT]]
-    assert [chunk.tolist() for chunk in trace.stored_experts(0)] == [[[255, 255]], [[0, 1]]]
+    stored = [[each.tolist() for each in trace.shard_experts(number, trace.layers[::-1])] for number in range(2)]
+    assert stored == [[[[299]], [[255, 255]]], [[[65535]], [[0, 1]]]]  # the largest value of one byte, and of two
 
 
 def replace(run, name, table):

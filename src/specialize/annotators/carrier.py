@@ -12,6 +12,7 @@ from specialize.annotators.alignment import NO_WORD, align_to_words, check_piece
 from specialize.annotators.columns import read_texts
 from specialize.annotators.labels import LabelEncoder
 from specialize.choices import Pieces
+from specialize.column import CHUNK_ROWS
 from specialize.errors import AnnotationError
 from specialize.trace.schema import UNKNOWN
 
@@ -45,16 +46,16 @@ class Carrier:
 
     def __init__(self, trace: TokensAndTexts, *, pieces: Pieces, width: int) -> None:
         check_pieces(pieces)
-        self.documents, tokens = trace.documents(), trace.tokens()
-        self.texts = read_texts(self.documents)
-        if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
+        self.documents, self._places = trace.documents(), read_places(trace)
+        self.texts, size = read_texts(self.documents), len(self._places["document"])
+        if size and self._places["char_end"].max() == UNKNOWN:
             raise AnnotationError(
                 "expected tokens with their positions in the text, the trace has none; "
                 "import it with the columns char_start and char_end"
             )
-        self._pieces, self._spans = pieces, tokens[["char_start", "char_end"]].to_numpy()
-        self._bounds = _find_document_bounds(tokens["document"].to_numpy(), len(self.texts))
-        self._codes = np.full((len(tokens), width), NO_LABEL, dtype=np.int32)
+        self._pieces = pieces
+        self._bounds = find_document_bounds(self._places["document"], len(self.texts))
+        self._codes = np.full((size, width), NO_LABEL, dtype=np.int32)
         self._num_carried, self._num_unaligned, self._num_words = 0, 0, 0
 
     def carry(self, document: int, spans: NDArray[np.int64], codes: NDArray[np.int32]) -> None:
@@ -69,8 +70,9 @@ class Carrier:
             AnnotationError: tokens or words lie outside the text; the message names the document.
         """
         rows = slice(self._bounds[document], self._bounds[document + 1])
+        own = np.stack([self._places["char_start"][rows], self._places["char_end"][rows]], axis=1)
         try:
-            aligned = align_to_words(self.texts[document], self._spans[rows], spans, pieces="all")
+            aligned = align_to_words(self.texts[document], own, spans, pieces="all")
         except AnnotationError as error:
             raise AnnotationError(f"document {self.documents['id'].iloc[document]!r}: {error}") from None
         self._num_carried += len(aligned)
@@ -107,11 +109,25 @@ class Carrier:
         return annotations
 
 
-def _find_document_bounds(document: NDArray[np.int32], num_documents: int) -> NDArray[np.int64]:
+def read_places(trace: TokensAndTexts) -> dict[str, Any]:
+    """Return the document of each token and where it lies in the text, as columns that stay on disk if it has them."""
+    names = ("document", "char_start", "char_end")
+    if hasattr(trace, "column"):
+        return {name: trace.column(name) for name in names}
+    tokens = trace.tokens()
+    return {name: tokens[name].to_numpy() for name in names}
+
+
+def find_document_bounds(documents: Any, num_documents: int) -> NDArray[np.int64]:
     """Return the first token row of each document and the end of the last one, int64 [documents + 1]."""
-    if document.size and (document[0] < 0 or document[-1] >= num_documents or (np.diff(document) < 0).any()):
-        raise AnnotationError(
-            f"expected tokens in the order of {num_documents} documents, got tokens of other documents or "
-            "out of order; trace or import the corpus again"
-        )
-    return np.searchsorted(document, np.arange(num_documents + 1))
+    counts, last = np.zeros(num_documents, dtype=np.int64), 0
+    for first in range(0, len(documents), CHUNK_ROWS):
+        part = np.asarray(documents[first : first + CHUNK_ROWS])
+        if part[0] < last or part[-1] >= num_documents or (np.diff(part) < 0).any():
+            raise AnnotationError(
+                f"expected tokens in the order of {num_documents} documents, got tokens of other documents or "
+                "out of order; trace or import the corpus again"
+            )
+        counts[last : part[-1] + 1] += np.bincount(part - last, minlength=part[-1] - last + 1)
+        last = int(part[-1])
+    return np.append(0, np.cumsum(counts))

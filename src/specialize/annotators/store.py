@@ -108,7 +108,7 @@ def load_annotation(trace: AnnotatedRun, name: str, *, on_disk: bool = False) ->
             + did_you_mean(name, stored)
         )
     try:
-        file = StoredLabels(path)
+        file = StoredLabels(path, on_disk=on_disk)
         metadata = file.metadata
     except Exception as error:  # Arrow raises anything where bytes are wrong
         raise _damaged(path, error) from None
@@ -123,10 +123,10 @@ def load_annotation(trace: AnnotatedRun, name: str, *, on_disk: bool = False) ->
             f"{path}: expected labels of the text of {trace.path}, got those of another text; annotate anew"
         )
     try:
-        annotation = _read_labels(file, on_disk)
+        annotation = _read_labels(file)
         if annotation.name != name:
             raise ValueError(f"labels named {annotation.name!r}")
-        if metadata.get("sha256", _digest(annotation)) != _digest(annotation):  # earlier versions wrote none
+        if "sha256" in metadata and metadata["sha256"] != _digest(annotation):  # earlier versions wrote none
             raise ValueError("the labels do not match their checksum")
     except Exception as error:
         raise _damaged(path, error) from None
@@ -140,10 +140,10 @@ def read_provenance(trace: AnnotatedRun, name: str) -> dict[str, Any]:
     Raises:
         AnnotationError: it is damaged, or was made for another text.
     """
-    return dict(load_annotation(trace, name).provenance) if name in list_annotations(trace) else {}
+    return dict(load_annotation(trace, name, on_disk=True).provenance) if name in list_annotations(trace) else {}
 
 
-def _read_labels(stored: StoredLabels, on_disk: bool) -> Annotation:
+def _read_labels(stored: StoredLabels) -> Annotation:
     """Return the annotation of a file; any exception means that the file is damaged."""
     metadata, labels = stored.metadata, [label for label in stored.labels if isinstance(label, str)]
     provenance = json.loads(metadata["provenance"])
@@ -156,12 +156,11 @@ def _read_labels(stored: StoredLabels, on_disk: bool) -> Annotation:
     if not isinstance(provenance, dict):
         raise ValueError("a provenance that is no JSON object")
     json.dumps(provenance, ensure_ascii=False).encode()  # no lone surrogates
-    codes: Any = stored.codes  # a column behaves as an array
     return Annotation(
         name=metadata["name"],
         level="token" if metadata["level"] == "token" else "document",
         labels=tuple(labels),
-        codes=codes if on_disk and metadata["level"] == "token" else np.array(codes[:]),
+        codes=stored.codes if metadata["level"] == "token" else np.array(stored.codes),
         provenance=provenance,
     )
 
@@ -171,7 +170,7 @@ def _digest(annotation: Annotation) -> str:
     text = [annotation.name, annotation.level, annotation.labels, annotation.provenance]
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
     for first in range(0, len(annotation.codes), _ROWS):
-        digest.update(np.ascontiguousarray(annotation.codes[first : first + _ROWS], dtype="<i4").tobytes())
+        digest.update(np.ascontiguousarray(annotation.codes[first : first + _ROWS], dtype="<i4").data)
     return digest.hexdigest()
 
 

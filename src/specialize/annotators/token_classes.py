@@ -1,7 +1,8 @@
 """Classes of tokens that need no tagger: character class, part of a word, case, frequency and position."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
+from specialize.annotators.carrier import read_places
 from specialize.annotators.columns import read_texts
 from specialize.annotators.labels import LabelEncoder
 from specialize.column import CHUNK_ROWS, Column, compute_column
@@ -16,8 +18,6 @@ from specialize.errors import AnnotationError
 from specialize.trace.schema import PHASES, UNKNOWN
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from specialize.annotators.carrier import TokensAndTexts
 
 CLASSES = {
@@ -29,7 +29,6 @@ CLASSES = {
     "role": "who wrote it in a conversation: system, user, assistant …; template",
     "phase": "prefill or generation",
 }
-_STORED = ("position", "role", "phase")  # columns of a trace
 _RANKS = (10, 100, 1_000, 10_000)
 _POSITIONS = (0, 3, 15, 63, 255, 1023)
 
@@ -51,12 +50,12 @@ def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Anno
     unknown = [name for name in names if name not in CLASSES]
     if unknown:
         raise AnnotationError(f"expected classes among {', '.join(CLASSES)}, got {unknown[0]!r}")
-    on_disk = hasattr(trace, "column") and set(names) <= set(_STORED)
+    on_disk = hasattr(trace, "column")
     tokens = _read_columns(trace, names) if on_disk else trace.tokens()
     of_text = [name for name in names if name in _OF_TEXT]
-    made = dict(zip(of_text, _classify_texts(trace, tokens, of_text), strict=True)) if of_text else {}
+    made = dict(zip(of_text, _classify_texts(trace, of_text), strict=True)) if of_text else {}
     if "frequency" in names:
-        made["frequency"] = _classify_ranks(tokens)
+        made["frequency"] = _classify_ranks(tokens["token_id"] if on_disk else tokens["token_id"].to_numpy())
     for name in ("role", "phase"):
         if name in names:
             made[name] = _take_categories(name, *_find_categories(trace, tokens, name))
@@ -66,26 +65,34 @@ def annotate_classes(trace: "TokensAndTexts", names: Sequence[str]) -> list[Anno
     return [made[name] for name in names]
 
 
-def _classify_texts(trace: "TokensAndTexts", tokens: "pd.DataFrame", names: Sequence[str]) -> list[Annotation]:
-    texts = read_texts(trace.documents())
-    if len(tokens) and (tokens["char_end"] == UNKNOWN).all():
+def _classify_texts(trace: "TokensAndTexts", names: Sequence[str]) -> list[Annotation]:
+    texts, places = read_texts(trace.documents()), read_places(trace)
+    if len(places["document"]) and places["char_end"].max() == UNKNOWN:
         raise AnnotationError(
             f"expected tokens with their positions in the text, from which {names[0]!r} is derived, the trace has "
             "none; import it with the columns char_start and char_end"
         )
-    spans = zip(*(tokens[name].to_numpy().tolist() for name in ("document", "char_start", "char_end")), strict=True)
-    pieces = []
+    encoders = {name: LabelEncoder() for name in names}
+    codes: dict[str, list[NDArray[np.int32]]] = {name: [np.zeros(0, np.int32)] for name in names}
+    for first in range(0, len(places["document"]), CHUNK_ROWS):
+        pieces = list(_cut_pieces(texts, places, slice(first, first + CHUNK_ROWS)))
+        for name, encoder in encoders.items():
+            codes[name].append(encoder.encode(_OF_TEXT[name](*piece) for piece in pieces))
+    made = []
+    for name, encoder in encoders.items():
+        labels, own = encoder.finish(np.concatenate(codes.pop(name)))
+        made.append(Annotation(name, "token", labels, own, {"tool": "specialize"}))
+    return made
+
+
+def _cut_pieces(texts: Sequence[str], places: Mapping[str, Any], rows: slice) -> Iterator[tuple[str, bool]]:
+    """Yield the text of each token, and whether it continues a word."""
+    spans = zip(*(places[name][rows].tolist() for name in ("document", "char_start", "char_end")), strict=True)
     for document, start, end in spans:
         text = texts[document]
         piece = text[start:end] if 0 <= start < end else ""
         visible = start + len(piece) - len(piece.lstrip())
-        pieces.append((piece, visible > 0 and visible < len(text) and _in_word(text[visible - 1])))
-    made = []
-    for name in names:
-        encoder = LabelEncoder()
-        labels, codes = encoder.finish(encoder.encode(_OF_TEXT[name](*piece) for piece in pieces))
-        made.append(Annotation(name, "token", labels, codes, {"tool": "specialize"}))
-    return made
+        yield piece, visible > 0 and visible < len(text) and _in_word(text[visible - 1])
 
 
 @cache
@@ -129,23 +136,28 @@ def _in_word(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
-def _classify_ranks(tokens: "pd.DataFrame") -> Annotation:
-    ids = tokens["token_id"].to_numpy()
-    if (ids == UNKNOWN).all():
+def _classify_ranks(ids: Any) -> Annotation:
+    if not len(ids) or ids.max() == UNKNOWN:
         raise AnnotationError(
             "expected token ids, from which 'frequency' is derived, the trace has none; "
             "import it with the column token_id"
         )
-    distinct, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    times: Counter[int] = Counter()
+    for first in range(0, len(ids), CHUNK_ROWS):
+        found, counts = np.unique(np.asarray(ids[first : first + CHUNK_ROWS]), return_counts=True)
+        times.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    distinct = np.array(sorted(times))
     ranks = np.empty(len(distinct), dtype=np.int64)
-    ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(distinct) + 1)
-    return _bin("frequency", ranks[places], _RANKS, first=1)
+    ranks[np.argsort([-times[number] for number in distinct.tolist()], kind="stable")] = np.arange(1, len(distinct) + 1)
+    places = compute_column(len(ids), lambda rows: ranks[np.searchsorted(distinct, ids[rows])], dtype=np.int64)
+    return _bin("frequency", places if isinstance(ids, Column) else places[:], _RANKS, first=1)
 
 
 def _read_columns(trace: Any, names: Sequence[str]) -> dict[str, Any]:
     """Return columns of tokens that stay on disk, as far as the trace has them."""
-    known = ("position", "phase", "role") if "roles" in trace.contents else ("position", "phase")
-    return {name: trace.column(name) for name in names if name in known}
+    known = {"position": "position", "phase": "phase", "frequency": "token_id"}
+    known |= {"role": "role"} if "roles" in trace.contents else {}
+    return {known[name]: trace.column(known[name]) for name in names if name in known}
 
 
 def _find_categories(trace: Any, tokens: Any, name: str) -> tuple[Any, Sequence[str]]:

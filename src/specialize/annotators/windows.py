@@ -1,29 +1,20 @@
 """Windows of documents as the units of topics, for documents whose topic changes."""
 
-from typing import Protocol
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from specialize.annotation import NO_LABEL, Annotation
+from specialize.annotators.carrier import TokensAndTexts, find_document_bounds, read_places
 from specialize.annotators.columns import read_texts
 from specialize.errors import AnnotationError
 
 WINDOW_TOPICS = "bertopic_window"
 
 
-class Readable(Protocol):
-    """The part of a trace that windows are cut from."""
-
-    def documents(self) -> pd.DataFrame:
-        """Return one row per document."""
-
-    def tokens(self) -> pd.DataFrame:
-        """Return one row per token."""
-
-
-def cut_windows(trace: Readable, size: int) -> tuple[pd.DataFrame, NDArray[np.int32]]:
+def cut_windows(trace: TokensAndTexts, size: int) -> tuple[pd.DataFrame, NDArray[np.int32]]:
     """Cut every document into windows of tokens.
 
     Args:
@@ -39,26 +30,29 @@ def cut_windows(trace: Readable, size: int) -> tuple[pd.DataFrame, NDArray[np.in
     """
     if size < 1:
         raise AnnotationError(f"expected windows of at least 1 token, got {size}")
-    documents, tokens = trace.documents(), trace.tokens()
-    texts = read_texts(documents)
-    in_text = (tokens["char_end"] > tokens["char_start"]).to_numpy()
-    if not in_text.any():
+    documents, places = trace.documents(), read_places(trace)
+    texts, bounds = read_texts(documents), find_document_bounds(places["document"], len(documents))
+    window_of = np.full(int(bounds[-1]), NO_LABEL, dtype=np.int32)
+    rows: list[int] = []
+    pieces: list[str] = []
+    for document, (first, end) in enumerate(pairwise(bounds.tolist())):
+        begins, ends = (np.asarray(places[name][first:end]) for name in ("char_start", "char_end"))
+        in_text = np.flatnonzero(ends > begins)
+        if not len(in_text):
+            continue
+        most = max(1, (len(in_text) + size // 2) // size)
+        number = np.minimum(np.arange(len(in_text)) // size, most - 1)
+        window_of[first + in_text] = len(rows) + number
+        edges = np.arange(most) * size
+        spans = np.minimum.reduceat(begins[in_text], edges), np.maximum.reduceat(ends[in_text], edges)
+        pieces += [texts[document][start:stop] for start, stop in zip(*(each.tolist() for each in spans), strict=True)]
+        rows += [document] * most
+    if not rows:
         raise AnnotationError(
             "expected tokens with their positions in the text, the trace has none; use whole documents"
         )
-    placed = tokens.loc[in_text, ["document", "char_start", "char_end"]]
-    by_document = placed.groupby("document", sort=False)["char_start"]
-    lengths = by_document.transform("size").to_numpy()
-    most = np.maximum(1, (lengths + size // 2) // size)
-    number = np.minimum(by_document.cumcount().to_numpy() // size, most - 1)
-    windows = placed.groupby([placed["document"].rename("row"), pd.Series(number, placed.index, name="window")])
-    spans = windows.agg(start=("char_start", "min"), end=("char_end", "max")).reset_index()
-    table = documents.iloc[spans["row"]].reset_index(drop=True)
-    table["text"] = [
-        texts[row][start:end] for row, start, end in zip(spans["row"], spans["start"], spans["end"], strict=True)
-    ]
-    window_of = np.full(len(tokens), NO_LABEL, dtype=np.int32)
-    window_of[in_text] = windows.ngroup().to_numpy()
+    table = documents.drop(columns="text").iloc[rows].reset_index(drop=True)
+    table.insert(documents.columns.get_loc("text"), "text", pieces)
     return table, window_of
 
 

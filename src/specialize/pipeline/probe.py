@@ -59,7 +59,7 @@ def probe(
     check_at_least("folds", folds, 2)
     check_at_least("max_tokens", max_tokens, 2)
     trace = open_run(run, rule=rule, tokens_for="probe")
-    chosen = {name: load_annotation(trace, name) for name in label_sets or ()}
+    chosen = {name: load_annotation(trace, name, on_disk=True) for name in label_sets or ()}
     annotations = chosen or stored_annotations(trace, reporter=reporter)
     if not annotations:
         raise AnnotationError(

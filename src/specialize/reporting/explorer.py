@@ -15,6 +15,7 @@ from specialize.reporting.relations import ByExpert, list_partners, list_similar
 from specialize.reporting.runs import RunResults
 from specialize.text import clean_text, format_p, is_smallest_p
 from specialize.trace import RouterSpec, RoutingTrace, open_trace
+from specialize.trace.groups import take_documents
 
 PASSAGES = 12
 TOKENS = 160
@@ -51,11 +52,9 @@ def _view_run(run: RunResults) -> tuple[dict[str, Any], list[dict[str, Any]]] | 
     trace = open_trace(run.path)
     if not trace.has_tokens:
         return None
-    documents = trace.documents()
-    tokens = trace.tokens()
-    if not trace.layers or not len(tokens) or "char_start" not in tokens or "text" not in documents:
+    if not trace.layers or not trace.num_tokens:
         return None
-    rows, passages = _choose_passages(tokens, documents)
+    rows, passages = _choose_passages(trace)
     if not passages:
         return None
     named = {str(router.get("name")) for router in run.manifest.get("routers", [])}
@@ -78,27 +77,26 @@ def _view_run(run: RunResults) -> tuple[dict[str, Any], list[dict[str, Any]]] | 
     return {"name": run.label, "passages": passages, "layers": layers}, view_layers(trace.random_routers, "random")
 
 
-def _choose_passages(tokens: pd.DataFrame, documents: pd.DataFrame) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _choose_passages(trace: RoutingTrace) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Rows of the tokens shown, and the passages they make."""
-    places = tokens["document"].to_numpy()
-    starts = np.flatnonzero(np.diff(places, prepend=-1))
-    ends = np.append(starts[1:], len(places))
-    known = documents["text"].notna().to_numpy()[places[starts]]
-    starts, ends = starts[known], ends[known]
-    chosen = np.unique(np.linspace(0, len(starts) - 1, PASSAGES if len(starts) else 0).astype(int))
+    counts = trace.token_counts
+    ends = np.cumsum(counts)
+    known = [batch.column("text").is_valid().to_numpy(zero_copy_only=False) for batch in trace.stored_documents()]
+    shown = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *known]) & (counts > 0))
+    shown = shown[np.unique(np.linspace(0, len(shown) - 1, PASSAGES if len(shown) else 0).astype(int))]
+    spans = [trace.column("char_start"), trace.column("char_end")]
     rows: list[np.ndarray] = []
     passages = []
-    for place in chosen:
-        own = np.arange(starts[place], min(ends[place], starts[place] + TOKENS))
-        document = documents.iloc[int(places[own[0]])]
-        spans = tokens.iloc[own][["char_start", "char_end"]].to_numpy()
-        rows.append(own)
+    for place, document in zip(shown, take_documents(trace.stored_documents(), shown).to_pylist(), strict=True):
+        first = int(ends[place] - counts[place])
+        own = slice(first, first + min(int(counts[place]), TOKENS))
+        rows.append(np.arange(own.start, own.stop))
         whole = hashlib.blake2b(f"{document['id']}\0{document['text']}".encode(), digest_size=9).digest()
         passages.append(
             {
                 "title": shorten(document["id"], width=60),
                 "document": base64.b64encode(whole).decode(),  # the same in every run of the document
-                "tokens": _cut_text(document["text"], spans),
+                "tokens": _cut_text(document["text"], np.stack([each[own] for each in spans], axis=1)),
             }
         )
     return np.concatenate(rows) if rows else np.empty(0, np.int64), passages
@@ -120,7 +118,7 @@ def _keep_space(piece: str) -> str:
 
 
 def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> dict[str, Any]:
-    experts = trace.experts(router.name, routing=router.routing)[rows]
+    experts = trace.column("experts", router.name, routing=router.routing)[rows]
     wide = router.num_experts > 255
     packed = experts.astype("<u2" if wide else "u1")  # -1 becomes the largest number
     view = {
@@ -131,7 +129,7 @@ def _view_layer(trace: RoutingTrace, router: RouterSpec, rows: np.ndarray) -> di
         "chosen": base64.b64encode(packed.tobytes()).decode(),
     }
     if "weights" in trace.contents and router.routing == "learned":
-        weights = np.nan_to_num(trace.weights(router.name)[rows]).clip(0, 1)
+        weights = np.nan_to_num(trace.column("weights", router.name)[rows]).clip(0, 1)
         view["weights"] = base64.b64encode(np.rint(weights * 255).astype(np.uint8).tobytes()).decode()
     return view
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from specialize.errors import TraceError
 from specialize.trace.schema import NO_EXPERT, PHASES, UNKNOWN, RouterSpec, expert_dtype
 
+_PIECE = 2**15  # tokens that are checked together: their columns stay in the cache of a processor
 CHECKED_COLUMNS = ("document", "char_start", "char_end", "phase")
 
 
@@ -147,18 +148,18 @@ def check_tokens(shards: Iterable[pa.Table], documents: Iterable[pa.RecordBatch]
     """
     lengths = np.concatenate([np.zeros(0, np.int64), *(_lengths(batch.column("text")) for batch in documents)])
     last = first = 0
-    for table in shards:
-        document, start, end, phase = (table.column(name).to_numpy() for name in CHECKED_COLUMNS)
-        if len(document):
-            place = np.flatnonzero(~((document >= 0) & (document < len(lengths))))
-            _refuse(place, first, run, f"numbers of documents from 0 to {len(lengths) - 1}", document)
-            place = np.flatnonzero(np.diff(document, prepend=last) < 0)
-            _refuse(place, first, run, "tokens in the order of their documents", document)
-            unknown = (start == UNKNOWN) & (end == UNKNOWN)
-            place = np.flatnonzero(~(unknown | ((start >= 0) & (start <= end) & (end <= lengths[document]))))
-            _refuse(place, first, run, "character positions inside the text", start, end)
-            _refuse(np.flatnonzero(phase >= len(PHASES)), first, run, f"phases below {len(PHASES)}", phase)
-            last = int(document[-1])
+    pieces = (table.slice(row, _PIECE) for table in shards for row in range(0, table.num_rows, _PIECE))
+    for piece in pieces:
+        document, start, end, phase = (piece.column(name).to_numpy() for name in CHECKED_COLUMNS)
+        place = np.flatnonzero(~((document >= 0) & (document < len(lengths))))
+        _refuse(place, first, run, f"numbers of documents from 0 to {len(lengths) - 1}", document)
+        place = np.flatnonzero(np.diff(document, prepend=last) < 0)
+        _refuse(place, first, run, "tokens in the order of their documents", document)
+        unknown = (start == UNKNOWN) & (end == UNKNOWN)
+        place = np.flatnonzero(~(unknown | ((start >= 0) & (start <= end) & (end <= lengths[document]))))
+        _refuse(place, first, run, "character positions inside the text", start, end)
+        _refuse(np.flatnonzero(phase >= len(PHASES)), first, run, f"phases below {len(PHASES)}", phase)
+        last = int(document[-1])
         first += len(document)
 
 

@@ -23,13 +23,16 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
         return sha256_of(partial)
 
 
-def read_arrow(path: Path, columns: list[str] | None = None, *, schema: pa.Schema | None = None) -> pa.Table:
+def read_arrow(
+    path: Path, columns: list[str] | None = None, *, schema: pa.Schema | None = None, threads: bool = True
+) -> pa.Table:
     """Read a file, or some of its columns, through a memory map.
 
     Args:
         path: the file.
         columns: the columns to read; default: all.
         schema: what the file must hold.
+        threads: whether columns may be decompressed in parallel; not where files are read in parallel.
 
     Raises:
         TraceError: the file is missing, is not a whole Arrow file, or holds other columns.
@@ -42,8 +45,7 @@ def read_arrow(path: Path, columns: list[str] | None = None, *, schema: pa.Schem
                     f"{path}: expected the columns of a trace, got {name} of type {_type_of(name, stored)}; {CHECK}"
                 )
         included = None if columns is None else [stored.get_field_index(name) for name in columns]
-        # Arrow's threads do not speed up a single column, and parallel readers would compete for them
-        options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=columns is None or len(columns) > 1)
+        options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=threads)
         table = pa.ipc.open_file(source, options=options).read_all()
         table.validate()  # that no column ends before its rows do; takes no time
         return table

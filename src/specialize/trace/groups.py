@@ -24,6 +24,21 @@ def count_tokens(shards: Iterable[pa.Table], num_documents: int) -> NDArray[np.i
     return counts
 
 
+def take_documents(batches: Iterable[pa.RecordBatch], rows: NDArray[np.integer]) -> pa.Table:
+    """Return some documents, while one batch of all is in memory at a time.
+
+    Args:
+        batches: documents.
+        rows: numbers of the documents, distinct and in ascending order.
+    """
+    taken, first, schema = [], 0, None
+    for batch in batches:
+        own = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
+        taken.append(batch.take(pa.array(own, pa.int64())))
+        first, schema = first + batch.num_rows, batch.schema
+    return pa.Table.from_batches(taken, schema=schema)
+
+
 def hash_groups(batches: Iterable[pa.RecordBatch], column: str | None) -> NDArray[np.int64]:
     """Return the group of each document: those with the same value in a column, otherwise those with the same text.
 

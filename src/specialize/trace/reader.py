@@ -1,7 +1,7 @@
 """Reading a trace. Columns are loaded on demand, one layer at a time."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -27,9 +27,9 @@ from specialize.trace.files import read_batches
 from specialize.trace.groups import count_tokens, hash_groups
 from specialize.trace.lookup import find_router
 from specialize.trace.manifest import digest_trace, read_manifest
-from specialize.trace.schema import CONTENTS, PHASES, RouterSpec, routing_schema, token_schema
-from specialize.trace.shards import Shards, read_rows, rows_of
-from specialize.trace.verified import file_of_shard, list_files, verify, verify_ahead
+from specialize.trace.schema import CONTENTS, PHASES, RouterSpec, token_schema
+from specialize.trace.shards import Kind, Shards, rows_of
+from specialize.trace.verified import list_files, verify_ahead
 
 
 def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
@@ -73,6 +73,7 @@ class RoutingTrace:
             router for router in self.routers if router.routing == "random" and router.draw == 0
         )
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
+        self._shards = Shards(run, self.manifest, self.routers, self.contents)
 
     def __repr__(self) -> str:
         return f"RoutingTrace({str(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
@@ -80,7 +81,7 @@ class RoutingTrace:
     @property
     def num_tokens(self) -> int:
         """Number of tokens: rows of `tokens()`, `experts()` and `weights()`; 0 where the trace has none."""
-        return sum(shard["tokens"] for shard in self.manifest["shards"]) if self.has_tokens else 0
+        return sum(self._shards.sizes) if self.has_tokens else 0
 
     @property
     def has_tokens(self) -> bool:
@@ -148,20 +149,22 @@ class RoutingTrace:
         check_usage(usage, router, self.path)
         return usage
 
-    def stored_experts(
-        self, layer: int | str, *, routing: str = "learned", draw: int = 0, shards: Iterable[int] | None = None
-    ) -> Iterator[NDArray[Any]]:
-        """Yield the chosen experts of a layer as stored, arrays [tokens, k] of one shard after the other.
+    def shard_experts(self, number: int, routers: Sequence[RouterSpec]) -> list[NDArray[Any]]:
+        """Return the chosen experts of some routers in one shard as stored, arrays [tokens, k].
 
-        Slots without an expert hold the largest value of the type, uint8 or uint16. The arguments are those of
-        `experts`, and the numbers of the shards, all by default.
+        Slots without an expert hold the largest value of the type, uint8 or uint16.
+
+        Args:
+            number: of the shard.
+            routers: of this trace.
         """
         self.require_tokens("experts")
-        router = self.routers[index := find_router(self.routers, layer, routing, draw, run=self.path)]
-        for number in range(len(self.manifest["shards"])) if shards is None else shards:
-            experts = rows_of(self._shard("routing", number, f"experts.{index}"), router.top_k)
-            check_experts(experts, router, self.path)
-            yield experts
+        names = [f"experts.{self.routers.index(router)}" for router in routers]
+        table, experts = self._shards.read("routing", number, names), []
+        for name, router in zip(names, routers, strict=True):
+            experts.append(rows_of(table.column(name), router.top_k))
+            check_experts(experts[-1], router, self.path, sum(self._shards.sizes[:number]))
+        return experts
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
         """Return the gate weights of the chosen experts, float32 [tokens, k]; stored in half precision.
@@ -192,11 +195,11 @@ class RoutingTrace:
             TraceError: the trace has no such router, or was recorded without this.
         """
         self.require_tokens(name)
-        sizes = [shard["tokens"] for shard in self.manifest["shards"]]
         if layer is None:
             self.check()
             dtype = token_schema(self.contents).field(name).type.to_pandas_dtype()
-            return Column(sizes, lambda number: self._shard("tokens", number, name).to_numpy(), dtype=dtype)
+            shards = self._shards
+            return Column(shards.sizes, lambda number: shards.column("tokens", number, name).to_numpy(), dtype=dtype)
         if name != "experts" and name not in self.contents:
             has = ", ".join(self.contents) or "experts alone"
             raise TraceError(f"{self.path}: expected {CONTENTS[name]}; the trace holds {has}; record {name} with it")
@@ -204,10 +207,12 @@ class RoutingTrace:
         width = router.num_experts if name == "logits" else router.top_k
 
         def read(number: int) -> NDArray[Any]:
-            return rows_of(self._shard("routing", number, f"{name}.{index}"), width)
+            return rows_of(self._shards.column("routing", number, f"{name}.{index}"), width)
 
         dtype = np.int16 if name == "experts" else np.float32
-        return Column(sizes, read, dtype=dtype, width=width, convert=partial(read_values, name, router, self.path))
+        return Column(
+            self._shards.sizes, read, dtype=dtype, width=width, convert=partial(read_values, name, router, self.path)
+        )
 
     def tokens(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return a frame with one row per token.
@@ -282,19 +287,9 @@ class RoutingTrace:
             check_tokens(self.shards("tokens", list(CHECKED_COLUMNS)), self.stored_documents(), self.path)
             _checked.add(self.text_digest)
 
-    def shards(self, kind: Shards, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    def shards(self, kind: Kind, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield some or all columns of the shards of a kind as stored, see `specialize.trace.schema`."""
-        for number, path in enumerate(verify_ahead(list_files(self.path, self.manifest, kind))):
-            yield self._read(kind, number, path, columns)
-
-    def _shard(self, kind: Shards, number: int, column: str) -> pa.ChunkedArray:
-        """Read a column of one shard."""
-        path = verify(*file_of_shard(self.path, self.manifest, kind, number))
-        return self._read(kind, number, path, [column]).column(0)
-
-    def _read(self, kind: Shards, number: int, path: Path, columns: list[str] | None) -> pa.Table:
-        schema = token_schema(self.contents) if kind == "tokens" else routing_schema(self.routers, self.contents)
-        return read_rows(path, columns, schema=schema, expected=self.manifest["shards"][number]["tokens"])
+        return self._shards.iterate(kind, columns)
 
 
 _checked: set[str] = set()  # text digests of traces whose tokens lie in their documents

@@ -1,5 +1,6 @@
-"""Reading one shard of a trace."""
+"""Reading the shards of a trace."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -8,30 +9,60 @@ from numpy.typing import NDArray
 
 from specialize.errors import TraceError
 from specialize.trace.files import read_arrow
-from specialize.trace.verified import REPAIR
+from specialize.trace.schema import RouterSpec, routing_schema, token_schema
+from specialize.trace.verified import REPAIR, file_of_shard, list_files, verify, verify_ahead
 
-Shards: TypeAlias = Literal["tokens", "routing"]
+Kind: TypeAlias = Literal["tokens", "routing"]
 
 
-def read_rows(path: Path, columns: list[str] | None, *, schema: pa.Schema, expected: int) -> pa.Table:
-    """Read a shard, or some of its columns.
+class Shards:
+    """The files of tokens and of their routing, which are verified when they are first read.
 
     Args:
-        path: of the file.
-        columns: the columns to read; None for all.
-        schema: what the file must hold.
-        expected: number of rows that it must have.
-
-    Raises:
-        TraceError: it holds something else.
+        run: the run folder.
+        manifest: of its trace.
+        routers: all routers of the trace.
+        contents: what the trace holds besides the experts.
     """
-    table = read_arrow(path, columns, schema=schema)
-    if table.num_rows != expected:
-        raise TraceError(f"{path}: expected {expected} rows, got {table.num_rows}; {REPAIR}")
-    return table
+
+    def __init__(
+        self, run: Path, manifest: Mapping[str, Any], routers: Sequence[RouterSpec], contents: Sequence[str]
+    ) -> None:
+        self._run, self._manifest = run, manifest
+        self._schemas = {"tokens": token_schema(contents), "routing": routing_schema(routers, contents)}
+        self.sizes: list[int] = [shard["tokens"] for shard in manifest["shards"]]
+
+    def read(self, kind: Kind, number: int, columns: list[str]) -> pa.Table:
+        """Read some columns of one shard, in the thread of the caller.
+
+        Raises:
+            TraceError: the file is damaged, or holds something else.
+        """
+        path = verify(*file_of_shard(self._run, self._manifest, kind, number))
+        return self._read(kind, number, path, columns, threads=False)
+
+    def column(self, kind: Kind, number: int, name: str) -> pa.ChunkedArray:
+        """Read a column of one shard."""
+        return self.read(kind, number, [name]).column(0)
+
+    def iterate(self, kind: Kind, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some or all columns of one shard after the other.
+
+        Raises:
+            TraceError: a file is damaged, or holds something else.
+        """
+        for number, path in enumerate(verify_ahead(list_files(self._run, self._manifest, kind))):
+            yield self._read(kind, number, path, columns, threads=True)
+
+    def _read(self, kind: Kind, number: int, path: Path, columns: list[str] | None, *, threads: bool) -> pa.Table:
+        table, expected = read_arrow(path, columns, schema=self._schemas[kind], threads=threads), self.sizes[number]
+        if table.num_rows != expected:
+            raise TraceError(f"{path}: expected {expected} rows, got {table.num_rows}; {REPAIR}")
+        return table
 
 
 def rows_of(column: pa.ChunkedArray, width: int) -> NDArray[Any]:
     """Return a column of lists as an array [rows, width]; without a copy where it is one chunk."""
-    values: NDArray[Any] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    values: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(-1, width)

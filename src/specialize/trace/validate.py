@@ -73,8 +73,8 @@ def _check_values(trace: RoutingTrace) -> list[Check]:
             if not trace.has_tokens:
                 trace.usage(router.name)
                 continue
-            for _ in trace.stored_experts(router.name, routing=router.routing, draw=router.draw):
-                pass
+            for number in range(len(trace.manifest["shards"])):
+                trace.shard_experts(number, [router])
             if "weights" in router.held(trace.contents):
                 trace.weights(router.name, routing=router.routing)
     except TraceError as error:

@@ -154,7 +154,7 @@ def test_files_and_options_that_do_not_fit_are_refused(tmp_path):
 
 def test_what_needs_tokens_is_refused(tmp_path):
     trace, _ = read(save(tmp_path / "a.npz", plant()), tmp_path / "run")
-    for read_it in (lambda: trace.experts(0), lambda: list(trace.stored_experts(0)), trace.tokens):
+    for read_it in (lambda: trace.experts(0), lambda: trace.shard_experts(0, trace.layers), trace.tokens):
         with pytest.raises(TraceError, match="expected the experts of each token, got usage by document, without"):
             read_it()
     np.save(tmp_path / "tokens.npy", np.argsort(np.random.default_rng(0).random((5, 2, 4)), axis=2)[:, :, :2])

@@ -172,35 +172,55 @@ def add_to(
 
 
 @njit(cache=True, nogil=True)
-def count_stored(table, codes, experts, blocks, limit, absent):  # type: ignore[no-untyped-def]
-    """Add tokens to ``table`` [block, label, expert] by the selection rule, from experts in their stored dtype.
+def number_rows(codes, documents, first_rows, last_row):  # type: ignore[no-untyped-def]
+    """Return the row of a table for each token, uint32 [tokens]: that of its document's first label plus its label.
 
-    Mass is spread while counting, so that no array of the size of ``experts`` is allocated. ``limit``, the number of
-    experts, and ``absent``, the value of a slot without an expert, have the dtype of the experts, so that the
-    comparisons of a row are vectorised. Returns how many values are neither an expert nor ``absent``; they are not
-    counted.
+    Tokens without a label have the last row.
     """
+    rows = np.empty(len(codes), dtype=np.uint32)
+    for token in range(len(codes)):
+        label = codes[token]
+        rows[token] = first_rows[documents[token]] + label if label >= 0 else last_row
+    return rows
+
+
+def count_stored(table: NDArray[np.float64], rows: NDArray[np.uint32], experts: NDArray[np.unsignedinteger]) -> None:
+    """Add tokens to a table [row, expert] by the selection rule, from experts in their stored type.
+
+    Mass is spread while counting, so that no array of the size of ``experts`` is allocated.
+
+    Args:
+        table: to add to; each token with an expert adds 1.
+        rows: [tokens], the row of the table for each token.
+        experts: uint8 or uint16 [tokens, k]; a slot whose number is not below that of the columns holds no expert.
+    """
+    if experts.max(initial=0) < table.shape[1]:
+        _count_full(table.reshape(-1), np.uint64(table.shape[1]), rows, experts)
+    else:
+        _count_present(table, rows, experts)
+
+
+@njit(cache=True, nogil=True)
+def _count_full(cells, width, rows, experts):  # type: ignore[no-untyped-def]
+    """Add tokens with an expert in every slot; unsigned places of flat cells are not tested for being negative."""
     slots = experts.shape[1]
-    even, strange = 1.0 / max(slots, 1), 0
-    for row in range(experts.shape[0]):
-        label, block = codes[row], blocks[row]
-        if label < 0:
-            continue
-        full = True
+    even = 1.0 / max(slots, 1)
+    for token in range(experts.shape[0]):
+        first = np.uint64(rows[token]) * width
         for slot in range(slots):
-            full &= experts[row, slot] < limit
-        if full:
-            for slot in range(slots):
-                table[block, label, experts[row, slot]] += even
-        else:
-            present = 0
-            for slot in range(slots):
-                present += experts[row, slot] < limit
-                strange += (experts[row, slot] >= limit) and (experts[row, slot] != absent)
-            for slot in range(slots):
-                if experts[row, slot] < limit:
-                    table[block, label, experts[row, slot]] += 1.0 / present
-    return strange
+            cells[first + np.uint64(experts[token, slot])] += even
+
+
+@njit(cache=True, nogil=True)
+def _count_present(table, rows, experts):  # type: ignore[no-untyped-def]
+    """Add tokens some of whose slots may hold no expert."""
+    for token in range(experts.shape[0]):
+        present = 0
+        for slot in range(experts.shape[1]):
+            present += experts[token, slot] < table.shape[1]
+        for slot in range(experts.shape[1]):
+            if experts[token, slot] < table.shape[1]:
+                table[rows[token], experts[token, slot]] += 1.0 / present
 
 
 @njit(cache=True, nogil=True)

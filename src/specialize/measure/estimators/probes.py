@@ -14,14 +14,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import assign_blocks, group_documents
 from specialize.measure.base.counting import as_codes
 from specialize.measure.base.estimate import Estimate, jackknife_values, make_estimates
 from specialize.measure.base.nulls import draw_permutations
-from specialize.measure.base.random import generator
+from specialize.measure.estimators.word_baseline import Baseline, draw_control, predict_by_form
 
 Features: TypeAlias = Any  # float64 [units, features]: a NumPy array or a SciPy sparse array
 # What intervals leave out. Other control tasks vary more than documents do.
@@ -53,23 +52,6 @@ class PathProbe:
     beyond_word_form: Estimate | None = None
     control: Estimate | None = None
     selectivity: Estimate | None = None
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Word forms for the word-form baseline, which may be fitted on more tokens than the probes.
-
-    Attributes:
-        words: int64 [tokens], the word form of each token.
-        codes: int32 [tokens], the label of each token; none is negative.
-        documents: int32 [tokens], the document of each token.
-        sample: int64 [units], indices of the tokens on which probes are fitted and scored, ascending.
-    """
-
-    words: NDArray[np.int64]
-    codes: NDArray[np.int32]
-    documents: NDArray[np.int32]
-    sample: NDArray[np.int64]
 
 
 def probe_paths(
@@ -126,8 +108,8 @@ def probe_paths(
     if mlp:
         right["mlp"] = labels == _predict_held_out(_make_network, labels, features, parts, seed, fits)
     if baseline is not None:
-        right["word_form"] = labels == _predict_by_form(baseline, own, groups, parts)
-        task = _draw_control(baseline, labels, seed)
+        right["word_form"] = labels == predict_by_form(baseline, own, groups, parts)
+        task = draw_control(baseline, labels, seed)
         right["control"] = task == _predict_held_out(_make_linear, task, features, parts, seed, fits)
 
     null = np.empty(permutations)
@@ -220,33 +202,6 @@ def _predict_held_out(
                 predicted[held_out] = make(seed).fit(features[train], labels[train]).predict(features[held_out])
         fits.count()
     return predicted
-
-
-def _predict_by_form(
-    baseline: Baseline,
-    own: NDArray[np.integer],
-    groups: ArrayLike | None,
-    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-) -> NDArray[np.int32]:
-    """Predict the most frequent label of the word form over all tokens of the groups that are not held out."""
-    of_baseline = group_documents(baseline.documents, groups)
-    _, forms = np.unique(baseline.words, return_inverse=True)
-    shape = (int(forms.max()) + 1, int(baseline.codes.max()) + 1)
-    predicted = np.empty(len(own), dtype=np.int32)
-    for _, held_out in parts:
-        train = ~np.isin(of_baseline, own[held_out])
-        times = sparse.csr_array((np.ones(train.sum()), (forms[train], baseline.codes[train])), shape=shape)
-        best = np.asarray(times.argmax(axis=1)).ravel()
-        best[np.diff(times.indptr) == 0] = np.bincount(baseline.codes[train]).argmax()
-        predicted[held_out] = best[forms[baseline.sample[held_out]]]
-    return predicted
-
-
-def _draw_control(baseline: Baseline, labels: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
-    """Draw a label for each word form at random, with the label frequencies of the tokens."""
-    _, forms = np.unique(baseline.words, return_inverse=True)
-    drawn = generator(seed).choice(labels, size=int(forms.max()) + 1)
-    return drawn[forms[baseline.sample]].astype(np.int32)
 
 
 def _score(

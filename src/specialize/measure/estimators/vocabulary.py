@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
 from specialize.errors import MeasurementError
-from specialize.measure.base.blocks import TokenBlocks, block_tokens, divide
-from specialize.measure.base.counting import as_codes, check_range
+from specialize.measure.base.blocks import divide
+from specialize.measure.base.counting import as_codes
 from specialize.measure.base.estimate import Estimate, EstimateArray, correct_bias, make_estimates
-from specialize.measure.base.nulls import draw_shifts
+from specialize.measure.base.layer_input import LayerInput
+from specialize.measure.estimators.frequent_types import FrequentTypes
 
 MIN_COUNT = 10
 UNIT = "share of the type's tokens"
@@ -81,33 +81,39 @@ def measure_vocabulary(
     Raises:
         MeasurementError: arrays do not match in length, values are out of range, or no type reaches ``min_count``.
     """
-    ids, chosen, places = _keep(types, experts, documents, num_experts=num_experts, min_count=min_count)
-    cut = block_tokens(places, groups=groups, num_blocks=num_blocks)
-    order = np.argsort(ids, kind="stable")
-    starts = np.append(np.unique(ids[order], return_index=True)[1], len(ids)).astype(np.int64)
-    squares = np.zeros((cut.num_blocks + 1, num_experts + 1))
-    by_block = np.lexsort((cut.token_blocks, ids))
-    _sum_squares(squares, chosen[by_block], cut.token_blocks[by_block], starts)
-    sizes, load = _count(chosen, cut, num_experts)
-    special = _divide_squares(squares, load)
-    expected = _expect(squares[:, -1], sizes, load)
-    first = np.append(np.unique(cut.documents, return_index=True)[1], len(ids)).astype(np.int64)
-    shifts = draw_shifts(np.diff(first), permutations=permutations, seed=seed)
-    drawn = np.zeros((permutations, num_experts + 1))
-    _sum_shifted(drawn, chosen, order, cut.documents, first, shifts, starts)
-    null = _divide_squares(drawn, np.broadcast_to(load[-1], (permutations, num_experts)))
-    counted = {"n_tokens": len(ids), "n_documents": len(cut.blocks)}
+    layer = _as_layer(types, experts, documents, num_experts=num_experts, groups=groups)
+    with FrequentTypes(layer, as_codes(types), min_count=min_count) as kept:
+        return concentrate_types(kept, permutations=permutations, num_blocks=num_blocks, seed=seed)
+
+
+def concentrate_types(
+    kept: FrequentTypes, *, permutations: int = 200, num_blocks: int = 50, seed: int = 0
+) -> VocabularyMeasurement:
+    """Measure vocabulary specialization, as `measure_vocabulary`, part by part.
+
+    Args:
+        kept: the tokens of frequent types, with the experts of one layer.
+        permutations: number of permutations under the null.
+        num_blocks: maximum number of document blocks.
+        seed: seed of the null.
+    """
+    counted = kept.count(num_blocks=num_blocks)
+    special = _divide_squares(counted.squares, counted.load)
+    expected = _expect(counted.num_types, counted.sizes, counted.load)
+    drawn = kept.permute(permutations=permutations, seed=seed)
+    null = _divide_squares(drawn, np.broadcast_to(counted.load[-1], drawn.shape))
+    numbers = {"n_tokens": kept.num_tokens, "n_documents": kept.num_documents}
     note = ", biased: as counted, above the share of a larger corpus"
     both = [
-        _estimate(special, null, note=note, **counted),
-        _estimate(special - expected, null - expected[-1], **counted),
+        _estimate(special, null, note=note, **numbers),
+        _estimate(special - expected, null - expected[-1], **numbers),
     ]
     return VocabularyMeasurement(
-        specialization=both[0][num_experts],
-        above_load=both[1][num_experts],
+        specialization=both[0][-1],
+        above_load=both[1][-1],
         expert_specialization=both[0].part(np.s_[:-1]),
         expert_above_load=both[1].part(np.s_[:-1]),
-        num_types=len(starts) - 1,
+        num_types=len(kept.ids),
     )
 
 
@@ -130,22 +136,29 @@ def top_tokens(
     Raises:
         MeasurementError: as `measure_vocabulary`.
     """
-    ids, chosen, _ = _keep(
-        types, experts, np.zeros(len(np.asarray(types))), num_experts=num_experts, min_count=min_count
-    )
-    names, word = np.unique(ids, return_inverse=True)
-    table = np.zeros((len(names), num_experts))
-    present = chosen >= 0
-    np.add.at(table, (np.repeat(word, present.sum(axis=1)), chosen[present]), 1.0)
-    counts = np.bincount(word)
+    documents = np.zeros(len(np.asarray(types)), dtype=np.int32)
+    with FrequentTypes(
+        _as_layer(types, experts, documents, num_experts=num_experts), as_codes(types), min_count=min_count
+    ) as kept:
+        return list_top_tokens(kept, most=most)
+
+
+def list_top_tokens(kept: FrequentTypes, *, most: int = 10) -> dict[str, NDArray[Any]]:
+    """List the most characteristic types of each expert, as `top_tokens`.
+
+    Args:
+        kept: the tokens of frequent types, with the experts of one layer.
+        most: maximum number of types per expert.
+    """
+    names, counts, table = kept.ids, kept.counts, kept.table.astype(np.float64)
     share = table / counts[:, None]
-    lift = divide(share, np.broadcast_to(table.sum(axis=0) / len(ids), share.shape))
+    lift = divide(share, np.broadcast_to(table.sum(axis=0) / kept.num_tokens, share.shape))
     chosen_rows = []
-    for expert in range(num_experts):
+    for expert in range(table.shape[1]):
         rows = np.lexsort((names, -counts, -lift[:, expert]))[:most]
         chosen_rows.append(rows[table[rows, expert] > 0])
     sizes = [len(rows) for rows in chosen_rows]
-    expert_of, row = np.repeat(np.arange(num_experts), sizes), np.concatenate(chosen_rows)
+    expert_of, row = np.repeat(np.arange(table.shape[1]), sizes), np.concatenate(chosen_rows)
     return {
         "expert": expert_of,
         "rank": np.concatenate([np.arange(1, size + 1) for size in sizes]),
@@ -156,43 +169,21 @@ def top_tokens(
     }
 
 
-def _keep(
-    types: ArrayLike, experts: ArrayLike, documents: ArrayLike, *, num_experts: int, min_count: int
-) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int32]]:
-    """Keep the routed tokens of types that reach ``min_count``."""
-    ids, chosen, places = as_codes(types), np.ascontiguousarray(experts, dtype=np.int16), as_codes(documents)
-    if chosen.ndim != 2 or not len(ids) == len(chosen) == len(places):
+def _as_layer(
+    types: ArrayLike, experts: ArrayLike, documents: ArrayLike, *, num_experts: int, groups: ArrayLike | None = None
+) -> LayerInput:
+    if np.ndim(experts) != 2 or not len(np.asarray(types)) == len(np.asarray(experts)) == len(np.asarray(documents)):
         raise MeasurementError(
             "types, experts [tokens, k] and documents must be of one length, "
-            f"got {len(ids)}, {list(chosen.shape)} and {len(places)}"
+            f"got {len(np.asarray(types))}, {list(np.shape(experts))} and {len(np.asarray(documents))}"
         )
-    check_range("experts", chosen, num_experts)
-    kept = (ids >= 0) & (chosen >= 0).any(axis=1)
-    counts = np.bincount(ids[kept]) if kept.any() else np.zeros(0, dtype=np.int64)
-    kept[kept] = counts[ids[kept]] >= min_count
-    if not kept.any():
-        raise MeasurementError(
-            f"expected a token type with {min_count} occurrences, got none: trace more text or lower min_count"
-        )
-    return ids[kept], chosen[kept], places[kept]
-
-
-def _count(
-    experts: NDArray[np.int16], cut: TokenBlocks, num_experts: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Count tokens [block + 1] and tokens of each expert [block + 1, expert]: without each block, then overall."""
-    blocks, present = cut.token_blocks, experts >= 0
-    load = np.zeros((cut.num_blocks, num_experts))
-    np.add.at(load, (np.repeat(blocks, present.sum(axis=1)), experts[present]), 1.0)
-    sizes = np.bincount(blocks, minlength=cut.num_blocks).astype(np.float64)
-    return np.append(sizes.sum() - sizes, sizes.sum()), np.vstack([load.sum(axis=0) - load, load.sum(axis=0)])
+    return LayerInput.of(experts, documents, num_experts=num_experts, groups=groups)
 
 
 def _divide_squares(squares: NDArray[np.float64], load: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the specialization of each expert and, last, of the layer, [..., expert + 1]."""
-    own = squares[..., :-1]
-    together = divide(own.sum(axis=-1), load.sum(axis=-1))
-    return np.concatenate([divide(own, load), together[..., None]], axis=-1)
+    together = divide(squares.sum(axis=-1), load.sum(axis=-1))
+    return np.concatenate([divide(squares, load), together[..., None]], axis=-1)
 
 
 def _expect(
@@ -212,65 +203,3 @@ def _estimate(values: NDArray[np.float64], null: NDArray[np.float64], **counted:
     if num_blocks > 1:
         _, error = correct_bias(values[-1], values[:-1], axis=0)
     return make_estimates(values[-1], error, unit=UNIT, num_blocks=num_blocks, null=null, **counted)
-
-
-@njit(cache=True, nogil=True)
-def _sum_squares(result, experts, blocks, starts):  # type: ignore[no-untyped-def]
-    """Add N(x, e)^2 / N(x) and, last, types to ``result`` [block + 1, expert + 1]: without each block, overall.
-
-    Tokens are sorted by type and then by block.
-    """
-    last, num_experts = result.shape[0] - 1, result.shape[1] - 1
-    counts, lost = np.zeros(num_experts), np.zeros(num_experts)
-    for word in range(len(starts) - 1):
-        first, end = starts[word], starts[word + 1]
-        counts[:] = 0.0
-        _add_experts(counts, experts, first, end)
-        size = end - first
-        for expert in range(num_experts):
-            result[last, expert] += counts[expert] ** 2 / size
-        result[last, num_experts] += 1
-        run = first
-        while run < end:
-            stop = run
-            while stop < end and blocks[stop] == blocks[run]:
-                stop += 1
-            lost[:] = 0.0
-            _add_experts(lost, experts, run, stop)
-            left = size - (stop - run)
-            for expert in range(num_experts):
-                now = (counts[expert] - lost[expert]) ** 2 / left if left > 0 else 0.0
-                result[blocks[run], expert] += now - counts[expert] ** 2 / size
-            if left == 0:
-                result[blocks[run], num_experts] -= 1
-            run = stop
-    for block in range(last):
-        result[block] += result[last]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _add_experts(counts, experts, first, end):  # type: ignore[no-untyped-def]
-    for token in range(first, end):
-        for slot in range(experts.shape[1]):
-            if experts[token, slot] >= 0:
-                counts[experts[token, slot]] += 1.0
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _sum_shifted(result, experts, order, documents, first, shifts, starts):  # type: ignore[no-untyped-def]
-    """Add N(x, e)^2 / N(x) to ``result`` [permutation, expert + 1], with types shifted within documents."""
-    for permutation in prange(len(result)):
-        counts = np.zeros(result.shape[1] - 1)
-        for word in range(len(starts) - 1):
-            counts[:] = 0.0
-            for place in range(starts[word], starts[word + 1]):
-                document = documents[order[place]]
-                row = order[place] + shifts[permutation, document]
-                if row >= first[document + 1]:
-                    row -= first[document + 1] - first[document]
-                for slot in range(experts.shape[1]):
-                    if experts[row, slot] >= 0:
-                        counts[experts[row, slot]] += 1.0
-            size = starts[word + 1] - starts[word]
-            for expert in range(len(counts)):
-                result[permutation, expert] += counts[expert] ** 2 / size

@@ -6,8 +6,9 @@ Source: Antoine, Béchet & Langlais (2025), who predict the part of speech from 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,24 @@ from scipy import sparse
 
 from specialize.annotation import Annotation
 from specialize.choices import SlotRule
+from specialize.column import CHUNK_ROWS
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import check_range, spread_mass
 from specialize.measure.base.random import generator
 from specialize.measure.estimators.observed import sum_usage
-from specialize.measure.estimators.probes import Baseline, Features, PathProbe, probe_paths
+from specialize.measure.estimators.probes import Features, PathProbe, probe_paths
+from specialize.measure.estimators.word_baseline import Baseline
 from specialize.measure.results.files import as_results
-from specialize.measure.runs.routers import check_annotation, check_layers, name_run, read_columns, read_layer
-from specialize.measure.runs.word_forms import read_word_forms
+from specialize.measure.runs.routers import (
+    Columns,
+    check_annotation,
+    check_layers,
+    count_rows,
+    name_run,
+    read_columns,
+    read_layer,
+)
+from specialize.measure.runs.word_forms import WordForms
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
@@ -57,9 +68,9 @@ def probe_trace(
     """Measure how well probes predict a label from routing, for the model's routers and for its random routers.
 
     For labels of tokens, probes are fitted and scored on at most ``max_tokens`` labelled tokens, sampled once without
-    replacement. The word-form baseline is scored on the same tokens but fitted on all labelled tokens of the training
-    documents. For labels of documents, features are the standardised mean usage of the experts of all layers, and the
-    null permutes labels across documents.
+    replacement, so that their cost does not grow with the trace. The word-form baseline is scored on the same tokens
+    but fitted on all labelled tokens of the training documents. For labels of documents, features are the standardised
+    mean usage of the experts of all layers, and the null permutes labels across documents.
 
     Rows, by ``metric``, held-out accuracies as shares of tokens or documents: ``probe_accuracy`` (``label`` linear or
     mlp), ``baseline_accuracy`` (majority and word form, or token id where the trace has no text), ``control_accuracy``
@@ -88,42 +99,64 @@ def probe_trace(
     """
     check_annotation(trace, annotation)
     check_layers(trace)
-    size = len(annotation.codes)
     if max_tokens < 2:
         raise MeasurementError(f"max_tokens must be at least 2, got {max_tokens}: 20000 is usual")
-    tokens = trace.tokens()
-    documents = tokens["document"].to_numpy()
-    of_tokens = annotation.level == "token"
-    routed = np.ones(size, dtype=bool) if of_tokens else np.bincount(documents, minlength=size) > 0
-    labelled = np.flatnonzero((annotation.codes >= 0) & routed)
-    drawn = generator(seed).permutation(len(labelled))[:max_tokens]
-    chosen = labelled[np.sort(drawn)]
-    kind, baseline = None, None
-    if of_tokens and len(chosen):
-        kind, words = read_word_forms(trace, tokens)
-        if words is not None:
-            baseline = Baseline(words[labelled], annotation.codes[labelled], documents[labelled], np.sort(drawn))
-
+    places, of_tokens = read_columns(trace), annotation.level == "token"
+    chosen = _draw(trace, annotation, places, max_tokens, seed)
     frames = []
-    for routers in (trace.layers, trace.random_routers):
-        if routers:
-            gather = _token_paths if of_tokens else _document_paths
-            measured = probe_paths(
-                annotation.codes[chosen],
-                gather(trace, routers, chosen, rule),
-                documents[chosen] if of_tokens else chosen,
-                baseline=baseline,
-                folds=folds,
-                mlp=mlp,
-                permutations=0 if of_tokens else permutations,
-                groups=trace.groups,
-                num_blocks=num_blocks,
-                seed=seed,
-                progress=progress,
-            )
-            frames.append(_rows(measured, kind, f"share of {annotation.level}s").assign(routing=routers[0].routing))
+    with WordForms(trace, places) if of_tokens and len(chosen) else nullcontext() as words:
+        kind, baseline = None if words is None else words.kind, None
+        if words is not None and kind is not None:
+            baseline = Baseline(words.numbers, annotation.codes, places["document"], chosen)
+        for routers in (trace.layers, trace.random_routers):
+            if routers:
+                gather = _token_paths if of_tokens else _document_paths
+                measured = probe_paths(
+                    annotation.codes[chosen],
+                    gather(trace, routers, chosen, rule),
+                    places["document"][chosen] if of_tokens else chosen,
+                    baseline=baseline,
+                    folds=folds,
+                    mlp=mlp,
+                    permutations=0 if of_tokens else permutations,
+                    groups=trace.groups,
+                    num_blocks=num_blocks,
+                    seed=seed,
+                    progress=progress,
+                )
+                rows = _rows(measured, kind, f"share of {annotation.level}s")
+                frames.append(rows.assign(routing=routers[0].routing))
     frame = pd.concat(frames, ignore_index=True)
     return as_results(frame.assign(run=name_run(trace, run_name), label_set=annotation.name))
+
+
+def _draw(trace: "RoutingTrace", annotation: Annotation, places: Columns, most: int, seed: int) -> NDArray[np.int64]:
+    """Draw labelled tokens, or labelled documents with tokens, without replacement; all if they are few.
+
+    Returns:
+        int64 [units], in ascending order.
+    """
+    codes, units = annotation.codes, [np.zeros(0, dtype=np.int64)]
+    firsts = range(0, len(codes), CHUNK_ROWS)
+    routed = None if annotation.level == "token" else count_rows(trace, places) > 0
+    count = sum(len(_labelled(codes, routed, first)) for first in firsts)
+    drawn = np.arange(count)
+    if count > most:  # memory is that of the sample
+        drawn = np.sort(generator(seed).choice(count, size=most, replace=False, shuffle=False))
+    before = 0
+    for first in firsts:
+        labelled = _labelled(codes, routed, first)
+        own = slice(*np.searchsorted(drawn, [before, before + len(labelled)]))
+        units.append(labelled[drawn[own] - before])
+        before += len(labelled)
+    return np.concatenate(units)
+
+
+def _labelled(codes: Any, routed: NDArray[np.bool_] | None, first: int) -> NDArray[np.int64]:
+    """Return the units with a label among those of a slice; of documents, those with tokens."""
+    rows = slice(first, first + CHUNK_ROWS)
+    labelled = np.asarray(codes[rows]) >= 0
+    return first + np.flatnonzero(labelled if routed is None else labelled & routed[rows])
 
 
 def _token_paths(

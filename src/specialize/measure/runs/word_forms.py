@@ -1,12 +1,15 @@
 """Word forms of tokens, for the word-form baseline and the control task of probes."""
 
 import re
-from typing import TYPE_CHECKING, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from specialize.column import Column
+from specialize.measure.base.scratch import Scratch
+from specialize.measure.runs.routers import Columns, count_rows, read_columns
 from specialize.trace.schema import UNKNOWN
 
 if TYPE_CHECKING:
@@ -15,43 +18,66 @@ if TYPE_CHECKING:
 FormKind = Literal["word form", "token id"]
 # A word is a sequence of letters and digits; any other character is a word of its own.
 _WORD = re.compile(r"\w+|[^\w\s]")
+_ROWS = 2**17  # tokens whose forms are read together
 
 
-def read_word_forms(
-    trace: "RoutingTrace", tokens: pd.DataFrame | None = None
-) -> tuple[FormKind, NDArray[np.int64]] | tuple[None, None]:
-    """Number the word forms of a trace's tokens, or return token ids where text or character offsets are missing.
+class WordForms:
+    """The word forms of a trace's tokens, numbered in order of appearance; use as a context manager.
 
     The word form of a token is the word in which it begins or, for a token that begins with whitespace, the next
-    word. Words are sequences of letters and digits, or single other characters; case is preserved.
+    word. Words are sequences of letters and digits, or single other characters; case is preserved. Where text or
+    character offsets are missing, token ids stand for them. Numbers are on disk if there are many.
 
     Args:
         trace: an open trace.
-        tokens: its `tokens()`, if already read.
+        places: the columns of its tokens, see `read_columns`.
 
-    Returns:
-        The kind of the numbers ("word form" or "token id") and the numbers, int64 [tokens]; (None, None) where the
-        trace has neither text nor token ids.
+    Attributes:
+        kind: what the numbers are ("word form" or "token id"); None where the trace has neither text nor token ids.
+        numbers: integers [tokens], a column or an array; None where there are none.
     """
-    tokens = trace.tokens() if tokens is None else tokens
-    known = "char_start" in tokens and bool((tokens["char_start"] != UNKNOWN).all())
-    texts = trace.documents()["text"] if known else None
-    if texts is not None and not texts.isna().any():
-        return "word form", _number_forms(tokens, texts.tolist())
-    if "token_id" in tokens and (tokens["token_id"] != UNKNOWN).all():
-        return "token id", tokens["token_id"].to_numpy(dtype=np.int64)
-    return None, None
+
+    def __init__(self, trace: "RoutingTrace", places: Columns | None = None) -> None:
+        places = read_columns(trace) if places is None else places
+        self.kind: FormKind | None = None
+        self.numbers: Any = None
+        self._scratch: Scratch | None = None
+        if "char_start" in places and _all_known(places["char_start"]) and _all_texts(trace):
+            self.kind, tokens = "word form", len(places["char_start"])
+            self._scratch = scratch = Scratch(tokens, np.dtype(np.int32))
+            _number_forms(scratch, trace, places)
+            starts = range(0, tokens, _ROWS)
+            sizes = [min(_ROWS, tokens - start) for start in starts]
+            self.numbers = Column(
+                sizes, lambda part: scratch.read(starts[part], starts[part] + sizes[part]), dtype=np.int32
+            )
+        elif "token_id" in places and _all_known(places["token_id"]):
+            self.kind, self.numbers = "token id", places["token_id"]
+
+    def __enter__(self) -> "WordForms":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scratch is not None:
+            self._scratch.__exit__()
 
 
-def _number_forms(tokens: pd.DataFrame, texts: list[str]) -> NDArray[np.int64]:
-    document, start = tokens["document"].to_numpy(), tokens["char_start"].to_numpy()
+def _all_known(values: Any) -> bool:
+    return not len(values) or values.min() > UNKNOWN
+
+
+def _all_texts(trace: "RoutingTrace") -> bool:
+    return not any(batch.column("text").null_count for batch in trace.stored_documents())
+
+
+def _number_forms(scratch: Scratch, trace: "RoutingTrace", places: Columns) -> None:
     numbers: dict[str, int] = {"": 0}  # tokens after the last word
-    forms = np.zeros(len(tokens), dtype=np.int64)
-    edges = np.searchsorted(document, np.arange(len(texts) + 1))
-    for text, first, last in zip(texts, edges[:-1], edges[1:], strict=True):
+    texts = chain.from_iterable(batch.column("text").to_pylist() for batch in trace.stored_documents())
+    first = 0
+    for text, count in zip(texts, count_rows(trace, places).tolist(), strict=False):
+        starts: NDArray[np.integer] = np.asarray(places["char_start"][first : first + count])
         words = list(_WORD.finditer(text))
-        ends = [word.end() for word in words]
         own = [numbers.setdefault(word.group(), len(numbers)) for word in words]
-        own.append(0)
-        forms[first:last] = np.asarray(own)[np.searchsorted(ends, start[first:last], side="right")]
-    return forms
+        ends = [word.end() for word in words]
+        scratch.write(first, np.asarray([*own, 0], dtype=np.int32)[np.searchsorted(ends, starts, side="right")])
+        first += count
