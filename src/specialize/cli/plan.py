@@ -115,7 +115,7 @@ def plan(
 def _print_plan(made: "Plan") -> None:
     model = made.architecture
     sizes = [
-        f"{size / 1e9:.3g} billion {what}"
+        f"{_large(size)} {what}"
         for size, what in ((model.parameters, "parameters"), (model.active_parameters, "active"))
         if size is not None
     ]
@@ -185,6 +185,13 @@ def _show(amount: "Amount | None", write: "Callable[[float], str]") -> str:
 
 
 def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _large(value: float) -> str:
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
     return f"{value:,.0f}"
 
 

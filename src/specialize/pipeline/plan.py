@@ -123,6 +123,7 @@ def plan(
     from specialize.planning.corpus import count_given, survey
     from specialize.planning.report import make_plan, note_unknown
     from specialize.tracing.options import TraceOptions
+    from specialize.tracing.reading import choose_context
 
     chosen = _check_stages(stages)
     _check_numbers(
@@ -154,6 +155,7 @@ def plan(
     elsewhere = machine.tflops is not None or machine.memory is not None
     measured = _decide(measure, model, corpus, elsewhere=elsewhere)
     architecture = read_architecture(model, active_parameters=active_parameters, trust_remote_code=trust_remote_code)
+    choose_context(architecture.longest, context)  # raises an error if it is too long
     columns = {
         "text_column": text_column,
         "messages_column": messages_column,

@@ -31,7 +31,7 @@ _TIMES = (1, 2, 6)  # sizes of the samples; the first one warms up
 _TOKENS = 8192  # of the first sample, at least
 _DOCUMENTS = 40  # of the first sample, at least: topics need 30
 _ABLATED = 2  # samples that are run again with experts switched off
-_CONDITIONS = 32  # that share a pass, as in a whole ablation
+_CONDITIONS = 16  # of a sample: about half as many as share a pass in a whole ablation
 
 
 def measure_stages(
@@ -89,11 +89,10 @@ def measure_stages(
 
 def _write_samples(corpus: Corpus, sizes: Sequence[int], folder: Path) -> list[dict[str, str]]:
     """Write a corpus of each size, and return its path and that of its run folder."""
-    drawn = draw_documents(corpus, sizes[-1])
     places = []
-    for size in sizes:
+    for size, drawn in zip(sizes, draw_documents(corpus, sizes), strict=True):
         path = folder / f"{size}.jsonl"
-        path.write_text("".join(json.dumps(_as_row(each)) + "\n" for each in drawn[:size]), encoding="utf-8")
+        path.write_text("".join(json.dumps(_as_row(each)) + "\n" for each in drawn), encoding="utf-8")
         places.append({"corpus": str(path), "run": str(folder / f"run-{size}")})
     return places
 

@@ -144,11 +144,12 @@ def _ablate(job: Job, hardware: Hardware) -> StagePlan:
     again = 3 + constants.LAYERS_AGAIN * job.conditions  # with all experts, and twice for their saliency
     work = _forward_seconds(job, hardware, again * job.size("ablate", "padded"))
     tokens, sets = job.size("ablate", "tokens"), 3 + job.label_sets
+    labels = 2 * constants.LABELS["token"] + (1 + job.label_sets) * constants.LABELS["document"]  # and next ones
     if work is not None:
         work += Amount(constants.MEASURING_CONDITIONS * sets * job.conditions * tokens, "assumed")
     disk = {
         "changes": Amount((4 + constants.CHANGE * job.conditions) * tokens, "assumed"),
-        "results": Amount(constants.CONDITION_CELL * sets * job.conditions, "assumed"),
+        "results": Amount(constants.CONDITION_CELL * labels * job.conditions, "assumed"),
     }
     return replace(_captured("ablate", job, hardware, with_head=True), work=work, disk=disk)
 

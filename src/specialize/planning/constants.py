@@ -5,9 +5,9 @@ from dataclasses import dataclass
 # Measured on two cores of a server CPU, English text, one process; seconds.
 TAGGING = 45e-6  # a token
 MEASURING_TOKENS = 14e-6  # a token and router, with 200 permutations
-EMBEDDING = 0.012  # a document
+EMBEDDING = 0.05  # a document, of which a model reads 256 tokens at most; on a processor
 FITTING = 0.006  # a document, two fits
-MEASURING_DOCUMENTS = 2.5e-6  # a token and router, with 1,000 permutations
+MEASURING_DOCUMENTS = 11e-6  # a token and router, with 1,000 permutations
 MEASURING_CONDITIONS = 0.5e-6  # a token and condition
 READING = 2e-6  # a token: every process that traces reads and tokenizes the whole corpus
 IMPORTING = {"trace": 5.0, "syntax": 10.0, "topics": 30.0, "ablate": 10.0}
@@ -17,8 +17,8 @@ LOADING = 1e9  # bytes of weights a second
 PROCESS = {"trace": 6e8, "syntax": 7e8, "topics": 1.2e9, "ablate": 1.0e9}  # of memory, besides what grows
 TAG = 0.8  # of a token, on disk
 EMBEDDED = 1536  # of a document, on disk: 384 numbers in single precision
-CELL = {"token": 590.0, "document": 760.0}  # of results, on disk: for each router, expert and label
-CONDITION_CELL = 3000.0  # of results, on disk: for each condition and label set
+CELL = {"token": 590.0, "document": 930.0}  # of results, on disk: for each router, expert and label
+CONDITION_CELL = 1400.0  # of results, on disk: for each condition and label
 CHANGE = 1.9  # of a token and condition, on disk
 LOADED_AT_ONCE = 8e9  # of memory of the host, where weights are loaded to several devices file by file
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,13 +196,19 @@ def _find_tokenizer(model: str | PathLike[str]) -> Any:
         return None
 
 
-def draw_documents(corpus: "Corpus", count: int) -> "Sequence[Document]":
-    """Return documents in random order, each of the corpus as likely as the others; all if there are not so many."""
+def draw_documents(corpus: "Corpus", sizes: Sequence[int]) -> "list[list[Document]]":
+    """Draw random samples of a corpus, each in its order, and each smaller one a part of the larger ones.
+
+    Args:
+        corpus: the documents.
+        sizes: of the samples; the largest one is all of the corpus if that has not so many documents.
+    """
     draw = random.Random(0)
-    drawn: list[Document] = []
+    largest = max(sizes)
+    drawn: list[tuple[int, Document]] = []
     for row, document in enumerate(corpus):
-        place = row if row < count else draw.randrange(row + 1)
-        if place < count:
-            drawn[place : place + 1] = [document]
+        place = row if row < largest else draw.randrange(row + 1)
+        if place < largest:
+            drawn[place : place + 1] = [(row, document)]
     draw.shuffle(drawn)
-    return drawn
+    return [[document for _, document in sorted(drawn[:size], key=itemgetter(0))] for size in sizes]

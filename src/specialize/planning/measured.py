@@ -213,4 +213,4 @@ def count_padded(
         last = float(sum(len(batch) * drawn[batch].max() for batch in batch_lengths(drawn, tokens=batch_tokens)))
         last /= drawn.sum()
         padded, seen = padded + last * wanted, seen + wanted
-    return padded + last * (tokens - seen)
+    return float(padded + last * (tokens - seen))

@@ -90,7 +90,7 @@ def _of_constants(job: Job, stages: Sequence[StagePlan], hardware: Hardware) -> 
     captured = [stage for stage in stages if stage.name in ("trace", "ablate")]
     if captured and hardware.tflops is not None and job.architecture.active_parameters is not None:
         yield (
-            f"forward passes: 2 x {job.architecture.active_parameters / 1e9:.3g} billion active parameters x tokens / "
+            f"forward passes: 2 x {job.architecture.active_parameters:.3g} active parameters x tokens / "
             f"({hardware.tflops:g} TFLOP/s{f' of one {hardware.title}' if hardware.title else ''} x "
             f"{hardware.utilisation:g} utilisation), without attention between tokens"
         )
