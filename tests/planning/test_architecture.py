@@ -41,7 +41,7 @@ def test_parameters_are_those_of_the_model(tmp_path):
 
 
 def test_random_routers_are_counted():
-    routers = read_architecture(CONFIGS / "olmoe-1b-7b.json").routers(draws=5)
+    routers = read_architecture(CONFIGS / "olmoe-1b-7b.json").routers(control_draws=5)
     assert len(routers) == 16 * 6
     assert sum(each.routing == "learned" for each in routers) == 16
 

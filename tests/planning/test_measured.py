@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from docs.snippets import ROOT
+from specialize.planning import constants
 from specialize.planning.architecture import read_architecture
 from specialize.planning.computed import Job
 from specialize.planning.measured import ShortRun, ShortRuns, count_padded, extrapolate, fit_line
@@ -81,11 +82,17 @@ def test_bytes_grow_by_what_they_hold(job):
     )
 
     def of_topics(tokens):  # rows for each topic, whose number grows with the root of the documents
-        return {"topics/bertopic.csv": round(1e6 * (tokens / 1000) ** 0.5), "annotations/embeddings/e.npz": 15 * tokens}
+        power = constants.TOPICS_POWER
+        return {
+            "topics/bertopic.csv": round(1e6 * (tokens / 1000) ** power),
+            "topics/gold.csv": 300,
+            "annotations/embeddings/e.npz": 15 * tokens,
+        }
 
     found = extrapolate("topics", planted(lambda tokens: 1.0, files=of_topics), job).disk
-    reached = 5000 / 60  # documents from which the number of topics is estimated
-    assert found["results"].value == pytest.approx(1e6 * 6**0.5 * reached**0.5, rel=1e-3)
+    most = 5000 / 10  # documents from which the number of topics is estimated, by those of the first sample
+    assert found["results by topic"].value == pytest.approx(1e6 * most**constants.TOPICS_POWER, rel=1e-3)
+    assert found["results"].value == 300
     assert found["embeddings"].value == pytest.approx(15_000_000)
 
 

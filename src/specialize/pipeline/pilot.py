@@ -57,7 +57,7 @@ def run_stage(job: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         job: ``stage``; ``arguments`` of its function; ``model`` and ``loading``; ``runs``, a run folder and a corpus
-            each; and ``launched``, when the process was started.
+            each, of an ablation with arguments of their own; and ``launched``, when the process was started.
 
     Returns:
         The seconds before the first run, and of each run its seconds, memory and files; fewer runs than asked for
@@ -135,7 +135,9 @@ def _ablate(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any], StepClock], 
     from specialize.pipeline.models import load_model
 
     checkpoint = load_model(job["model"], job["loading"], reporter=SILENT)
-    return lambda place, clock: ablate(checkpoint, place["run"], **job["arguments"], reporter=clock)
+    return lambda place, clock: ablate(
+        checkpoint, place["run"], **{**job["arguments"], **place.get("arguments", {})}, reporter=clock
+    )
 
 
 _STAGES = {"trace": _trace, "syntax": _syntax, "topics": _topics, "ablate": _ablate}

@@ -191,7 +191,9 @@ def plan(
             "trust_remote_code": trust_remote_code,
             "allow_missing_weights": allow_missing_weights,
         }
-        found = measure_stages(fspath(model), counted, options, job, chosen, loading=loading, reporter=reporter)
+        found = measure_stages(
+            fspath(model), counted, options, job=job, stages=chosen, loading=loading, reporter=reporter
+        )
     else:
         from specialize.planning.computed import compute
 

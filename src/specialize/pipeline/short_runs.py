@@ -38,9 +38,9 @@ def measure_stages(
     model: str,
     counted: Counted,
     options: TraceOptions,
+    *,
     job: Job,
     stages: Sequence[str],
-    *,
     loading: Mapping[str, Any],
     reporter: Reporter,
 ) -> list[StagePlan]:
@@ -75,12 +75,13 @@ def measure_stages(
         with reporter.progress("running stages on samples", "stages") as update:
             for done, stage in enumerate(needed):
                 update(done, len(needed))
-                answer = _run(stage, {**how, "arguments": _arguments(stage, counted, options, job)}, places, folder)
+                kept = _ablated(places, job) if stage == "ablate" else places
+                answer = _run(stage, {**how, "arguments": _arguments(stage, counted, options, job)}, kept, folder)
                 if stage == "trace":
                     places = places[: len(answer["runs"])]
                     facts = [_describe(Path(place["run"]), options.batch_tokens) for place in places]
                     for own, place in zip(answer["runs"], places, strict=True):
-                        own["files"] = _split_routing(Path(place["run"]), own["files"])
+                        own["files"] = _by_content(Path(place["run"]), own["files"])
                 if stage in stages:
                     found[stage] = extrapolate(stage, _read_runs(stage, answer, facts, job), job)
             update(len(needed), len(needed))
@@ -120,15 +121,21 @@ def _num_ablated(job: Job) -> int:
     return min(job.architecture.num_experts, ceil(_CONDITIONS / len(job.architecture.moe_layers)))
 
 
-def _run(stage: str, how: Mapping[str, Any], places: Sequence[Mapping[str, str]], folder: Path) -> dict[str, Any]:
+def _ablated(places: Sequence[dict[str, str]], job: Job) -> list[dict[str, Any]]:
+    """Return the samples that are run again; in the first of two, which warms up, one expert is switched off."""
+    first, *others = places[:_ABLATED]
+    least = {"experts": [0], "layers": [job.architecture.moe_layers[0]]}
+    return [{**first, "arguments": least}, *others] if others else [first]
+
+
+def _run(stage: str, how: Mapping[str, Any], places: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """Run one stage in a process of its own, and return what it took.
 
     Raises:
         CaptureError: it fails.
     """
     path = folder / f"{stage}.json"
-    kept = places[:_ABLATED] if stage == "ablate" else places
-    path.write_text(json.dumps({"stage": stage, "runs": kept, **how, "launched": time.time()}), encoding="utf-8")
+    path.write_text(json.dumps({"stage": stage, "runs": places, **how, "launched": time.time()}), encoding="utf-8")
     command = [sys.executable, "-m", "specialize.pipeline.pilot", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
@@ -161,24 +168,29 @@ def _pad(lengths: NDArray[np.integer], batch_tokens: int) -> int:
     return int(sum(len(batch) * lengths[batch].max() for batch in batch_lengths(lengths, tokens=batch_tokens)))
 
 
-def _split_routing(run: Path, files: Mapping[str, int]) -> dict[str, int]:
-    """Return the files of a trace, those of routing divided by what their columns take alone."""
-    found = {path: size for path, size in files.items() if "/routing-" not in path}
-    for path, size in files.items():
-        if path in found:
-            continue
-        table = read_arrow(run / path)
-        kinds = dict.fromkeys(name.partition(".")[0] for name in table.column_names)
-        own = {}
-        for kind in kinds:
-            columns = table.select([name for name in table.column_names if name.partition(".")[0] == kind])
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_file(sink, columns.schema, options=IPC_OPTIONS) as writer:
-                writer.write_table(columns)
-            own[kind] = len(sink.getvalue())
-        for kind, alone in own.items():
-            found[path.replace("routing-", f"{kind}-")] = round(size * alone / sum(own.values()))
+def _by_content(run: Path, files: Mapping[str, int]) -> dict[str, int]:
+    """Return the files of a trace, as if it had a single shard, and one file of routing for each thing recorded.
+
+    Few tokens are cut into small shards, which are compressed less than those of a whole trace.
+    """
+    shards = {kind: [path for path in files if f"/{kind}-" in path] for kind in ("tokens", "routing")}
+    found = {path: size for path, size in files.items() if path not in shards["tokens"] + shards["routing"]}
+    for paths in shards.values():
+        table = pa.concat_tables([read_arrow(run / path) for path in sorted(paths)]).combine_chunks()
+        columns: dict[str, list[str]] = {}
+        for column in table.column_names:
+            columns.setdefault(column.partition(".")[0] if "." in column else "tokens", []).append(column)
+        alone = {kind: _compressed(table.select(own)) for kind, own in columns.items()}
+        share = _compressed(table) / sum(alone.values())  # each alone has the header of a file
+        found |= {f"trace/{kind}-all.arrow": round(share * size) for kind, size in alone.items()}
     return found
+
+
+def _compressed(table: pa.Table) -> int:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=IPC_OPTIONS) as writer:
+        writer.write_table(table)
+    return int(sink.getvalue().size)
 
 
 def _read_runs(stage: str, answer: Mapping[str, Any], facts: Sequence[Mapping[str, int]], job: Job) -> ShortRuns:

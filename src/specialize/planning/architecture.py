@@ -56,11 +56,11 @@ class Architecture:
     active_parameters: float | None = None
     why_unknown: str | None = None
 
-    def routers(self, draws: int = 0) -> list[RouterSpec]:
+    def routers(self, control_draws: int = 0) -> list[RouterSpec]:
         """Return the routers that a trace records.
 
         Args:
-            draws: random routers beside each of the model's.
+            control_draws: random routers beside each of the model's.
         """
         specs = []
         for layer in self.moe_layers:
@@ -68,7 +68,7 @@ class Architecture:
             specs.append(own)
             specs += [
                 RouterSpec(layer, own.name, self.num_experts, self.top_k, routing="random", draw=draw)
-                for draw in range(draws)
+                for draw in range(control_draws)
             ]
         return specs
 

@@ -23,6 +23,7 @@ CHANGE = 1.9  # of a token and condition, on disk
 LOADED_AT_ONCE = 8e9  # of memory of the host, where weights are loaded to several devices file by file
 
 LABELS = {"token": 17, "document": 40}
+TOPICS_POWER = 0.35  # of the number of documents, with which that of topics grows
 CHARACTERS = 4.4  # of a token
 LAYERS_AGAIN = 0.53  # of the layers, that an ablation of single experts computes again
 UTILISATION = 0.3  # of the peak, for a forward pass of a Mixture of Experts without a serving engine

@@ -24,7 +24,7 @@ from specialize.tracing.plan import tokens_of_a_shard
 if TYPE_CHECKING:
     from specialize.corpus import Corpus, Document
 
-_CONTEXT = 2048  # of a model that does not say how long its sequences are
+_SAMPLED = 2000  # documents, whose tokens and lengths are counted
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def survey(
     if isinstance(source, str | PathLike) and (Path(source) / "manifest.json").is_file():
         raise PlanError(f"{fspath(source)}: expected a corpus, got a run folder; give its tokens and documents instead")
     corpus = open_corpus(source, **columns)
-    found = survey_corpus(corpus)
+    found = survey_corpus(corpus, sampled=_SAMPLED)
     for note in corpus.notes:
         reporter.say(note)
     context = choose_context(architecture.longest, options.context)

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.planning import constants
 from specialize.planning.computed import MOST_IN_GRAPH, Job, memory_growth
 from specialize.planning.plan import Amount, StagePlan
 from specialize.tracing.windows import batch_lengths
@@ -137,37 +138,29 @@ def _extrapolate_time(short: ShortRuns, by: str, scales: Mapping[str, float], *,
 
 def _extrapolate_bytes(name: str, short: ShortRuns, job: Job) -> dict[str, Amount]:
     warm = short.runs[1:] or short.runs
+    by = "documents" if name == "topics" else "tokens"
     parts = dict.fromkeys(part for run in warm for part in _by_part(name, run.files))
-    size = job.size(name, "tokens")
+    size = job.size(name, by)
     found = {}
     for part in parts:
-        points = [(run.tokens, _by_part(name, run.files).get(part, 0)) for run in warm]
-        last = float(points[-1][1])
+        points = [(run.size(by), _by_part(name, run.files).get(part, 0)) for run in warm]
         if part == "results":
-            value = last * _growth_of_results(name, short, job)
+            value = float(points[-1][1]) * (job.conditions / max(short.conditions, 1) if name == "ablate" else 1)
+        elif part == "results by topic":
+            value = float(np.mean([_grow_with_topics(run, part, job) for run in warm]))
         else:
             value = fit_line(points).at(size) * (job.conditions / max(short.conditions, 1) if part == "changes" else 1)
         found[part] = Amount(value, "measured")
     return found
 
 
-def _growth_of_results(name: str, short: ShortRuns, job: Job) -> float:
-    """Return how many times as large the tables of results become: with conditions and the number of topics.
+def _grow_with_topics(run: ShortRun, part: str, job: Job) -> float:
+    """Return the bytes of a table with a row for each topic, by those of a sample.
 
-    The number of labels of tokens and of known columns is taken to be that of the sample. That of topics grows with
-    the documents, as a power that the last two runs show, up to the number of documents from which it is estimated.
+    The number of topics grows with a power of the documents, up to the number from which it is estimated.
     """
-    if name == "ablate":
-        return job.conditions / max(short.conditions, 1)
-    if name != "topics" or len(short.runs) < 2:
-        return 1.0
-    before, last = short.runs[-2:]
-    less, more = (_by_part(name, run.files).get("results", 0) for run in (before, last))
-    if not 0 < before.documents < last.documents or not 0 < less < more:
-        return 1.0
-    power = min(1.0, float(np.log(more / less) / np.log(last.documents / before.documents)))
-    reached = min(job.documents, MOST_IN_GRAPH) / min(last.documents, MOST_IN_GRAPH)
-    return float(max(1.0, reached)) ** power
+    reached = min(job.documents, MOST_IN_GRAPH) / min(run.documents, MOST_IN_GRAPH)
+    return _by_part("topics", run.files)[part] * float(max(1.0, reached)) ** constants.TOPICS_POWER
 
 
 def _by_part(name: str, files: Mapping[str, int]) -> dict[str, int]:
@@ -190,6 +183,8 @@ def _part_of(name: str, path: PurePosixPath) -> str:
         return "topic model"
     if folder == "ablation" and (path.suffix == ".arrow" or path.name == "plan.json"):
         return "changes"
+    if folder == "topics" and path.stem in ("bertopic", "topic_info"):
+        return "results by topic"
     return "results"
 
 

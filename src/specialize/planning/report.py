@@ -80,7 +80,10 @@ def _of_samples(job: Job, stages: Sequence[StagePlan]) -> Iterator[str]:
     yield f"forward passes: {job.padding:.2f} tokens with padding for each token, by the lengths of a sample"
     yield "memory: that of the smallest sample, and what the code holds for each token and document"
     if "topics" in _names(stages):
-        yield "number of topics, and with it their results: grows with documents as in the samples, up to 5,000"
+        yield (
+            f"results by topic: grow with the number of topics, that with the documents to the power of "
+            f"{constants.TOPICS_POWER}, up to 5,000 documents"
+        )
     if "ablate" in _names(stages):
         yield from _of_ablation(job)
 

@@ -85,8 +85,12 @@ class TracePlan:
             )
 
 
-def survey_corpus(corpus: Corpus) -> CorpusSurvey:
+def survey_corpus(corpus: Corpus, *, sampled: int = SAMPLED_DOCUMENTS) -> CorpusSurvey:
     """Read every document once, so that errors in the corpus are found before a model runs.
+
+    Args:
+        corpus: the documents.
+        sampled: number of documents of the sample.
 
     Raises:
         CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
@@ -104,8 +108,8 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
         if tokens is not None and isinstance(document, TracedDocument):
             tokens = tokens.with_tokens(document.tokens)
         characters += len(document.text) + sum(len(message.content) for message in document.messages)
-        place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
-        if place < SAMPLED_DOCUMENTS:
+        place = row if row < sampled else draw.randrange(row + 1)  # each document is as likely as the others
+        if place < sampled:
             text = document.text[:SAMPLED_CHARACTERS]
             sample[place : place + 1] = [Document(document.id, text, messages=document.messages)]
     taken = {"id", "text"} & set(labels)
