@@ -34,6 +34,7 @@ def planted(seconds, *, steps=lambda tokens: {}, files=lambda tokens: {}, start=
             cpu_steps={title: 2 * value for title, value in steps(tokens).items()},
             host=500_000_000 + 10_000_000 * (tokens // 1000),
             device=0,
+            devices=0,
             files=files(tokens),
         )
         for tokens in SIZES

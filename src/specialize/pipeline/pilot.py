@@ -92,7 +92,7 @@ def _time_run(run: Path, make: Callable[[StepClock], object]) -> dict[str, Any]:
         "steps": clock.steps,
         "cpu_steps": clock.cpu_steps,
         "host": _peak_bytes(),
-        "device": _peak_device_bytes(),
+        **_used_devices(),
         "files": {path: size for path, size in list_files(run).items() if path not in there},
     }
 
@@ -161,11 +161,13 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _peak_device_bytes() -> int:
+def _used_devices() -> dict[str, int]:
+    """Return the largest memory of this process on all GPUs, and on how many of them it has any."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return 0
-    return sum(torch.cuda.max_memory_reserved(device) for device in range(torch.cuda.device_count()))
+        return {"device": 0, "devices": 0}
+    held = [torch.cuda.max_memory_reserved(number) for number in range(torch.cuda.device_count())]
+    return {"device": sum(held), "devices": sum(size > 0 for size in held)}
 
 
 def main() -> int:

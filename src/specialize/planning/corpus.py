@@ -190,7 +190,9 @@ def _find_tokenizer(model: str | PathLike[str]) -> Any:
 
     try:
         return load_tokenizer(model)
-    except (CaptureError, ImportError):
+    except ImportError:
+        return None
+    except CaptureError:
         if not is_hub_id(model):
             raise
         return None

@@ -29,7 +29,8 @@ class ShortRun:
         steps: wall time of its steps, by title.
         cpu_steps: time of the processor of its steps, by title.
         host: largest memory of the process, in bytes.
-        device: largest memory on all devices, in bytes; 0 without one.
+        device: largest memory on all GPUs, in bytes; 0 without one.
+        devices: GPUs on which it has memory.
         files: bytes of the files that it wrote, by path in the run folder.
     """
 
@@ -42,6 +43,7 @@ class ShortRun:
     cpu_steps: Mapping[str, float]
     host: int
     device: int
+    devices: int
     files: Mapping[str, int]
 
     def size(self, by: str) -> int:
@@ -121,6 +123,7 @@ def extrapolate(name: str, short: ShortRuns, job: Job) -> StagePlan:
         ),
         device=Amount(last.device, "measured") if last.device else None,
         disk=_extrapolate_bytes(name, short, job),
+        devices=max(1, last.devices),
     )
 
 
