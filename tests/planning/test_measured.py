@@ -97,6 +97,16 @@ def test_bytes_grow_by_what_they_hold(job):
     assert found["embeddings"].value == pytest.approx(15_000_000)
 
 
+def test_bytes_of_an_ablation_grow_with_its_conditions_but_for_the_baseline(job):
+    def ablated(tokens):
+        return {"ablation/changes/a.arrow": 16 * 2 * tokens, "ablation/baseline.arrow": 4 * tokens}
+
+    found = extrapolate("ablate", planted(lambda tokens: 1.0, files=ablated, conditions=16), job).disk
+    assert {name: amount.value for name, amount in found.items()} == pytest.approx(
+        {"changes": 64 * 2 * 100_000, "with all experts": 4 * 100_000}
+    )
+
+
 def test_memory_starts_from_the_first_run_of_the_process(job):
     found = extrapolate("trace", planted(lambda tokens: 1.0), job)
     shard = 131_072 * 16 * (16 + 16)

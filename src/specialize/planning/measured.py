@@ -185,7 +185,7 @@ def _part_of(name: str, path: PurePosixPath) -> str:
     if folder == "topics" and path.parts[1] == "model":
         return "topic model"
     if folder == "ablation" and (path.suffix == ".arrow" or path.name == "plan.json"):
-        return "changes"
+        return "changes" if path.parts[1] == "changes" else "with all experts"
     if folder == "topics" and path.stem in ("bertopic", "topic_info"):
         return "results by topic"
     return "results"
