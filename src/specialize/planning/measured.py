@@ -149,6 +149,8 @@ def _extrapolate_bytes(name: str, short: ShortRuns, job: Job) -> dict[str, Amoun
         points = [(run.size(by), _by_part(name, run.files).get(part, 0)) for run in warm]
         if part == "results":
             value = float(points[-1][1]) * (job.conditions / max(short.conditions, 1) if name == "ablate" else 1)
+        elif part == "manifest":
+            value = float(points[-1][1])  # some hundred bytes a shard, and shards of samples are small
         elif part == "results by topic":
             value = float(np.mean([_grow_with_topics(run, part, job) for run in warm]))
         else:
