@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from specialize.pipeline.inspect import inspect
     from specialize.pipeline.merge import merge
     from specialize.pipeline.monitor import monitor
+    from specialize.pipeline.plan import plan
     from specialize.pipeline.probe import probe
     from specialize.pipeline.record import record
     from specialize.pipeline.report import figures, report
@@ -80,6 +81,7 @@ _HOMES = {
     "merge": "specialize.pipeline.merge",
     "monitor": "specialize.pipeline.monitor",
     "open_trace": "specialize.trace",
+    "plan": "specialize.pipeline.plan",
     "plot": "specialize",
     "probe": "specialize.pipeline.probe",
     "record": "specialize.pipeline.record",
@@ -123,6 +125,7 @@ __all__ = [
     "merge",
     "monitor",
     "open_trace",
+    "plan",
     "plot",
     "probe",
     "record",

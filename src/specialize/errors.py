@@ -33,6 +33,10 @@ class MeasurementError(SpecializeError):
     """Arrays from which the asked-for quantity cannot be computed."""
 
 
+class PlanError(SpecializeError):
+    """A plan that cannot be made: a number out of range, or too little to plan from."""
+
+
 class OutputError(SpecializeError):
     """A file that cannot be written: full disk, or no permission."""
 

@@ -17,6 +17,7 @@ ONLY_PYTHON = {"reporter", "command", "tokenizer"}
 FUNCTIONS = {
     "inspect": specialize.inspect,
     "trace": specialize.trace_corpus,
+    "plan": specialize.plan,
     "merge": specialize.merge,
     "import": specialize.import_trace,
     "export": specialize.export,
@@ -38,13 +39,16 @@ FUNCTIONS = {
 }
 
 
+NAMES = ("upos", "pdf,png", "trace,syntax,topics,ablate")
+
+
 def commands():
     return {command.name or command.callback.__name__: command.callback for command in app.registered_commands}
 
 
 def plain(value):
     """A default as both sides mean it: names in one text are a tuple of names."""
-    return tuple(value.split(",")) if isinstance(value, str) and value in ("upos", "pdf,png") else value
+    return tuple(value.split(",")) if isinstance(value, str) and value in NAMES else value
 
 
 def test_every_command_has_a_function():

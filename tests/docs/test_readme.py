@@ -8,7 +8,7 @@ import yaml
 
 from docs.snippets import ROOT
 from specialize.trace import RouterSpec
-from specialize.tracing.plan import TOKEN_BYTES, _bytes_on_disk
+from specialize.tracing.plan import bytes_per_token
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -37,12 +37,11 @@ def test_no_path_of_a_machine(path):
 
 def test_bytes_of_olmoe():
     router = RouterSpec(layer=0, name="", num_experts=64, top_k=8)
-    ids, weights = (_bytes_on_disk(router, contents) for contents in ([], ["weights"]))
-    assert ids == 6.0
+    assert bytes_per_token([router], [])["experts"] == 6.0
     assert "6.0 bytes per token and layer" in README
-    assert round(TOKEN_BYTES + 16 * ids, -1) == 100
+    ids, whole = (sum(bytes_per_token([router] * 16, contents).values()) for contents in ([], ["weights"]))
+    assert round(ids, -1) == 100
     assert "100 bytes per token" in README
-    whole = TOKEN_BYTES + 16 * weights
     assert round(whole / 5) * 5 == 325
     assert f"{whole / 1000:.2f} GB" == "0.32 GB"
     text = " ".join(README.split())
@@ -50,7 +49,7 @@ def test_bytes_of_olmoe():
     big = (ROOT / "docs" / "how-to" / "big-models.md").read_text(encoding="utf-8")
     mixtral = RouterSpec(layer=0, name="", num_experts=8, top_k=2)
     for spec, layers in ((router, 16), (mixtral, 32)):
-        sizes = [TOKEN_BYTES + layers * _bytes_on_disk(spec, contents) for contents in ([], ["weights"])]
+        sizes = [sum(bytes_per_token([spec] * layers, contents).values()) for contents in ([], ["weights"])]
         assert "| " + " | ".join(f"{round(size + 1e-9)} bytes per token" for size in sizes) + " |" in big
 
 

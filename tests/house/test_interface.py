@@ -26,6 +26,7 @@ CALLED_BY = {
     "merge": ("runs", "run"),
     "monitor": ("model", "sample", "run"),
     "open_trace": ("run",),
+    "plan": ("model", "corpus"),
     "probe": ("run",),
     "record": ("model", "tokenizer", "run"),
     "report": ("runs", "folder"),

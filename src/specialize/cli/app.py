@@ -12,7 +12,7 @@ from specialize.errors import did_you_mean
 
 RECORD, MEASURE, SHOW, ALL, TRAIN = "Record routing", "Measure", "Show", "All at once", "Train"
 _MODULES = (  # in the order of the work, which is that of `specialize --help`
-    *("inspect", "trace", "merge", "import_", "export", "validate"),
+    *("inspect", "plan", "trace", "merge", "import_", "export", "validate"),
     *("syntax", "topics", "annotate", "routing", "vocabulary", "probe", "compare", "affinity", "ablate"),
     *("report", "figures", "run", "demo", "train"),
 )

@@ -79,26 +79,14 @@ class CorpusOptions:
 
 
 @dataclass(frozen=True)
-class CaptureOptions:
-    """How a corpus is run through a model, and what is recorded."""
+class RecordingOptions:
+    """What is recorded of a corpus, and in which windows and batches."""
 
     context: Annotated[
         int | None, option(_CAPTURE, min=1, help="Tokens of a window. Default: what the model takes, at most 2048.")
     ] = None
-    stride: Annotated[
-        int | None,
-        option(_CAPTURE, min=1, help="Tokens from one window's start to the next one's. Default: no overlap."),
-    ] = None
     max_tokens: Annotated[
         int | None, option(_CAPTURE, min=1, help="Trace at most so many tokens of a document, the first ones.")
-    ] = None
-    generate: Annotated[
-        int | None,
-        option(_CAPTURE, min=1, help="Let the model continue each document by so many tokens, and record them, too."),
-    ] = None
-    chat_template: Annotated[
-        Path | None,
-        option(_CAPTURE, help="File with a Jinja template for conversations. Default: the tokenizer's own."),
     ] = None
     batch_tokens: Annotated[int, option(_CAPTURE, min=1, help="Padded tokens of a forward pass.")] = 8192
     weights: Annotated[
@@ -118,6 +106,24 @@ class CaptureOptions:
     control_draws: Annotated[
         int, option(_CAPTURE, min=1, help="Random routers beside each of the model's, with --control.")
     ] = CONTROL_DRAWS
+
+
+@dataclass(frozen=True)
+class CaptureOptions(RecordingOptions):
+    """How a corpus is run through a model, and what is recorded."""
+
+    stride: Annotated[
+        int | None,
+        option(_CAPTURE, min=1, help="Tokens from one window's start to the next one's. Default: no overlap."),
+    ] = None
+    generate: Annotated[
+        int | None,
+        option(_CAPTURE, min=1, help="Let the model continue each document by so many tokens, and record them, too."),
+    ] = None
+    chat_template: Annotated[
+        Path | None,
+        option(_CAPTURE, help="File with a Jinja template for conversations. Default: the tokenizer's own."),
+    ] = None
     repair: Annotated[bool, option(_CAPTURE, "--repair", help="Write missing or damaged shards of RUN again.")] = False
 
 

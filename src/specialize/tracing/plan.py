@@ -85,8 +85,12 @@ class TracePlan:
             )
 
 
-def survey_corpus(corpus: Corpus) -> CorpusSurvey:
+def survey_corpus(corpus: Corpus, *, sampled: int = SAMPLED_DOCUMENTS) -> CorpusSurvey:
     """Read every document once, so that errors in the corpus are found before a model runs.
+
+    Args:
+        corpus: the documents.
+        sampled: number of documents of the sample.
 
     Raises:
         CorpusError: a document cannot be read, there is none, or a label column has the name of a trace's own column.
@@ -104,8 +108,8 @@ def survey_corpus(corpus: Corpus) -> CorpusSurvey:
         if tokens is not None and isinstance(document, TracedDocument):
             tokens = tokens.with_tokens(document.tokens)
         characters += len(document.text) + sum(len(message.content) for message in document.messages)
-        place = row if row < SAMPLED_DOCUMENTS else draw.randrange(row + 1)  # each document is as likely as the others
-        if place < SAMPLED_DOCUMENTS:
+        place = row if row < sampled else draw.randrange(row + 1)  # each document is as likely as the others
+        if place < sampled:
             text = document.text[:SAMPLED_CHARACTERS]
             sample[place : place + 1] = [Document(document.id, text, messages=document.messages)]
     taken = {"id", "text"} & set(labels)
@@ -146,18 +150,26 @@ def plan_trace(
         part: which part of a trace it is; each holds all documents.
     """
     known = survey.tokens
-    total = _estimate_tokens(survey, corpus, tokenizer, max_tokens) if known is None else known.count
+    total = estimate_tokens(survey, corpus, tokenizer, max_tokens) if known is None else known.count
     total += (generate or 0) * corpus.num_documents
     own = total if part is None else ceil(total / part.of)
-    size = max(0, own - written) * (TOKEN_BYTES + sum(_bytes_on_disk(router, contents) for router in routers))
+    size = max(0, own - written) * sum(bytes_per_token(routers, contents).values())
     size += 0 if written else (total - own) * TEXT_BYTES
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     return TracePlan(corpus.num_documents, total, len(routers), round(size), shutil.disk_usage(existing).free, part)
 
 
-def _estimate_tokens(
-    survey: CorpusSurvey, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase", max_tokens: int | None
+def estimate_tokens(
+    survey: CorpusSurvey, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase", max_tokens: int | None = None
 ) -> int:
+    """Estimate the number of tokens in a corpus from a sample of its documents.
+
+    Args:
+        survey: of the corpus, with texts as the model reads them.
+        corpus: read once to the end.
+        tokenizer: the model's.
+        max_tokens: largest number of tokens of a document.
+    """
     sampled = sum(map(len, survey.sample))
     tokens = Counter[int]()
     for window in cut_windows(survey.sample, tokenizer, length=1024) if sampled else ():
@@ -172,18 +184,34 @@ def _estimate_tokens(
 
 def tokens_of_a_shard(routers: Sequence[RouterSpec], contents: Sequence[str], batch_tokens: int) -> int:
     """Return the tokens that `HELD_BYTES` hold, at least those of a batch and at most 131,072."""
-    return max(batch_tokens, min(2**17, HELD_BYTES // max(1, sum(_bytes_held(router, contents) for router in routers))))
+    return max(batch_tokens, min(2**17, HELD_BYTES // max(1, bytes_held(routers, contents))))
 
 
-def _halves(router: RouterSpec, contents: Sequence[str]) -> int:
+def bytes_per_token(routers: Sequence[RouterSpec], contents: Sequence[str]) -> dict[str, float]:
+    """Return the bytes on disk that a token takes, by what is stored.
+
+    Args:
+        routers: that are recorded.
+        contents: what is recorded besides the experts.
+
+    Returns:
+        Bytes of ``documents``, ``tokens`` and ``experts``, and of those of ``weights``, ``logits`` and ``norms`` that
+        are recorded.
+    """
+    halves = Counter[str]()
+    for router in routers:
+        halves.update(_halves(router, contents))
+    ids = sum(router.top_k * ceil(log2(max(router.num_experts, 2))) / 8 for router in routers)
+    own = {"documents": TEXT_BYTES, "tokens": TOKEN_BYTES - TEXT_BYTES, "experts": ids}
+    return own | {name: HALF_BYTES * count for name, count in halves.items()}
+
+
+def bytes_held(routers: Sequence[RouterSpec], contents: Sequence[str]) -> int:
+    """Return the bytes of memory that the routing of a token takes until its shard is written."""
+    return sum(2 * router.top_k + 2 * sum(_halves(router, contents).values()) for router in routers)
+
+
+def _halves(router: RouterSpec, contents: Sequence[str]) -> dict[str, int]:
     """Return the number of half-precision values per token, besides the ids."""
     widths = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
-    return sum(widths[name] for name in router.held(contents))
-
-
-def _bytes_on_disk(router: RouterSpec, contents: Sequence[str]) -> float:
-    return router.top_k * ceil(log2(max(router.num_experts, 2))) / 8 + HALF_BYTES * _halves(router, contents)
-
-
-def _bytes_held(router: RouterSpec, contents: Sequence[str]) -> int:
-    return 2 * router.top_k + 2 * _halves(router, contents)
+    return {name: widths[name] for name in router.held(contents)}

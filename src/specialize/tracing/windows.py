@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -151,7 +151,17 @@ def plan_batches(windows: Sequence[Window], *, tokens: int) -> list[list[int]]:
     Returns:
         Indices of the windows in each batch.
     """
-    lengths = np.array([len(window.token_ids) + window.room for window in windows])
+    return batch_lengths([len(window.token_ids) + window.room for window in windows], tokens=tokens)
+
+
+def batch_lengths(lengths: ArrayLike, *, tokens: int) -> list[list[int]]:
+    """Group windows into batches by their lengths alone, as `plan_batches` does.
+
+    Args:
+        lengths: of the windows, in tokens, integers [windows].
+        tokens: largest padded size of a batch.
+    """
+    lengths = np.asarray(lengths)
     batches: list[list[int]] = []
     longest = 0
     for index in np.argsort(-lengths, kind="stable"):
