@@ -77,6 +77,10 @@ class RoutingTrace:
     def __repr__(self) -> str:
         return f"RoutingTrace({str(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: all but the texts, which it can read."""
+        return {name: value for name, value in vars(self).items() if name != "_documents"}
+
     @property
     def num_tokens(self) -> int:
         """Number of tokens: rows of `tokens()`, `experts()` and `weights()`; 0 where the trace has none."""
