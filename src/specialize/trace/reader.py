@@ -116,11 +116,7 @@ class RoutingTrace:
         return digest_trace(self.manifest)
 
     def random_draws(self, name: str) -> tuple[RouterSpec, ...]:
-        """Return the random routers recorded beside a router, the first draw first; empty if there are none.
-
-        Args:
-            name: path of the router's experts module.
-        """
+        """Return the random routers beside the router whose experts module has this path, the first draw first."""
         found = [router for router in self.routers if router.routing == "random" and router.name == name]
         return tuple(sorted(found, key=lambda router: router.draw))
 
