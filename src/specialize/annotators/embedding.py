@@ -17,7 +17,6 @@ from specialize.atomic import replacing
 from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
-from specialize.quiet import quiet_topic_libraries
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -243,9 +242,9 @@ class Embedder:
 
     def __call__(self, texts: list[str]) -> NDArray[np.float32]:
         """Return the unit vectors of texts, float32 [texts, d]."""
-        with quiet_topic_libraries():
-            encoded = self.model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(encoded, dtype=np.float32)
+        return np.asarray(
+            self.model.encode(texts, normalize_embeddings=True, show_progress_bar=False), dtype=np.float32
+        )
 
 
 def _need_sentence_transformers(name: str) -> AnnotationError:

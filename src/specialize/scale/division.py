@@ -28,6 +28,13 @@ class Division:
         plural = "s, each" if self.workers > 1 else ""
         return f"{self.workers} worker{plural} with {self.cores} core{'s' * (self.cores > 1)}{gpus}"
 
+    def check(self, *, workers: int | None, gpus_per_worker: float | None) -> None:
+        """Raise EngineError if other workers are asked for than these."""
+        asked = {"workers": (workers, self.workers), "gpus_per_worker": (gpus_per_worker, self.gpus)}
+        for name, (wanted, given) in asked.items():
+            if wanted is not None and wanted != given:
+                raise EngineError(f"{name}: expected {given:g}, as of the engine that is open, got {wanted:g}")
+
 
 def divide_cluster(
     machines: Sequence[Mapping[str, float]], *, workers: int | None = None, gpus_per_worker: float | None = None

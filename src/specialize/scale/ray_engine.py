@@ -53,7 +53,19 @@ def open_engine(options: EngineOptions, *, reporter: Reporter = SILENT) -> Itera
 
 @contextmanager
 def open_workers(options: EngineOptions, *, reporter: Reporter = SILENT) -> "Iterator[RayEngine]":
-    """Open the Ray engine, with the arguments of `open_engine`."""
+    """Open the Ray engine, with the arguments of `open_engine`.
+
+    Within the block, stages of this process that ask for the engine get this one, whose workers have loaded their
+    packages: an engine that is opened inside is the same.
+
+    Raises:
+        EngineError: as `open_engine`; or another one is open, with other workers than those that are asked for.
+    """
+    if _open:
+        outer = _open[-1]
+        outer.division.check(workers=options.workers, gpus_per_worker=options.gpus_per_worker)
+        yield outer
+        return
     require_extra("ray")
     from specialize.scale.cluster import connected
 
@@ -61,9 +73,11 @@ def open_workers(options: EngineOptions, *, reporter: Reporter = SILENT) -> "Ite
         division = divide_cluster(machines, workers=options.workers, gpus_per_worker=options.gpus_per_worker)
         reporter.say(f"ray: {division}")
         engine = RayEngine(division, reporter=reporter)
+        _open.append(engine)
         try:
             yield engine
         finally:
+            _open.remove(engine)
             engine.close()
 
 
@@ -187,6 +201,9 @@ class RayEngine:
                 f"ray: waiting for {len(late)} of {len(self._workers)} workers; the cluster has {free.get('CPU', 0):g} "
                 f"cores and {free.get('GPU', 0):g} GPUs that nobody uses"
             )
+
+
+_open: list[RayEngine] = []  # in this process; one at most
 
 
 def _ship(function: Callable[..., Any]) -> bytes:
