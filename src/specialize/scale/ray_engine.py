@@ -161,11 +161,14 @@ class RayEngine:
                 self._note_waiting()
                 for answer in done:
                     number, worker = running.pop(answer)
-                    found[number] = _take(answer)
                     self._idle.append(worker)
+                    found[number] = _take(answer)
                 while following in found:
                     yield found.pop(following)
                     following += 1
+        except EngineError:
+            self.close()  # a worker may be lost, and keep its place
+            raise
         finally:
             if running:
                 self.close()  # they would go on
