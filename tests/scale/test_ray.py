@@ -152,23 +152,6 @@ def test_a_worker_that_is_killed_resumes_its_part(workers, kill_a_worker, checkp
     assert any(0 < documents < 48 for documents, _ in done)
 
 
-def test_a_dense_model_is_the_error_of_one_process(workers, corpus, tmp_path):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    dense = tmp_path / "dense"
-    tokenizer = train_unigram(["The water carries a stone ."])
-    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes)).save_pretrained(dense)
-    tokenizer.save_pretrained(dense)
-    messages = []
-    for how in ({}, WORKERS):
-        with pytest.raises(CaptureError) as caught:
-            specialize.trace_corpus(dense, corpus, tmp_path / "run", **how)
-        messages.append(str(caught.value))
-    assert messages[0] == messages[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
-
-
 def test_parts_that_were_begun_are_resumed_however_many(workers, checkpoint, corpus, local, tmp_path):
     specialize.trace_corpus(checkpoint, corpus, tmp_path / "run", shard="2/3", **READING)
     specialize.trace_corpus(checkpoint, corpus, tmp_path / "run", **READING, **WORKERS)
@@ -211,6 +194,23 @@ def test_frames_are_equal(workers, local, tmp_path, stage, how):
     there = getattr(specialize, stage)(run, permutations=9, **how, **WORKERS)
     assert_frame_equal(here, there, check_exact=True)
     assert set(here["routing"]) >= {"learned", "random"}
+
+
+def test_a_dense_model_is_the_error_of_one_process(workers, corpus, tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    dense = tmp_path / "dense"
+    tokenizer = train_unigram(["The water carries a stone ."])
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes)).save_pretrained(dense)
+    tokenizer.save_pretrained(dense)
+    messages = []
+    for how in ({}, WORKERS):
+        with pytest.raises(CaptureError) as caught:
+            specialize.trace_corpus(dense, corpus, tmp_path / "run", **how)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
 
 
 def test_another_engine_than_the_open_one_is_refused(workers):
