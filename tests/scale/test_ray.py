@@ -30,6 +30,14 @@ WORDS = {"rivers": ("water", "stone", "stream", "bank"), "music": ("violin", "ba
 READING = {"batch_tokens": 256, "context": 32, "control": "random-router", "control_draws": 2}
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere:port"])
+def test_a_cluster_that_does_not_answer_is_one_line(address):
+    """First, while no cluster is used by this process."""
+    engine = open_workers(EngineOptions("ray", address=address))
+    with pytest.raises(EngineError, match=rf"expected a Ray cluster at {address}, got none \(.+\)$"), engine:
+        pytest.fail("opened")
+
+
 @pytest.fixture(scope="module")
 def workers():
     """An engine with two workers, which every stage that asks for one is given."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from specialize.errors import EngineError, first_line
 
 _STORE_BYTES = 2**29  # of memory that the processes of this machine share; larger objects go to the disk
+_SECONDS_TO_ANSWER = 10.0
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # paragraphs about a worker that ends; what becomes of its work is reported here
@@ -52,6 +54,7 @@ def _start(ray: Any, address: str) -> None:
         cores = len(os.sched_getaffinity(0))
         how = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         how |= {"num_cpus": cores} if cores < (os.cpu_count() or 1) else {}  # Ray heeds a container's share, not this
+    _check_reachable(address)
     logger = logging.getLogger("ray")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -63,6 +66,18 @@ def _start(ray: Any, address: str) -> None:
         raise EngineError(f"expected a Ray cluster {where}, got none ({first_line(error)})") from None
     finally:
         logger.setLevel(before)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise EngineError at once where nobody answers; Ray tries for minutes, and prints what it tries."""
+    host, separator, port = address.rpartition(":")
+    if not separator:
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise EngineError(f"expected a Ray cluster at {address}, got none ({first_line(error)})") from None
 
 
 @contextmanager
