@@ -146,6 +146,7 @@ def kill_a_worker(workers, tmp_path, monkeypatch):
     return marked
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_resumes_its_part(workers, kill_a_worker, checkpoint, corpus, local, tmp_path):
     listener, run = Listener(), tmp_path / "run"
     trace = specialize.trace_corpus(checkpoint, corpus, run, **READING, **WORKERS, reporter=listener)
@@ -194,6 +195,7 @@ def test_a_stop_before_the_first_shard_and_before_parts_are_removed(workers, che
     assert read_trace(run) == read_trace(local.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "how"), [("routing", {}), ("syntax", {"tags": ("upos", "word_part")})])
 def test_frames_are_equal(workers, local, tmp_path, stage, how):
     run = tmp_path / "local"
