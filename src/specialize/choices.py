@@ -19,6 +19,7 @@ Control = Literal["random-router"]  # what is recorded beside the model's own ro
 InterventionMode = Literal["drop", "renormalize", "reroute", "replace"]  # what becomes of an expert's slots
 Ranking = Literal["saliency", "load", "lift", "random"]  # by which experts are switched off, the first ones first
 CONTROL_DRAWS = 5  # random routers beside each of the model's
+EngineName = Literal["local", "ray"]  # what runs independent pieces of work
 ServerApi = Literal["vllm", "sglang"]  # whose requests and answers an inference server has
 PageFormat = Literal["html", "md"]
 FigureWidth = Literal["single", "double", "neurips", "icml", "acl"]  # where a figure is printed

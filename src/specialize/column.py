@@ -42,6 +42,10 @@ class Column(NDArrayOperatorsMixin):
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.shape = (int(self._starts[-1]),) if width is None else (int(self._starts[-1]), width)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: all but the chunks that are held, which it can read."""
+        return vars(self) | {"_held": {}}
+
     @property
     def ndim(self) -> int:
         """Number of axes."""

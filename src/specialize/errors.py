@@ -49,6 +49,10 @@ class TrainingError(SpecializeError):
     """A training run that diverged, ran out of memory, or whose files are damaged."""
 
 
+class EngineError(SpecializeError):
+    """Workers that cannot be started or reached, or that end again and again."""
+
+
 class MissingExtraError(SpecializeError):
     """A package that is not installed, with the extra of `specialize` that brings it."""
 

@@ -38,7 +38,7 @@ def test_texts_without_shared_words_need_a_model(texts, message):
 
 
 def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch):
-    monkeypatch.setattr(embedding, "_embed_model", lambda texts, name, progress: np.zeros((len(texts), 3), np.float32))
+    monkeypatch.setattr(embedding, "_embed_model", lambda texts, *_: np.zeros((len(texts), 3), np.float32))
     monkeypatch.setattr(embedding, "find_spec", lambda name: True)
     assert embed_texts(["a"])[1] == PACKAGED_MODEL
     monkeypatch.setattr(embedding, "find_spec", lambda name: None if name == PACKAGED_MODEL else True)
@@ -48,7 +48,7 @@ def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch):
 def test_the_cache_is_keyed_by_texts_and_embedding(tmp_path, monkeypatch):
     calls = []
 
-    def embed(texts, name, progress):
+    def embed(texts, name, *_):
         calls.append(name)
         return np.full((len(texts), 2), len(calls), dtype=np.float32)
 
@@ -178,7 +178,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
 
 def test_a_flipped_bit_of_the_cache_is_noticed(tmp_path, monkeypatch):
     vectors = np.random.default_rng(0).random((2, 20), dtype=np.float32)
-    monkeypatch.setattr(embedding, "_embed_model", lambda texts, name, progress: vectors)
+    monkeypatch.setattr(embedding, "_embed_model", lambda texts, *_: vectors)
     embed_texts(["a", "b"], embedding="m", cache=tmp_path)
     [stored] = tmp_path.iterdir()
     whole = stored.read_bytes()

@@ -28,7 +28,7 @@ def saved(tmp_path, themed_documents):
 def stub(monkeypatch):
     """An embedding that knows each theme by one of its words."""
 
-    def embed(texts, *, embedding, cache, progress):
+    def embed(texts, *, embedding, cache, engine, progress):
         assert embedding == "stub"
         progress(len(texts), len(texts))
         words = (

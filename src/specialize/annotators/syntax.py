@@ -11,8 +11,10 @@ from specialize.annotation import Annotation
 from specialize.annotators.carrier import Carrier, TokensAndTexts
 from specialize.annotators.language_detection import Languages, find_languages
 from specialize.annotators.model_folders import identify_folder
-from specialize.annotators.tagging import describe_pipeline, find_pipeline, load_pipeline, make_encoders, tag_texts
+from specialize.annotators.tagging import describe_pipeline, find_pipeline, load_pipeline, make_encoders
+from specialize.annotators.tagging_chunks import Tagger, tag_chunks
 from specialize.choices import Pieces
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError
 from specialize.events import Progress
 
@@ -26,6 +28,7 @@ def annotate_syntax(
     pieces: Pieces = "first",
     batch_size: int = 64,
     processes: int = 1,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> list[Annotation]:
     """Label every token of a trace with the tags of its word.
@@ -50,6 +53,7 @@ def annotate_syntax(
         batch_size: number of texts that spaCy tags at a time.
         processes: number of spaCy's worker processes; each loads the pipeline, so that more than one is worthwhile
             for large corpora only.
+        engine: tags chunks of documents.
         progress: called with (documents done, documents in all) after each document.
 
     Returns:
@@ -77,11 +81,10 @@ def annotate_syntax(
         if code in without:
             continue
         rows = [row for row, own in enumerate(languages) if own == code or (own is None and code is None)]
-        nlp = load_pipeline(pipeline, language=code, tags=tags)
-        facts = {**facts, code or "all": describe_pipeline(nlp)}
-        texts = [carrier.texts[row] for row in rows]
-        tagged = tag_texts(nlp, texts, encoders=encoders, batch_size=batch_size, processes=processes)
-        for row, (spans, codes) in zip(rows, tagged, strict=True):
+        tagger = Tagger(pipeline, code, tuple(tags), batch_size, processes)
+        facts = {**facts, code or "all": describe_pipeline(tagger.nlp)}
+        words = tag_chunks(tagger, [carrier.texts[row] for row in rows], encoders, engine=engine)
+        for row, (spans, codes) in zip(rows, words, strict=True):
             carrier.carry(row, spans, codes)
             done += 1
             if progress is not None:

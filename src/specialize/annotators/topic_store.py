@@ -22,6 +22,7 @@ from specialize.annotators.columns import read_texts
 from specialize.annotators.embedding import TFIDF, embed_texts
 from specialize.annotators.topics import TopicModel
 from specialize.atomic import replacing
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
 from specialize.manifest import digest_of, write_json
@@ -75,6 +76,7 @@ def apply_topics(
     folder: str | Path,
     *,
     cache: str | Path | None = None,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> Annotation:
     """Label documents with topics that were fitted before.
@@ -86,6 +88,7 @@ def apply_topics(
         documents: one row per document with the column text.
         folder: the folder that `save_topics` wrote.
         cache: folder in which embeddings are kept.
+        engine: embeds chunks of texts.
         progress: called with (documents embedded, documents to embed).
 
     Returns:
@@ -108,7 +111,11 @@ def apply_topics(
             )
         with quiet_topic_libraries():
             embedded, _ = embed_texts(
-                [texts[row] for row in new], embedding=provenance["embedding"], cache=cache, progress=progress
+                [texts[row] for row in new],
+                embedding=provenance["embedding"],
+                cache=cache,
+                engine=engine,
+                progress=progress,
             )
         if embedded.shape[1] != centroids.shape[1]:
             raise AnnotationError(

@@ -19,6 +19,7 @@ from specialize.annotators.language_detection import Languages
 from specialize.annotators.topic_clusters import ESTIMATE, make_clusters, make_reducer
 from specialize.annotators.topic_settings import check_topic_settings, default_topic_size, list_languages
 from specialize.choices import Clustering, Outliers, Reduction
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, first_line
 from specialize.events import Progress
 from specialize.quiet import quiet_topic_libraries
@@ -72,6 +73,7 @@ def annotate_topics(
     seed: int = 0,
     stability_seeds: Sequence[int] = (1,),
     cache: str | Path | None = None,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> TopicModel:
     """Fit topics: embedding, dimensionality reduction, clustering, class-based TF-IDF (BERTopic, Grootendorst 2022).
@@ -97,6 +99,7 @@ def annotate_topics(
         seed: random seed of UMAP, PCA and k-means.
         stability_seeds: further seeds to refit with, for `ari_over_seeds`; may be empty.
         cache: folder in which embeddings are kept.
+        engine: embeds chunks of texts.
         progress: called with (done, in all) in documents, each of which is embedded once and clustered once per seed.
 
     Raises:
@@ -128,7 +131,9 @@ def annotate_topics(
             progress(done, steps)
 
     with quiet_topic_libraries():
-        embeddings, embedding_name = embed_texts(texts, embedding=embedding, seed=seed, cache=cache, progress=report)
+        embeddings, embedding_name = embed_texts(
+            texts, embedding=embedding, seed=seed, cache=cache, engine=engine, progress=report
+        )
         codes = []
         for fits, fit_seed in enumerate((seed, *stability_seeds)):
             clusters = make_clusters(clustering, embeddings, size=size, num_topics=num_topics, seed=fit_seed)

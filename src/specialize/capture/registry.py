@@ -1,6 +1,6 @@
 """Kinds of layers that the user has described."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -19,6 +19,18 @@ _REGISTERED: dict[type[nn.Module] | str, Adapter] = {}
 def registered() -> tuple[Adapter, ...]:
     """Return the registered adapters, the latest first."""
     return tuple(reversed(_REGISTERED.values()))
+
+
+def list_registered() -> dict[type[nn.Module] | str, Adapter]:
+    """Return the registered kinds, which another process can `take_over`."""
+    return dict(_REGISTERED)
+
+
+def take_over(kinds: Mapping[type[nn.Module] | str, Adapter]) -> None:
+    """Register kinds that another process has registered, in its order."""
+    for kind, adapter in kinds.items():
+        _REGISTERED.pop(kind, None)
+        _REGISTERED[kind] = adapter
 
 
 def unregister_router(kind: type[nn.Module] | str) -> None:

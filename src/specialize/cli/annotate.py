@@ -7,7 +7,7 @@ import typer
 
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL
-from specialize.cli.options import Json, MeasureOptions, Run, SkipPositions, arguments, grouped
+from specialize.cli.options import EngineOptions, Json, MeasureOptions, Run, SkipPositions, arguments, grouped
 from specialize.cli.summary import print_summary
 
 
@@ -17,6 +17,7 @@ def annotate(
     run: Run,
     *,
     measuring: MeasureOptions,
+    scaling: EngineOptions,
     labels: Annotated[
         Path,
         typer.Option(
@@ -31,5 +32,5 @@ def annotate(
     """Take labels of your own, for documents or tokens, and measure how far routing is associated with them."""
     import specialize
 
-    specialize.annotate(run, labels, **arguments(measuring), skip_positions=skip_positions, reporter=TERMINAL)
+    specialize.annotate(run, labels, **arguments(measuring, scaling), skip_positions=skip_positions, reporter=TERMINAL)
     print_summary([run], as_json=as_json)

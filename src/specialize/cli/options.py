@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from specialize.choices import Clustering, Outliers, Pieces, Reduction, SlotRule
+from specialize.choices import Clustering, EngineName, Outliers, Pieces, Reduction, SlotRule
 
 _RULE = "How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."
 _SEED = "Seed of the null, of the topic model and of the random routers."
@@ -27,7 +27,7 @@ SkipPositions = Annotated[
     int, typer.Option(min=0, help="Leave out the first N tokens of each sequence; the first one is often special.")
 ]
 
-_TAGS, _TOPICS, _MEASURE = "Tags", "Topics", "Measurement"
+_TAGS, _TOPICS, _MEASURE, _ENGINE = "Tags", "Topics", "Measurement", "Engine"
 
 
 def option(panel: str, *names: str, **how: Any) -> Any:
@@ -119,6 +119,30 @@ class TopicOptions(EmbeddingOptions):
     ] = None
     topics_from: Annotated[
         Path | None, option(_TOPICS, metavar="RUN", help="Label by the topics that were fitted in another run.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What runs independent pieces of work."""
+
+    engine: Annotated[
+        EngineName, option(_ENGINE, help="local: this process. ray: workers, on this machine or on a Ray cluster.")
+    ] = "local"
+    address: Annotated[
+        str | None,
+        option(
+            _ENGINE,
+            metavar="HOST:PORT",
+            help="Ray cluster to use, or auto. Default: RAY_ADDRESS, else one of this machine that ends with the work.",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None, option(_ENGINE, min=1, help="Workers. Default: one per GPU, else one per core, at most 8.")
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        option(_ENGINE, help="GPUs of each worker; 0.5 where two share one. Default: one if there are any."),
     ] = None
 
 

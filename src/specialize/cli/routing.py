@@ -6,7 +6,7 @@ import typer
 
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, out, print_json
-from specialize.cli.options import Json, Permutations, Rule, Run, Seed
+from specialize.cli.options import EngineOptions, Json, Permutations, Rule, Run, Seed, arguments, grouped
 from specialize.cli.tables import (
     format_estimate,
     format_row_p,
@@ -42,9 +42,11 @@ _REPEATS = {"first_expert_repeats": "same first\nexpert", "any_expert_repeats": 
 
 
 @add_command(MEASURE)
+@grouped
 def routing(
     run: Run,
     *,
+    scaling: EngineOptions,
     labels: Annotated[
         list[str] | None,
         typer.Option("--label", help="Labels of documents to measure by; may be repeated. Default: all that RUN has."),
@@ -72,6 +74,7 @@ def routing(
         cache_size=cache_size,
         permutations=permutations,
         seed=seed,
+        **arguments(scaling),
         reporter=TERMINAL,
     )
     if as_json:

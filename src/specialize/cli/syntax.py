@@ -7,7 +7,17 @@ import typer
 
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, say
-from specialize.cli.options import Json, Language, MeasureOptions, Run, SkipPositions, TagOptions, arguments, grouped
+from specialize.cli.options import (
+    EngineOptions,
+    Json,
+    Language,
+    MeasureOptions,
+    Run,
+    SkipPositions,
+    TagOptions,
+    arguments,
+    grouped,
+)
 from specialize.cli.summary import print_summary
 
 
@@ -18,6 +28,7 @@ def syntax(
     *,
     tagging: TagOptions,
     measuring: MeasureOptions,
+    scaling: EngineOptions,
     language: Language = None,
     gold: Annotated[
         Path | None,
@@ -35,7 +46,7 @@ def syntax(
 
     specialize.syntax(
         run,
-        **arguments(tagging, measuring),
+        **arguments(tagging, measuring, scaling),
         language=language,
         gold=gold,
         skip_positions=skip_positions,

@@ -2,7 +2,7 @@
 
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, say
-from specialize.cli.options import Json, Language, MeasureOptions, Run, TopicOptions, arguments, grouped
+from specialize.cli.options import EngineOptions, Json, Language, MeasureOptions, Run, TopicOptions, arguments, grouped
 from specialize.cli.summary import print_summary
 
 
@@ -13,6 +13,7 @@ def topics(
     *,
     fitting: TopicOptions,
     measuring: MeasureOptions,
+    scaling: EngineOptions,
     language: Language = None,
     as_json: Json = False,
 ) -> None:
@@ -23,6 +24,6 @@ def topics(
     """
     import specialize
 
-    specialize.topics(run, **arguments(fitting, measuring), language=language, reporter=TERMINAL)
+    specialize.topics(run, **arguments(fitting, measuring, scaling), language=language, reporter=TERMINAL)
     say(f"results: {run / 'topics'}")
     print_summary([run], as_json=as_json)

@@ -15,7 +15,7 @@ from specialize.cli.capture_options import (
     choose_corpus,
 )
 from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import Json, Output, arguments, grouped
+from specialize.cli.options import EngineOptions, Json, Output, arguments, grouped
 from specialize.cli.written import describe_trace, print_trace
 
 
@@ -30,6 +30,7 @@ def trace(
     loading: ModelOptions,
     capture: CaptureOptions,
     serving: ServingOptions,
+    scaling: EngineOptions,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +52,7 @@ def trace(
         model,
         choose_corpus(corpus),
         output,
-        **arguments(reading, loading, capture, serving),
+        **arguments(reading, loading, capture, serving, scaling),
         shard=shard,
         seed=seed,
         command=command_line(),

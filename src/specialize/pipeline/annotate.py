@@ -3,7 +3,7 @@
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from specialize.choices import SlotRule
+from specialize.choices import EngineName, SlotRule
 from specialize.errors import AnnotationError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import (
@@ -14,6 +14,8 @@ from specialize.pipeline.stage import (
     open_run,
     write_frames,
 )
+from specialize.scale.options import EngineOptions
+from specialize.scale.ray_engine import open_engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +34,10 @@ def annotate(
     permutations: int | None = None,
     seed: int = 0,
     skip_positions: int = 0,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
     reporter: Reporter = SILENT,
 ) -> "pd.DataFrame":
     """Take labels of your own, for documents or for tokens, and measure how far routing is associated with them.
@@ -48,6 +54,10 @@ def annotate(
         permutations: permutations under the null; by default 1,000 for labels of documents, 200 for those of tokens.
         seed: of the null.
         skip_positions: first positions of each sequence to leave out, for labels of tokens.
+        engine: ``local``, this process; or ``ray``, workers that measure layers; the frame is the same.
+        address: of a Ray cluster, see `specialize.scale.options.EngineOptions`, as for the next two.
+        workers: how many; by default one for each GPU, else one for each core, at most 8.
+        gpus_per_worker: GPUs of each; by default one if there are any.
         reporter: receives messages and progress.
 
     Returns:
@@ -57,6 +67,7 @@ def annotate(
         TraceError: there is no trace.
         AnnotationError: the table cannot be read, does not fit the trace, or none of its columns can be measured.
         MeasurementError: a value is out of range, or nothing that is labelled was routed.
+        EngineError: there is no Ray cluster, it has no room for the workers, or they end again and again.
     """
     import pandas as pd
 
@@ -65,6 +76,7 @@ def annotate(
     from specialize.annotators.user_labels import read_labels
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
+    engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule)
     annotations = read_labels(trace, labels)
     unusable = {each.name: reason for each in annotations if (reason := explain_labels(each)) is not None}
@@ -77,10 +89,13 @@ def annotate(
     for annotation in usable:
         check_measurable(trace, annotation, settings)
         reporter.say(f"{annotation.name}: {annotation.share_labelled:.1%} of the {annotation.level}s have a label")
-    frames = {
-        f"{_FOLDERS[each.level]}/{each.name}": measure_annotation(trace, each, settings=settings, reporter=reporter)
-        for each in usable
-    }
+    with open_engine(engine_options, reporter=reporter) as pool:
+        frames = {
+            f"{_FOLDERS[each.level]}/{each.name}": measure_annotation(
+                trace, each, settings=settings, engine=pool, reporter=reporter
+            )
+            for each in usable
+        }
     for annotation in usable:
         save_annotation(trace, annotation)
     write_frames(trace, frames)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from specialize.choices import SlotRule
+from specialize.choices import EngineName, SlotRule
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import PERMUTATIONS, MeasureSettings, check_at_least, known_annotations, open_run
+from specialize.scale.options import EngineOptions
+from specialize.scale.ray_engine import open_engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,10 @@ def routing(
     cache_size: int | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
     reporter: Reporter = SILENT,
 ) -> "pd.DataFrame":
     """Measure load, co-activation, consecutive repeats, flow between layers, and what a cache of experts serves.
@@ -40,6 +46,10 @@ def routing(
         cache_size: number of experts in the cache; by default a quarter of a layer's.
         permutations: permutations under the nulls.
         seed: of the nulls.
+        engine: ``local``, this process; or ``ray``, workers that measure layers; the frame is the same.
+        address: of a Ray cluster, see `specialize.scale.options.EngineOptions`, as for the next two.
+        workers: how many; by default one for each GPU, else one for each core, at most 8.
+        gpus_per_worker: GPUs of each; by default one if there are any.
         reporter: receives messages and progress.
 
     Returns:
@@ -49,6 +59,7 @@ def routing(
         TraceError: there is no trace.
         MeasurementError: a value is out of range, the trace holds no tokens or layers, or the run has no labels of
             documents of a name.
+        EngineError: there is no Ray cluster, it has no room for the workers, or they end again and again.
     """
     from specialize.measure.results.files import write_results
     from specialize.measure.runs.routing import measure_routing
@@ -56,6 +67,7 @@ def routing(
     MeasureSettings(rule, permutations, seed)
     if cache_size is not None:
         check_at_least("cache_size", cache_size, 1)
+    engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule)
     if not trace.has_tokens:
         reporter.say(
@@ -66,10 +78,12 @@ def routing(
     chosen = _choose({name: each for name, each in known.items() if each.level == "document"}, labels)
     if trace.has_tokens and not _has_token_ids(trace):
         reporter.say("the overlap of occurrences of a token id is left out: the trace has no token ids")
-    with reporter.progress("routing", "routers") as update:
-        frame = measure_routing(
-            trace, chosen, rule=rule, cache_size=cache_size, permutations=permutations, seed=seed, progress=update
-        )
+    how: dict[str, Any] = {"rule": rule, "cache_size": cache_size, "permutations": permutations, "seed": seed}
+    with (
+        open_engine(engine_options, reporter=reporter) as pool,
+        reporter.progress("routing", "routers") as update,
+    ):
+        frame = measure_routing(trace, chosen, **how, engine=pool, progress=update)
     csv, _ = write_results(frame, trace.path / "routing", "routing", trace=trace)
     reporter.say(f"results: {csv}")
     return frame

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from specialize.choices import SlotRule, check_choice, check_whole
+from specialize.engine import LOCAL, Engine
 from specialize.errors import MeasurementError, TraceError
 from specialize.events import SILENT, Reporter
 
@@ -162,7 +163,12 @@ def check_measurable(trace: "RoutingTrace", annotation: "Annotation", settings: 
 
 
 def measure_annotation(
-    trace: "RoutingTrace", annotation: "Annotation", *, settings: MeasureSettings, reporter: Reporter
+    trace: "RoutingTrace",
+    annotation: "Annotation",
+    *,
+    settings: MeasureSettings,
+    engine: Engine = LOCAL,
+    reporter: Reporter,
 ) -> "pd.DataFrame":
     """Measure the association of routing with an annotation, and what lies behind it.
 
@@ -170,6 +176,7 @@ def measure_annotation(
         trace: an open trace.
         annotation: labels of its tokens or documents.
         settings: how to measure.
+        engine: measures the routers.
         reporter: receives progress.
 
     Returns:
@@ -182,7 +189,7 @@ def measure_annotation(
 
     annotation = _drop_first(trace, annotation, settings)
     permutations = settings.permutations or DEFAULT_PERMUTATIONS[annotation.level]
-    how = {"rule": settings.rule, "permutations": permutations, "seed": settings.seed}
+    how = {"rule": settings.rule, "permutations": permutations, "seed": settings.seed, "engine": engine}
     with reporter.progress(f"measuring {annotation.name}", "layers") as update:
         frame = measure_specialization(trace, annotation, **how, progress=update)  # type: ignore[arg-type]
     with reporter.progress(f"{annotation.name}: words and context", "routers") as update:

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from specialize.choices import Pieces, SlotRule
+from specialize.choices import EngineName, Pieces, SlotRule
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import (
@@ -19,6 +20,8 @@ from specialize.pipeline.stage import (
     open_run,
     write_frames,
 )
+from specialize.scale.options import EngineOptions
+from specialize.scale.ray_engine import open_engine
 from specialize.text import split_names
 
 if TYPE_CHECKING:
@@ -41,6 +44,10 @@ def syntax(
     permutations: int | None = None,
     seed: int = 0,
     skip_positions: int = 0,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
     reporter: Reporter = SILENT,
 ) -> "pd.DataFrame":
     """Tag the traced text and measure how far routing is associated with the tags.
@@ -62,6 +69,11 @@ def syntax(
         permutations: permutations under the null; 200 by default.
         seed: of the null.
         skip_positions: first positions of each sequence to leave out.
+        engine: ``local``, this process; or ``ray``, workers that tag documents and measure layers, with the same
+            frame as result.
+        address: of a Ray cluster, see `specialize.scale.options.EngineOptions`, as for the next two.
+        workers: how many; by default one for each GPU, else one for each core, at most 8.
+        gpus_per_worker: GPUs of each; by default one if there are any.
         reporter: receives messages and progress.
 
     Returns:
@@ -71,18 +83,22 @@ def syntax(
         TraceError: there is no trace.
         AnnotationError: unknown tags, no pipeline, or text that cannot be tagged.
         MeasurementError: a value is out of range, or nothing that is labelled was routed.
+        EngineError: there is no Ray cluster, it has no room for the workers, or they end again and again.
     """
     import pandas as pd
 
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     options = SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes)
+    engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule, tokens_for="syntax")
     check = partial(check_measurable, trace, settings=settings)
-    annotations = {each.name: each for each in tag_tokens(trace, options, check=check, reporter=reporter)}
-    frames = {
-        f"syntax/{name}": measure_annotation(trace, annotation, settings=settings, reporter=reporter)
-        for name, annotation in annotations.items()
-    }
+    with open_engine(engine_options, reporter=reporter) as pool:
+        tagged = tag_tokens(trace, options, check=check, engine=pool, reporter=reporter)
+        annotations = {each.name: each for each in tagged}
+        frames = {
+            f"syntax/{name}": measure_annotation(trace, annotation, settings=settings, engine=pool, reporter=reporter)
+            for name, annotation in annotations.items()
+        }
     taggers = {
         f"syntax/tagger/{name}": _measure_tagger(trace, predicted, annotations[f"gold_{name}"], rule, reporter)
         for name, predicted in annotations.items()
@@ -130,6 +146,7 @@ def tag_tokens(
     options: SyntaxOptions,
     *,
     check: "Callable[[Annotation], None] | None" = None,
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> "list[Annotation]":
     """Annotate tokens with tags, gold tags where they are given, and classes, and store the annotations.
@@ -140,6 +157,7 @@ def tag_tokens(
         trace: an open trace, with its texts.
         options: which tags, and what makes them.
         check: called with each annotation before any is stored.
+        engine: tags chunks of documents.
         reporter: receives messages and progress.
 
     Returns:
@@ -173,7 +191,7 @@ def tag_tokens(
             reporter.say(f"{without:,} documents have no gold tags")
     if tags:
         try:
-            annotations += _tag_words(trace, tags, options, language, reporter)
+            annotations += _tag_words(trace, tags, options, language, engine=engine, reporter=reporter)
         except AnnotationError as error:
             if options.gold is None or options.pipeline is not None:
                 raise
@@ -205,7 +223,13 @@ def _note_template(trace: "RoutingTrace", reporter: Reporter) -> None:
 
 
 def _tag_words(
-    trace: "RoutingTrace", tags: Sequence[str], options: SyntaxOptions, language: str | None, reporter: Reporter
+    trace: "RoutingTrace",
+    tags: Sequence[str],
+    options: SyntaxOptions,
+    language: str | None,
+    *,
+    engine: Engine,
+    reporter: Reporter,
 ) -> "list[Annotation]":
     """Tag with spaCy, unless the very same was done before."""
     from specialize.annotators.language_detection import find_languages
@@ -236,6 +260,7 @@ def _tag_words(
             language=languages,
             pieces=options.pieces,
             processes=options.processes,
+            engine=engine,
             progress=update,
         )
     for code, count in annotations[0].provenance.get("documents_without_pipeline", {}).items():

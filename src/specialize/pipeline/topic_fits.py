@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.choices import Clustering, Outliers, Reduction, check_whole
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, SpecializeError
 from specialize.events import SILENT, Reporter
 
@@ -61,12 +62,15 @@ class TopicOptions:
         return run / "topics" if self.window is None else run / "topics" / "windows"
 
 
-def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Reporter = SILENT) -> "Annotation":
+def find_topics(
+    trace: "RoutingTrace", options: TopicOptions, *, engine: Engine = LOCAL, reporter: Reporter = SILENT
+) -> "Annotation":
     """Fit topics, or take saved ones, and store the annotation with what the topics are and how stable they are.
 
     Args:
         trace: an open trace, with its texts.
         options: how topics are fitted.
+        engine: embeds chunks of documents.
         reporter: receives messages and progress.
 
     Returns:
@@ -95,12 +99,12 @@ def find_topics(trace: "RoutingTrace", options: TopicOptions, *, reporter: Repor
         _write_again(options.folder(trace.path))
         return stored
     if languages is not None:
-        model = _fit_topics(trace, units, options, languages, reporter)
+        model = _fit_topics(trace, units, options, languages, engine=engine, reporter=reporter)
         facts = model.annotation.provenance | {"window": options.window, "made_by": made_by}
         annotation = replace(model.annotation, provenance=facts)
     else:
         model = None
-        annotation = _take_topics(trace, units, options, reporter)
+        annotation = _take_topics(trace, units, options, engine=engine, reporter=reporter)
     if window_of is not None:
         annotation = spread_windows(annotation, window_of)
     check_labelled(annotation)
@@ -171,7 +175,13 @@ def _describe_fit(units: "pd.DataFrame", options: TopicOptions, languages: "Lang
 
 
 def _fit_topics(
-    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, languages: "Languages", reporter: Reporter
+    trace: "RoutingTrace",
+    units: "pd.DataFrame",
+    options: TopicOptions,
+    languages: "Languages",
+    *,
+    engine: Engine,
+    reporter: Reporter,
 ) -> "TopicModel":
     reporter.say("loading BERTopic …")
     from specialize.annotators.topics import annotate_topics
@@ -183,13 +193,14 @@ def _fit_topics(
             units,
             stability_seeds=(options.seed + 1,),
             cache=trace.path / "annotations" / "embeddings",
+            engine=engine,
             progress=update,
             **fitting | {"language": languages},
         )
 
 
 def _take_topics(
-    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, reporter: Reporter
+    trace: "RoutingTrace", units: "pd.DataFrame", options: TopicOptions, *, engine: Engine, reporter: Reporter
 ) -> "Annotation":
     from specialize.annotators.topic_store import apply_topics
 
@@ -198,7 +209,8 @@ def _take_topics(
     folder = own if own.is_dir() else saved
     kind = "documents" if options.window is None else "windows"
     with reporter.progress("topics", kind) as update:
-        annotation = apply_topics(units, folder, cache=trace.path / "annotations" / "embeddings", progress=update)
+        cache = trace.path / "annotations" / "embeddings"
+        annotation = apply_topics(units, folder, cache=cache, engine=engine, progress=update)
     made = annotation.provenance
     reporter.say(f"topics of {folder}: {made['fitted']:,} {kind} as fitted, {made['predicted']:,} by the nearest topic")
     return annotation

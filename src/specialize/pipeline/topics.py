@@ -5,7 +5,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specialize.choices import Clustering, Outliers, Reduction, SlotRule
+from specialize.choices import Clustering, EngineName, Outliers, Reduction, SlotRule
+from specialize.engine import LOCAL, Engine
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import (
@@ -18,6 +19,8 @@ from specialize.pipeline.stage import (
     write_frames,
 )
 from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.scale.options import EngineOptions
+from specialize.scale.ray_engine import open_engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +46,10 @@ def topics(
     rule: SlotRule = "selection",
     permutations: int | None = None,
     seed: int = 0,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
     reporter: Reporter = SILENT,
 ) -> "pd.DataFrame":
     """Find the documents' topics and measure how far routing is associated with them and with known labels.
@@ -69,6 +76,11 @@ def topics(
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         permutations: permutations under the null; by default 1,000 for labels of documents, 200 for those of tokens.
         seed: of the topic model and of the null.
+        engine: ``local``, this process; or ``ray``, workers that embed documents and measure layers, with the same
+            frame as result.
+        address: of a Ray cluster, see `specialize.scale.options.EngineOptions`, as for the next two.
+        workers: how many; by default one for each GPU, else one for each core, at most 8.
+        gpus_per_worker: GPUs of each; by default one if there are any.
         reporter: receives messages and progress.
 
     Returns:
@@ -78,6 +90,7 @@ def topics(
         TraceError: there is no trace.
         AnnotationError: no label column and no topics, or topics that cannot be fitted.
         MeasurementError: a value is out of range, or nothing that is labelled was routed.
+        EngineError: there is no Ray cluster, it has no room for the workers, or they end again and again.
     """
     import pandas as pd
 
@@ -87,8 +100,10 @@ def topics(
         embedding, num_topics, min_topic_size, reduction, clustering, outliers, window, language, seed, saved
     )
     chosen = options if fit else None
+    engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule, tokens_for=None if window is None else "topics of windows")
-    frames = measure_topics(trace, labels, options=chosen, settings=settings, reporter=reporter)
+    with open_engine(engine_options, reporter=reporter) as pool:
+        frames = measure_topics(trace, labels, options=chosen, settings=settings, engine=pool, reporter=reporter)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -98,6 +113,7 @@ def measure_topics(
     *,
     options: TopicOptions | None,
     settings: MeasureSettings,
+    engine: Engine = LOCAL,
     reporter: Reporter,
     must_fit: bool = True,
 ) -> "list[pd.DataFrame]":
@@ -110,6 +126,7 @@ def measure_topics(
         labels: columns of the corpus; all usable ones when None.
         options: how topics are fitted; None to fit none.
         settings: how to measure.
+        engine: embeds documents and measures layers.
         reporter: receives messages and progress.
         must_fit: whether topics that cannot be fitted are an error; otherwise the reporter receives the reason.
 
@@ -123,7 +140,7 @@ def measure_topics(
     known = read_columns(trace, labels, reporter=reporter)
     for annotation in known:
         check_measurable(trace, annotation, settings)
-    fitted = None if options is None else _try_topics(trace, options, reporter, must_fit=must_fit)
+    fitted = None if options is None else _try_topics(trace, options, engine, reporter, must_fit=must_fit)
     if not (options or known):
         raise AnnotationError(
             f"{trace.path}: expected a label column with 2 to 100 values and five documents for each, found none; "
@@ -132,7 +149,7 @@ def measure_topics(
     measured = [*known, *([] if fitted is None else [fitted])]
     frames = {
         f"{'topics' if each.level == 'document' else 'syntax'}/{each.name}": measure_annotation(
-            trace, each, settings=settings, reporter=reporter
+            trace, each, settings=settings, engine=engine, reporter=reporter
         )
         for each in measured
     }
@@ -143,10 +160,10 @@ def measure_topics(
 
 
 def _try_topics(
-    trace: "RoutingTrace", options: TopicOptions, reporter: Reporter, *, must_fit: bool
+    trace: "RoutingTrace", options: TopicOptions, engine: Engine, reporter: Reporter, *, must_fit: bool
 ) -> "Annotation | None":
     try:
-        return find_topics(trace, options, reporter=reporter)
+        return find_topics(trace, options, engine=engine, reporter=reporter)
     except (AnnotationError, MeasurementError) as error:
         if must_fit:
             raise

@@ -5,13 +5,18 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUnit
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, EngineName, ServerApi, TextUnit
+from specialize.errors import TraceError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
-from specialize.pipeline.models import check_model, open_model
-from specialize.pipeline.parts import choose_gpu, choose_part, note_merging
+from specialize.pipeline.models import check_model
+from specialize.pipeline.parts import choose_part, note_merging
 from specialize.pipeline.replayed import open_to_trace
 from specialize.pipeline.served import check_served, read_server
+from specialize.pipeline.trace_job import TraceJob, check_sendable
+from specialize.pipeline.trace_workers import trace_on_workers
+from specialize.scale.options import EngineOptions
+from specialize.scale.ray_engine import open_workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +68,10 @@ def trace_corpus(
     served_model: str | None = None,
     concurrency: int = 32,
     timeout: float = 300.0,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
     command: str | None = None,
     reporter: Reporter = SILENT,
 ) -> "RoutingTrace":
@@ -131,6 +140,11 @@ def trace_corpus(
         served_model: name under which vLLM serves the model; default: the only one, or that with the name of `model`.
         concurrency: largest number of requests to the server at a time.
         timeout: seconds to wait for an answer of the server; a request that fails is sent again several times.
+        engine: ``local``, this process; or ``ray``, workers that each load the model, or drive the server, and make a
+            part of a new trace; the parts are merged, with the bytes of one process, and removed.
+        address: of a Ray cluster, see `specialize.scale.options.EngineOptions`, as for the next two.
+        workers: how many; by default one for each GPU, else one for each core, at most 8.
+        gpus_per_worker: GPUs of each; by default one if there are any.
         command: the command line, for the manifest.
         reporter: receives an estimate of what the trace will take, and the progress.
 
@@ -145,8 +159,12 @@ def trace_corpus(
         TraceError: an option is out of range, `shard` is no part or the environment names none, a run as corpus lacks
             token ids or the model cannot read them, or the folder holds something else or a damaged trace, or is
             written by another process.
+        EngineError: there is no Ray cluster, it has no room for the workers, or they end again and again.
         OutputError: the disk is full, or the folder cannot be written.
     """
+    engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
+    if shard is not None and engine_options.is_remote:
+        raise TraceError(f"shard: expected none with the engine {engine}, which divides the trace itself; leave it out")
     require_extra("capture" if server is None else "serve")
     from specialize.trace.unfinished import read_unfinished
     from specialize.tracing.launch import part_folder
@@ -199,6 +217,8 @@ def trace_corpus(
     else:
         options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
         name = fspath(model) if isinstance(model, str | PathLike) else None
+    if engine_options.is_remote:
+        check_sendable(model, documents)
     settings = list_settings(documents, options) | ({} if name is None else {"model": name})
     if server_options is not None:
         del settings["batch_tokens"]  # there are no batches
@@ -210,26 +230,22 @@ def trace_corpus(
         check_corpus(documents, folder, manifest)
         if not repair:
             check_files(folder, manifest, reporter)
-    how: dict[str, Any] = {
-        "options": options,
-        "chat_template": chat_template,
-        "part": part,
-        "repair": repair,
-        "command": command,
-        "reporter": reporter,
-        "survey": survey,
-    }
-    if server_options is not None and name is not None:
-        from specialize.serving import trace_served
-
-        trace = trace_served(name, documents, folder, server=server_options, **how)
-    else:
-        if shard == "auto" and isinstance(model, str | PathLike) and device is None and device_map is None:
-            loading["device"] = choose_gpu(reporter)
-        checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
-        from specialize.capture import trace_documents  # and with it torch, if no model was loaded
-
-        trace = trace_documents(checkpoint, documents, folder, **how)
+    job = TraceJob(
+        model=model,
+        tokenizer=tokenizer,
+        loading=loading,
+        server=server_options,
+        documents=documents,
+        survey=survey,
+        options=options,
+        chat_template=chat_template,
+        repair=repair,
+        command=command,
+    )
+    if engine_options.is_remote:
+        with open_workers(engine_options, reporter=reporter) as workers_of_job:
+            return trace_on_workers(job, folder, manifest, engine=workers_of_job, reporter=reporter)
+    trace = job.make(folder, part=part, reporter=reporter, one_of_several=shard == "auto")
     if part is not None:
         note_merging(Path(run), part, reporter)
     return trace

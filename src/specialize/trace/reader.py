@@ -78,6 +78,10 @@ class RoutingTrace:
     def __repr__(self) -> str:
         return f"RoutingTrace({str(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: all but the texts, which it can read."""
+        return {name: value for name, value in vars(self).items() if name != "_documents"}
+
     @property
     def num_tokens(self) -> int:
         """Number of tokens: rows of `tokens()`, `experts()` and `weights()`; 0 where the trace has none."""
@@ -113,11 +117,7 @@ class RoutingTrace:
         return digest_trace(self.manifest)
 
     def random_draws(self, name: str) -> tuple[RouterSpec, ...]:
-        """Return the random routers recorded beside a router, the first draw first; empty if there are none.
-
-        Args:
-            name: path of the router's experts module.
-        """
+        """Return the random routers beside the router whose experts module has this path, the first draw first."""
         found = [router for router in self.routers if router.routing == "random" and router.name == name]
         return tuple(sorted(found, key=lambda router: router.draw))
 

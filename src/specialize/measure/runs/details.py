@@ -9,6 +9,7 @@ import pandas as pd
 from specialize.annotation import Annotation
 from specialize.choices import SlotRule
 from specialize.column import compute_column
+from specialize.engine import LOCAL, Engine
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.ambiguous import MIN_COUNT, AmbiguousTypes
 from specialize.measure.estimators.conditional import condition_layer
@@ -23,14 +24,14 @@ from specialize.measure.runs.routers import (
     Columns,
     check_annotation,
     check_layers,
-    iterate_layers,
+    map_layers,
     name_rows,
     name_run,
     read_columns,
 )
 
 if TYPE_CHECKING:
-    from specialize.trace import RoutingTrace
+    from specialize.trace import RouterSpec, RoutingTrace
 
 _MOST_PERMUTATIONS = 200  # for quantities tested once per layer; cells of a table need more
 _CONDITIONAL = ("conditional_information", "mutual_information", "word_information")
@@ -46,6 +47,7 @@ def measure_details(
     num_blocks: int = 50,
     seed: int = 0,
     min_count: int = MIN_COUNT,
+    engine: Engine = LOCAL,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure the details of the association of each router with one annotation.
@@ -75,6 +77,7 @@ def measure_details(
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the nulls.
         min_count: minimum number of labelled occurrences of an ambiguous token id.
+        engine: measures the routers; the frame does not depend on it.
         progress: called with (routers done, total routers).
 
     Returns:
@@ -91,9 +94,9 @@ def measure_details(
     how: dict[str, Any] = {"num_labels": len(annotation.labels), "num_blocks": num_blocks, "seed": seed}
     few = min(permutations, _MOST_PERMUTATIONS)
     settings = {"permutations": few, "num_blocks": num_blocks, "seed": seed}
-    frames = []
     ambiguous = _find_ambiguous(annotation, tokens, min_count)
-    for router, layer in iterate_layers(trace, rule=rule, places=tokens, progress=progress):
+
+    def measure(router: "RouterSpec", layer: LayerInput) -> list[pd.DataFrame]:
         rows = list(_conditional_rows(annotation, tokens, layer, ambiguous, how | {"permutations": few}))
         if annotation.level == "token":
             rows += _next_token_rows(annotation, tokens, layer, how | {"permutations": few})
@@ -103,8 +106,11 @@ def measure_details(
             domains = specialize_domains(layer, annotation.codes, permutations=permutations, **how)
             domain = estimate_rows(domains, "domain_specialization", annotation.labels)
             rows.append(domain[domain["value"].notna()])
-        if rows:  # none where every document has one token: no next token, and nothing but first positions
-            frames.append(name_rows(rows, router))
+        return rows
+
+    measured = map_layers(trace, measure, rule=rule, places=tokens, engine=engine, progress=progress)
+    # no rows where every document has one token: no next token, and nothing but first positions
+    frames = [name_rows(rows, router) for router, rows in measured if rows]
     if annotation.level == "token":
         frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, [annotation], settings)]
     frame = as_results(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())

@@ -1,7 +1,7 @@
 """Read the routing decisions of a trace router by router, and check traces and annotations."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from specialize.annotation import NO_LABEL, Annotation
 from specialize.choices import SlotRule
+from specialize.engine import LOCAL, Engine
 from specialize.errors import MeasurementError
 from specialize.measure.base.layer_input import LayerInput
 from specialize.trace.schema import numbers_of_tokens
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
 
 Columns: TypeAlias = Mapping[str, Any]  # [tokens] by name, in memory or on disk
+Measured = TypeVar("Measured")
 
 
 def iterate_layers(
@@ -43,6 +45,40 @@ def iterate_layers(
         if progress is not None:
             progress(done, len(routers))
         yield router, read_layer(trace, router, tokens, rule=rule)
+    if progress is not None:
+        progress(len(routers), len(routers))
+
+
+def map_layers(
+    trace: "RoutingTrace",
+    measure: "Callable[[RouterSpec, LayerInput], Measured]",
+    *,
+    rule: SlotRule = "selection",
+    places: Columns | None = None,
+    engine: Engine = LOCAL,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Iterator[tuple[RouterSpec, Measured]]":
+    """Yield the routers that `iterate_layers` yields with what is measured of each, independently of the others.
+
+    Args:
+        trace: an open trace.
+        measure: called with a router and its routing decisions; by the engine, so that it cannot add to what is here.
+        rule: how a token's mass is spread over its slots, see `spread_mass`.
+        places: the columns of its tokens, see `read_columns`; those of the trace by default.
+        engine: measures the routers.
+        progress: called with (routers done, total routers).
+    """
+    tokens = read_columns(trace) if places is None else places
+    routers = [*trace.layers, *trace.random_routers]
+
+    def measure_router(router: "RouterSpec") -> Measured:
+        return measure(router, read_layer(trace, router, tokens, rule=rule))
+
+    measured = engine.map(measure_router, routers)
+    for done, router in enumerate(routers):
+        if progress is not None:
+            progress(done, len(routers))
+        yield router, next(measured)
     if progress is not None:
         progress(len(routers), len(routers))
 

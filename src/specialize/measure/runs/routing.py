@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from specialize.choices import SlotRule
+from specialize.engine import LOCAL, Engine
 from specialize.measure.base.estimate import EstimateArray
 from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.estimators.balance import balance_layer
@@ -23,15 +24,16 @@ from specialize.measure.runs.routers import (
     check_annotation,
     check_layers,
     has_tokens,
-    iterate_layers,
+    map_layers,
     name_rows,
     name_run,
     read_columns,
+    read_layer,
 )
 
 if TYPE_CHECKING:
     from specialize.annotation import Annotation
-    from specialize.trace import RoutingTrace
+    from specialize.trace import RouterSpec, RoutingTrace
 
 REPEATS = {
     "first_expert_repeats": "first",
@@ -59,6 +61,7 @@ def measure_routing(
     permutations: int = 200,
     num_blocks: int = 50,
     seed: int = 0,
+    engine: Engine = LOCAL,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure the routing of each layer of a trace, and of each random router in it.
@@ -107,6 +110,7 @@ def measure_routing(
         permutations: number of permutations under the null.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the nulls; all layers share the same permutations.
+        engine: measures the routers; the frame does not depend on it.
         progress: called with (routers done, total routers).
 
     Returns:
@@ -122,13 +126,13 @@ def measure_routing(
     tokens = read_columns(trace)
     types = tokens.get("token_id")
     settings = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
-    frames = []
-    before: tuple[Any, LayerInput] | None = None
-    for router, layer in iterate_layers(trace, rule=rule, places=tokens, progress=progress):
+    routers = [*trace.layers, *trace.random_routers]
+    preceding = dict(zip(routers[1:], routers, strict=False))
+
+    def measure(router: "RouterSpec", layer: LayerInput) -> list[pd.DataFrame]:
         of_labels = [rows for annotation in labelled for rows in label_usage_rows(layer, annotation, settings)]
         if not layer.has_tokens:
-            frames.append(name_rows([*load_rows(layer, num_blocks), *of_labels], router))
-            continue
+            return [name_rows([*load_rows(layer, num_blocks), *of_labels], router)]
         pairs = coactivate_layer(layer, num_blocks=num_blocks)
         parts = [
             *load_rows(layer, num_blocks),
@@ -140,10 +144,16 @@ def measure_routing(
             *expert_loss_rows(trace, router, layer, tokens, num_blocks=num_blocks),
             *of_labels,
         ]
-        frames.append(name_rows(parts, router))
-        if before is not None and follows(before, (router, layer)):
-            frames.append(name_rows(_flow_rows(before[1], layer, router.name, settings), before[0]))
-        before = (router, layer)
+        frames = [name_rows(parts, router)]
+        before = preceding.get(router)
+        if before is not None:
+            layer_before = read_layer(trace, before, tokens, rule=rule)
+            if follows((before, layer_before), (router, layer)):
+                frames.append(name_rows(_flow_rows(layer_before, layer, router.name, settings), before))
+        return frames
+
+    measured = map_layers(trace, measure, rule=rule, places=tokens, engine=engine, progress=progress)
+    frames = [frame for _, of_router in measured for frame in of_router]
     if has_tokens(trace):
         frames += [rows.assign(routing="learned") for rows in loss_rows(trace, tokens, [None, *labelled], settings)]
     frame = adjust_by_routing(pd.concat(frames, ignore_index=True).assign(run=name_run(trace, run_name)))

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
 from specialize.choices import SlotRule
+from specialize.engine import LOCAL, Engine
 from specialize.measure.base.estimate import Estimate, make_estimates
+from specialize.measure.base.layer_input import LayerInput
 from specialize.measure.base.nulls import count_extreme
 from specialize.measure.base.random import Seed
 from specialize.measure.base.sequential import count_more
@@ -25,7 +27,7 @@ from specialize.measure.runs.routers import (
     check_annotation,
     check_labelled,
     check_layers,
-    iterate_layers,
+    map_layers,
     name_rows,
     name_run,
     read_columns,
@@ -53,6 +55,7 @@ def measure_specialization(
     permutations: int = 200,
     num_blocks: int = 50,
     seed: int = 0,
+    engine: Engine = LOCAL,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure the association of routing with one annotation, for each layer of a trace and the random routers in it.
@@ -83,6 +86,7 @@ def measure_specialization(
         permutations: number of permutations under the null.
         num_blocks: maximum number of document blocks for the jackknife.
         seed: seed of the null; all layers share the same permutations.
+        engine: measures the layers; the frame does not depend on it.
         progress: called with (routers done, total routers).
 
     Returns:
@@ -98,9 +102,8 @@ def measure_specialization(
     check_annotation(trace, annotation)
     check_labelled(annotation)
     places = read_columns(trace)
-    measured = []
-    among: list[pd.DataFrame] = []
-    for router, layer in iterate_layers(trace, rule=rule, places=places, progress=progress):
+
+    def measure(router: "RouterSpec", layer: LayerInput) -> tuple[LayerMeasurement, list[pd.DataFrame]]:
         measurement = associate_layer(
             layer,
             annotation.codes,
@@ -110,15 +113,21 @@ def measure_specialization(
             num_blocks=num_blocks,
             seed=seed,
         )
+        if router.routing != "learned":
+            return measurement, []
+        how: dict[str, Any] = {"places": places, "rule": rule, "num_blocks": num_blocks}
+        return measurement, list(random_router_rows(trace, router, layer, annotation, **how))
+
+    measured = []
+    among: list[pd.DataFrame] = []
+    layers = map_layers(trace, measure, rule=rule, places=places, engine=engine, progress=progress)
+    for router, (measurement, rows_among) in layers:
         measured.append((router, measurement))
-        if router.routing == "learned":
-            how: dict[str, Any] = {"places": places, "rule": rule, "num_blocks": num_blocks}
-            among += random_router_rows(trace, router, layer, annotation, **how)
+        among += rows_among
 
     def draw_more(permutations: int, seed: Seed) -> NDArray[np.float64]:
-        return _draw_largest(
-            trace, annotation, places, rule=rule, permutations=permutations, num_blocks=num_blocks, seed=seed
-        )
+        how: dict[str, Any] = {"permutations": permutations, "num_blocks": num_blocks, "seed": seed}
+        return _draw_largest(trace, annotation, places, rule=rule, engine=engine, **how)
 
     frames = []
     for routing in dict.fromkeys(router.routing for router, _ in measured):
@@ -182,14 +191,15 @@ def _draw_largest(
     places: Columns,
     *,
     rule: SlotRule,
+    engine: Engine,
     permutations: int,
     num_blocks: int,
     seed: Seed,
 ) -> NDArray[np.float64]:
     """Draw the maximum over the model's own routers of U under the null, float64 [permutation]; a layer at a time."""
-    largest = np.full(permutations, np.nan)
-    for router in trace.layers:
-        null = draw_null_uncertainty(
+
+    def draw(router: "RouterSpec") -> NDArray[np.float64]:
+        return draw_null_uncertainty(
             read_layer(trace, router, places, rule=rule),
             annotation.codes,
             level=annotation.level,
@@ -198,6 +208,9 @@ def _draw_largest(
             num_blocks=num_blocks,
             seed=seed,
         )
+
+    largest = np.full(permutations, np.nan)
+    for null in engine.map(draw, trace.layers):
         largest = np.fmax(largest, null)
     return largest
 
