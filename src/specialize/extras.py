@@ -10,6 +10,7 @@ _EXTRAS = {
     "large": ("accelerate",),
     "syntax": ("spacy",),
     "topics": ("bertopic",),
+    "remote": ("fsspec", "s3fs"),
 }
 
 
@@ -17,7 +18,7 @@ def require_extra(extra: str) -> None:
     """Raise `MissingExtraError` where a package of an extra is not installed.
 
     Args:
-        extra: capture, serve, large, syntax or topics.
+        extra: capture, serve, large, syntax, topics or remote.
     """
     for package in _EXTRAS[extra]:
         if find_spec(package) is None:

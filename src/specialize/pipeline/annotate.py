@@ -14,6 +14,7 @@ from specialize.pipeline.stage import (
     open_run,
     write_frames,
 )
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _FOLDERS = {"token": "syntax", "document": "topics"}  # of the results
 
 
+@at_addresses(run="measured")
 def annotate(
     run: "str | PathLike[str] | RoutingTrace",
     labels: "str | PathLike[str] | pd.DataFrame",

@@ -10,6 +10,7 @@ from specialize.choices import SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, known_annotations, open_run
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured", other="read", output="files")
 def compare(
     run: "str | PathLike[str] | RoutingTrace",
     other: "str | PathLike[str] | RoutingTrace | None" = None,

@@ -8,6 +8,7 @@ from specialize.choices import AffinityScore, ExportFormat, check_choice
 from specialize.errors import MeasurementError, TraceError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import open_run
+from specialize.remote.places import at_addresses
 from specialize.text import list_names
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from specialize.trace.validate import Check
 
 
+@at_addresses(run="measured", folder="files")
 def export(
     run: "str | PathLike[str] | RoutingTrace",
     folder: str | PathLike[str] | None = None,
@@ -49,6 +51,7 @@ def export(
         return export_parquet(trace, trace.path / to if folder is None else Path(folder), progress=update)
 
 
+@at_addresses(run="read")
 def affinity(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -112,4 +115,4 @@ def validate(run: "str | PathLike[str] | RoutingTrace") -> "list[Check]":
     """
     from specialize.trace import RoutingTrace, validate_trace
 
-    return validate_trace(run.path if isinstance(run, RoutingTrace) else Path(run))
+    return validate_trace(run.path if isinstance(run, RoutingTrace) else run)

@@ -8,6 +8,7 @@ from specialize.choices import SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run, stored_annotations, write_frames
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def probe(
     run: "str | PathLike[str] | RoutingTrace",
     *,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from specialize.choices import FigureWidth, PageFormat
 from specialize.events import SILENT, Reporter
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(runs="read", folder="report")
 def report(
     runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
     folder: str | PathLike[str],
@@ -47,6 +49,7 @@ def report(
     )
 
 
+@at_addresses(runs="results", folder="report")
 def figures(
     runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
     folder: str | PathLike[str],

@@ -8,6 +8,7 @@ from specialize.choices import SlotRule
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import PERMUTATIONS, MeasureSettings, check_at_least, known_annotations, open_run
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def routing(
     run: "str | PathLike[str] | RoutingTrace",
     *,

@@ -19,6 +19,7 @@ from specialize.pipeline.stage import (
     open_run,
     write_frames,
 )
+from specialize.remote.places import at_addresses
 from specialize.text import split_names
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def syntax(
     run: "str | PathLike[str] | RoutingTrace",
     *,

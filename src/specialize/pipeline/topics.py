@@ -18,6 +18,7 @@ from specialize.pipeline.stage import (
     write_frames,
 )
 from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured", topics_from="results")
 def topics(
     run: "str | PathLike[str] | RoutingTrace",
     *,

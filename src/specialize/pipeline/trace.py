@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.addresses import show
 from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUnit
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
@@ -12,6 +12,7 @@ from specialize.pipeline.models import check_model, open_model
 from specialize.pipeline.parts import choose_gpu, choose_part, note_merging
 from specialize.pipeline.replayed import open_to_trace
 from specialize.pipeline.served import check_served, read_server
+from specialize.remote.places import at_addresses, folder_of, local_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses()
 def trace_corpus(
     model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
     corpus: "str | PathLike[str] | Sequence[Any] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus | RoutingTrace",
@@ -156,7 +158,8 @@ def trace_corpus(
     from specialize.tracing.resuming import check_corpus, check_files
 
     part = None if shard is None else choose_part(shard, reporter)
-    folder = Path(run) if part is None else part_folder(Path(run), part)
+    whole = folder_of(run)
+    folder = whole if part is None else part_folder(whole, part)
     loading = {
         "dtype": dtype,
         "device": device,
@@ -193,43 +196,44 @@ def trace_corpus(
         "sample_seed": sample_seed,
     }
     for_texts = {"stride": stride, "max_tokens": max_tokens, "generate": generate, "chat_template": chat_template}
-    documents = open_to_trace(corpus, folder, columns, for_texts=for_texts)
-    if server_options is None:
-        name = check_model(model, tokenizer, loading)
-    else:
-        options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
-        name = fspath(model) if isinstance(model, str | PathLike) else None
-    settings = list_settings(documents, options) | ({} if name is None else {"model": name})
-    if server_options is not None:
-        del settings["batch_tokens"]  # there are no batches
-    manifest = read_unfinished(folder, settings, part=part, partial=True)
-    survey = survey_corpus(documents)
-    for note in documents.notes:
-        reporter.say(note)
-    if manifest is not None:
-        check_corpus(documents, folder, manifest)
-        if not repair:
-            check_files(folder, manifest, reporter)
-    how: dict[str, Any] = {
-        "options": options,
-        "chat_template": chat_template,
-        "part": part,
-        "repair": repair,
-        "command": command,
-        "reporter": reporter,
-        "survey": survey,
-    }
-    if server_options is not None and name is not None:
-        from specialize.serving import trace_served
+    with local_place(show(folder), "written", reporter=reporter) as folder:
+        documents = open_to_trace(corpus, folder, columns, for_texts=for_texts, reporter=reporter)
+        if server_options is None:
+            name = check_model(model, tokenizer, loading)
+        else:
+            options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
+            name = fspath(model) if isinstance(model, str | PathLike) else None
+        settings = list_settings(documents, options) | ({} if name is None else {"model": name})
+        if server_options is not None:
+            del settings["batch_tokens"]  # there are no batches
+        manifest = read_unfinished(folder, settings, part=part, partial=True)
+        survey = survey_corpus(documents)
+        for note in documents.notes:
+            reporter.say(note)
+        if manifest is not None:
+            check_corpus(documents, folder, manifest)
+            if not repair:
+                check_files(folder, manifest, reporter)
+        how: dict[str, Any] = {
+            "options": options,
+            "chat_template": chat_template,
+            "part": part,
+            "repair": repair,
+            "command": command,
+            "reporter": reporter,
+            "survey": survey,
+        }
+        if server_options is not None and name is not None:
+            from specialize.serving import trace_served
 
-        trace = trace_served(name, documents, folder, server=server_options, **how)
-    else:
-        if shard == "auto" and isinstance(model, str | PathLike) and device is None and device_map is None:
-            loading["device"] = choose_gpu(reporter)
-        checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
-        from specialize.capture import trace_documents  # and with it torch, if no model was loaded
+            trace = trace_served(name, documents, folder, server=server_options, **how)
+        else:
+            if shard == "auto" and isinstance(model, str | PathLike) and device is None and device_map is None:
+                loading["device"] = choose_gpu(reporter)
+            checkpoint = open_model(model, tokenizer, loading=loading, reporter=reporter)
+            from specialize.capture import trace_documents  # and with it torch, if no model was loaded
 
-        trace = trace_documents(checkpoint, documents, folder, **how)
-    if part is not None:
-        note_merging(Path(run), part, reporter)
-    return trace
+            trace = trace_documents(checkpoint, documents, folder, **how)
+        if part is not None:
+            note_merging(whole, part, reporter)
+        return trace

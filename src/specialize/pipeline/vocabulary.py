@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import PERMUTATIONS, check_at_least, open_run
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def vocabulary(
     run: "str | PathLike[str] | RoutingTrace",
     *,

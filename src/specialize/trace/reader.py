@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from specialize.addresses import show
 from specialize.column import Column
 from specialize.errors import TraceError
+from specialize.remote.places import open_place
 from specialize.trace.checks import (
     CHECKED_COLUMNS,
     check_documents,
@@ -36,13 +38,13 @@ def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
     """Open the routing trace of a run folder.
 
     Args:
-        run: the run folder.
+        run: the run folder; or its address, such as ``s3://bucket/x``, whose files are downloaded when they are read.
 
     Raises:
         TraceError: there is no trace, it is damaged, incomplete or one of several parts of a trace, or a newer version
             of specialize wrote it.
     """
-    return RoutingTrace(Path(run))
+    return RoutingTrace(open_place(run))
 
 
 class RoutingTrace:
@@ -75,7 +77,7 @@ class RoutingTrace:
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
 
     def __repr__(self) -> str:
-        return f"RoutingTrace({str(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
+        return f"RoutingTrace({show(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
 
     @property
     def num_tokens(self) -> int:

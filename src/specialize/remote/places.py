@@ -1,0 +1,339 @@
+"""Where functions that take runs, corpora and reports meet addresses.
+
+A function is decorated with `at_addresses`, which says what each of its places is. It works on local paths alone: in
+place of an address it gets the path of a copy, and what it has written there is stored when it returns. For local paths
+nothing of this happens, and nothing is loaded for it.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
+from inspect import Signature, signature
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeGuard, TypeVar
+
+from specialize.addresses import copy_of, is_address, show_text
+from specialize.errors import CorpusError, StoreError, TraceError
+from specialize.events import SILENT, Reporter, Update
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from specialize.remote.copy import Want, WorkingCopy
+    from specialize.remote.store import Address
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Place = str | PathLike[str]
+Role = Literal["measured", "read", "results", "written", "ablated", "report", "files"]
+"""What a function does with a place.
+
+measured: reads a run, and writes results into it, which are stored when all are written
+read: reads a run
+results: reads the results of a run, not its trace
+written: writes a run, whose files are stored as they are finished
+ablated: reads a run, and writes results into it, which are stored as they are finished
+report: writes a report or figures, stored when all are written
+files: writes other files, stored when all are written
+"""
+_TOGETHER = ("measured", "report", "files")  # stored when all is written
+_OF_PAGES = ("report.html", "report.md")
+
+
+def at_addresses(**roles: Role) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that lets a function take addresses in place of local paths.
+
+    Args:
+        **roles: what the function does with a place, or with each of several, by the name of the parameter. A place
+            may also be an open trace.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        parameters = signature(function)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            if not any(map(_is_elsewhere, (*args, *kwargs.values()))):
+                return function(*args, **kwargs)
+            with ExitStack() as stack:
+                values = _bind(parameters, roles, args, kwargs, stack)
+                return function(*values.args, **values.kwargs)
+
+        return call
+
+    return decorate
+
+
+def _bind(parameters: Signature, roles: dict[str, Role], args: Any, kwargs: Any, stack: ExitStack) -> Any:
+    """Bind arguments, with copies in place of addresses."""
+    bound = parameters.bind(*args, **kwargs)
+    values = bound.arguments
+    reporter = _Showing(values.get("reporter", SILENT))
+    if "reporter" in parameters.parameters:
+        values["reporter"] = reporter
+    for name, role in roles.items():
+        given = values.get(name)
+        if isinstance(given, list | tuple):
+            each = [every for one in given for every in _expand(one)]
+            values[name] = [_enter(one, role, reporter, stack) for one in each]
+        elif given is not None:
+            values[name] = _enter(given, role, reporter, stack)
+    return bound
+
+
+@contextmanager
+def local_place(place: Place, role: Role, *, reporter: Reporter = SILENT) -> Iterator[Path]:
+    """Yield the local path of a place, and store what was written there at the end of the block.
+
+    Args:
+        place: a local path, which is yielded as it is, or an address.
+        role: what is done with it.
+        reporter: receives what is downloaded and stored.
+
+    Raises:
+        StoreError: the store cannot be reached, read or written.
+    """
+    if not _is_elsewhere(place):
+        yield Path(place)
+        return
+    with ExitStack() as stack:
+        yield Path(_enter(place, role, _Showing(reporter), stack))
+
+
+def open_place(place: Place, role: Role = "results") -> Path:
+    """Return the local path of a place that is read; of an address, that of a copy that lives as long as the process.
+
+    Args:
+        place: a local path or an address.
+        role: what is done with it; by default, files of a trace are downloaded when they are read.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    with local_place(place, role) as path:
+        return path
+
+
+def local_corpus(source: str, *, reporter: Reporter = SILENT) -> Path:
+    """Return the local path of a corpus at an address: of a file, a folder, or a pattern.
+
+    The files of the corpus are downloaded when they are read; until then, empty files stand for them.
+
+    Args:
+        source: the address.
+        reporter: receives what is downloaded.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    from glob import has_magic
+
+    from specialize.remote.store import LOCAL, Address, open_store
+
+    address = _read(source)
+    if address.protocol in LOCAL:
+        return _local(source)
+    parts = address.path.split("/")
+    fixed = next((number for number, part in enumerate(parts) if has_magic(part)), len(parts))
+    base = Address(address.protocol, "/".join(parts[:fixed]))
+    if not base.path:
+        raise StoreError(f"{address}: expected a bucket without wildcards")
+    single = open_store(base.protocol).look(base) if fixed == len(parts) else None
+    copy = _copy_at(base, "corpora")
+    copy.reporter = reporter
+    copy.refresh(
+        lambda name: "name", check=partial(_check_corpus, address), found=None if single is None else {"": single}
+    )
+    return copy.folder.joinpath(*parts[fixed:])
+
+
+def folder_of(place: Place) -> Path:
+    """Return the path of a place; of an address, that of the copy that it has or would have."""
+    if not is_address(place):
+        return Path(place)
+    from specialize.remote.store import LOCAL
+
+    address = _read(place)
+    return _local(place) if address.protocol in LOCAL else _folder_of(address, "runs")
+
+
+def is_run_at(source: object) -> TypeGuard[str]:
+    """Return whether a source is an address at which there is a run.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    if not is_address(source) or source.startswith("hf://"):
+        return False
+    from specialize.remote.store import LOCAL, MANIFEST, open_store
+
+    address = _read(source)
+    if address.protocol in LOCAL:
+        return (_local(source) / MANIFEST).is_file() and (_local(source) / "trace").is_dir()
+    if any(character in address.path for character in "*?["):
+        return False
+    return open_store(address.protocol).look(address.below(MANIFEST)) is not None
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Return whether a value is an address, or in a copy; or a list with one that is."""
+    if isinstance(value, list | tuple):
+        return any(map(_is_elsewhere, value))
+    if is_address(value):
+        return True
+    path = value if isinstance(value, Path) else getattr(value, "path", None)
+    return isinstance(path, Path) and copy_of(path) is not None
+
+
+def _enter(place: Any, role: Role, reporter: Reporter, stack: ExitStack) -> Any:
+    """Return a place, or in place of an address the path of its copy, which is stored when the stack is closed."""
+    from specialize.remote.copy import WorkingCopy
+    from specialize.remote.store import LOCAL
+
+    if is_address(place):
+        address = _read(place)
+        if address.protocol in LOCAL:
+            return _local(place)
+        if role in ("report", "files"):
+            copy, below = _find_copy(address)
+        else:
+            copy, below = _copy_at(address, "runs"), PurePosixPath()
+    else:
+        path = place if isinstance(place, Path) else getattr(place, "path", None)
+        found = copy_of(path) if isinstance(path, Path) else None
+        if not isinstance(found, WorkingCopy) or path is None:
+            return place
+        copy, below = found, PurePosixPath(path.relative_to(found.folder).as_posix())
+    copy.reporter, before = reporter, copy.manifest
+    check = None if role in ("report", "files") else partial(_check_run, str(copy.address), role)
+    copy.refresh(_choose(role, "" if str(below) == "." else f"{below}/"), check=check)
+    if hasattr(place, "manifest") and before is not None and not before.is_same(copy.manifest):
+        raise StoreError(f"{copy.address}: another process has changed the run since it was opened; open it again")
+    if role in _TOGETHER:
+        stack.enter_context(copy.holding_back())
+    elif role in ("written", "ablated"):
+        stack.push(partial(_store_rest, copy))
+    return copy.folder / below if is_address(place) else place
+
+
+def _store_rest(copy: "WorkingCopy", kind: type[BaseException] | None, *_: object) -> None:
+    if kind is None:
+        copy.store_changes()
+
+
+def _check_run(address: str, role: Role, names: Collection[str]) -> None:
+    """Refuse what is no run before it is downloaded: a whole bucket, for instance."""
+    from specialize.remote.store import MANIFEST
+
+    if names and MANIFEST not in names:
+        what = "a file" if "" in names else f"{len(names):,} files without a {MANIFEST}"
+        wanted = "a run, or a place with nothing" if role == "written" else "a run"
+        raise TraceError(f"{address}: expected the address of {wanted}, got that of {what}; give another one")
+
+
+def _check_corpus(address: "Address", names: Collection[str]) -> None:
+    if not names:
+        raise CorpusError(f"{address}: expected a file or folder, found none at this address")
+
+
+def _choose(role: Role, below: str) -> "Callable[[str], Want]":
+    """Return what is done with each file of an address that a function needs in a role.
+
+    Args:
+        role: what the function does.
+        below: the part of the address, with a slash at its end, that a report or other files are written to.
+    """
+
+    def want(name: str) -> "Want":
+        folder, _, rest = name.partition("/")
+        if folder == "trace" and rest:
+            return "now" if role in ("measured", "read", "ablated") else "when read"
+        if below and not name.startswith(below):
+            return "name"
+        if role in ("report", "files"):
+            inside = name.removeprefix(below)
+            needed = inside in _OF_PAGES or inside.startswith("figures/") or inside.count("/") == 0
+            run = inside.endswith("/manifest.json") and inside.count("/") == 1
+            return "now" if role == "report" and (needed or run) else "name"
+        if folder in ("parquet", "report", "figures") and rest:
+            return "name"
+        if name.startswith("ablation/changes/") and role != "ablated":
+            return "name"
+        return "now"
+
+    return want
+
+
+def _find_copy(address: "Address") -> "tuple[WorkingCopy, PurePosixPath]":
+    """Return the copy of an address, or that of a run that the address is in."""
+    from specialize.remote.copy import WorkingCopy
+
+    folder = _folder_of(address, "runs")
+    found = copy_of(folder)
+    if isinstance(found, WorkingCopy):
+        return found, PurePosixPath(folder.relative_to(found.folder).as_posix())
+    return WorkingCopy(address, folder), PurePosixPath()
+
+
+def _copy_at(address: "Address", kind: str) -> "WorkingCopy":
+    from specialize.remote.copy import WorkingCopy
+
+    folder = _folder_of(address, kind)
+    found = copy_of(folder)
+    if isinstance(found, WorkingCopy) and found.folder == folder:
+        return found
+    return WorkingCopy(address, folder, is_read_only=kind == "corpora")
+
+
+def _folder_of(address: "Address", kind: str) -> Path:
+    from specialize.remote.cache import process_folder
+
+    return process_folder() / kind / address.protocol / address.path
+
+
+def _expand(place: Any) -> list[Any]:
+    """Return the addresses of the runs that a pattern matches; anything else as it is."""
+    if not is_address(place) or not any(character in place for character in "*?["):
+        return [place]
+    from fnmatch import fnmatchcase
+
+    from specialize.remote.store import LOCAL, MANIFEST, Address, open_store
+
+    address = _read(place)
+    if address.protocol in LOCAL:
+        return [place]
+    above, _, pattern = address.path.rpartition("/")
+    if any(character in above for character in "*?["):
+        raise StoreError(f"{address}: expected wildcards in the last part alone")
+    base = Address(address.protocol, above)
+    names = {name.rpartition("/")[0] for name in open_store(base.protocol).list(base) if name.endswith(f"/{MANIFEST}")}
+    found = sorted(name for name in names if "/" not in name and fnmatchcase(name, pattern))
+    if not found:
+        raise StoreError(f"{address}: expected runs that match, found none")
+    return [str(base.below(name)) for name in found]
+
+
+def _read(text: str) -> "Address":
+    from specialize.remote.store import parse_address
+
+    return parse_address(text)
+
+
+def _local(text: str) -> Path:
+    """Return the path of an address of a local file."""
+    path = text.partition("://")[2]
+    return Path(path.removeprefix("localhost") if path.startswith("localhost/") else path)
+
+
+class _Showing:
+    """Passes messages and progress on, with addresses in place of the paths of copies."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def say(self, message: str) -> None:
+        self._reporter.say(show_text(message))
+
+    def progress(self, title: str, unit: str) -> "AbstractContextManager[Update]":
+        return self._reporter.progress(show_text(title), unit)

@@ -1,0 +1,280 @@
+"""An object store: what lies below a path, and one file read or written at a time, whole or not at all."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from specialize.addresses import is_address
+from specialize.atomic import replacing
+from specialize.errors import MissingExtraError, OutputError, StoreError, did_you_mean, first_line
+from specialize.extras import missing_extra
+
+T = TypeVar("T")
+MANIFEST = "manifest.json"
+LOCAL = ("file", "local")  # the protocols of local files
+_PAUSES = (0.5, 2.0)  # seconds before a request that failed is repeated; the libraries of the stores repeat it, too
+# what says that an object is another one than before: the first entry that a store has
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "oid", "sha256", "checksum")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
+_FINAL = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "EndpointConnectionError")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A place in an object store.
+
+    Attributes:
+        protocol: such as ``s3``.
+        path: bucket and name, without slashes at the ends.
+    """
+
+    protocol: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.path}"
+
+    def below(self, name: str) -> "Address":
+        """Return the address of something below this one; of itself if the name is empty."""
+        return Address(self.protocol, f"{self.path}/{name}".strip("/"))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object in a store.
+
+    Attributes:
+        identity: differs if the contents are others, as far as the store says so.
+        size: in bytes.
+        kind: what the identity is: an entity tag, a time; empty if the store says neither.
+    """
+
+    identity: str
+    size: int
+    kind: str = ""
+
+    def is_same(self, other: "Stored | None") -> bool:
+        """Return whether another look found the same; what stores say in different words is compared by its size."""
+        if other is None or self.size != other.size:
+            return False
+        return self.kind != other.kind or self.identity == other.identity
+
+
+def parse_address(text: str) -> Address:
+    """Return the address that a text is.
+
+    Raises:
+        StoreError: it contains credentials, a chain of protocols, or names that cannot be those of files.
+    """
+    protocol, _, path = text.partition("://")
+    protocol = protocol.lower()
+    if "::" in protocol:
+        raise StoreError(
+            f"{protocol}://…: expected the address of one store, got a chain of protocols; give the last one alone"
+        )
+    place = path.split("/", 1)[0]
+    if "@" in place:
+        raise StoreError(
+            f"{protocol}://…@{place.rpartition('@')[2]}: expected an address without credentials, which would be stored"
+            " with the run; set them as the store's library reads them, such as the environment variables of AWS"
+        )
+    if protocol in ("http", "https") and "?" in path:
+        raise StoreError(f"{protocol}://{place}/…: expected an address without a query, which may hold credentials")
+    parts = path.strip("/").split("/")
+    if any(part in ("", ".", "..") or part.startswith("..") or "\0" in part for part in parts):
+        raise StoreError(f"{text}: expected an address PROTOCOL://BUCKET/NAME without empty parts, . and ..")
+    return Address(protocol, "/".join(parts))
+
+
+class Store:
+    """The store of one protocol. Every error is a StoreError that names the address."""
+
+    def __init__(self, protocol: str) -> None:
+        self._files = _open(protocol)
+        self._protocol = protocol
+
+    def list(self, address: Address) -> dict[str, Stored]:
+        """Return the objects at and below an address by their names below it; that of the address itself is empty."""
+        place = self._place(address)
+
+        def find() -> Any:
+            self._files.invalidate_cache()
+            try:
+                return self._files.find(place, detail=True)
+            except FileNotFoundError as error:
+                if _lacks_bucket(error):
+                    raise
+                return {}
+
+        found = self._try(address, find, "listed")
+        head = place.rstrip("/")
+        return {
+            name.rstrip("/").removeprefix(head).lstrip("/"): _describe(info)
+            for name, info in found.items()
+            if not name.endswith("/")  # of a folder, which some programs store
+        }
+
+    def look(self, address: Address) -> Stored | None:
+        """Return what is stored at an address, None if there is nothing."""
+
+        def info() -> Stored | None:
+            self._files.invalidate_cache()
+            try:
+                found = self._files.info(self._place(address))
+            except FileNotFoundError as error:
+                if _lacks_bucket(error):
+                    raise
+                return None
+            return _describe(found) if found.get("type", "file") == "file" else None
+
+        return self._try(address, info, "read")
+
+    def get(self, address: Address, path: Path, expected: Stored) -> None:
+        """Download an object to a file, which appears when it is whole.
+
+        Raises:
+            StoreError: it cannot be read, or is another one than expected.
+            OutputError: the file cannot be written.
+        """
+
+        def download() -> None:
+            with replacing(path) as partial:
+                self._files.get_file(self._place(address), str(partial))
+                size = partial.stat().st_size
+                if size != expected.size:
+                    raise EOFError(f"{size:,} of {expected.size:,} bytes came")
+
+        self._try(address, download, "read")
+        if not expected.is_same(self.look(address)):
+            path.unlink(missing_ok=True)
+            raise StoreError(f"{address}: another process changed it while it was read; run the same command again")
+
+    def put(self, path: Path, address: Address, *, is_new: bool = False) -> Stored:
+        """Store a file; a reader of the store sees the object before or the whole new one.
+
+        Args:
+            path: the file.
+            address: where it goes.
+            is_new: whether nothing may be there; a store that cannot say so replaces what is.
+
+        Raises:
+            StoreError: it cannot be written, or something is there.
+        """
+
+        def upload() -> None:
+            mode = {"mode": "create"} if is_new else {}
+            try:
+                self._files.put_file(str(path), self._place(address), **mode)
+            except (NotImplementedError, TypeError):
+                if not is_new:
+                    raise
+                self._files.put_file(str(path), self._place(address))
+
+        self._try(address, upload, "stored")
+        stored = self.look(address)
+        if stored is None or stored.size != path.stat().st_size:
+            raise StoreError(f"{address}: expected it to be stored, found {'none' if stored is None else 'another'}")
+        return stored
+
+    def remove(self, address: Address) -> None:
+        """Remove an object, if there is one."""
+
+        def remove() -> None:
+            with suppress(FileNotFoundError):
+                self._files.rm_file(self._place(address))
+
+        self._try(address, remove, "removed")
+
+    def _place(self, address: Address) -> str:
+        return str(self._files._strip_protocol(str(address)))
+
+    def _try(self, address: Address, work: Callable[[], T], done: str) -> T:
+        """Do something, again if that may help; what a library raises becomes one line."""
+        for pause in (*_PAUSES, None):
+            try:
+                return work()
+            except (StoreError, OutputError):
+                raise
+            except FileExistsError:
+                raise StoreError(f"{address}: another process has stored it in the meantime; {BUSY}") from None
+            except FileNotFoundError as error:
+                raise StoreError(f"{address}: could not be {done}: {_reason(error) or 'not found'}") from None
+            except PermissionError as error:
+                raise StoreError(f"{address}: could not be {done}: {_reason(error)}; {CREDENTIALS}") from None
+            except Exception as error:  # whatever the library of a store and the network raise
+                name = type(error).__name__
+                if "Credential" in name or "Token" in name:
+                    raise StoreError(f"{address}: could not be {done}: {_reason(error)}; {CREDENTIALS}") from None
+                if pause is None or name in _FINAL:
+                    raise StoreError(
+                        f"{address}: could not be {done} ({name}: {_reason(error)}); run the same command again when "
+                        "the store can be reached"
+                    ) from None
+                time.sleep(pause)
+        raise AssertionError
+
+
+BUSY = "wait for that process to finish, then run the same command again"
+CREDENTIALS = "check the credentials, which the store's library reads from the environment"
+
+
+@cache
+def open_store(protocol: str) -> Store:
+    """Return the store of a protocol.
+
+    Raises:
+        MissingExtraError: its package is not installed.
+        StoreError: the protocol is unknown.
+    """
+    return Store(protocol)
+
+
+def _open(protocol: str) -> Any:
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        raise missing_extra("fsspec") or AssertionError from None
+    try:
+        kind = fsspec.get_filesystem_class(protocol)
+    except ValueError:
+        known = fsspec.available_protocols()
+        raise StoreError(
+            f"{protocol}://: expected the protocol of a store, such as s3, gs or memory.{did_you_mean(protocol, known)}"
+        ) from None
+    except ImportError as error:
+        missing = error.__cause__ or error.__context__ or error
+        raise missing_extra(getattr(missing, "name", None)) or MissingExtraError(
+            f"{protocol}://: needs a package that is not installed ({first_line(error)}): "
+            f"pip install {getattr(missing, 'name', None) or first_line(error)}"
+        ) from None
+    try:
+        return kind(use_listings_cache=False)
+    except Exception as error:  # whatever it lacks: a project, an account
+        raise StoreError(f"{protocol}://: could not be opened: {_reason(error)}; {CREDENTIALS}") from None
+
+
+def _lacks_bucket(error: FileNotFoundError) -> bool:
+    return "bucket does not exist" in str(error).lower()
+
+
+def _describe(info: Any) -> Stored:
+    size = int(info.get("size") or 0)
+    for name in (*_TAGS, *_TIMES):
+        value = info.get(name)
+        if value:
+            if isinstance(value, datetime):
+                value = value.timestamp()
+            text = f"{value:.3f}" if isinstance(value, float) else str(value).strip('"')
+            return Stored(text, size, name.lower())
+    return Stored("", size)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, without the query of an address, which may hold a signature."""
+    words = first_line(error).split(" ")
+    return " ".join(word.split("?")[0] if is_address(word.lstrip("\"'(")) else word for word in words)
