@@ -12,7 +12,7 @@ from specialize.pipeline.models import check_model, open_model
 from specialize.pipeline.parts import choose_gpu, choose_part, note_merging
 from specialize.pipeline.replayed import open_to_trace
 from specialize.pipeline.served import check_served, read_server
-from specialize.remote.places import at_addresses, folder_of, local_place
+from specialize.remote.places import folder_of, local_place, showing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
-@at_addresses()
 def trace_corpus(
     model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
     corpus: "str | PathLike[str] | Sequence[Any] | pd.DataFrame | Iterable[Mapping[str, Any]] | Corpus | RoutingTrace",
@@ -158,7 +157,7 @@ def trace_corpus(
     from specialize.tracing.resuming import check_corpus, check_files
 
     part = None if shard is None else choose_part(shard, reporter)
-    whole = folder_of(run)
+    whole, reporter = folder_of(run), showing(reporter)
     folder = whole if part is None else part_folder(whole, part)
     loading = {
         "dtype": dtype,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from specialize.addresses import show_below
 from specialize.errors import OutputError
+from specialize.lock import locked
 from specialize.remote.store import Address, Stored
 
 VARIABLE = "SPECIALIZE_CACHE"
@@ -42,16 +43,17 @@ def process_folder() -> Path:
     try:
         work.mkdir(parents=True, exist_ok=True)
         work = work.resolve()
-        _remove_dead(work)
-        folder = Path(tempfile.mkdtemp(prefix="process-", dir=work))
-        opened = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+        with locked(work / ".lock", on_busy=lambda: None):  # what another process is making is not taken for dead
+            _remove_dead(work)
+            folder = Path(tempfile.mkdtemp(prefix="process-", dir=work))
+            opened = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o600)  # until the process ends
+            with suppress(OSError):  # no locks here: then nothing is taken for dead
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise OutputError(
             f"{work}: could not be written ({error.strerror or error}); set {VARIABLE} to a folder that can hold what "
             "is downloaded"
         ) from error
-    with suppress(OSError):  # no locks here: then nothing is taken for dead
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     for name in ("runs", "corpora"):
         show_below(folder / name)
     atexit.register(_remove_own, folder, os.getpid())

@@ -15,11 +15,11 @@ from specialize.errors import OutputError, StoreError
 from specialize.events import SILENT, Reporter
 from specialize.rate import Rate
 from specialize.remote.cache import find_object, keep_folder, link_or_copy
+from specialize.remote.local_files import Stamp, is_plain, is_replaced_whole, list_files, stamp_of
 from specialize.remote.store import BUSY, MANIFEST, Address, Stored, open_store
 from specialize.text import format_bytes
 
 Want = Literal["now", "when read", "name"]  # download a file, wait until it is read, or let an empty one stand for it
-_Stamp = tuple[int, int, int]
 _AT_ONCE = 4  # downloads
 
 
@@ -34,7 +34,7 @@ class _File:
     """
 
     stored: Stored
-    stamp: _Stamp | None = None
+    stamp: Stamp | None = None
     is_empty: bool = False
 
     @property
@@ -67,7 +67,8 @@ class WorkingCopy:
         self._store = open_store(address.protocol)
         self._files: dict[str, _File] = {}
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
-        self._held = 0  # commands that hold back what they write
+        self._users = 0  # functions that work in the folder
+        self._held = 0  # those of them that hold back what they write
         self._has_unstored = False
         register(folder, self)
 
@@ -96,13 +97,13 @@ class WorkingCopy:
             StoreError: the store cannot be read.
             OutputError: the folder cannot be written.
         """
-        if self._held:  # by a command that calls this one, and has seen the store
+        if self._users:  # a function that has seen the store, and calls this one
             self._fill(want)
             return
         if self._has_unstored:
             self._store_changes()
         listed = self._store.list(self.address) if found is None else found
-        found = {name: stored for name, stored in listed.items() if _is_plain(name) and self._is_own(name)}
+        found = {name: stored for name, stored in listed.items() if is_plain(name) and self._is_own(name)}
         if check is not None:
             check(found.keys())
         before, self._files = self._files, {}
@@ -110,7 +111,12 @@ class WorkingCopy:
             self._path(name).unlink(missing_ok=True)
         for name, stored in found.items():
             known, path = before.get(name), self._path(name)
-            if known is None or known.stamp is None or known.stamp != _stamp(path) or not stored.is_same(known.stored):
+            if (
+                known is None
+                or known.stamp is None
+                or known.stamp != stamp_of(path)
+                or not stored.is_same(known.stored)
+            ):
                 known = _File(stored)
                 path.unlink(missing_ok=True)
             self._files[name] = known
@@ -126,7 +132,7 @@ class WorkingCopy:
                     wanted.append(name)
                 elif how == "name" and file.stamp is None:
                     path.touch()
-                    file.stamp, file.is_empty = _stamp(path), True
+                    file.stamp, file.is_empty = stamp_of(path), True
         except OSError as error:
             raise OutputError(
                 f"{self.address}: could not be copied to {self.folder} ({error.strerror or error})"
@@ -154,8 +160,8 @@ class WorkingCopy:
                 kept = self._object(name)
                 if not kept.is_file():
                     self._store.get(self.address.below(name), kept, file.stored)
-                link_or_copy(kept, path, link=self._is_read_only or _is_replaced_whole(name))
-                file.stamp, file.is_empty = _stamp(path), False
+                link_or_copy(kept, path, link=self._is_read_only or is_replaced_whole(name))
+                file.stamp, file.is_empty = stamp_of(path), False
         return name
 
     def fetch(self, path: Path) -> None:
@@ -167,8 +173,8 @@ class WorkingCopy:
     def fetch_again(self, path: Path) -> bool:
         """Download a file as it is in the store now; return whether it is there."""
         name = self._name(path)
-        if name not in self._files or self._files[name].stamp != _stamp(path):
-            return False  # it was not stored from here, or changed here
+        if name not in self._files:
+            return False
         stored = self._store.look(self.address.below(name))
         if stored is None:
             return False
@@ -191,7 +197,7 @@ class WorkingCopy:
             StoreError: the store cannot be written, or another process has changed the manifest.
         """
         name = self._name(path)
-        if self._held or not _is_plain(name):
+        if self._held or not is_plain(name):
             return
         with self._locks[""]:
             self._refuse_changed({MANIFEST: self._store.look(self.address.below(MANIFEST))})
@@ -200,7 +206,7 @@ class WorkingCopy:
     def _upload(self, name: str) -> None:
         """Store a file as it is here, or remove it from the store if it is not here."""
         path, address = self._path(name), self.address.below(name)
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         if stamp is None:
             self._store.remove(address)
             self._files.pop(name, None)
@@ -208,7 +214,7 @@ class WorkingCopy:
         stored = self._store.put(path, address, is_new=name == MANIFEST and name not in self._files)
         self._files[name] = _File(stored, stamp)
         kept = self._object(name)
-        link_or_copy(path, kept, link=_is_replaced_whole(name))
+        link_or_copy(path, kept, link=is_replaced_whole(name))
 
     def store_changes(self) -> None:
         """Store every file that is not stored as it is here, the manifest last, and remove those that are not here.
@@ -249,6 +255,15 @@ class WorkingCopy:
                 )
 
     @contextmanager
+    def used(self) -> Iterator[None]:
+        """Let the folder be as it is during the block, whatever the store holds."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    @contextmanager
     def holding_back(self) -> Iterator[None]:
         """Store what is written in the block at its end; if it fails, nothing is stored."""
         self._held += 1
@@ -269,16 +284,12 @@ class WorkingCopy:
             if file is None or file.stamp != stamp:
                 self._path(name).unlink(missing_ok=True)
 
-    def _list_local(self) -> dict[str, _Stamp]:
-        found = {}
-        for folder, folders, names in os.walk(self.folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                path = Path(folder, name)
-                stamp = None if name.startswith(".") else _stamp(path)
-                if stamp is not None and copy_of(path) is self:
-                    found[path.relative_to(self.folder).as_posix()] = stamp
-        return found
+    def _list_local(self) -> dict[str, Stamp]:
+        return {
+            path.relative_to(self.folder).as_posix(): stamp
+            for path, stamp in list_files(self.folder)
+            if copy_of(path) is self
+        }
 
     def _is_own(self, name: str) -> bool:
         """Return whether a file is in no other copy inside this one."""
@@ -293,21 +304,3 @@ class WorkingCopy:
     def _name(self, path: Path) -> str:
         name = Path(os.path.abspath(path)).relative_to(self.folder).as_posix()
         return "" if name == "." else name
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a name is that of a file below a folder, which is not hidden; or empty."""
-    return not name or all(part and not part.startswith(".") for part in name.split("/"))
-
-
-def _is_replaced_whole(name: str) -> bool:
-    """Return whether no one writes to a file in place, so that it may be one with the file that is kept."""
-    return name.startswith("trace/") and name.endswith(".arrow")
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -5,43 +5,31 @@ place of an address it gets the path of a copy, and what it has written there is
 nothing of this happens, and nothing is loaded for it.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from inspect import Signature, signature
+from inspect import signature
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 from specialize.addresses import copy_of, is_address, show_text
-from specialize.errors import CorpusError, StoreError, TraceError
+from specialize.errors import StoreError
 from specialize.events import SILENT, Reporter, Update
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from specialize.remote.copy import Want, WorkingCopy
+    from specialize.remote.copy import WorkingCopy
+    from specialize.remote.roles import Role
     from specialize.remote.store import Address
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Place = str | PathLike[str]
-Role = Literal["measured", "read", "results", "written", "ablated", "report", "files"]
-"""What a function does with a place.
-
-measured: reads a run, and writes results into it, which are stored when all are written
-read: reads a run
-results: reads the results of a run, not its trace
-written: writes a run, whose files are stored as they are finished
-ablated: reads a run, and writes results into it, which are stored as they are finished
-report: writes a report or figures, stored when all are written
-files: writes other files, stored when all are written
-"""
-_TOGETHER = ("measured", "report", "files")  # stored when all is written
-_OF_PAGES = ("report.html", "report.md")
 
 
-def at_addresses(**roles: Role) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def at_addresses(**roles: "Role") -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return a decorator that lets a function take addresses in place of local paths.
 
     Args:
@@ -54,23 +42,29 @@ def at_addresses(**roles: Role) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            if not any(map(_is_elsewhere, (*args, *kwargs.values()))):
+            bound = parameters.bind(*args, **kwargs)
+            if not any(_is_elsewhere(bound.arguments.get(name)) for name in roles):
                 return function(*args, **kwargs)
             with ExitStack() as stack:
-                values = _bind(parameters, roles, args, kwargs, stack)
-                return function(*values.args, **values.kwargs)
+                _replace(bound.arguments, roles, stack, shows="reporter" in parameters.parameters)
+                return function(*bound.args, **bound.kwargs)
 
         return call
 
     return decorate
 
 
-def _bind(parameters: Signature, roles: dict[str, Role], args: Any, kwargs: Any, stack: ExitStack) -> Any:
-    """Bind arguments, with copies in place of addresses."""
-    bound = parameters.bind(*args, **kwargs)
-    values = bound.arguments
-    reporter = _Showing(values.get("reporter", SILENT))
-    if "reporter" in parameters.parameters:
+def _replace(values: dict[str, Any], roles: "dict[str, Role]", stack: ExitStack, *, shows: bool) -> None:
+    """Put the paths of copies in place of addresses.
+
+    Args:
+        values: the arguments of a function, by name.
+        roles: what the function does with some of them.
+        stack: stores what was written when it is closed.
+        shows: whether the function has a reporter.
+    """
+    reporter = showing(values.get("reporter", SILENT))
+    if shows:
         values["reporter"] = reporter
     for name, role in roles.items():
         given = values.get(name)
@@ -79,11 +73,10 @@ def _bind(parameters: Signature, roles: dict[str, Role], args: Any, kwargs: Any,
             values[name] = [_enter(one, role, reporter, stack) for one in each]
         elif given is not None:
             values[name] = _enter(given, role, reporter, stack)
-    return bound
 
 
 @contextmanager
-def local_place(place: Place, role: Role, *, reporter: Reporter = SILENT) -> Iterator[Path]:
+def local_place(place: Place, role: "Role", *, reporter: Reporter = SILENT) -> Iterator[Path]:
     """Yield the local path of a place, and store what was written there at the end of the block.
 
     Args:
@@ -98,10 +91,10 @@ def local_place(place: Place, role: Role, *, reporter: Reporter = SILENT) -> Ite
         yield Path(place)
         return
     with ExitStack() as stack:
-        yield Path(_enter(place, role, _Showing(reporter), stack))
+        yield Path(_enter(place, role, showing(reporter), stack))
 
 
-def open_place(place: Place, role: Role = "results") -> Path:
+def open_place(place: Place, role: "Role" = "results") -> Path:
     """Return the local path of a place that is read; of an address, that of a copy that lives as long as the process.
 
     Args:
@@ -111,6 +104,8 @@ def open_place(place: Place, role: Role = "results") -> Path:
     Raises:
         StoreError: the store cannot be reached or read.
     """
+    if not is_address(place):
+        return Path(place)
     with local_place(place, role) as path:
         return path
 
@@ -129,6 +124,7 @@ def local_corpus(source: str, *, reporter: Reporter = SILENT) -> Path:
     """
     from glob import has_magic
 
+    from specialize.remote.roles import check_corpus
     from specialize.remote.store import LOCAL, Address, open_store
 
     address = _read(source)
@@ -143,7 +139,7 @@ def local_corpus(source: str, *, reporter: Reporter = SILENT) -> Path:
     copy = _copy_at(base, "corpora")
     copy.reporter = reporter
     copy.refresh(
-        lambda name: "name", check=partial(_check_corpus, address), found=None if single is None else {"": single}
+        lambda name: "name", check=partial(check_corpus, address), found=None if single is None else {"": single}
     )
     return copy.folder.joinpath(*parts[fixed:])
 
@@ -186,9 +182,10 @@ def _is_elsewhere(value: Any) -> bool:
     return isinstance(path, Path) and copy_of(path) is not None
 
 
-def _enter(place: Any, role: Role, reporter: Reporter, stack: ExitStack) -> Any:
+def _enter(place: Any, role: "Role", reporter: Reporter, stack: ExitStack) -> Any:
     """Return a place, or in place of an address the path of its copy, which is stored when the stack is closed."""
     from specialize.remote.copy import WorkingCopy
+    from specialize.remote.roles import TOGETHER, check_run, choose_files
     from specialize.remote.store import LOCAL
 
     if is_address(place):
@@ -206,11 +203,12 @@ def _enter(place: Any, role: Role, reporter: Reporter, stack: ExitStack) -> Any:
             return place
         copy, below = found, PurePosixPath(path.relative_to(found.folder).as_posix())
     copy.reporter, before = reporter, copy.manifest
-    check = None if role in ("report", "files") else partial(_check_run, str(copy.address), role)
-    copy.refresh(_choose(role, "" if str(below) == "." else f"{below}/"), check=check)
+    check = None if role in ("report", "files") else partial(check_run, str(copy.address), role)
+    copy.refresh(choose_files(role, "" if str(below) == "." else f"{below}/"), check=check)
     if hasattr(place, "manifest") and before is not None and not before.is_same(copy.manifest):
         raise StoreError(f"{copy.address}: another process has changed the run since it was opened; open it again")
-    if role in _TOGETHER:
+    stack.enter_context(copy.used())
+    if role in TOGETHER:
         stack.enter_context(copy.holding_back())
     elif role in ("written", "ablated"):
         stack.push(partial(_store_rest, copy))
@@ -220,49 +218,6 @@ def _enter(place: Any, role: Role, reporter: Reporter, stack: ExitStack) -> Any:
 def _store_rest(copy: "WorkingCopy", kind: type[BaseException] | None, *_: object) -> None:
     if kind is None:
         copy.store_changes()
-
-
-def _check_run(address: str, role: Role, names: Collection[str]) -> None:
-    """Refuse what is no run before it is downloaded: a whole bucket, for instance."""
-    from specialize.remote.store import MANIFEST
-
-    if names and MANIFEST not in names:
-        what = "a file" if "" in names else f"{len(names):,} files without a {MANIFEST}"
-        wanted = "a run, or a place with nothing" if role == "written" else "a run"
-        raise TraceError(f"{address}: expected the address of {wanted}, got that of {what}; give another one")
-
-
-def _check_corpus(address: "Address", names: Collection[str]) -> None:
-    if not names:
-        raise CorpusError(f"{address}: expected a file or folder, found none at this address")
-
-
-def _choose(role: Role, below: str) -> "Callable[[str], Want]":
-    """Return what is done with each file of an address that a function needs in a role.
-
-    Args:
-        role: what the function does.
-        below: the part of the address, with a slash at its end, that a report or other files are written to.
-    """
-
-    def want(name: str) -> "Want":
-        folder, _, rest = name.partition("/")
-        if folder == "trace" and rest:
-            return "now" if role in ("measured", "read", "ablated") else "when read"
-        if below and not name.startswith(below):
-            return "name"
-        if role in ("report", "files"):
-            inside = name.removeprefix(below)
-            needed = inside in _OF_PAGES or inside.startswith("figures/") or inside.count("/") == 0
-            run = inside.endswith("/manifest.json") and inside.count("/") == 1
-            return "now" if role == "report" and (needed or run) else "name"
-        if folder in ("parquet", "report", "figures") and rest:
-            return "name"
-        if name.startswith("ablation/changes/") and role != "ablated":
-            return "name"
-        return "now"
-
-    return want
 
 
 def _find_copy(address: "Address") -> "tuple[WorkingCopy, PurePosixPath]":
@@ -324,6 +279,11 @@ def _local(text: str) -> Path:
     """Return the path of an address of a local file."""
     path = text.partition("://")[2]
     return Path(path.removeprefix("localhost") if path.startswith("localhost/") else path)
+
+
+def showing(reporter: Reporter) -> Reporter:
+    """Return a reporter whose messages name addresses in place of the paths of copies."""
+    return _Showing(reporter)
 
 
 class _Showing:

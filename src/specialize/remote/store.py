@@ -18,6 +18,7 @@ T = TypeVar("T")
 MANIFEST = "manifest.json"
 LOCAL = ("file", "local")  # the protocols of local files
 _PAUSES = (0.5, 2.0)  # seconds before a request that failed is repeated; the libraries of the stores repeat it, too
+_PATIENCE = 30.0  # seconds after which a request that failed is not repeated
 # what says that an object is another one than before: the first entry that a store has
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "oid", "sha256", "checksum")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
@@ -195,6 +196,7 @@ class Store:
 
     def _try(self, address: Address, work: Callable[[], T], done: str) -> T:
         """Do something, again if that may help; what a library raises becomes one line."""
+        begun = time.monotonic()
         for pause in (*_PAUSES, None):
             try:
                 return work()
@@ -210,7 +212,7 @@ class Store:
                 name = type(error).__name__
                 if "Credential" in name or "Token" in name:
                     raise StoreError(f"{address}: could not be {done}: {_reason(error)}; {CREDENTIALS}") from None
-                if pause is None or name in _FINAL:
+                if pause is None or name in _FINAL or time.monotonic() - begun > _PATIENCE:
                     raise StoreError(
                         f"{address}: could not be {done} ({name}: {_reason(error)}); run the same command again when "
                         "the store can be reached"
@@ -252,8 +254,11 @@ def _open(protocol: str) -> Any:
             f"{protocol}://: needs a package that is not installed ({first_line(error)}): "
             f"pip install {getattr(missing, 'name', None) or first_line(error)}"
         ) from None
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol in ("s3", "s3a") and "config_kwargs" not in fsspec.config.conf.get("s3", {}):
+        options["config_kwargs"] = {"retries": {"max_attempts": 0}}  # s3fs repeats what fails, botocore not again
     try:
-        return kind(use_listings_cache=False)
+        return kind(**options)
     except Exception as error:  # whatever it lacks: a project, an account
         raise StoreError(f"{protocol}://: could not be opened: {_reason(error)}; {CREDENTIALS}") from None
 

@@ -71,9 +71,7 @@ class RoutingTrace:
         self.manifest = read_manifest(run, part=part)
         self.routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         self.layers = tuple(router for router in self.routers if router.routing == "learned")
-        self.random_routers = tuple(
-            router for router in self.routers if router.routing == "random" and router.draw == 0
-        )
+        self.random_routers = tuple(each for each in self.routers if each.routing == "random" and each.draw == 0)
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
 
     def __repr__(self) -> str:

@@ -1,0 +1,36 @@
+"""The local files of a copy."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+Stamp = tuple[int, int, int]  # size, time, inode
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name is that of a file below a folder, which is not hidden; or empty."""
+    return not name or all(part and not part.startswith(".") for part in name.split("/"))
+
+
+def is_replaced_whole(name: str) -> bool:
+    """Return whether no one writes to a file in place, so that it may be one with the file that is kept."""
+    return name.startswith("trace/") and name.endswith(".arrow")
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what changes when a file is written: its size, time and inode; None if there is no file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def list_files(root: Path) -> Iterator[tuple[Path, Stamp]]:
+    """Yield the files below a folder, without hidden ones."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            stamp = None if name.startswith(".") else stamp_of(Path(folder, name))
+            if stamp is not None:
+                yield Path(folder, name), stamp
