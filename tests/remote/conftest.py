@@ -15,6 +15,7 @@ from specialize.remote import cache, store
 from specialize.trace import RouterSpec, Shard, TraceWriter
 from specialize.tracing.documents import batch_rows
 
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     pytest.importorskip("s3fs")

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from specialize import manifest  # noqa: E402
 from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa: E402
 from specialize.corpus import open_corpus  # noqa: E402
 from specialize.models.data import train_bpe  # noqa: E402
-from specialize.pipeline import routing, topics  # noqa: E402,F401
 from specialize.remote.store import Store, open_store, parse_address  # noqa: E402
 
 OPTIONS = TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router", control_draws=1)
@@ -67,7 +67,9 @@ class Work:
         self.folder, self.corpus = folder, folder / "texts.jsonl"
         draw = random.Random(0)
         texts = [" ".join(f"w{draw.randrange(300)}" for _ in range(draw.randrange(5, 60))) for _ in range(40)]
-        self.corpus.write_text("\n".join(json.dumps({"text": each, "kind": str(n % 2)}) for n, each in enumerate(texts)))
+        self.corpus.write_text(
+            "\n".join(json.dumps({"text": each, "kind": str(n % 2)}) for n, each in enumerate(texts))
+        )
         model = build("olmoe")
         model.resize_token_embeddings(400)
         facts = {"name": "tiny", "revision": None, "dtype": "float32", "config_digest": "0", "config": {}}
@@ -120,20 +122,19 @@ def main(folder: Path, address: str, trials: int) -> None:
     whole = f"{address}/whole/x"
     work.trace(str(folder / "local"))  # what this compiles, the children need not
     work.measure(str(folder / "local"))
-    counts = {}
-    for name in ("trace", "measure"):
-        step = getattr(work, name)
-        counts[name] = work.do(lambda step=step: step(whole))[1]
+    steps = {"trace": work.trace, "measure": work.measure}
+    counts = {name: work.do(partial(step, whole))[1] for name, step in steps.items()}
     expected = work.digests(whole)
-    for name, count in counts.items():
+    for name, step in steps.items():
         for trial in range(trials):
-            run = f"{address}/{name}{trial}/x"
+            run, count = f"{address}/{name}{trial}/x", counts[name]
+            # spread over the whole of the work, at a random point of each part
             point = draw.randrange(count * trial // trials, count * (trial + 1) // trials) + 1
             if name == "measure":
-                work.do(lambda run=run: work.trace(run))
-            killed, _ = work.do(lambda run=run, step=getattr(work, name): step(run), kill_at=point)
+                work.do(partial(work.trace, run))
+            killed, _ = work.do(partial(step, run), kill_at=point)
             left = work.digests(run)
-            work.do(lambda run=run: work.trace(run), lambda run=run: work.measure(run))
+            work.do(partial(work.trace, run), partial(work.measure, run))
             result = {"work": name, "killed": killed, "left": len(left), "identical": work.digests(run) == expected}
             print(json.dumps(result), flush=True)
     print(json.dumps({"files": len(expected), "operations": counts}), flush=True)

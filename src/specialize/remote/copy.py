@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -15,31 +14,12 @@ from specialize.errors import OutputError, StoreError
 from specialize.events import SILENT, Reporter
 from specialize.rate import Rate
 from specialize.remote.cache import find_object, keep_folder, link_or_copy
-from specialize.remote.local_files import Stamp, is_plain, is_replaced_whole, list_files, stamp_of
+from specialize.remote.local_files import CopiedFile, Stamp, is_plain, is_replaced_whole, list_files, stamp_of
 from specialize.remote.store import BUSY, MANIFEST, Address, Stored, open_store
 from specialize.text import format_bytes
 
 Want = Literal["now", "when read", "name"]  # download a file, wait until it is read, or let an empty one stand for it
 _AT_ONCE = 4  # downloads
-
-
-@dataclass
-class _File:
-    """A file of the store.
-
-    Attributes:
-        stored: what the store holds.
-        stamp: of the local file; None if there is none.
-        is_empty: whether an empty file stands for it.
-    """
-
-    stored: Stored
-    stamp: Stamp | None = None
-    is_empty: bool = False
-
-    @property
-    def is_here(self) -> bool:
-        return self.stamp is not None and not self.is_empty
 
 
 class WorkingCopy:
@@ -65,7 +45,7 @@ class WorkingCopy:
         self._is_read_only = is_read_only
         self.reporter: Reporter = SILENT
         self._store = open_store(address.protocol)
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, CopiedFile] = {}
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         self._users = 0  # functions that work in the folder
         self._held = 0  # those of them that hold back what they write
@@ -117,7 +97,7 @@ class WorkingCopy:
                 or known.stamp != stamp_of(path)
                 or not stored.is_same(known.stored)
             ):
-                known = _File(stored)
+                known = CopiedFile(stored)
                 path.unlink(missing_ok=True)
             self._files[name] = known
         self._fill(want)
@@ -179,7 +159,7 @@ class WorkingCopy:
         if stored is None:
             return False
         self._object(name).unlink(missing_ok=True)
-        self._files[name] = _File(stored)
+        self._files[name] = CopiedFile(stored)
         self._fetch(name)
         return True
 
@@ -212,7 +192,7 @@ class WorkingCopy:
             self._files.pop(name, None)
             return
         stored = self._store.put(path, address, is_new=name == MANIFEST and name not in self._files)
-        self._files[name] = _File(stored, stamp)
+        self._files[name] = CopiedFile(stored, stamp)
         kept = self._object(name)
         link_or_copy(path, kept, link=is_replaced_whole(name))
 

@@ -2,9 +2,32 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from specialize.remote.store import Stored
+
 Stamp = tuple[int, int, int]  # size, time, inode
+
+
+@dataclass
+class CopiedFile:
+    """A file of the store, and what of it is here.
+
+    Attributes:
+        stored: what the store holds.
+        stamp: of the local file; None if there is none.
+        is_empty: whether an empty file stands for it.
+    """
+
+    stored: Stored
+    stamp: Stamp | None = None
+    is_empty: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the local file is that of the store."""
+        return self.stamp is not None and not self.is_empty
 
 
 def is_plain(name: str) -> bool:
