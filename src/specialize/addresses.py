@@ -21,6 +21,9 @@ class Copy(Protocol):
     def fetch(self, path: Path) -> None:
         """Download a file that the folder lacks, if the address has it."""
 
+    def prefetch(self) -> None:
+        """Download all files of the trace that the folder lacks."""
+
     def fetch_again(self, path: Path) -> bool:
         """Download a file although the folder has it; return whether the address has it."""
 
@@ -77,6 +80,17 @@ def fetched(path: Path) -> Path:
     if copy is not None:
         copy.fetch(path)
     return path
+
+
+def prefetch(run: Path) -> None:
+    """Download all files of a run's trace, where the run is a copy that lacks some: it is about to be read.
+
+    Raises:
+        SpecializeError: the store cannot be read.
+    """
+    copy = copy_of(run)
+    if copy is not None:
+        copy.prefetch()
 
 
 def fetched_again(path: Path) -> bool:

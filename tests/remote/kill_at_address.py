@@ -28,7 +28,8 @@ from specialize import manifest  # noqa: E402
 from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa: E402
 from specialize.corpus import open_corpus  # noqa: E402
 from specialize.models.data import train_bpe  # noqa: E402
-from specialize.remote.store import Store, open_store, parse_address  # noqa: E402
+from specialize.remote.address import parse_address  # noqa: E402
+from specialize.remote.store import Store, open_store  # noqa: E402
 
 OPTIONS = TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router", control_draws=1)
 

@@ -9,6 +9,7 @@ import pytest
 import specialize
 from specialize.errors import StoreError, TraceError
 from specialize.remote import store
+from specialize.remote.address import parse_address
 from specialize.remote.cache import process_folder
 
 
@@ -155,7 +156,7 @@ def test_objects_that_are_cut_off_or_change_while_they_are_read_are_errors(bucke
 def test_names_in_a_store_cannot_lead_out_of_the_copy(bucket, small_run, fresh, monkeypatch):
     bucket.write_folder(small_run, "runs/x")
     stored = store.open_store("s3")
-    found = stored.list(store.parse_address("s3://bucket/runs/x"))
+    found = stored.list(parse_address("s3://bucket/runs/x"))
     monkeypatch.setattr(stored, "list", lambda _: found | {"../../../outside": found["manifest.json"]})
     assert specialize.open_trace("s3://bucket/runs/x").num_documents == 60
     assert not list(process_folder().rglob("outside"))

@@ -99,15 +99,18 @@ def test_files_are_downloaded_once_and_only_where_they_are_read(bucket, at_store
     got: list[str] = []
     get = Store.get
 
-    def counted(self, address, path, expected):
+    def counted(self, address, *given, **how):
         got.append(address.path.removeprefix("bucket/runs/x/"))
-        get(self, address, path, expected)
+        get(self, address, *given, **how)
 
     monkeypatch.setattr(Store, "get", counted)
     trace = specialize.open_trace(at_store)
     assert got == ["manifest.json"]
     trace.documents()
     assert got == ["manifest.json", "trace/documents.arrow"]
+    with pytest.raises(specialize.errors.MeasurementError):
+        specialize.routing(at_store, permutations=0)
+    assert len(got) == 2  # what is wrong is said before anything is downloaded
     specialize.routing(at_store, permutations=2)
     assert sorted(got) == sorted({*got})
     read = list(got)

@@ -42,7 +42,7 @@ def test_a_corpus_at_an_address_is_the_local_one(address, bucket, corpus, tmp_pa
     (tmp_path / "data/more/b.jsonl").write_bytes(bucket.read("data/more/b.jsonl"))
     got: list[str] = []
     get = Store.get
-    monkeypatch.setattr(Store, "get", lambda *given: got.append(given[1].path) or get(*given))
+    monkeypatch.setattr(Store, "get", lambda *given, **how: got.append(given[1].path) or get(*given, **how))
     local = open_corpus(tmp_path / "data")
     expected = list(local)
     first = open_corpus(address, limit=3)

@@ -43,7 +43,7 @@ def annotate(
     a corpus (see `specialize.annotators.label_columns`), are left out; the reporter receives the reasons.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         labels: a table (.parquet, .csv, .tsv, .jsonl, or a data frame) with the column id (documents) or token (row
             numbers), and a column for each label set.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.

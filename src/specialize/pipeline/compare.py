@@ -36,7 +36,7 @@ def compare(
     that agree, by layer and by label, phase, role and position of the tokens. Writes against-OTHER.{csv,parquet}.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         other: a run of the same corpus; without it, a model's routers are compared with the random routers that were
             recorded beside them.
         output: folder of the results; RUN/compare by default.

@@ -31,7 +31,7 @@ def export(
     """Write a trace as Parquet: documents, tokens with their text, and a row for each slot of each token.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         folder: where to write; RUN/parquet by default.
         to: the format.
         reporter: receives progress.
@@ -63,7 +63,7 @@ def affinity(
     """Find which experts of each layer a corpus needs most, as ESFT scores them (Wang et al. 2024).
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         top_p: share that the selected experts reach together, above 0 and at most 1.
         by: token, the share of slots, or gate, the mean gate weight.
         label: known label of documents, to score those of each of its values apart, as tasks; default: all together.
@@ -105,7 +105,7 @@ def validate(run: "str | PathLike[str] | RoutingTrace") -> "list[Check]":
     """Check a trace against its manifest: presence, checksums, counts.
 
     Args:
-        run: a run folder, complete or not, or its open trace.
+        run: a run folder or its address, complete or not, or its open trace.
 
     Returns:
         What was found of each file; `problem` is None where nothing is wrong.

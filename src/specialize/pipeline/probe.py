@@ -34,7 +34,7 @@ def probe(
     Writes RUN/probe/NAME.{csv,parquet} for each label set.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         label_sets: names of annotations of the run; all that can be predicted by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         folds: parts of the cross-validation by document.

@@ -36,7 +36,7 @@ def routing(
     tokens, only the load and what concerns the experts of labels is measured. Writes RUN/routing/routing.{csv,parquet}.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         labels: label sets of documents to measure by, columns of the corpus or stored annotations; all by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         cache_size: number of experts in the cache; by default a quarter of a layer's.

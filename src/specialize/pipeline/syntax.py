@@ -52,7 +52,7 @@ def syntax(
     errors change goes to RUN/syntax/tagger/NAME.{csv,parquet}.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         tags: upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position, role, phase of tokens.
         pipeline: spaCy pipeline by name or path; by default the smallest one that is installed for the language.
         language: code of all texts' language, such as ``de``; by default that of the column lang or language, else

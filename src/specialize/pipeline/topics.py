@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
-@at_addresses(run="measured", topics_from="results")
+@at_addresses(run="measured", topics_from="read")
 def topics(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -55,7 +55,7 @@ def topics(
     results are in RUN/syntax.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         labels: label columns of the corpus to measure; all usable ones by default.
         fit: fit topics, or only measure known labels.
         embedding: sentence-transformers model by name or path, or ``tfidf``; by default the packaged model.

@@ -29,7 +29,7 @@ def vocabulary(
     tokens.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         min_count: fewest tokens of a token id that is counted.
         top: token ids of an expert in top_tokens.csv.
         permutations: permutations under the null.

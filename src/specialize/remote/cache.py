@@ -19,7 +19,8 @@ from pathlib import Path
 from specialize.addresses import show_below
 from specialize.errors import OutputError
 from specialize.lock import locked
-from specialize.remote.store import Address, Stored
+from specialize.remote.address import Address
+from specialize.remote.store import Stored
 
 VARIABLE = "SPECIALIZE_CACHE"
 

@@ -11,15 +11,17 @@ from typing import Literal
 
 from specialize.addresses import copy_of, register
 from specialize.errors import OutputError, StoreError
-from specialize.events import SILENT, Reporter
+from specialize.events import SILENT, Progress, Reporter
 from specialize.rate import Rate
+from specialize.remote.address import MANIFEST, Address
 from specialize.remote.cache import find_object, keep_folder, link_or_copy
-from specialize.remote.local_files import CopiedFile, Stamp, is_plain, is_replaced_whole, list_files, stamp_of
-from specialize.remote.store import BUSY, MANIFEST, Address, Stored, open_store
+from specialize.remote.local_files import CopiedFile, Stamp, is_of_trace, is_plain, list_files, stamp_of
+from specialize.remote.store import BUSY, Stored, open_store
 from specialize.text import format_bytes
 
 Want = Literal["now", "when read", "name"]  # download a file, wait until it is read, or let an empty one stand for it
 _AT_ONCE = 4  # downloads
+_LARGE = 2**24  # bytes of a file of a corpus whose download is shown
 
 
 class WorkingCopy:
@@ -105,7 +107,7 @@ class WorkingCopy:
     def _fill(self, want: Callable[[str], Want]) -> None:
         wanted = []
         try:
-            for name, file in self._files.items():
+            for name, file in list(self._files.items()):
                 path, how = self._path(name), want(name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if how == "now" and not file.is_here:
@@ -120,35 +122,44 @@ class WorkingCopy:
         self._download(wanted)
 
     def _download(self, names: Sequence[str]) -> None:
-        missing = [each for each in names if not self._object(each).is_file()]
+        """Download files, some at a time."""
+        sizes = [self._files[each].stored.size for each in names if not self._object(each).is_file()]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="download") as threads:
-            if not missing:
+            if not sizes:
                 list(threads.map(self._fetch, names))
                 return
-            total = sum(self._files[name].stored.size for name in names)
-            self.reporter.say(f"{self.address}: {len(missing):,} files to download, {format_bytes(total)}")
+            self.reporter.say(f"{self.address}: {len(sizes):,} files to download, {format_bytes(sum(sizes))}")
             with self.reporter.progress("downloading", "files") as update:
                 rate = Rate(10.0)
                 for done, name in enumerate(threads.map(self._fetch, names), 1):
                     rate.count(self._files[name].stored.size)
                     update(done, len(names), rate=f"{format_bytes(round(rate.value))}/s")
 
-    def _fetch(self, name: str) -> str:
+    def _fetch(self, name: str, *, progress: Progress | None = None) -> str:
         file, path = self._files[name], self._path(name)
         with self._locks[name]:
             if not file.is_here:
                 kept = self._object(name)
                 if not kept.is_file():
-                    self._store.get(self.address.below(name), kept, file.stored)
-                link_or_copy(kept, path, link=self._is_read_only or is_replaced_whole(name))
+                    self._store.get(self.address.below(name), kept, file.stored, progress=progress)
+                link_or_copy(kept, path, link=self._is_read_only or is_of_trace(name))
                 file.stamp, file.is_empty = stamp_of(path), False
         return name
 
     def fetch(self, path: Path) -> None:
         """Download a file that the folder lacks, if the store has it."""
         name = self._name(path)
-        if name in self._files and not self._files[name].is_here:
+        if name not in self._files or self._files[name].is_here:
+            return
+        if not self._is_read_only or self._files[name].stored.size < _LARGE or self._object(name).is_file():
             self._fetch(name)
+            return
+        with self.reporter.progress(f"downloading {self.address.below(name)}", "MB") as update:
+            self._fetch(name, progress=lambda done, total: update(done // 10**6, total // 10**6))
+
+    def prefetch(self) -> None:
+        """Download all files of the trace that the folder lacks."""
+        self._download([name for name, file in list(self._files.items()) if is_of_trace(name) and not file.is_here])
 
     def fetch_again(self, path: Path) -> bool:
         """Download a file as it is in the store now; return whether it is there."""
@@ -194,7 +205,7 @@ class WorkingCopy:
         stored = self._store.put(path, address, is_new=name == MANIFEST and name not in self._files)
         self._files[name] = CopiedFile(stored, stamp)
         kept = self._object(name)
-        link_or_copy(path, kept, link=is_replaced_whole(name))
+        link_or_copy(path, kept, link=is_of_trace(name))
 
     def store_changes(self) -> None:
         """Store every file that is not stored as it is here, the manifest last, and remove those that are not here.

@@ -35,8 +35,8 @@ def is_plain(name: str) -> bool:
     return not name or all(part and not part.startswith(".") for part in name.split("/"))
 
 
-def is_replaced_whole(name: str) -> bool:
-    """Return whether no one writes to a file in place, so that it may be one with the file that is kept."""
+def is_of_trace(name: str) -> bool:
+    """Return whether a file is one of a trace, to which no one writes in place: it may be one with what is kept."""
     return name.startswith("trace/") and name.endswith(".arrow")
 
 

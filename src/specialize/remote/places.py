@@ -20,9 +20,9 @@ from specialize.events import SILENT, Reporter, Update
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from specialize.remote.address import Address
     from specialize.remote.copy import WorkingCopy
     from specialize.remote.roles import Role
-    from specialize.remote.store import Address
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,12 +94,12 @@ def local_place(place: Place, role: "Role", *, reporter: Reporter = SILENT) -> I
         yield Path(_enter(place, role, showing(reporter), stack))
 
 
-def open_place(place: Place, role: "Role" = "results") -> Path:
+def open_place(place: Place, role: "Role" = "read") -> Path:
     """Return the local path of a place that is read; of an address, that of a copy that lives as long as the process.
 
     Args:
         place: a local path or an address.
-        role: what is done with it; by default, files of a trace are downloaded when they are read.
+        role: what is done with it.
 
     Raises:
         StoreError: the store cannot be reached or read.
@@ -124,8 +124,9 @@ def local_corpus(source: str, *, reporter: Reporter = SILENT) -> Path:
     """
     from glob import has_magic
 
+    from specialize.remote.address import LOCAL, Address
     from specialize.remote.roles import check_corpus
-    from specialize.remote.store import LOCAL, Address, open_store
+    from specialize.remote.store import open_store
 
     address = _read(source)
     if address.protocol in LOCAL:
@@ -148,7 +149,7 @@ def folder_of(place: Place) -> Path:
     """Return the path of a place; of an address, that of the copy that it has or would have."""
     if not is_address(place):
         return Path(place)
-    from specialize.remote.store import LOCAL
+    from specialize.remote.address import LOCAL
 
     address = _read(place)
     return _local(place) if address.protocol in LOCAL else _folder_of(address, "runs")
@@ -162,7 +163,8 @@ def is_run_at(source: object) -> TypeGuard[str]:
     """
     if not is_address(source) or source.startswith("hf://"):
         return False
-    from specialize.remote.store import LOCAL, MANIFEST, open_store
+    from specialize.remote.address import LOCAL, MANIFEST
+    from specialize.remote.store import open_store
 
     address = _read(source)
     if address.protocol in LOCAL:
@@ -184,9 +186,9 @@ def _is_elsewhere(value: Any) -> bool:
 
 def _enter(place: Any, role: "Role", reporter: Reporter, stack: ExitStack) -> Any:
     """Return a place, or in place of an address the path of its copy, which is stored when the stack is closed."""
+    from specialize.remote.address import LOCAL
     from specialize.remote.copy import WorkingCopy
     from specialize.remote.roles import TOGETHER, check_run, choose_files
-    from specialize.remote.store import LOCAL
 
     if is_address(place):
         address = _read(place)
@@ -253,7 +255,8 @@ def _expand(place: Any) -> list[Any]:
         return [place]
     from fnmatch import fnmatchcase
 
-    from specialize.remote.store import LOCAL, MANIFEST, Address, open_store
+    from specialize.remote.address import LOCAL, MANIFEST, Address
+    from specialize.remote.store import open_store
 
     address = _read(place)
     if address.protocol in LOCAL:
@@ -270,7 +273,7 @@ def _expand(place: Any) -> list[Any]:
 
 
 def _read(text: str) -> "Address":
-    from specialize.remote.store import parse_address
+    from specialize.remote.address import parse_address
 
     return parse_address(text)
 

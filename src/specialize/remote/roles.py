@@ -4,15 +4,14 @@ from collections.abc import Callable, Collection
 from typing import Literal
 
 from specialize.errors import CorpusError, TraceError
+from specialize.remote.address import MANIFEST, Address
 from specialize.remote.copy import Want
-from specialize.remote.store import MANIFEST, Address
 
-Role = Literal["measured", "read", "results", "written", "ablated", "report", "files"]
-"""What a function does with a place.
+Role = Literal["measured", "read", "written", "ablated", "report", "files"]
+"""What a function does with a place. Files of a trace are downloaded when they are read.
 
 measured: reads a run, and writes results into it, which are stored when all are written
 read: reads a run
-results: reads the results of a run, not its trace
 written: writes a run, whose files are stored as they are finished
 ablated: reads a run, and writes results into it, which are stored as they are finished
 report: writes a report or figures, stored when all are written
@@ -47,7 +46,7 @@ def choose_files(role: Role, below: str) -> Callable[[str], Want]:
     def want(name: str) -> Want:
         folder, _, rest = name.partition("/")
         if folder == "trace" and rest:
-            return "now" if role in ("measured", "read", "ablated") else "when read"
+            return "when read"
         if below and not name.startswith(below):
             return "name"
         if role in ("report", "files"):

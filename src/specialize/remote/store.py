@@ -12,37 +12,17 @@ from typing import Any, TypeVar
 from specialize.addresses import is_address
 from specialize.atomic import replacing
 from specialize.errors import MissingExtraError, OutputError, StoreError, did_you_mean, first_line
+from specialize.events import Progress
 from specialize.extras import missing_extra
+from specialize.remote.address import Address
 
 T = TypeVar("T")
-MANIFEST = "manifest.json"
-LOCAL = ("file", "local")  # the protocols of local files
 _PAUSES = (0.5, 2.0)  # seconds before a request that failed is repeated; the libraries of the stores repeat it, too
 _PATIENCE = 30.0  # seconds after which a request that failed is not repeated
 # what says that an object is another one than before: the first entry that a store has
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "oid", "sha256", "checksum")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 _FINAL = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "EndpointConnectionError")
-
-
-@dataclass(frozen=True)
-class Address:
-    """A place in an object store.
-
-    Attributes:
-        protocol: such as ``s3``.
-        path: bucket and name, without slashes at the ends.
-    """
-
-    protocol: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.protocol}://{self.path}"
-
-    def below(self, name: str) -> "Address":
-        """Return the address of something below this one; of itself if the name is empty."""
-        return Address(self.protocol, f"{self.path}/{name}".strip("/"))
 
 
 @dataclass(frozen=True)
@@ -66,38 +46,11 @@ class Stored:
         return self.kind != other.kind or self.identity == other.identity
 
 
-def parse_address(text: str) -> Address:
-    """Return the address that a text is.
-
-    Raises:
-        StoreError: it contains credentials, a chain of protocols, or names that cannot be those of files.
-    """
-    protocol, _, path = text.partition("://")
-    protocol = protocol.lower()
-    if "::" in protocol:
-        raise StoreError(
-            f"{protocol}://…: expected the address of one store, got a chain of protocols; give the last one alone"
-        )
-    place = path.split("/", 1)[0]
-    if "@" in place:
-        raise StoreError(
-            f"{protocol}://…@{place.rpartition('@')[2]}: expected an address without credentials, which would be stored"
-            " with the run; set them as the store's library reads them, such as the environment variables of AWS"
-        )
-    if protocol in ("http", "https") and "?" in path:
-        raise StoreError(f"{protocol}://{place}/…: expected an address without a query, which may hold credentials")
-    parts = path.strip("/").split("/")
-    if any(part in ("", ".", "..") or part.startswith("..") or "\0" in part for part in parts):
-        raise StoreError(f"{text}: expected an address PROTOCOL://BUCKET/NAME without empty parts, . and ..")
-    return Address(protocol, "/".join(parts))
-
-
 class Store:
     """The store of one protocol. Every error is a StoreError that names the address."""
 
     def __init__(self, protocol: str) -> None:
         self._files = _open(protocol)
-        self._protocol = protocol
 
     def list(self, address: Address) -> dict[str, Stored]:
         """Return the objects at and below an address by their names below it; that of the address itself is empty."""
@@ -135,8 +88,14 @@ class Store:
 
         return self._try(address, info, "read")
 
-    def get(self, address: Address, path: Path, expected: Stored) -> None:
+    def get(self, address: Address, path: Path, expected: Stored, *, progress: Progress | None = None) -> None:
         """Download an object to a file, which appears when it is whole.
+
+        Args:
+            address: of the object.
+            path: of the file.
+            expected: what was listed at the address.
+            progress: called with the bytes that came, and all.
 
         Raises:
             StoreError: it cannot be read, or is another one than expected.
@@ -145,7 +104,7 @@ class Store:
 
         def download() -> None:
             with replacing(path) as partial:
-                self._files.get_file(self._place(address), str(partial))
+                self._files.get_file(self._place(address), str(partial), **_calling(progress))
                 size = partial.stat().st_size
                 if size != expected.size:
                     raise EOFError(f"{size:,} of {expected.size:,} bytes came")
@@ -261,6 +220,15 @@ def _open(protocol: str) -> Any:
         return kind(**options)
     except Exception as error:  # whatever it lacks: a project, an account
         raise StoreError(f"{protocol}://: could not be opened: {_reason(error)}; {CREDENTIALS}") from None
+
+
+def _calling(progress: Progress | None) -> dict[str, Any]:
+    """Return the argument of fsspec that reports the bytes of a transfer."""
+    if progress is None:
+        return {}
+    from fsspec.callbacks import Callback
+
+    return {"callback": Callback(hooks={"show": lambda size, value, **_: progress(value, size or value)})}
 
 
 def _lacks_bucket(error: FileNotFoundError) -> bool:

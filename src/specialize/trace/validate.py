@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from specialize.addresses import fetched
+from specialize.addresses import fetched, prefetch
 from specialize.errors import TraceError
 from specialize.manifest import sha256_of
 from specialize.remote.places import at_addresses
@@ -51,6 +51,7 @@ def validate_trace(run: str | PathLike[str]) -> list[Check]:
     """
     run = Path(run)
     manifest = read_manifest(run, complete=False)
+    prefetch(run)
     checks, part = [], part_of(manifest)
     if not manifest["complete"]:
         what = "the trace" if part is None else str(part)
