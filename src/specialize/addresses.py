@@ -57,6 +57,12 @@ def register(folder: Path, copy: Copy) -> None:
     _copies[folder] = copy
 
 
+def forget_inside(folder: Path) -> None:
+    """Let the copies inside a folder be copies no longer: what they hold is that of a copy of the folder."""
+    for inner in [each for each in _copies if each.is_relative_to(folder) and each != folder]:
+        del _copies[inner]
+
+
 def show_below(folder: Path) -> None:
     """Let messages name addresses in place of the copies below a folder: PROTOCOL/PATH is PROTOCOL://PATH."""
     _folders.append((re.compile(re.escape(str(folder)) + r"/([a-z0-9+.-]+)/"), r"\1://"))

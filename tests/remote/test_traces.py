@@ -36,7 +36,7 @@ def address(bucket, corpus) -> str:
     return f"{bucket.address}/data"
 
 
-def test_a_corpus_at_an_address_is_the_local_one(address, bucket, corpus, tmp_path, monkeypatch):
+def test_a_corpus_at_an_address_is_the_local_one(address, bucket, fresh, tmp_path, monkeypatch):
     (tmp_path / "data/more").mkdir(parents=True)
     (tmp_path / "data/a.jsonl.gz").write_bytes(bucket.read("data/a.jsonl.gz"))
     (tmp_path / "data/more/b.jsonl").write_bytes(bucket.read("data/more/b.jsonl"))
@@ -58,6 +58,13 @@ def test_a_corpus_at_an_address_is_the_local_one(address, bucket, corpus, tmp_pa
     assert single.source == f"{address}/more/b.jsonl"
     bucket.write("data/more/b.jsonl", b'{"text": "another", "kind": "1"}')
     assert [each.text for each in open_corpus(f"{address}/more/b.jsonl")] == ["another"]
+    assert [each.text for each in single] == ["another"]
+    assert [each.text for each in open_corpus(f"{address}/*/*")] == ["another"]
+    fresh()
+    for source in (f"{address}/more/b.jsonl", f"{address}/more", address):  # each inside the next
+        assert "another" in [each.text for each in open_corpus(source)]
+    bucket.write("data/more/b.jsonl", b'{"text": "a third", "kind": "1"}')
+    assert list(open_corpus(address))[-1].text == "a third"
 
 
 @pytest.mark.parametrize(

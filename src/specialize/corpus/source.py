@@ -19,7 +19,6 @@ from specialize.corpus.stdin import STDIN, open_stdin
 from specialize.corpus.stream import Corpus
 from specialize.corpus.tables import read_hub
 from specialize.errors import CorpusError
-from specialize.remote.places import local_corpus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +130,7 @@ def _find_reader(source: Any, request: ColumnRequest) -> tuple[str, Callable[[],
     if isinstance(source, Sequence) and source and are_addresses(source):
         if any(isinstance(each, PathLike) for each in source):
             raise CorpusError("corpus: expected paths or addresses, got both; store all files in one place")
-        return _find_reader_of_files([local_corpus(each) for each in source], request)
+        return _find_reader_of_files([_local(each) for each in source], request)
     if isinstance(source, Sequence) and source and any(isinstance(each, PathLike) for each in source):
         if not all(isinstance(each, PathLike) for each in source):
             raise CorpusError("corpus: expected a list of texts or one of paths, got both; make each path a Path")
@@ -161,7 +160,7 @@ def _find_reader_of_path(
     if isinstance(source, str) and source.startswith("hf://"):
         _refuse_unit(source, request)
         return source, lambda: read_hub(source, request)
-    path = local_corpus(source) if is_address(source) else Path(source)
+    path = _local(source)
     if is_pattern(path) or path.is_dir():
         return _find_reader_of_files([path], request)
     require_path(path)
@@ -173,6 +172,15 @@ def _find_reader_of_path(
 def _find_reader_of_files(paths: Sequence[Path], request: ColumnRequest) -> tuple[str, Callable[[], Iterator[Record]]]:
     files = Files(paths)
     return files.name, lambda: read_files(files.list(), request)
+
+
+def _local(source: str | PathLike[str]) -> Path:
+    """Return the path of a corpus; of one at an address, that of its copy."""
+    if not is_address(source):
+        return Path(source)
+    from specialize.remote.corpora import local_corpus
+
+    return local_corpus(source)
 
 
 def _refuse_unit(name: str, request: ColumnRequest) -> None:

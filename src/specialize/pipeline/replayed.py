@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from specialize.addresses import is_address
 from specialize.errors import CorpusError, TraceError
 from specialize.events import SILENT, Reporter
-from specialize.remote.places import is_run_at, local_corpus, open_place
+from specialize.remote.places import is_run_at, open_place
 
 if TYPE_CHECKING:
     from specialize.corpus import Corpus
@@ -47,6 +47,8 @@ def open_to_trace(
     if is_run_at(corpus):
         corpus = open_place(corpus, "read")
     elif is_address(corpus) and not corpus.startswith("hf://"):
+        from specialize.remote.corpora import local_corpus
+
         corpus = local_corpus(corpus, reporter=reporter)
     if not (isinstance(corpus, RoutingTrace) or _is_run(corpus)):
         return open_corpus(corpus, **how)

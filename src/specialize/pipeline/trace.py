@@ -12,7 +12,8 @@ from specialize.pipeline.models import check_model, open_model
 from specialize.pipeline.parts import choose_gpu, choose_part, note_merging
 from specialize.pipeline.replayed import open_to_trace
 from specialize.pipeline.served import check_served, read_server
-from specialize.remote.places import folder_of, local_place, showing
+from specialize.remote.places import folder_of, local_place
+from specialize.remote.showing import showing
 
 if TYPE_CHECKING:
     import pandas as pd

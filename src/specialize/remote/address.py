@@ -1,6 +1,7 @@
 """Addresses, read and checked."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from specialize.errors import StoreError
 
@@ -54,3 +55,9 @@ def parse_address(text: str) -> Address:
     if any(part in ("", ".", "..") or part.startswith("..") or "\0" in part for part in parts):
         raise StoreError(f"{text}: expected an address PROTOCOL://BUCKET/NAME without empty parts, . and ..")
     return Address(protocol, "/".join(parts))
+
+
+def local_path(text: str) -> Path:
+    """Return the path of an address of a local file."""
+    path = text.partition("://")[2]
+    return Path(path.removeprefix("localhost") if path.startswith("localhost/") else path)

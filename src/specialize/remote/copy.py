@@ -33,7 +33,6 @@ class WorkingCopy:
     Args:
         address: what is copied.
         folder: the local folder.
-
         is_read_only: whether nothing is written to the folder, so that its files may be those that are kept.
 
     Attributes:
@@ -93,12 +92,8 @@ class WorkingCopy:
             self._path(name).unlink(missing_ok=True)
         for name, stored in found.items():
             known, path = before.get(name), self._path(name)
-            if (
-                known is None
-                or known.stamp is None
-                or known.stamp != stamp_of(path)
-                or not stored.is_same(known.stored)
-            ):
+            is_same = known is not None and known.stored.is_same(stored) and known.stamp == stamp_of(path)
+            if known is None or not is_same:
                 known = CopiedFile(stored)
                 path.unlink(missing_ok=True)
             self._files[name] = known
@@ -228,6 +223,7 @@ class WorkingCopy:
         if changed:
             now = self._store.list(self.address)
             self._refuse_changed({name: now.get(name) for name in (MANIFEST, *changed)})
+            # in the order in which they were written, after those that were removed, which may belong to others
             changed.sort(key=lambda name: (name == MANIFEST, local.get(name, (0, 0, 0))[1], name))
             with self.reporter.progress(f"storing {self.address}", "files") as update:
                 for done, name in enumerate(changed, 1):

@@ -13,13 +13,12 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
-from specialize.addresses import copy_of, is_address, show_text
+from specialize.addresses import copy_of, is_address
 from specialize.errors import StoreError
-from specialize.events import SILENT, Reporter, Update
+from specialize.events import SILENT, Reporter
+from specialize.remote.showing import showing
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from specialize.remote.address import Address
     from specialize.remote.copy import WorkingCopy
     from specialize.remote.roles import Role
@@ -110,49 +109,14 @@ def open_place(place: Place, role: "Role" = "read") -> Path:
         return path
 
 
-def local_corpus(source: str, *, reporter: Reporter = SILENT) -> Path:
-    """Return the local path of a corpus at an address: of a file, a folder, or a pattern.
-
-    The files of the corpus are downloaded when they are read; until then, empty files stand for them.
-
-    Args:
-        source: the address.
-        reporter: receives what is downloaded.
-
-    Raises:
-        StoreError: the store cannot be reached or read.
-    """
-    from glob import has_magic
-
-    from specialize.remote.address import LOCAL, Address
-    from specialize.remote.roles import check_corpus
-    from specialize.remote.store import open_store
-
-    address = _read(source)
-    if address.protocol in LOCAL:
-        return _local(source)
-    parts = address.path.split("/")
-    fixed = next((number for number, part in enumerate(parts) if has_magic(part)), len(parts))
-    base = Address(address.protocol, "/".join(parts[:fixed]))
-    if not base.path:
-        raise StoreError(f"{address}: expected a bucket without wildcards")
-    single = open_store(base.protocol).look(base) if fixed == len(parts) else None
-    copy = _copy_at(base, "corpora")
-    copy.reporter = reporter
-    copy.refresh(
-        lambda name: "name", check=partial(check_corpus, address), found=None if single is None else {"": single}
-    )
-    return copy.folder.joinpath(*parts[fixed:])
-
-
 def folder_of(place: Place) -> Path:
     """Return the path of a place; of an address, that of the copy that it has or would have."""
     if not is_address(place):
         return Path(place)
-    from specialize.remote.address import LOCAL
+    from specialize.remote.address import LOCAL, local_path
 
     address = _read(place)
-    return _local(place) if address.protocol in LOCAL else _folder_of(address, "runs")
+    return local_path(place) if address.protocol in LOCAL else folder_of_copy(address, "runs")
 
 
 def is_run_at(source: object) -> TypeGuard[str]:
@@ -163,12 +127,12 @@ def is_run_at(source: object) -> TypeGuard[str]:
     """
     if not is_address(source) or source.startswith("hf://"):
         return False
-    from specialize.remote.address import LOCAL, MANIFEST
+    from specialize.remote.address import LOCAL, MANIFEST, local_path
     from specialize.remote.store import open_store
 
     address = _read(source)
     if address.protocol in LOCAL:
-        return (_local(source) / MANIFEST).is_file() and (_local(source) / "trace").is_dir()
+        return (local_path(source) / MANIFEST).is_file() and (local_path(source) / "trace").is_dir()
     if any(character in address.path for character in "*?["):
         return False
     return open_store(address.protocol).look(address.below(MANIFEST)) is not None
@@ -186,18 +150,18 @@ def _is_elsewhere(value: Any) -> bool:
 
 def _enter(place: Any, role: "Role", reporter: Reporter, stack: ExitStack) -> Any:
     """Return a place, or in place of an address the path of its copy, which is stored when the stack is closed."""
-    from specialize.remote.address import LOCAL
+    from specialize.remote.address import LOCAL, local_path
     from specialize.remote.copy import WorkingCopy
     from specialize.remote.roles import TOGETHER, check_run, choose_files
 
     if is_address(place):
         address = _read(place)
         if address.protocol in LOCAL:
-            return _local(place)
+            return local_path(place)
         if role in ("report", "files"):
             copy, below = _find_copy(address)
         else:
-            copy, below = _copy_at(address, "runs"), PurePosixPath()
+            copy, below = _copy_of_run(address), PurePosixPath()
     else:
         path = place if isinstance(place, Path) else getattr(place, "path", None)
         found = copy_of(path) if isinstance(path, Path) else None
@@ -226,24 +190,24 @@ def _find_copy(address: "Address") -> "tuple[WorkingCopy, PurePosixPath]":
     """Return the copy of an address, or that of a run that the address is in."""
     from specialize.remote.copy import WorkingCopy
 
-    folder = _folder_of(address, "runs")
+    folder = folder_of_copy(address, "runs")
     found = copy_of(folder)
     if isinstance(found, WorkingCopy):
         return found, PurePosixPath(folder.relative_to(found.folder).as_posix())
     return WorkingCopy(address, folder), PurePosixPath()
 
 
-def _copy_at(address: "Address", kind: str) -> "WorkingCopy":
+def _copy_of_run(address: "Address") -> "WorkingCopy":
+    """Return the copy of a run, which is that of no report around it."""
     from specialize.remote.copy import WorkingCopy
 
-    folder = _folder_of(address, kind)
+    folder = folder_of_copy(address, "runs")
     found = copy_of(folder)
-    if isinstance(found, WorkingCopy) and found.folder == folder:
-        return found
-    return WorkingCopy(address, folder, is_read_only=kind == "corpora")
+    return found if isinstance(found, WorkingCopy) and found.folder == folder else WorkingCopy(address, folder)
 
 
-def _folder_of(address: "Address", kind: str) -> Path:
+def folder_of_copy(address: "Address", kind: str) -> Path:
+    """Return the path of the copy that an address has or would have, as one of runs or corpora."""
     from specialize.remote.cache import process_folder
 
     return process_folder() / kind / address.protocol / address.path
@@ -276,27 +240,3 @@ def _read(text: str) -> "Address":
     from specialize.remote.address import parse_address
 
     return parse_address(text)
-
-
-def _local(text: str) -> Path:
-    """Return the path of an address of a local file."""
-    path = text.partition("://")[2]
-    return Path(path.removeprefix("localhost") if path.startswith("localhost/") else path)
-
-
-def showing(reporter: Reporter) -> Reporter:
-    """Return a reporter whose messages name addresses in place of the paths of copies."""
-    return _Showing(reporter)
-
-
-class _Showing:
-    """Passes messages and progress on, with addresses in place of the paths of copies."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def say(self, message: str) -> None:
-        self._reporter.say(show_text(message))
-
-    def progress(self, title: str, unit: str) -> "AbstractContextManager[Update]":
-        return self._reporter.progress(show_text(title), unit)

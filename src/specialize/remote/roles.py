@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection
 from typing import Literal
 
-from specialize.errors import CorpusError, TraceError
-from specialize.remote.address import MANIFEST, Address
+from specialize.errors import TraceError
+from specialize.remote.address import MANIFEST
 from specialize.remote.copy import Want
 
 Role = Literal["measured", "read", "written", "ablated", "report", "files"]
@@ -29,12 +29,6 @@ def check_run(address: str, role: Role, names: Collection[str]) -> None:
         raise TraceError(f"{address}: expected the address of {wanted}, got that of {what}; give another one")
 
 
-def check_corpus(address: Address, names: Collection[str]) -> None:
-    """Raise CorpusError where there is nothing."""
-    if not names:
-        raise CorpusError(f"{address}: expected a file or folder, found none at this address")
-
-
 def choose_files(role: Role, below: str) -> Callable[[str], Want]:
     """Return what is done with each file of an address that a function needs in a role.
 
@@ -50,10 +44,12 @@ def choose_files(role: Role, below: str) -> Callable[[str], Want]:
         if below and not name.startswith(below):
             return "name"
         if role in ("report", "files"):
-            inside = name.removeprefix(below)
-            needed = inside in _OF_PAGES or inside.startswith("figures/") or inside.count("/") == 0
-            run = inside.endswith("/manifest.json") and inside.count("/") == 1
-            return "now" if role == "report" and (needed or run) else "name"
+            first, *others = name.removeprefix(below).split("/")
+            # an earlier report, the records of figures, and the manifests of runs beside it
+            needed = first == "figures" or (first if not others else "").endswith((".json", *_OF_PAGES))
+            if role == "report" and (needed or others == [MANIFEST]):
+                return "now"
+            return "name" if len(others) < 2 else "when read"
         if folder in ("parquet", "report", "figures") and rest:
             return "name"
         if name.startswith("ablation/changes/") and role != "ablated":

@@ -17,12 +17,14 @@ from specialize.extras import missing_extra
 from specialize.remote.address import Address
 
 T = TypeVar("T")
-_PAUSES = (0.5, 2.0)  # seconds before a request that failed is repeated; the libraries of the stores repeat it, too
-_PATIENCE = 30.0  # seconds after which a request that failed is not repeated
+# Seconds before a request that failed is repeated; the libraries of the stores repeat it, too. A store that has
+# answered before is waited for longer: a long trace should outlast a short outage.
+_PAUSES, _PAUSES_LATER = (0.5, 2.0), (0.5, 2.0, 8.0, 30.0, 60.0)
+_PATIENCE = 30.0  # seconds after which a request is not repeated to a store that never answered
 # what says that an object is another one than before: the first entry that a store has
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "oid", "sha256", "checksum")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
-_FINAL = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "EndpointConnectionError")
+_FINAL = ("EndpointConnectionError",)  # an address that is wrong
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Stored:
 
     Attributes:
         identity: differs if the contents are others, as far as the store says so.
-        size: in bytes.
+        size: in bytes; -1 if the store does not say.
         kind: what the identity is: an entity tag, a time; empty if the store says neither.
     """
 
@@ -51,6 +53,7 @@ class Store:
 
     def __init__(self, protocol: str) -> None:
         self._files = _open(protocol)
+        self._has_answered = False
 
     def list(self, address: Address) -> dict[str, Stored]:
         """Return the objects at and below an address by their names below it; that of the address itself is empty."""
@@ -106,7 +109,7 @@ class Store:
             with replacing(path) as partial:
                 self._files.get_file(self._place(address), str(partial), **_calling(progress))
                 size = partial.stat().st_size
-                if size != expected.size:
+                if size != expected.size >= 0:
                     raise EOFError(f"{size:,} of {expected.size:,} bytes came")
 
         self._try(address, download, "read")
@@ -156,9 +159,11 @@ class Store:
     def _try(self, address: Address, work: Callable[[], T], done: str) -> T:
         """Do something, again if that may help; what a library raises becomes one line."""
         begun = time.monotonic()
-        for pause in (*_PAUSES, None):
+        for pause in (*(_PAUSES_LATER if self._has_answered else _PAUSES), None):
             try:
-                return work()
+                result = work()
+                self._has_answered = True
+                return result
             except (StoreError, OutputError):
                 raise
             except FileExistsError:
@@ -171,7 +176,8 @@ class Store:
                 name = type(error).__name__
                 if "Credential" in name or "Token" in name:
                     raise StoreError(f"{address}: could not be {done}: {_reason(error)}; {CREDENTIALS}") from None
-                if pause is None or name in _FINAL or time.monotonic() - begun > _PATIENCE:
+                is_late = name in _FINAL or time.monotonic() - begun > _PATIENCE
+                if pause is None or (is_late and not self._has_answered):
                     raise StoreError(
                         f"{address}: could not be {done} ({name}: {_reason(error)}); run the same command again when "
                         "the store can be reached"
@@ -236,7 +242,7 @@ def _lacks_bucket(error: FileNotFoundError) -> bool:
 
 
 def _describe(info: Any) -> Stored:
-    size = int(info.get("size") or 0)
+    size = -1 if info.get("size") is None else int(info["size"])
     for name in (*_TAGS, *_TIMES):
         value = info.get(name)
         if value:
