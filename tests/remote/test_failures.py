@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 import specialize
-from specialize.errors import StoreError, TraceError
+from specialize.errors import OutputError, StoreError, TraceError
 from specialize.remote import store
 from specialize.remote.address import parse_address
 from specialize.remote.cache import process_folder
@@ -140,6 +140,19 @@ def test_objects_that_are_cut_off_or_change_while_they_are_read_are_errors(bucke
 
     monkeypatch.setattr(files, "get_file", cut)
     with pytest.raises(StoreError, match=r"manifest\.json: could not be read \(EOFError: 10 of [\d,]+ bytes came\)"):
+        specialize.open_trace("s3://bucket/runs/x")
+
+    failing = [ConnectionResetError(104, "reset"), PermissionError(13, "Access Denied")]
+
+    def fail(place, path, **how):
+        raise failing.pop(0)
+
+    monkeypatch.setattr(files, "get_file", fail)
+    with pytest.raises(StoreError, match=r"manifest\.json: could not be read: .*Access Denied; check the credentials"):
+        specialize.open_trace("s3://bucket/runs/x")
+    assert not failing  # the first was repeated
+    monkeypatch.setattr(files, "get_file", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OutputError, match="No space left"):
         specialize.open_trace("s3://bucket/runs/x")
 
     def change(place, path, **how):

@@ -1,5 +1,6 @@
 """An object store: what lies below a path, and one file read or written at a time, whole or not at all."""
 
+import errno
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ _PATIENCE = 30.0  # seconds after which a request is not repeated to a store tha
 # what says that an object is another one than before: the first entry that a store has
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "oid", "sha256", "checksum")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _FINAL = ("EndpointConnectionError",)  # an address that is wrong
 
 
@@ -46,6 +48,14 @@ class Stored:
         if other is None or self.size != other.size:
             return False
         return self.kind != other.kind or self.identity == other.identity
+
+
+class _TransferError(Exception):
+    """An OSError of the network."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Store:
@@ -106,16 +116,27 @@ class Store:
         """
 
         def download() -> None:
-            with replacing(path) as partial:
-                self._files.get_file(self._place(address), str(partial), **_calling(progress))
-                size = partial.stat().st_size
-                if size != expected.size >= 0:
-                    raise EOFError(f"{size:,} of {expected.size:,} bytes came")
+            try:
+                with replacing(path) as partial:
+                    self._transfer(address, partial, progress)
+                    size = partial.stat().st_size
+                    if size != expected.size >= 0:
+                        raise EOFError(f"{size:,} of {expected.size:,} bytes came")
+            except _TransferError as failed:
+                raise failed.error from None
 
         self._try(address, download, "read")
         if not expected.is_same(self.look(address)):
             path.unlink(missing_ok=True)
             raise StoreError(f"{address}: another process changed it while it was read; run the same command again")
+
+    def _transfer(self, address: Address, path: Path, progress: Progress | None) -> None:
+        try:
+            self._files.get_file(self._place(address), str(path), **_calling(progress))
+        except OSError as error:
+            if error.errno in _OF_THE_DISK:
+                raise
+            raise _TransferError(error) from error  # which is not taken for one of the disk
 
     def put(self, path: Path, address: Address, *, is_new: bool = False) -> Stored:
         """Store a file; a reader of the store sees the object before or the whole new one.
