@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from specialize.addresses import announce
 from specialize.errors import OutputError
 
 
@@ -19,10 +20,12 @@ from specialize.errors import OutputError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on leaving, what was written there is synced to disk and renamed to `path`.
 
-    The folder of `path` is made when it is missing. When anything fails, `path` is as it was before.
+    The folder of `path` is made when it is missing. When anything fails, `path` is as it was before. In a copy of what
+    an address holds, the file is stored there, too.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
+        StoreError: the file could not be stored at its address.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: could not be written ({error.strerror or error}); what was written before is kept: "
             "make room and run the same command again to resume"
         ) from error
+    announce(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,8 +1,11 @@
 """The options that are chosen by name, for the library and the command line alike, and checks of options."""
 
+import re
 from numbers import Integral
+from os import PathLike, fspath
 from typing import Literal, get_args
 
+from specialize.addresses import is_address
 from specialize.errors import SpecializeError, did_you_mean, show_value
 
 Level = Literal["token", "document"]  # what carries a label
@@ -38,6 +41,17 @@ def check_choice(name: str, given: object, choices: object, *, error: type[Speci
     known = [str(choice) for choice in get_args(choices)]
     if given not in known:
         raise error(f"{name}: expected one of {', '.join(known)}, got {given!r}.{did_you_mean(str(given), known)}")
+
+
+def refuse_address(name: str, value: object) -> None:
+    """Raise SpecializeError for an address in place of a local path.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was given.
+    """
+    if is_address(value) or (isinstance(value, PathLike) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", fspath(value))):
+        raise SpecializeError(f"{name}: expected a local path, got an address; runs, corpora and reports may have one")
 
 
 def check_whole(name: str, value: object, *, error: type[SpecializeError] = SpecializeError) -> None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from specialize.addresses import show_text
+
 _LONGEST_REASON = 300  # characters of what a foreign exception says
 _FOREIGN = re.compile(r"\b\w+Exception: ")  # as in "Couldn't deserialize thrift: TProtocolException: Invalid data"
 _LONGEST_COMPARED = 100  # characters; comparing takes the product of the lengths
@@ -11,6 +13,10 @@ _LONGEST_COMPARED = 100  # characters; comparing takes the product of the length
 
 class SpecializeError(Exception):
     """Base of every error that the command line prints as one line and ends with exit code 2."""
+
+    def __str__(self) -> str:
+        """Return the message, with addresses in place of the paths of their local copies."""
+        return show_text(super().__str__())
 
 
 class CorpusError(SpecializeError):
@@ -39,6 +45,10 @@ class PlanError(SpecializeError):
 
 class OutputError(SpecializeError):
     """A file that cannot be written: full disk, or no permission."""
+
+
+class StoreError(SpecializeError):
+    """An object store that cannot be reached, read or written, or whose contents another process changed."""
 
 
 class ConfigError(SpecializeError):

@@ -11,6 +11,7 @@ _EXTRAS = {
     "syntax": ("spacy",),
     "topics": ("bertopic",),
     "ray": ("ray", "threadpoolctl"),
+    "remote": ("fsspec", "s3fs"),
 }
 
 
@@ -18,7 +19,7 @@ def require_extra(extra: str) -> None:
     """Raise `MissingExtraError` where a package of an extra is not installed.
 
     Args:
-        extra: capture, serve, large, syntax, topics or ray.
+        extra: capture, serve, large, syntax, topics, ray or remote.
     """
     for package in _EXTRAS[extra]:
         if find_spec(package) is None:

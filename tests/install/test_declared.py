@@ -53,6 +53,7 @@ def test_every_import_of_the_source_is_declared():
         ("syntax", {"spacy"}, {"torch", "transformers", "bertopic"}),
         ("topics", {"bertopic", "sentence-transformers", "umap-learn", "hdbscan"}, {"spacy"}),
         ("large", {"accelerate", "transformers"}, {"spacy", "bertopic"}),
+        ("remote", {"fsspec", "s3fs"}, {"torch", "transformers", "spacy", "bertopic"}),
         ("ray", {"ray", "threadpoolctl"}, {"torch", "transformers", "spacy", "bertopic"}),
         ("all", {"torch", "httpx", "spacy", "bertopic"}, {"ray"}),
     ],
@@ -65,7 +66,7 @@ def test_what_an_extra_brings(extras, brings, lacks):
 
 @pytest.mark.parametrize(
     ("larger", "smaller"),
-    [("all", "capture,serve,syntax,topics,large"), ("demo", "all"), ("test", "demo"), ("test", "ray")],
+    [("all", "capture,serve,syntax,topics,large,remote"), ("demo", "all"), ("test", "demo"), ("test", "ray")],
 )
 def test_an_extra_brings_all_of_another(larger, smaller):
     assert set(close_requirements([f"specialize[{smaller}]"])) <= set(close_requirements([f"specialize[{larger}]"]))

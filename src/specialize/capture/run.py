@@ -18,6 +18,7 @@ from specialize.corpus import Corpus
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import versions
+from specialize.remote.places import at_addresses
 from specialize.trace import RoutingTrace, TraceWriter
 from specialize.trace.parts import Part
 from specialize.tracing.options import TraceOptions
@@ -26,6 +27,7 @@ from specialize.tracing.reading import open_reading
 from specialize.tracing.run import Traced, write_trace
 
 
+@at_addresses(run="written")
 def trace_documents(
     checkpoint: Checkpoint,
     corpus: Corpus,

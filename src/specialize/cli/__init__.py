@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from specialize.addresses import is_address
 from specialize.errors import SpecializeError
 
 __all__ = ["main"]
@@ -22,6 +23,9 @@ _KEPT = {  # by command: what an interrupted one leaves, and how to resume; the 
     "probe": f"results that were finished are kept; {_AGAIN} measure all",
 }
 
+_STORED_AT_THE_END = ("syntax", "topics", "annotate", "probe")  # where the run is at an address
+_NOTHING_STORED = "what the address holds was not changed"
+
 
 def main() -> None:
     """Run the command line; a user's error prints one line to stderr and exits with status 2."""
@@ -35,7 +39,9 @@ def main() -> None:
         sys.unraisablehook = before
     if status == _INTERRUPTED:
         command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
-        sys.stderr.write("specialize: interrupted" + (f"; {_KEPT[command]}\n" if command in _KEPT else "\n"))
+        at_address = command in _STORED_AT_THE_END and any(map(is_address, sys.argv))
+        kept = _NOTHING_STORED if at_address else _KEPT.get(command)
+        sys.stderr.write("specialize: interrupted" + (f"; {kept}\n" if kept else "\n"))
     sys.exit(status)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from specialize.addresses import is_address
 from specialize.choices import CONTROL_DRAWS, Control, Dtype, ServerApi, TextUnit
 from specialize.cli.options import option
 from specialize.errors import CorpusError
@@ -19,7 +20,8 @@ CorpusPaths = Annotated[
     typer.Argument(
         metavar="CORPUS...",
         help=".txt .jsonl .json .csv .tsv .conllu (also .gz .xz .zst) .parquet .arrow .feather; folders and "
-        "patterns of these; hf://DATASET; - for standard input; or a run folder, whose token ids are read again.",
+        "patterns of these; addresses s3://… of these; hf://DATASET; - for standard input; or a run folder, whose "
+        "token ids are read again.",
     ),
 ]
 
@@ -149,7 +151,7 @@ class ServingOptions:
     timeout: Annotated[float, option(_SERVER, help="Seconds to wait for an answer.")] = 300.0
 
 
-def choose_corpus(paths: Sequence[str]) -> str | list[Path]:
+def choose_corpus(paths: Sequence[str]) -> str | Sequence[str | Path]:
     """Return the corpus that is given by one or more paths.
 
     Raises:
@@ -160,4 +162,4 @@ def choose_corpus(paths: Sequence[str]) -> str | list[Path]:
     other = next((path for path in paths if path == "-" or path.startswith("hf://")), None)
     if other is not None:
         raise CorpusError(f"CORPUS: expected {other} alone, or several paths, got both; choose one")
-    return [Path(path) for path in paths]
+    return [path if is_address(path) else Path(path) for path in paths]

@@ -1,14 +1,13 @@
 """The command that compares two runs, or a run with its random routers."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specialize.cli.app import MEASURE, add_command
 from specialize.cli.console import TERMINAL, out, print_json
-from specialize.cli.options import Json, Rule, Run
+from specialize.cli.options import Json, Rule, Run, read_place
 from specialize.cli.tables import (
     Column,
     format_estimate,
@@ -41,14 +40,16 @@ _DIGITS = 4  # of agreement, which may be near 1
 def compare(
     run: Run,
     other: Annotated[
-        Path | None, typer.Argument(metavar="RUN_B", help="A run of the same corpus. Default: --against-random.")
+        str | None,
+        typer.Argument(metavar="RUN_B", parser=read_place, help="A run of the same corpus. Default: --against-random."),
     ] = None,
     *,
     against_random: Annotated[
         bool, typer.Option("--against-random", help="Compare RUN's routers with the random routers beside them.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write. Default: RUN/compare.")
+        str | None,
+        typer.Option("-o", "--output", metavar="DIR", parser=read_place, help="Folder to write. Default: RUN/compare."),
     ] = None,
     rule: Rule = "selection",
     margin: Annotated[

@@ -1,14 +1,14 @@
 """The command that exports a trace."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from specialize.addresses import show
 from specialize.choices import ExportFormat
 from specialize.cli.app import RECORD, add_command
 from specialize.cli.console import TERMINAL, print_json, print_line
-from specialize.cli.options import Json, Run
+from specialize.cli.options import Json, Run, read_place
 from specialize.cli.tables import number, print_table, text
 from specialize.text import format_bytes
 
@@ -19,7 +19,8 @@ def export(
     *,
     to: Annotated[ExportFormat, typer.Option(help="What to write.")] = "parquet",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write. Default: RUN/parquet.")
+        str | None,
+        typer.Option("-o", "--output", metavar="DIR", parser=read_place, help="Folder to write. Default: RUN/parquet."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +30,7 @@ def export(
     folder = specialize.export(run, output, to=to, reporter=TERMINAL)
     files = sorted(folder.iterdir())
     if as_json:
-        print_json({"folder": str(folder), "files": {path.name: path.stat().st_size for path in files}})
+        print_json({"folder": show(folder), "files": {path.name: path.stat().st_size for path in files}})
         return
     from pyarrow.parquet import read_metadata
 
@@ -38,4 +39,4 @@ def export(
         [text("file"), number("rows"), number("size")],
         [[path.name, f"{read_metadata(path).num_rows:,}", format_bytes(path.stat().st_size)] for path in files],
     )
-    print_line(folder)
+    print_line(show(folder))

@@ -1,14 +1,14 @@
 """The command that draws figures alone."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from specialize.addresses import show
 from specialize.choices import FigureWidth
 from specialize.cli.app import SHOW, add_command, command_line
 from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import Json, Runs
+from specialize.cli.options import Json, Runs, read_place
 from specialize.cli.written import print_figures
 from specialize.text import split_names
 
@@ -17,7 +17,10 @@ from specialize.text import split_names
 def figures(
     runs: Runs,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the figures.")],
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="DIR", parser=read_place, help="Folder of the figures, or an address."),
+    ],
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this figure; * stands for anything. May be repeated."),
@@ -46,6 +49,6 @@ def figures(
         reporter=TERMINAL,
     )
     if as_json:
-        print_json([str(path) for path in written])
+        print_json([show(path) for path in written])
     else:
         print_figures(written, output)

@@ -118,7 +118,7 @@ def import_(
     if as_json:
         print_json(
             {
-                "run": str(output),
+                "run": output,
                 "documents": trace.num_documents,
                 "tokens": trace.num_tokens,
                 "layers": len(trace.layers),

@@ -1,16 +1,18 @@
 """The command that joins the parts of a trace."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from specialize.cli.app import RECORD, add_command, command_line
 from specialize.cli.console import TERMINAL, print_json
-from specialize.cli.options import Json, Output
+from specialize.cli.options import Json, Output, read_place
 from specialize.cli.written import describe_trace, print_trace
 
-Parts = Annotated[list[Path], typer.Argument(metavar="RUN...", help="All parts of a trace, in any order.")]
+Parts = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN...", parser=read_place, help="All parts of a trace, or their addresses, in any order."),
+]
 
 
 @add_command(RECORD)

@@ -11,14 +11,36 @@ from typing import Annotated, Any
 
 import typer
 
+from specialize.addresses import is_address
 from specialize.choices import Clustering, EngineName, Outliers, Pieces, Reduction, SlotRule
 
 _RULE = "How a token's mass is spread: evenly over its slots, by gate weight, or slot 0 alone."
 _SEED = "Seed of the null, of the topic model and of the random routers."
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `specialize trace` writes it.")]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are shown side by side.")]
-Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run folder to write.")]
+
+def read_place(text: str) -> str:
+    """Return a path in its usual form, an address as it is."""
+    return text if is_address(text) else str(Path(text))
+
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", parser=read_place, help="A run folder, as `specialize trace` writes it, or its address."
+    ),
+]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...", parser=read_place, help="Run folders, or their addresses; several are shown side by side."
+    ),
+]
+Output = Annotated[
+    str,
+    typer.Option(
+        "-o", "--output", metavar="RUN", parser=read_place, help="The run folder to write, or an address: s3://…"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Rule = Annotated[SlotRule, typer.Option(help=_RULE)]
 Seed = Annotated[int, typer.Option(help=_SEED)]
@@ -118,7 +140,8 @@ class TopicOptions(EmbeddingOptions):
         option(_TOPICS, min=1, metavar="TOKENS", help="Topics of windows of so many tokens, not of documents."),
     ] = None
     topics_from: Annotated[
-        Path | None, option(_TOPICS, metavar="RUN", help="Label by the topics that were fitted in another run.")
+        str | None,
+        option(_TOPICS, metavar="RUN", parser=read_place, help="Label by the topics that were fitted in another run."),
     ] = None
 
 

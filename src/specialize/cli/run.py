@@ -1,5 +1,6 @@
 """The command that does everything."""
 
+from specialize.addresses import show
 from specialize.cli.app import ALL, add_command, command_line
 from specialize.cli.capture_options import (
     CaptureOptions,
@@ -55,4 +56,4 @@ def run(
         reporter=TERMINAL,
     )
     print_summary([output], as_json=as_json)
-    say(f"report: {page}")
+    say(f"report: {show(page)}")

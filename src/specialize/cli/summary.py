@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from specialize.cli.console import out, print_json, print_line, say
 from specialize.cli.tables import number, print_table, text, word
+from specialize.remote.places import open_place
 
 if TYPE_CHECKING:
     from specialize.reporting.tables import Table
 
 
-def print_summary(runs: Sequence[Path], *, as_json: bool) -> None:
+def print_summary(runs: Sequence[str | Path], *, as_json: bool) -> None:
     """Print U of each label set at every layer and the verdicts on runs; or the same numbers as JSON.
 
     Result files that are damaged or of another trace are left out, with a line each: a command that measured ends well.
     """
     from specialize.reporting import summarise
 
-    summary = summarise(runs, leave_out=say)
+    summary = summarise([open_place(run) for run in runs], leave_out=say)
     if as_json:
         print_json(summary.as_dicts())
         return

@@ -52,5 +52,5 @@ def syntax(
         skip_positions=skip_positions,
         reporter=TERMINAL,
     )
-    say(f"results: {run / 'syntax'}")
+    say(f"results: {run}/syntax")
     print_summary([run], as_json=as_json)

@@ -25,5 +25,5 @@ def topics(
     import specialize
 
     specialize.topics(run, **arguments(fitting, measuring, scaling), language=language, reporter=TERMINAL)
-    say(f"results: {run / 'topics'}")
+    say(f"results: {run}/topics")
     print_summary([run], as_json=as_json)

@@ -5,24 +5,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.addresses import show, size_of
 from specialize.cli.console import print_line
 from specialize.cli.tables import number, print_facts, print_table, text
 from specialize.text import format_bytes
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
+    from specialize.trace.verified import Kind
 
 
-def bytes_stored(trace: "RoutingTrace", pattern: str = "*.arrow") -> int:
-    """Return the bytes of the trace's files whose names match a pattern."""
-    return sum(path.stat().st_size for path in (trace.path / "trace").glob(pattern))
+def bytes_stored(trace: "RoutingTrace", *kinds: "Kind") -> int:
+    """Return the bytes of the trace's files of some kinds, of all by default."""
+    from specialize.trace.verified import list_files
+
+    files = list_files(trace.path, trace.manifest, *(kinds or ("documents", "tokens", "routing")))
+    return sum(size_of(path) for path, _ in files)
 
 
 def describe_trace(trace: "RoutingTrace") -> dict[str, Any]:
     """Return the contents and size of a trace for a program."""
     part = trace.manifest.get("part")
     return {
-        "run": str(trace.path),
+        "run": show(trace.path),
         "documents": trace.num_documents,
         "tokens": trace.num_tokens,
         "layers": len(trace.layers),
@@ -36,7 +41,7 @@ def print_trace(trace: "RoutingTrace") -> None:
     layers = {router.layer for router in trace.layers}
     controls = len(trace.routers) - len(trace.layers)
     routers = f"{len(trace.layers)}, and {controls} random routers" if controls else len(trace.layers)
-    routing = bytes_stored(trace, "routing-*.arrow")
+    routing = bytes_stored(trace, "routing")
     rows, unit = (trace.num_tokens, "token") if trace.has_tokens else (trace.num_documents, "document")
     each = routing / max(1, rows * len(trace.routers))
     part = trace.manifest.get("part")
@@ -54,7 +59,7 @@ def print_trace(trace: "RoutingTrace") -> None:
         "routing": f"{format_bytes(routing)}, {each:.1f} bytes per {unit} and router",
     }
     print_facts(facts)
-    print_line(trace.path)
+    print_line(show(trace.path))
 
 
 def _range(numbers: Iterable[int]) -> str:
@@ -62,7 +67,7 @@ def _range(numbers: Iterable[int]) -> str:
     return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
-def print_figures(files: Sequence[Path], folder: Path) -> None:
+def print_figures(files: Sequence[Path], folder: str) -> None:
     """Print the figures that were written, a line each with the formats, then the path of their folder."""
     figures = defaultdict(list)
     for path in files:
@@ -72,7 +77,7 @@ def print_figures(files: Sequence[Path], folder: Path) -> None:
         [text("figure"), text("formats"), number("size")],
         [[name, _suffixes(paths), _size(paths)] for name, paths in figures.items()],
     )
-    print_line(folder)
+    print_line(show(folder))
 
 
 def print_report(page: Path, figures: Sequence[Path]) -> None:
@@ -84,7 +89,7 @@ def print_report(page: Path, figures: Sequence[Path]) -> None:
             "figures": f"{len(names)}, each as {_suffixes(figures)}; {_size(figures)}" if names else "none",
         }
     )
-    print_line(page)
+    print_line(show(page))
 
 
 def stamps(folder: Path) -> set[tuple[Path, int]]:

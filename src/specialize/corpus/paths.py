@@ -6,6 +6,7 @@ from glob import has_magic, iglob
 from os import PathLike
 from pathlib import Path
 
+from specialize.addresses import show
 from specialize.corpus.files import check_regular
 from specialize.corpus.readers import ENDINGS, find_kind
 from specialize.errors import CorpusError, did_you_mean
@@ -37,11 +38,11 @@ class Files:
                     check_regular(path, str(path))
                     require_kind(path)
         self._base = Path(os.path.commonpath([os.path.abspath(_base_of(path)) for path in sources]))
-        self.name = str(sources[0])
+        self.name = show(sources[0])
         if len(sources) > 1:
             here = Path.cwd()
             base = self._base.relative_to(here) if self._base.is_relative_to(here) else self._base
-            self.name = f"{len(sources)} paths in {base}"
+            self.name = f"{len(sources)} paths in {show(base)}"
 
     def list(self) -> list[tuple[str, Path]]:
         """Return names and paths of the files.

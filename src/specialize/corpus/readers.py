@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from specialize.addresses import fetched
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.conllu import read_conllu
 from specialize.corpus.document import Record
@@ -70,7 +71,7 @@ def read_file(path: Path, name: str, request: ColumnRequest) -> Iterator[Record]
     assert kind is not None
     check_regular(path, name)
     try:
-        yield from READERS[kind](path, name, request)
+        yield from READERS[kind](fetched(path), name, request)
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise CorpusError(f"{name}: expected a readable file, got: {reason:.300}") from None

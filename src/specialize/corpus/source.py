@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.addresses import are_addresses, is_address, show
 from specialize.choices import TextUnit
 from specialize.corpus.columns import ColumnRequest
 from specialize.corpus.document import Record
@@ -55,6 +56,8 @@ def open_corpus(
             - `-`: standard input, which is copied into a temporary file: JSON Lines if it begins with `{`, an array of
               objects or texts as in `.json`, else plain text.
             - An address `hf://DATASET[#CONFIGURATION][:SPLIT]` of a dataset on the Hugging Face hub.
+            - Any other address, such as `s3://BUCKET/data/**/*.jsonl.zst`, of a file, a folder or a pattern; or a
+              sequence of addresses. Files are downloaded when they are read.
             - A list of texts, a pandas DataFrame, or a ``datasets.Dataset``.
             - A corpus, which is returned as it is.
         text_column: column with the text; default: `text`, else the only string column.
@@ -124,6 +127,10 @@ def _find_reader(source: Any, request: ColumnRequest) -> tuple[str, Callable[[],
     """Return the name of a source, and what reads it from the start."""
     if isinstance(source, str | PathLike):
         return _find_reader_of_path(source, request)
+    if isinstance(source, Sequence) and source and are_addresses(source):
+        if any(isinstance(each, PathLike) for each in source):
+            raise CorpusError("corpus: expected paths or addresses, got both; store all files in one place")
+        return _find_reader_of_files([_local(each) for each in source], request)
     if isinstance(source, Sequence) and source and any(isinstance(each, PathLike) for each in source):
         if not all(isinstance(each, PathLike) for each in source):
             raise CorpusError("corpus: expected a list of texts or one of paths, got both; make each path a Path")
@@ -153,18 +160,27 @@ def _find_reader_of_path(
     if isinstance(source, str) and source.startswith("hf://"):
         _refuse_unit(source, request)
         return source, lambda: read_hub(source, request)
-    path = Path(source)
+    path = _local(source)
     if is_pattern(path) or path.is_dir():
         return _find_reader_of_files([path], request)
     require_path(path)
     check_regular(path, str(path))
-    check_request(require_kind(path), request, str(path))
-    return str(path), lambda: read_file(path, path.name, request)
+    check_request(require_kind(path), request, show(path))
+    return show(path), lambda: read_file(path, path.name, request)
 
 
 def _find_reader_of_files(paths: Sequence[Path], request: ColumnRequest) -> tuple[str, Callable[[], Iterator[Record]]]:
     files = Files(paths)
     return files.name, lambda: read_files(files.list(), request)
+
+
+def _local(source: str | PathLike[str]) -> Path:
+    """Return the path of a corpus; of one at an address, that of its copy."""
+    if not is_address(source):
+        return Path(source)
+    from specialize.remote.corpora import local_corpus
+
+    return local_corpus(source)
 
 
 def _refuse_unit(name: str, request: ColumnRequest) -> None:

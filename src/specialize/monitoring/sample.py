@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from specialize.addresses import show
 from specialize.annotation import Annotation
 from specialize.annotators.columns import annotate_column, label_columns
 from specialize.corpus import Corpus, Document
@@ -109,7 +110,7 @@ def sample_run(
         AnnotationError: the run has no such labels, or none.
         TraceError: the run has no tokens or lacks token ids, or the model cannot read them.
     """
-    taken = _choose_labels(annotations, labels, str(trace.path))
+    taken = _choose_labels(annotations, labels, show(trace.path))
     corpus = Replay(trace)
     survey = survey_corpus(corpus)
     reading = ReplayReading(tokenizer, corpus, TraceOptions(), survey=survey, longest=longest, num_ids=num_ids)
@@ -124,7 +125,7 @@ def sample_run(
     rows = np.concatenate([start + np.arange(each.num_recorded) for start, each in zip(starts, chosen, strict=True)])
     numbers = np.array([window.document for window in chosen])
     return Sample(
-        str(trace.path),
+        show(trace.path),
         tuple(documents[number] for number in numbers),
         _renumber(chosen),
         tuple(_take(each, rows if each.level == "token" else numbers) for each in taken),

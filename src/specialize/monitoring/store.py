@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from specialize.addresses import announce
 from specialize.annotators.store import save_annotation
 from specialize.errors import MeasurementError, TraceError
 from specialize.manifest import digest_of, sha256_of, versions
@@ -112,7 +113,9 @@ class SnapshotStore:
                 self._list(Snapshots(snapshots=kept))
                 for step in dropped:
                     for suffix in ("parquet", "arrow"):
-                        snapshot_path(self.run, step, suffix).unlink(missing_ok=True)
+                        path = snapshot_path(self.run, step, suffix)
+                        path.unlink(missing_ok=True)
+                        announce(path)
             self._stack = stack.pop_all()
 
     def close(self) -> None:

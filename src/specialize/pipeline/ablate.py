@@ -22,6 +22,7 @@ from specialize.pipeline.ablation_plan import (
 from specialize.pipeline.ablation_run import run_baseline, run_conditions, run_saliency
 from specialize.pipeline.models import check_model, open_model
 from specialize.pipeline.stage import PERMUTATIONS, check_at_least, known_annotations, open_run, write_frames
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from specialize.tracing.windows import Window
 
 
+@at_addresses(run="ablated")
 def ablate(
     model: "str | PathLike[str] | PreTrainedModel | Checkpoint",
     run: "str | PathLike[str] | RoutingTrace",

@@ -14,6 +14,7 @@ from specialize.pipeline.stage import (
     open_run,
     write_frames,
 )
+from specialize.remote.places import at_addresses
 from specialize.scale.options import EngineOptions
 from specialize.scale.ray_engine import open_engine
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _FOLDERS = {"token": "syntax", "document": "topics"}  # of the results
 
 
+@at_addresses(run="measured")
 def annotate(
     run: "str | PathLike[str] | RoutingTrace",
     labels: "str | PathLike[str] | pd.DataFrame",
@@ -47,7 +49,7 @@ def annotate(
     a corpus (see `specialize.annotators.label_columns`), are left out; the reporter receives the reasons.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         labels: a table (.parquet, .csv, .tsv, .jsonl, or a data frame) with the column id (documents) or token (row
             numbers), and a column for each label set.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
@@ -78,6 +80,7 @@ def annotate(
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule)
+    engine_options.check_run(trace.path)
     annotations = read_labels(trace, labels)
     unusable = {each.name: reason for each in annotations if (reason := explain_labels(each)) is not None}
     if len(unusable) == len(annotations):

@@ -10,6 +10,7 @@ from specialize.choices import SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, known_annotations, open_run
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured", other="read", output="files")
 def compare(
     run: "str | PathLike[str] | RoutingTrace",
     other: "str | PathLike[str] | RoutingTrace | None" = None,
@@ -34,7 +36,7 @@ def compare(
     that agree, by layer and by label, phase, role and position of the tokens. Writes against-OTHER.{csv,parquet}.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         other: a run of the same corpus; without it, a model's routers are compared with the random routers that were
             recorded beside them.
         output: folder of the results; RUN/compare by default.

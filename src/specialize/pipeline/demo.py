@@ -4,6 +4,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from specialize.choices import refuse_address
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.ablate import ablate
 from specialize.pipeline.compare import compare
@@ -53,6 +54,7 @@ def demo(
     from specialize.annotators.store import save_annotation
     from specialize.demo import CHECKPOINTS, DOCUMENTS, checkpoint_path, write_corpus
 
+    refuse_address("folder", folder)
     output = Path(folder)
     corpus = write_corpus(output / "corpus.jsonl", limit=limit or DOCUMENTS)
     traces = [

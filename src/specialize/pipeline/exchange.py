@@ -8,6 +8,7 @@ from specialize.choices import AffinityScore, ExportFormat, check_choice
 from specialize.errors import MeasurementError, TraceError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import open_run
+from specialize.remote.places import at_addresses
 from specialize.text import list_names
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from specialize.trace.validate import Check
 
 
+@at_addresses(run="measured", folder="files")
 def export(
     run: "str | PathLike[str] | RoutingTrace",
     folder: str | PathLike[str] | None = None,
@@ -29,7 +31,7 @@ def export(
     """Write a trace as Parquet: documents, tokens with their text, and a row for each slot of each token.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         folder: where to write; RUN/parquet by default.
         to: the format.
         reporter: receives progress.
@@ -49,6 +51,7 @@ def export(
         return export_parquet(trace, trace.path / to if folder is None else Path(folder), progress=update)
 
 
+@at_addresses(run="read")
 def affinity(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -60,7 +63,7 @@ def affinity(
     """Find which experts of each layer a corpus needs most, as ESFT scores them (Wang et al. 2024).
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         top_p: share that the selected experts reach together, above 0 and at most 1.
         by: token, the share of slots, or gate, the mean gate weight.
         label: known label of documents, to score those of each of its values apart, as tasks; default: all together.
@@ -102,7 +105,7 @@ def validate(run: "str | PathLike[str] | RoutingTrace") -> "list[Check]":
     """Check a trace against its manifest: presence, checksums, counts.
 
     Args:
-        run: a run folder, complete or not, or its open trace.
+        run: a run folder or its address, complete or not, or its open trace.
 
     Returns:
         What was found of each file; `problem` is None where nothing is wrong.
@@ -112,4 +115,4 @@ def validate(run: "str | PathLike[str] | RoutingTrace") -> "list[Check]":
     """
     from specialize.trace import RoutingTrace, validate_trace
 
-    return validate_trace(run.path if isinstance(run, RoutingTrace) else Path(run))
+    return validate_trace(run.path if isinstance(run, RoutingTrace) else run)

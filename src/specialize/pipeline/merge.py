@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.report import list_runs
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(runs="read", run="written")
 def merge(
     runs: "Sequence[str | PathLike[str] | RoutingTrace]",
     run: str | PathLike[str],

@@ -10,6 +10,7 @@ from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
 from specialize.pipeline.stage import known_annotations
+from specialize.remote.places import at_addresses, is_run_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ EVERY = 100
 SAMPLE_TOKENS = 16_384
 
 
+@at_addresses(run="written")
 def monitor(
     model: Any,
     sample: "Source",
@@ -208,6 +210,6 @@ def open_source(sample: "Source", *, text_column: str | None = None) -> "Routing
 
     if isinstance(sample, RoutingTrace):
         return sample
-    if isinstance(sample, str | PathLike) and (Path(sample) / "manifest.json").is_file():
+    if is_run_at(sample) or (isinstance(sample, str | PathLike) and (Path(sample) / "manifest.json").is_file()):
         return open_trace(sample)
     return open_corpus(sample, text_column=text_column)

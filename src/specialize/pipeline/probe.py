@@ -8,6 +8,7 @@ from specialize.choices import SlotRule
 from specialize.errors import AnnotationError, MeasurementError
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import MeasureSettings, check_at_least, open_run, stored_annotations, write_frames
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def probe(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -32,7 +34,7 @@ def probe(
     Writes RUN/probe/NAME.{csv,parquet} for each label set.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         label_sets: names of annotations of the run; all that can be predicted by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         folds: parts of the cross-validation by document.

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialize.choices import CONTROL_DRAWS, Control
 from specialize.events import SILENT, Reporter
+from specialize.remote.places import local_place
 
 if TYPE_CHECKING:
     from specialize.capture.passes import PassWriter
@@ -67,7 +67,7 @@ def record(
     """
     from specialize.trace.folders import whole_folder
 
-    with whole_folder(Path(run)) as folder:
+    with local_place(run, "written", reporter=reporter) as place, whole_folder(place) as folder:
         from specialize.capture.given import make_checkpoint
         from specialize.capture.passes import SOURCE, PassWriter
         from specialize.capture.recorder import Recorder

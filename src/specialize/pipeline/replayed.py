@@ -6,13 +6,23 @@ from os.path import isdir, isfile, join
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.addresses import is_address
 from specialize.errors import CorpusError, TraceError
+from specialize.events import SILENT, Reporter
+from specialize.remote.places import is_run_at, open_place
 
 if TYPE_CHECKING:
     from specialize.corpus import Corpus
 
 
-def open_to_trace(corpus: Any, run: Path, how: Mapping[str, Any], *, for_texts: Mapping[str, Any]) -> "Corpus":
+def open_to_trace(
+    corpus: Any,
+    run: Path,
+    how: Mapping[str, Any],
+    *,
+    for_texts: Mapping[str, Any],
+    reporter: Reporter = SILENT,
+) -> "Corpus":
     """Open what is to be traced: a run folder or an open trace, whose token ids are read again, or documents.
 
     Args:
@@ -20,6 +30,7 @@ def open_to_trace(corpus: Any, run: Path, how: Mapping[str, Any], *, for_texts: 
         run: the run folder that is written.
         how: the arguments of `specialize.corpus.open_corpus`, besides the source.
         for_texts: options of the trace that say how texts are read; None if they are not given.
+        reporter: receives what is downloaded.
 
     Raises:
         CorpusError: the corpus cannot be read, or a run is one of several paths.
@@ -33,6 +44,12 @@ def open_to_trace(corpus: Any, run: Path, how: Mapping[str, Any], *, for_texts: 
 
     if isinstance(corpus, list | tuple) and any(isinstance(each, PathLike) and _is_run(each) for each in corpus):
         raise CorpusError("CORPUS: expected one run alone, or paths of documents, got a run among several paths")
+    if is_run_at(corpus):
+        corpus = open_place(corpus, "read")
+    elif is_address(corpus) and not corpus.startswith("hf://"):
+        from specialize.remote.corpora import local_corpus
+
+        corpus = local_corpus(corpus, reporter=reporter)
     if not (isinstance(corpus, RoutingTrace) or _is_run(corpus)):
         return open_corpus(corpus, **how)
     trace = corpus if isinstance(corpus, RoutingTrace) else open_trace(corpus)

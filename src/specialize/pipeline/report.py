@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from specialize.choices import FigureWidth, PageFormat
 from specialize.events import SILENT, Reporter
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(runs="read", folder="report")
 def report(
     runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
     folder: str | PathLike[str],
@@ -24,7 +26,7 @@ def report(
     """Draw the figures and write ``report.html``, or ``report.md``; several runs are shown side by side.
 
     Args:
-        runs: run folders, or open traces.
+        runs: run folders or their addresses, or open traces.
         folder: where the page and ``figures/`` go, made where it is missing; it may hold an earlier report, or runs,
             but nothing else.
         page_format: html, one file that loads nothing; or md, for a repository.
@@ -47,6 +49,7 @@ def report(
     )
 
 
+@at_addresses(runs="read", folder="report")
 def figures(
     runs: "Sequence[str | PathLike[str] | RoutingTrace] | str | PathLike[str] | RoutingTrace",
     folder: str | PathLike[str],
@@ -62,7 +65,7 @@ def figures(
     """Draw the figures of what was measured, each with its data (CSV) and its provenance (JSON).
 
     Args:
-        runs: run folders, or open traces; several are drawn side by side.
+        runs: run folders or their addresses, or open traces; several are drawn side by side.
         folder: where the figures go, made where it is missing; it may hold earlier figures, a report, or runs, but
             nothing else.
         only: names of figures, in which ``*`` stands for anything; all by default.

@@ -8,6 +8,7 @@ from specialize.choices import EngineName, SlotRule
 from specialize.errors import MeasurementError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import PERMUTATIONS, MeasureSettings, check_at_least, known_annotations, open_run
+from specialize.remote.places import at_addresses
 from specialize.scale.options import EngineOptions
 from specialize.scale.ray_engine import open_engine
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def routing(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -40,7 +42,7 @@ def routing(
     tokens, only the load and what concerns the experts of labels is measured. Writes RUN/routing/routing.{csv,parquet}.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         labels: label sets of documents to measure by, columns of the corpus or stored annotations; all by default.
         rule: how a token's mass is spread over its slots, see `specialize.measure.spread_mass`.
         cache_size: number of experts in the cache; by default a quarter of a layer's.
@@ -69,6 +71,7 @@ def routing(
         check_at_least("cache_size", cache_size, 1)
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule)
+    engine_options.check_run(trace.path)
     if not trace.has_tokens:
         reporter.say(
             f"{trace.path}: no tokens, so that the load and the experts of labels are measured alone; repeats, "

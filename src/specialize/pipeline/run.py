@@ -16,9 +16,11 @@ from specialize.pipeline.topic_fits import TopicOptions
 from specialize.pipeline.topics import measure_topics
 from specialize.pipeline.trace import trace_corpus
 from specialize.pipeline.vocabulary import vocabulary
+from specialize.remote.places import at_addresses
 from specialize.text import split_names
 
 
+@at_addresses(run="written")
 def run(
     model: Any,
     corpus: Any,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from specialize.addresses import prefetch
 from specialize.choices import SlotRule, check_choice, check_whole
 from specialize.engine import LOCAL, Engine
 from specialize.errors import MeasurementError, TraceError
@@ -73,7 +74,7 @@ def open_run(
     """Open the trace of a run folder; an open trace is returned as it is.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         rule: how a token's mass will be spread over its slots.
         tokens_for: what needs the tokens of the trace, for the message; None if a trace without tokens will do.
 
@@ -95,6 +96,7 @@ def open_run(
             f"{trace.path}: rule gate: expected a trace with gate weights, got one without; use another rule, or trace "
             "with weights"
         )
+    prefetch(trace.path)
     return trace
 
 

@@ -20,6 +20,7 @@ from specialize.pipeline.stage import (
     open_run,
     write_frames,
 )
+from specialize.remote.places import at_addresses
 from specialize.scale.options import EngineOptions
 from specialize.scale.ray_engine import open_engine
 from specialize.text import split_names
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def syntax(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -57,7 +59,7 @@ def syntax(
     errors change goes to RUN/syntax/tagger/NAME.{csv,parquet}.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         tags: upos, tag, dep, morph, ent of words; class, word_part, case, frequency, position, role, phase of tokens.
         pipeline: spaCy pipeline by name or path; by default the smallest one that is installed for the language.
         language: code of all texts' language, such as ``de``; by default that of the column lang or language, else
@@ -91,6 +93,7 @@ def syntax(
     options = SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes)
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule, tokens_for="syntax")
+    engine_options.check_run(trace.path)
     check = partial(check_measurable, trace, settings=settings)
     with open_engine(engine_options, reporter=reporter) as pool:
         tagged = tag_tokens(trace, options, check=check, engine=pool, reporter=reporter)

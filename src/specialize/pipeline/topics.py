@@ -19,6 +19,7 @@ from specialize.pipeline.stage import (
     write_frames,
 )
 from specialize.pipeline.topic_fits import TopicOptions, find_topics
+from specialize.remote.places import at_addresses
 from specialize.scale.options import EngineOptions
 from specialize.scale.ray_engine import open_engine
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured", topics_from="read")
 def topics(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -60,7 +62,7 @@ def topics(
     results are in RUN/syntax.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         labels: label columns of the corpus to measure; all usable ones by default.
         fit: fit topics, or only measure known labels.
         embedding: sentence-transformers model by name or path, or ``tfidf``; by default the packaged model.
@@ -102,6 +104,7 @@ def topics(
     chosen = options if fit else None
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule, tokens_for=None if window is None else "topics of windows")
+    engine_options.check_run(trace.path)
     with open_engine(engine_options, reporter=reporter) as pool:
         frames = measure_topics(trace, labels, options=chosen, settings=settings, engine=pool, reporter=reporter)
     return pd.concat(frames, ignore_index=True)

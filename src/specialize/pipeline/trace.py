@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.addresses import show
 from specialize.choices import CONTROL_DRAWS, Control, Dtype, EngineName, ServerApi, TextUnit
 from specialize.errors import TraceError
 from specialize.events import SILENT, Reporter
@@ -15,6 +15,8 @@ from specialize.pipeline.replayed import open_to_trace
 from specialize.pipeline.served import check_served, read_server
 from specialize.pipeline.trace_job import TraceJob, check_sendable
 from specialize.pipeline.trace_workers import trace_on_workers
+from specialize.remote.places import folder_of, local_place
+from specialize.remote.showing import showing
 from specialize.scale.options import EngineOptions
 from specialize.scale.ray_engine import open_workers
 
@@ -165,6 +167,7 @@ def trace_corpus(
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     if shard is not None and engine_options.is_remote:
         raise TraceError(f"shard: expected none with the engine {engine}, which divides the trace itself; leave it out")
+    engine_options.check_run(run)
     require_extra("capture" if server is None else "serve")
     from specialize.trace.unfinished import read_unfinished
     from specialize.tracing.launch import part_folder
@@ -174,7 +177,8 @@ def trace_corpus(
     from specialize.tracing.resuming import check_corpus, check_files
 
     part = None if shard is None else choose_part(shard, reporter)
-    folder = Path(run) if part is None else part_folder(Path(run), part)
+    whole, reporter = folder_of(run), showing(reporter)
+    folder = whole if part is None else part_folder(whole, part)
     loading = {
         "dtype": dtype,
         "device": device,
@@ -211,41 +215,42 @@ def trace_corpus(
         "sample_seed": sample_seed,
     }
     for_texts = {"stride": stride, "max_tokens": max_tokens, "generate": generate, "chat_template": chat_template}
-    documents = open_to_trace(corpus, folder, columns, for_texts=for_texts)
-    if server_options is None:
-        name = check_model(model, tokenizer, loading)
-    else:
-        options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
-        name = fspath(model) if isinstance(model, str | PathLike) else None
-    if engine_options.is_remote:
-        check_sendable(model, documents)
-    settings = list_settings(documents, options) | ({} if name is None else {"model": name})
-    if server_options is not None:
-        del settings["batch_tokens"]  # there are no batches
-    manifest = read_unfinished(folder, settings, part=part, partial=True)
-    survey = survey_corpus(documents)
-    for note in documents.notes:
-        reporter.say(note)
-    if manifest is not None:
-        check_corpus(documents, folder, manifest)
-        if not repair:
-            check_files(folder, manifest, reporter)
-    job = TraceJob(
-        model=model,
-        tokenizer=tokenizer,
-        loading=loading,
-        server=server_options,
-        documents=documents,
-        survey=survey,
-        options=options,
-        chat_template=chat_template,
-        repair=repair,
-        command=command,
-    )
-    if engine_options.is_remote:
-        with open_workers(engine_options, reporter=reporter) as workers_of_job:
-            return trace_on_workers(job, folder, manifest, engine=workers_of_job, reporter=reporter)
-    trace = job.make(folder, part=part, reporter=reporter, one_of_several=shard == "auto")
-    if part is not None:
-        note_merging(Path(run), part, reporter)
-    return trace
+    with local_place(show(folder), "written", reporter=reporter) as folder:
+        documents = open_to_trace(corpus, folder, columns, for_texts=for_texts, reporter=reporter)
+        if server_options is None:
+            name = check_model(model, tokenizer, loading)
+        else:
+            options = check_served(model, {"tokenizer": tokenizer, **loading}, options=options)
+            name = fspath(model) if isinstance(model, str | PathLike) else None
+        if engine_options.is_remote:
+            check_sendable(model, documents)
+        settings = list_settings(documents, options) | ({} if name is None else {"model": name})
+        if server_options is not None:
+            del settings["batch_tokens"]  # there are no batches
+        manifest = read_unfinished(folder, settings, part=part, partial=True)
+        survey = survey_corpus(documents)
+        for note in documents.notes:
+            reporter.say(note)
+        if manifest is not None:
+            check_corpus(documents, folder, manifest)
+            if not repair:
+                check_files(folder, manifest, reporter)
+        job = TraceJob(
+            model=model,
+            tokenizer=tokenizer,
+            loading=loading,
+            server=server_options,
+            documents=documents,
+            survey=survey,
+            options=options,
+            chat_template=chat_template,
+            repair=repair,
+            command=command,
+        )
+        if engine_options.is_remote:
+            with open_workers(engine_options, reporter=reporter) as workers_of_job:
+                return trace_on_workers(job, folder, manifest, engine=workers_of_job, reporter=reporter)
+        trace = job.make(folder, part=part, reporter=reporter, one_of_several=shard == "auto")
+        if part is not None:
+            note_merging(whole, part, reporter)
+        return trace

@@ -4,6 +4,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specialize.choices import refuse_address
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
 from specialize.pipeline.monitor import EVERY, monitor, open_source
@@ -50,6 +51,7 @@ def train(
         SpecializeError: the sample cannot be measured, as in `specialize.monitor`.
     """
     require_extra("capture")
+    refuse_address("folder", folder)
     reporter.say("loading torch …")
     from specialize.models.settings import TrainConfig, read_train_config
     from specialize.models.training import train as train_model

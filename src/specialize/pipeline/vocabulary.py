@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from specialize.events import SILENT, Reporter
 from specialize.pipeline.stage import PERMUTATIONS, check_at_least, open_run
+from specialize.remote.places import at_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from specialize.trace import RoutingTrace
 
 
+@at_addresses(run="measured")
 def vocabulary(
     run: "str | PathLike[str] | RoutingTrace",
     *,
@@ -27,7 +29,7 @@ def vocabulary(
     tokens.
 
     Args:
-        run: a run folder, or its open trace.
+        run: a run folder or its address, or its open trace.
         min_count: fewest tokens of a token id that is counted.
         top: token ids of an expert in top_tokens.csv.
         permutations: permutations under the null.

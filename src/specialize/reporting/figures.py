@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from specialize import __version__
+from specialize.addresses import show
 from specialize.atomic import write_text
 from specialize.choices import FigureWidth
 from specialize.errors import SpecializeError, did_you_mean
@@ -139,7 +140,12 @@ def provenance_of(runs: Sequence[RunResults], command: str) -> dict[str, Any]:
         "command": command,
         "specialize": __version__,
         "runs": [
-            {"name": run.name, "path": run.path.as_posix(), "manifest_sha256": run.digest, "causal": run.is_causal}
+            {
+                "name": run.name,
+                "path": show(run.path),
+                "manifest_sha256": run.digest,
+                "causal": run.is_causal,
+            }
             for run in runs
         ],
     }

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from specialize.addresses import show
 from specialize.measure.base.shortage import read_shortage
 from specialize.names import shorten
 from specialize.reporting.runs import RunResults
@@ -23,7 +24,7 @@ _MARKED = re.compile(r"\(.*?\b((?:undercovers|biased)\b[^)]*)\)|(cautious)")
 def describe_provenance(run: RunResults, *, is_compared: bool) -> dict[str, Any]:
     """Return the name of a run, the table of `integrity_table`, and one of all that its manifest records."""
     shown = {"model", "routers", "layers", "shards", "files", "checksums", "notes"}
-    facts = [("folder", run.path.as_posix()), ("SHA-256 of manifest.json", run.digest)]
+    facts = [("folder", show(run.path)), ("SHA-256 of manifest.json", run.digest)]
     facts += flatten({key: value for key, value in run.manifest.items() if key not in shown})
     facts += flatten({"tagging": {key: run.tagging.get(key) for key in _TAGGING}})
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from specialize import __version__
+from specialize.addresses import show
 from specialize.atomic import write_text
 from specialize.errors import SpecializeError
 from specialize.events import SILENT, Reporter
@@ -104,7 +105,7 @@ def write_report(
     explorer = collect_explorer(results) if page_format == "html" else None
     output = make_folder(Path(output), "to write the report to")
     figures_folder = make_folder(output / "figures", "for the figures")
-    command = command or shlex.join(["specialize", "report", *(str(run) for run in runs), "--output", str(output)])
+    command = command or shlex.join(["specialize", "report", *map(show, runs), "--output", show(output)])
     records = read_records(results)
     provenance = provenance_of(results, command)
     specs = plan_figures(results, records)
@@ -240,7 +241,8 @@ def _missing(run: RunResults) -> list[dict[str, str]]:
 
 
 def _hint(run: RunResults, what: str, command: str) -> dict[str, str]:
-    return {"run": run.label, "what": what, "command": f"specialize {command} {shlex.quote(clean_text(run.path))}"}
+    place = shlex.quote(clean_text(show(run.path)))
+    return {"run": run.label, "what": what, "command": f"specialize {command} {place}"}
 
 
 def _topics(runs: Sequence[RunResults]) -> list[dict[str, Any]]:

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, fields
 from numbers import Real
+from os import PathLike
+from pathlib import Path
 
+from specialize.addresses import copy_of, is_address, show
 from specialize.choices import EngineName, check_choice, check_whole
 from specialize.errors import EngineError, show_value
 
@@ -52,3 +55,19 @@ class EngineOptions:
     def is_remote(self) -> bool:
         """Whether work leaves this process."""
         return self.engine != "local"
+
+    def check_run(self, run: str | PathLike[str]) -> None:
+        """Check that workers see the run folder, which is not so of the copy of what an address holds.
+
+        Args:
+            run: the run folder, or its address.
+
+        Raises:
+            EngineError: there are workers, and the run is at an address.
+        """
+        at_address = not run.startswith("file:") if is_address(run) else copy_of(Path(run)) is not None
+        if self.is_remote and at_address:
+            raise EngineError(
+                f"{show(run)}: expected with the engine {self.engine} a run folder that all workers see, got an "
+                "address; use a folder, and copy it to the address, or leave the engine out"
+            )

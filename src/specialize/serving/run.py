@@ -15,6 +15,7 @@ from specialize.corpus import Corpus
 from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.manifest import digest_of, versions
+from specialize.remote.places import at_addresses
 from specialize.serving.apis import APIS, ServedModel
 from specialize.serving.client import Client
 from specialize.serving.options import ServerOptions, read_key
@@ -41,6 +42,7 @@ _FIRST_SHARD = 2**13  # tokens
 _NO_WEIGHTS = "the server returns expert ids alone: the trace has no gate weights"
 
 
+@at_addresses(run="written")
 def trace_served(
     model: str | PathLike[str],
     corpus: Corpus,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
+from specialize.addresses import fetched
 from specialize.atomic import replacing
 from specialize.errors import TraceError, first_line
 from specialize.manifest import sha256_of
@@ -70,7 +71,7 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
 @contextmanager
 def _opened(path: Path) -> Iterator[pa.MemoryMappedFile]:
     try:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(str(fetched(path))) as source:
             yield source
     except FileNotFoundError as error:
         raise TraceError(f"{path}: expected a file of the trace, found none; {CHECK}") from error

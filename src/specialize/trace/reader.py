@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from specialize.addresses import show
 from specialize.column import Column
 from specialize.errors import TraceError
+from specialize.remote.places import open_place
 from specialize.trace.checks import (
     CHECKED_COLUMNS,
     check_documents,
@@ -36,13 +38,13 @@ def open_trace(run: str | PathLike[str]) -> "RoutingTrace":
     """Open the routing trace of a run folder.
 
     Args:
-        run: the run folder.
+        run: the run folder; or its address, such as ``s3://bucket/x``, whose files are downloaded when they are read.
 
     Raises:
         TraceError: there is no trace, it is damaged, incomplete or one of several parts of a trace, or a newer version
             of specialize wrote it.
     """
-    return RoutingTrace(Path(run))
+    return RoutingTrace(open_place(run))
 
 
 class RoutingTrace:
@@ -69,14 +71,12 @@ class RoutingTrace:
         self.manifest = read_manifest(run, part=part)
         self.routers = tuple(RouterSpec(**spec) for spec in self.manifest["routers"])
         self.layers = tuple(router for router in self.routers if router.routing == "learned")
-        self.random_routers = tuple(
-            router for router in self.routers if router.routing == "random" and router.draw == 0
-        )
+        self.random_routers = tuple(each for each in self.routers if each.routing == "random" and each.draw == 0)
         self.contents = tuple(self.manifest.get("contents", ("weights",)))
         self._shards = Shards(run, self.manifest, self.routers, self.contents)
 
     def __repr__(self) -> str:
-        return f"RoutingTrace({str(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
+        return f"RoutingTrace({show(self.path)!r}, {self.num_tokens} tokens, {len(self.layers)} layers)"
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: all but the texts, which it can read."""

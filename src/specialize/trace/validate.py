@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from specialize.addresses import fetched, prefetch
 from specialize.errors import TraceError
 from specialize.manifest import sha256_of
+from specialize.remote.places import at_addresses
 from specialize.trace.files import read_arrow
 from specialize.trace.manifest import read_manifest
 from specialize.trace.parts import part_of
@@ -33,11 +35,12 @@ class Check:
     note: str | None = None
 
 
+@at_addresses(run="read")
 def validate_trace(run: str | PathLike[str]) -> list[Check]:
     """Check every file of a trace, complete or not.
 
     Args:
-        run: the run folder.
+        run: the run folder, or its address.
 
     Returns:
         One check per file: the documents, then the token and routing files shard by shard. An interrupted trace
@@ -48,6 +51,7 @@ def validate_trace(run: str | PathLike[str]) -> list[Check]:
     """
     run = Path(run)
     manifest = read_manifest(run, complete=False)
+    prefetch(run)
     checks, part = [], part_of(manifest)
     if not manifest["complete"]:
         what = "the trace" if part is None else str(part)
@@ -83,7 +87,7 @@ def _check_values(trace: RoutingTrace) -> list[Check]:
 
 
 def _check(run: Path, name: str, checksum: str, rows: int, shard: int | None = None) -> Check:
-    path = run / "trace" / name
+    path = fetched(run / "trace" / name)
     file = f"trace/{name}"
     try:
         if not path.is_file():

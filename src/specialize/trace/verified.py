@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+from specialize.addresses import fetched, fetched_again
 from specialize.errors import TraceError
 from specialize.manifest import sha256_of
 from specialize.trace.files import xxh3_of
@@ -77,12 +78,14 @@ def verify(path: Path, checksums: Checksums) -> Path:
     key = os.path.abspath(path)
     try:
         with _locks[key]:
-            before = _stamp(path)
+            before = _stamp(fetched(path))
             if _verified.get(key) != (before, checksums):
                 if not path.is_file():
                     raise TraceError(f"{path}: expected a file of the trace, got something else; {REPAIR}")
                 if not checksums.fit(path):
-                    raise TraceError(f"{path}: damaged: its checksum differs from the manifest's; {REPAIR}")
+                    if not fetched_again(path) or not checksums.fit(path):
+                        raise TraceError(f"{path}: damaged: its checksum differs from the manifest's; {REPAIR}")
+                    before = _stamp(path)
                 _verified[key] = before, checksums
     except FileNotFoundError as error:
         raise TraceError(f"{path}: expected a file of the trace, found none; {REPAIR}") from error

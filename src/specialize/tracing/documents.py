@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from specialize.addresses import fetched
 from specialize.corpus import Corpus, Document
 from specialize.errors import CorpusError
 from specialize.trace import TraceWriter
@@ -102,7 +103,7 @@ def read_windows(
         max_tokens: of a document.
     """
     first = 0
-    with pa.memory_map(str(run / "trace" / "documents.arrow")) as source:
+    with pa.memory_map(str(fetched(run / "trace" / "documents.arrow"))) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number).column("text").to_pylist()

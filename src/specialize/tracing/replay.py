@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.addresses import show
 from specialize.corpus import Corpus, Document
 from specialize.corpus.document import ReadingNotes, Record
 from specialize.errors import TraceError
@@ -77,7 +78,7 @@ class Replay(Corpus):
 
     def __init__(self, trace: RoutingTrace, *, limit: int | None = None) -> None:
         trace.require_tokens("CORPUS")
-        super().__init__(str(trace.path), lambda: _read_records(trace), limit=limit, keeps_empty=True)
+        super().__init__(show(trace.path), lambda: _read_records(trace), limit=limit, keeps_empty=True)
         self.trace = trace
         self.columns = _label_columns(trace)
 
@@ -123,7 +124,7 @@ def _read_records(trace: RoutingTrace) -> Iterator[Record]:
                 tokens=tokens,
                 has_text=text is not None,
             )
-            where = f"{trace.path}, document {document.id!r:.60}"
+            where = f"{show(trace.path)}, document {document.id!r:.60}"
             _check_sequences(tokens, where)
             yield _TracedRecord(where, document, notes)
             row += 1

@@ -10,6 +10,7 @@ from specialize.errors import TraceError
 from specialize.events import SILENT, Reporter, Update
 from specialize.manifest import versions
 from specialize.rate import Rate
+from specialize.remote.places import at_addresses
 from specialize.trace.folders import whole_folder
 from specialize.trace.imports.checks import Checker, largest_expert
 from specialize.trace.imports.documents import ImportedDocuments, LabelledDocuments
@@ -28,6 +29,7 @@ from specialize.trace.writer import TraceWriter
 _SECONDS_OF_RATE = 30.0
 
 
+@at_addresses(run="written")
 def import_trace(
     format_name: str,
     path: str | PathLike[str] | Mapping[str, str | PathLike[str]],
