@@ -189,3 +189,21 @@ def test_folders_of_processes_that_were_killed_are_removed(fresh, tmp_path, monk
     process_folder.cache_clear()
     assert process_folder() != mine
     assert mine.is_dir()  # its process lives
+
+
+def test_workers_need_a_folder(bucket, small_run, call):
+    bucket.write_folder(small_run, "runs/x")
+    before = bucket.files("runs")
+    for command in (
+        ("routing", "s3://bucket/runs/x"),
+        ("syntax", "s3://bucket/runs/x"),
+        ("trace", "none", "none.jsonl", "-o", "s3://bucket/runs/y"),
+    ):
+        code, _, err = call(*command, "--engine", "ray")
+        assert code == 2
+        assert (
+            f"{next(each for each in command if each.startswith('s3:'))}: expected with the engine ray a run folder"
+            in err
+        )
+        assert err.count("\n") == 1
+    assert bucket.files("runs") == before

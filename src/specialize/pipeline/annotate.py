@@ -80,7 +80,6 @@ def annotate(
     settings = MeasureSettings(rule, permutations, seed, skip_positions)
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule)
-    engine_options.check_run(trace.path)
     annotations = read_labels(trace, labels)
     unusable = {each.name: reason for each in annotations if (reason := explain_labels(each)) is not None}
     if len(unusable) == len(annotations):

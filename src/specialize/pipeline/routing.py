@@ -71,7 +71,6 @@ def routing(
         check_at_least("cache_size", cache_size, 1)
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule)
-    engine_options.check_run(trace.path)
     if not trace.has_tokens:
         reporter.say(
             f"{trace.path}: no tokens, so that the load and the experts of labels are measured alone; repeats, "

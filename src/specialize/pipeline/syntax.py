@@ -93,7 +93,6 @@ def syntax(
     options = SyntaxOptions(split_names(tags), pipeline, language, gold, pieces, processes)
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule, tokens_for="syntax")
-    engine_options.check_run(trace.path)
     check = partial(check_measurable, trace, settings=settings)
     with open_engine(engine_options, reporter=reporter) as pool:
         tagged = tag_tokens(trace, options, check=check, engine=pool, reporter=reporter)

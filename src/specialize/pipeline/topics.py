@@ -104,7 +104,6 @@ def topics(
     chosen = options if fit else None
     engine_options = EngineOptions(engine, address, workers, gpus_per_worker)
     trace = open_run(run, rule=rule, tokens_for=None if window is None else "topics of windows")
-    engine_options.check_run(trace.path)
     with open_engine(engine_options, reporter=reporter) as pool:
         frames = measure_topics(trace, labels, options=chosen, settings=settings, engine=pool, reporter=reporter)
     return pd.concat(frames, ignore_index=True)

@@ -17,6 +17,7 @@ from specialize.addresses import copy_of, is_address
 from specialize.errors import StoreError
 from specialize.events import SILENT, Reporter
 from specialize.remote.showing import showing
+from specialize.scale.options import EngineOptions
 
 if TYPE_CHECKING:
     from specialize.remote.address import Address
@@ -57,7 +58,7 @@ def _replace(values: dict[str, Any], roles: "dict[str, Role]", stack: ExitStack,
     """Put the paths of copies in place of addresses.
 
     Args:
-        values: the arguments of a function, by name.
+        values: the arguments of a function, by name; an engine among them must not have workers.
         roles: what the function does with some of them.
         stack: stores what was written when it is closed.
         shows: whether the function has a reporter.
@@ -65,8 +66,10 @@ def _replace(values: dict[str, Any], roles: "dict[str, Role]", stack: ExitStack,
     reporter = showing(values.get("reporter", SILENT))
     if shows:
         values["reporter"] = reporter
+    engine = EngineOptions(values.get("engine", "local"))
     for name, role in roles.items():
         given = values.get(name)
+        engine.check_run(getattr(given, "path", given))
         if isinstance(given, list | tuple):
             each = [every for one in given for every in _expand(one)]
             values[name] = [_enter(one, role, reporter, stack) for one in each]

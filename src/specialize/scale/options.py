@@ -56,7 +56,7 @@ class EngineOptions:
         """Whether work leaves this process."""
         return self.engine != "local"
 
-    def check_run(self, run: str | PathLike[str]) -> None:
+    def check_run(self, run: object) -> None:
         """Check that workers see the run folder, which is not so of the copy of what an address holds.
 
         Args:
@@ -65,8 +65,9 @@ class EngineOptions:
         Raises:
             EngineError: there are workers, and the run is at an address.
         """
-        at_address = not run.startswith("file:") if is_address(run) else copy_of(Path(run)) is not None
-        if self.is_remote and at_address:
+        if not self.is_remote or not isinstance(run, str | PathLike):
+            return
+        if not run.startswith("file:") if is_address(run) else copy_of(Path(run)) is not None:
             raise EngineError(
                 f"{show(run)}: expected with the engine {self.engine} a run folder that all workers see, got an "
                 "address; use a folder, and copy it to the address, or leave the engine out"
