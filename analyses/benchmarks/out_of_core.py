@@ -105,8 +105,8 @@ def write_runs(folder: Path, tokens: int) -> None:
     shutil.copy(folder / "one" / labels, folder / "two" / labels)  # of the same tokens
 
 
-def add_row(path: Path, row: dict[str, Any]) -> pd.DataFrame:
-    """Add a row to the table, in place of one of the same command and size; return the table with its ratios."""
+def add_row(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to the table, in place of one of the same command and size."""
     earlier = pd.read_csv(path)[list(row)] if path.exists() else pd.DataFrame(columns=list(row))
     order = {name: number for number, name in enumerate(COMMANDS)}
     frame = pd.concat([earlier, pd.DataFrame([row])] if len(earlier) else [pd.DataFrame([row])], ignore_index=True)
@@ -115,7 +115,6 @@ def add_row(path: Path, row: dict[str, Any]) -> pd.DataFrame:
     ratios = frame[["peak_mb", "cpu_seconds_per_million"]] / smallest
     frame = frame.assign(peak_ratio=ratios["peak_mb"], cpu_ratio=ratios["cpu_seconds_per_million"])
     frame.round(3).to_csv(path, index=False)
-    return frame
 
 
 def main() -> None:
@@ -158,14 +157,14 @@ def main() -> None:
                 cost = in_own_process(command, runs, warm, given.permutations)
                 cost["cpu_seconds_per_million"] = cost["cpu_seconds"] / millions
                 row = {"command": command, "tokens": millions * 1_000_000, "layers": FIGURE_LAYERS}
-                frame = add_row(table, row | cost | {"permutations": given.permutations})
+                add_row(table, row | cost | {"permutations": given.permutations})
     # Matplotlib is imported only here: this file also runs the commands, whose memory is measured.
     sys.path.insert(0, str(here.parents[1]))
     from analyses.benchmarks.cost import plan_out_of_core
     from analyses.drawing import draw_planned
 
     draw_planned(plan_out_of_core(given.output), given.figures, command="make figures")
-    print(frame.to_string())
+    print(pd.read_csv(table).to_string())
 
 
 if __name__ == "__main__":
