@@ -38,12 +38,14 @@ VOCABULARY = 4096
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstv" for b in ("a", "e", "i", "o", "ou") for c in ("", "n", "rt", "sk", "ld")]
 
 
-def build_model(*, layers: int, width: int) -> OlmoeForCausalLM:
+def build_model(
+    *, layers: int, width: int, expert_width: int | None = None, vocabulary: int = VOCABULARY
+) -> OlmoeForCausalLM:
     torch.manual_seed(0)
     config = OlmoeConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=width,
-        intermediate_size=width // 2,
+        intermediate_size=expert_width or width // 2,
         num_hidden_layers=layers,
         num_attention_heads=8,
         num_experts=64,

@@ -25,6 +25,7 @@ import pandas as pd
 
 from specialize.demo import checkpoint_path, write_corpus
 from specialize.manifest import versions, write_json
+from specialize.pipeline.pilot import list_files
 
 STAGES = ("trace", "syntax", "topics", "ablate")
 GOALS = {"seconds": 0.25, "cpu_seconds": 0.25, "peak_bytes": 0.25, "disk_bytes": 0.02}
@@ -33,25 +34,12 @@ ABLATED_EXPERTS = 8  # of each layer, switched off alone
 
 def build_olmoe(folder: Path) -> None:
     """Write a random model of OLMoE's architecture with the demo's tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, OlmoeConfig, OlmoeForCausalLM
+    from transformers import AutoTokenizer
+
+    from capture import build_model
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint_path("token"))
-    torch.manual_seed(0)
-    config = OlmoeConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=64,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_experts=64,
-        num_experts_per_tok=8,
-        max_position_embeddings=1024,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    OlmoeForCausalLM(config).save_pretrained(folder)
+    build_model(layers=8, width=256, expert_width=64, vocabulary=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -73,7 +61,7 @@ def run_command(*arguments: object) -> tuple[dict[str, float], str]:
 
 
 def count_bytes(run: Path) -> int:
-    return sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sum(list_files(run).values())
 
 
 def commands(model: Path, corpus: Path, run: Path, ablated: int) -> dict[str, Sequence[object]]:

@@ -54,6 +54,19 @@ def refuse_address(name: str, value: object) -> None:
         raise SpecializeError(f"{name}: expected a local path, got an address; runs, corpora and reports may have one")
 
 
+def check_positive(name: str, value: object, *, error: type[SpecializeError] = SpecializeError) -> None:
+    """Raise `error` unless `value` is a positive whole number.
+
+    Args:
+        name: of the option, for the message.
+        value: the number.
+        error: the class of the error.
+    """
+    check_whole(name, value, error=error)
+    if value < 1:  # type: ignore[operator]  # a whole number
+        raise error(f"{name}: expected a positive number, got {value}")
+
+
 def check_whole(name: str, value: object, *, error: type[SpecializeError] = SpecializeError) -> None:
     """Raise `error` unless `value` is a whole number: 2.5 tokens would be rounded or compared in silence.
 
@@ -76,6 +89,4 @@ def check_control(control: object, control_draws: object, *, error: type[Special
     """
     if control is not None:
         check_choice("control", control, Control, error=error)
-    check_whole("control_draws", control_draws, error=error)
-    if control_draws < 1:  # type: ignore[operator]  # a whole number
-        raise error(f"control_draws: expected a positive number, got {control_draws}")
+    check_positive("control_draws", control_draws, error=error)

@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ OPTIONS = {
     "texts": TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router"),
     "answers": TraceOptions(context=64, batch_tokens=512, shard_tokens=800, generate=4),
 }
+MAKING_DURABLE = {os: ("fsync", "link", "replace")}
 TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 
 
@@ -40,22 +41,26 @@ def digests(run: Path) -> dict[str, str]:
 
 
 class Operations:
-    """Counts the operations that make a file durable, and kills this process at one of them.
+    """Counts operations, and kills this process at one of them.
+
+    Args:
+        last: number of the operation at which to kill; None or 0 to only count.
+        of: names of the operations, by what they are functions of; by default those that make a file durable.
 
     Attributes:
         count: operations so far.
-        last: number of the operation at which to kill; None to only count.
     """
 
-    def __init__(self, last: int | None) -> None:
+    def __init__(self, last: int | None, of: Mapping[Any, Sequence[str]] = MAKING_DURABLE) -> None:
         self.count, self.last = 0, last
-        for name in ("fsync", "link", "replace"):
-            setattr(os, name, self._counting(getattr(os, name)))
+        for owner, names in of.items():
+            for name in names:
+                setattr(owner, name, self._counting(getattr(owner, name)))
 
     def _counting(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **how: Any) -> Any:
             self._count(arguments)
-            result = operation(*arguments)
+            result = operation(*arguments, **how)
             self._count(arguments)
             return result
 

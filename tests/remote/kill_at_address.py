@@ -10,12 +10,10 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +21,7 @@ torch.set_num_threads(1)
 os.environ["NUMBA_THREADING_LAYER"] = "workqueue"  # which a process that forks may use
 
 import specialize  # noqa: E402
+from capture.kill_and_resume import Operations  # noqa: E402
 from capture_models import build  # noqa: E402
 from specialize import manifest  # noqa: E402
 from specialize.capture import Checkpoint, TraceOptions, trace_documents  # noqa: E402
@@ -32,32 +31,7 @@ from specialize.remote.address import parse_address  # noqa: E402
 from specialize.remote.store import Store, open_store  # noqa: E402
 
 OPTIONS = TraceOptions(context=32, batch_tokens=256, shard_tokens=400, control="random-router", control_draws=1)
-
-
-class Operations:
-    """Counts what is stored, read and synced, and kills this process at one of them; 0: only count."""
-
-    def __init__(self, last: int) -> None:
-        self.count, self.last = 0, last
-        for name in ("put", "get", "remove"):
-            setattr(Store, name, self._counting(getattr(Store, name)))
-        os.fsync = self._counting(os.fsync)  # type: ignore[assignment]
-
-    def _counting(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any, **how: Any) -> Any:
-            self._count(arguments)
-            result = operation(*arguments, **how)
-            self._count(arguments)
-            return result
-
-        return counted
-
-    def _count(self, arguments: tuple[Any, ...]) -> None:
-        self.count += 1
-        if self.count == self.last:
-            if isinstance(arguments[0], int):  # in the middle of a file
-                os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+OPERATIONS = {Store: ("put", "get", "remove"), os: ("fsync",)}
 
 
 class Work:
@@ -89,7 +63,7 @@ class Work:
         child = os.fork()
         if child == 0:
             os.environ["SPECIALIZE_CACHE"] = str(cache)
-            operations = Operations(kill_at)
+            operations = Operations(kill_at, OPERATIONS)
             for work in works:
                 work()
             count.write_text(str(operations.count))

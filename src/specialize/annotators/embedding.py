@@ -230,9 +230,8 @@ class Embedder:
                     _ask_hub(self.name)
                 except Exception:
                     raise error from None  # without network, it is the one to report
-                return SentenceTransformer(
-                    location, device=device, local_files_only=False
-                )  # the stored part lacks a file
+                # the stored part lacks a file
+                return SentenceTransformer(location, device=device, local_files_only=False)
         except Exception as error:  # a damaged folder may raise anything
             raise _not_loadable(self.name, error) from None
 

@@ -165,11 +165,8 @@ def _print_stages(made: "Plan") -> None:
         columns.append(number(f"workers\nfor {made.hours:g} h"))
         _append(rows, [NO_VALUE if stage.workers is None else f"{stage.workers:,}" for stage in made.stages] + [""])
     if (price := made.price_per_hour) is not None:
-        costs = [
-            None if stage.device_hours is None else stage.device_hours.times(price, "assumed") for stage in made.stages
-        ]
         columns.append(number("cost"))
-        _append(rows, [_show(cost, _money) for cost in (*costs, made.cost)])
+        _append(rows, [_show(cost, _money) for cost in (*(stage.cost(price) for stage in made.stages), made.cost)])
     columns.append(number("on disk"))
     _append(rows, [_show(stage.bytes, format_bytes) for stage in made.stages] + [_show(made.bytes, format_bytes)])
     print_table(None, columns, rows)

@@ -10,7 +10,7 @@ from specialize.errors import CaptureError
 from specialize.events import SILENT, Reporter
 from specialize.extras import require_extra
 from specialize.pipeline.stage import known_annotations
-from specialize.remote.places import at_addresses, is_run_at
+from specialize.remote.places import at_addresses, is_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,16 +157,14 @@ def open_sample(
         sample_tokens: largest number of tokens.
         reporter: receives what a user should know about the sample.
     """
-    from specialize.choices import check_whole
+    from specialize.choices import check_positive
     from specialize.errors import MeasurementError
     from specialize.monitoring.sample import sample_run, sample_texts
     from specialize.trace import RoutingTrace
     from specialize.tracing.checkpoints import check_tokenizer, load_tokenizer
 
     if sample_tokens is not None:
-        check_whole("sample_tokens", sample_tokens, error=MeasurementError)
-        if sample_tokens < 1:
-            raise MeasurementError(f"sample_tokens: expected a positive number, got {sample_tokens}")
+        check_positive("sample_tokens", sample_tokens, error=MeasurementError)
     if isinstance(tokenizer, str | PathLike):
         tokenizer = load_tokenizer(tokenizer)
     elif tokenizer is not None:
@@ -210,6 +208,6 @@ def open_source(sample: "Source", *, text_column: str | None = None) -> "Routing
 
     if isinstance(sample, RoutingTrace):
         return sample
-    if is_run_at(sample) or (isinstance(sample, str | PathLike) and (Path(sample) / "manifest.json").is_file()):
+    if is_run(sample):
         return open_trace(sample)
     return open_corpus(sample, text_column=text_column)

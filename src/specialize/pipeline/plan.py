@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from specialize.choices import CONTROL_DRAWS, Control, Dtype, TextUnit, check_whole
+from specialize.choices import CONTROL_DRAWS, Control, Dtype, TextUnit, check_positive
 from specialize.errors import PlanError, did_you_mean
 from specialize.events import SILENT, Reporter
 from specialize.planning.constants import ACCELERATORS, UTILISATION
@@ -137,9 +137,7 @@ def plan(
     more = {"ablated_documents": ablated_documents, "conditions": conditions}
     for name, value in (counts | more).items():
         if value is not None:
-            check_whole(name, value, error=PlanError)
-            if value < 1:
-                raise PlanError(f"{name}: expected a positive number, got {value}")
+            check_positive(name, value, error=PlanError)
     options = TraceOptions(
         context=context,
         max_tokens=max_tokens,

@@ -18,6 +18,7 @@ from specialize.planning.architecture import Architecture
 from specialize.planning.computed import Job
 from specialize.planning.measured import count_padded
 from specialize.planning.plan import Basis
+from specialize.remote.places import is_run
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.plan import tokens_of_a_shard
 
@@ -140,7 +141,7 @@ def survey(
     from specialize.tracing.reading import choose_context
     from specialize.tracing.windows import cut_windows
 
-    if isinstance(source, str | PathLike) and (Path(source) / "manifest.json").is_file():
+    if is_run(source):
         raise PlanError(f"{fspath(source)}: expected a corpus, got a run folder; give its tokens and documents instead")
     corpus = open_corpus(source, **columns)
     found = survey_corpus(corpus, sampled=_SAMPLED)

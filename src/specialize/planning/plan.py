@@ -92,6 +92,14 @@ class StagePlan:
             return None
         return (self.start.times(self.workers or 1) + self.work).times(self.devices / 3600)
 
+    def cost(self, price: float | None) -> Amount | None:
+        """Return the price of all device hours.
+
+        Args:
+            price: of a device for an hour; None if it is not known.
+        """
+        return _price(self.device_hours, price)
+
     def divided(self, hours: float) -> "StagePlan":
         """Return the plan with the number of workers that end within so many hours, if any number does."""
         left = 3600 * hours - self.start.value
@@ -105,21 +113,24 @@ class StagePlan:
         Args:
             price: of a device for an hour; None if it is not known.
         """
-        hours = self.device_hours
         return {
             "stage": self.name,
             "time_seconds": _as_dict(self.seconds),
             "start_seconds": self.start.as_dict(),
             "cpu_seconds": _as_dict(self.cpu),
-            "device_hours": _as_dict(hours),
+            "device_hours": _as_dict(self.device_hours),
             "devices_per_worker": self.devices,
             "workers": self.workers,
-            "cost": None if price is None or hours is None else hours.times(price, "assumed").as_dict(),
+            "cost": _as_dict(self.cost(price)),
             "peak_host_memory_bytes": _as_dict(self.host),
             "peak_device_memory_bytes": _as_dict(self.device),
             "disk_bytes": self.bytes.as_dict(),
             "disk_bytes_by_part": {name: amount.as_dict() for name, amount in self.disk.items()},
         }
+
+
+def _price(hours: Amount | None, price: float | None) -> Amount | None:
+    return None if price is None or hours is None else hours.times(price, "assumed")
 
 
 def _as_dict(amount: Amount | None) -> dict[str, Any] | None:
@@ -169,8 +180,7 @@ class Plan:
     @property
     def cost(self) -> Amount | None:
         """Price of all device hours; None without a price."""
-        hours = self.device_hours
-        return None if self.price_per_hour is None or hours is None else hours.times(self.price_per_hour, "assumed")
+        return _price(self.device_hours, self.price_per_hour)
 
     def stage(self, name: str) -> StagePlan:
         """Return what a stage takes; raise KeyError if it is not planned."""

@@ -141,6 +141,15 @@ def is_run_at(source: object) -> TypeGuard[str]:
     return open_store(address.protocol).look(address.below(MANIFEST)) is not None
 
 
+def is_run(source: object) -> TypeGuard[Place]:
+    """Return whether a source is a run folder, by its manifest, or the address of one.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    return is_run_at(source) or (isinstance(source, str | PathLike) and (Path(source) / "manifest.json").is_file())
+
+
 def _is_elsewhere(value: Any) -> bool:
     """Return whether a value is an address, or in a copy; or a list with one that is."""
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from specialize.addresses import copy_of, is_address, show
-from specialize.choices import EngineName, check_choice, check_whole
+from specialize.choices import EngineName, check_choice, check_positive
 from specialize.errors import EngineError, show_value
 
 
@@ -37,9 +37,7 @@ class EngineOptions:
         if given and not self.is_remote:
             raise EngineError(f"{given[0]}: expected it only with the engine ray, got it without; add --engine ray")
         if self.workers is not None:
-            check_whole("workers", self.workers, error=EngineError)
-            if self.workers < 1:
-                raise EngineError(f"workers: expected a positive number, got {self.workers}")
+            check_positive("workers", self.workers, error=EngineError)
         gpus = self.gpus_per_worker
         if gpus is not None and (not isinstance(gpus, Real) or not 0 <= gpus < float("inf") or (gpus > 1 and gpus % 1)):
             raise EngineError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from numbers import Real
 from urllib.parse import SplitResult, urlsplit
 
-from specialize.choices import ServerApi, check_choice, check_whole
+from specialize.choices import ServerApi, check_choice, check_positive
 from specialize.errors import CaptureError, show_value
 
 KEY = "SPECIALIZE_API_KEY"  # the environment variable with the API key
@@ -42,9 +42,7 @@ class ServerOptions:
             raise CaptureError(
                 "served_model: expected it only with the API vllm; SGLang serves one model: leave it out"
             )
-        check_whole("concurrency", self.concurrency, error=CaptureError)
-        if self.concurrency < 1:
-            raise CaptureError(f"concurrency: expected a positive number, got {self.concurrency}")
+        check_positive("concurrency", self.concurrency, error=CaptureError)
         if not isinstance(self.timeout, Real) or not 0 < self.timeout < float("inf"):  # NaN compares false
             raise CaptureError(f"timeout: expected a positive number of seconds, got {show_value(self.timeout)}")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from specialize.choices import CONTROL_DRAWS, Control, check_control, check_whole
+from specialize.choices import CONTROL_DRAWS, Control, check_control, check_positive, check_whole
 from specialize.errors import CaptureError, TraceError
 
 _CONTENTS = ("weights", "logits", "norms", "predictions")
@@ -53,11 +53,8 @@ class TraceOptions:
     def __post_init__(self) -> None:
         for name in ("context", "stride", "max_tokens", "generate", "batch_tokens", "shard_tokens"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            check_whole(name, value, error=TraceError)
-            if value < 1:
-                raise TraceError(f"{name}: expected a positive number, got {value}")
+            if value is not None:
+                check_positive(name, value, error=TraceError)
         check_whole("seed", self.seed, error=TraceError)
         for name, given in (("stride", self.stride), ("predictions", self.predictions)):
             if self.generate is not None and given:

@@ -39,14 +39,7 @@ def iterate_layers(
     Yields:
         The router and its routing decisions, which are read from disk a part at a time.
     """
-    tokens = read_columns(trace) if places is None else places
-    routers = [*trace.layers, *trace.random_routers]
-    for done, router in enumerate(routers):
-        if progress is not None:
-            progress(done, len(routers))
-        yield router, read_layer(trace, router, tokens, rule=rule)
-    if progress is not None:
-        progress(len(routers), len(routers))
+    return map_layers(trace, lambda _, layer: layer, rule=rule, places=places, progress=progress)
 
 
 def map_layers(
