@@ -166,6 +166,7 @@ def plan(
         "sample_seed": sample_seed,
     }
     if corpus is None:
+        _refuse_without_corpus(columns)
         counted = count_given(counts, max_tokens=max_tokens)
     elif any(value is not None for value in counts.values()):
         raise PlanError("expected a corpus or its numbers of tokens and documents, got both; leave one out")
@@ -199,6 +200,13 @@ def plan(
         for note in note_unknown(architecture, machine):
             reporter.say(f"note: {note}")
     return make_plan(job, found, counted, machine, measured=measured, hours=hours, price_per_hour=price_per_hour)
+
+
+def _refuse_without_corpus(columns: Mapping[str, Any]) -> None:
+    """Raise PlanError if it is said how a corpus is read that is not there: what is planned would be all of it."""
+    given = [name for name, value in columns.items() if value is not None and name not in ("unit", "sample_seed")]
+    if given:
+        raise PlanError(f"{given[0]}: expected it with a corpus, got none; leave it out, or give the corpus")
 
 
 def _check_stages(stages: Sequence[str]) -> tuple[str, ...]:
