@@ -61,8 +61,8 @@ def test_tags():
 def test_run_folder():
     text = read("run-folder.md")
     assert f"The format is named `{FORMAT}`, its version is {FORMAT_VERSION}." in text
-    assert READABLE_VERSIONS == (1, 2, 3)
-    assert "Versions 1 and 2 can still be read" in text
+    assert READABLE_VERSIONS == (1, 2, 3, 4)
+    assert "Versions 1 to 3 can still be read" in text
     columns = first_cells(text, "| Column | Type | Meaning |\n|---|---|---|\n| `document`")
     assert columns == [*TOKEN_SCHEMA.names, *(field.name for field in PREDICTION_FIELDS), ROLE_FIELD.name]
     of_routers = first_cells(text, "| Column | Type | Meaning |\n|---|---|---|\n| `experts.r`")

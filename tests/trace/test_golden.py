@@ -48,7 +48,7 @@ def test_a_random_router_of_version_1(tmp_path):
     assert [(router.layer, router.routing) for router in trace.layers] == [(0, "learned")]
     assert [(router.layer, router.routing) for router in trace.random_routers] == [(2, "random")]
     np.testing.assert_array_equal(trace.experts(2, routing="random"), [[299], [299], [299], [7]])
-    assert trace.manifest["version"] == 3
+    assert trace.manifest["version"] == 4
 
 
 def test_an_unfinished_trace_of_version_1_is_resumed_as_one_of_this_version(tmp_path):
@@ -58,7 +58,7 @@ def test_an_unfinished_trace_of_version_1_is_resumed_as_one_of_this_version(tmp_
         assert writer.num_shards == 2
         writer.finish()
     stored = json.loads((tmp_path / "run/manifest.json").read_text())
-    assert (stored["version"], stored["routers"][1]["routing"]) == (3, "random")
+    assert (stored["version"], stored["routers"][1]["routing"]) == (4, "random")
     assert all(check.problem is None for check in validate_trace(tmp_path / "run"))
 
 
@@ -116,3 +116,23 @@ def test_format_version_3():
         "experts.2",
     ]
     assert trace.digest == "99c802932c2bf31baf5233edb86d6d897d80777771501f0d815206bab9a77861"
+
+
+def test_format_version_4():
+    """Ids are packed where every slot of a shard holds an expert: those of layers 0, 1 and 2 in the first shard."""
+    trace = specialize.open_trace(GOLDEN / "trace-v4")
+    assert all(check.problem is None for check in validate_trace(trace.path))
+    first, second = ([str(table[f"experts.{layer}"].type) for layer in range(4)] for table in trace.shards("routing"))
+    assert first == ["fixed_size_binary[1]", "fixed_size_binary[1]", "fixed_size_binary[5]", FLAT]
+    assert second == [PAIR, "fixed_size_binary[1]", "fixed_size_binary[5]", FLAT]
+    stored = next(trace.shards("routing"))
+    assert stored["experts.0"].to_pylist() == [bytes([3 + 0 * 4]), bytes([1 + 2 * 4])]
+    assert stored["experts.2"].to_pylist()[0] == (299 + 0 * 2**9 + 7 * 2**18 + 256 * 2**27).to_bytes(5, "little")
+    np.testing.assert_array_equal(trace.experts(0), [[3, 0], [1, 2], [-1, 2]])
+    np.testing.assert_array_equal(trace.experts(1), [[2, 0], [0, 1], [1, 2]])
+    np.testing.assert_array_equal(trace.experts(2), [[299, 0, 7, 256], [1, 2, 3, 4], [4, 3, 2, 1]])
+    np.testing.assert_array_equal(trace.experts(3), [[5], [0], [7]])
+    assert trace.digest == "3246c09911aa00061b12eece91bd4ceb496de86da089113c32cd5898f41b9f8a"
+
+
+PAIR, FLAT = (f"fixed_size_list<item: uint8>[{slots}]" for slots in (2, 1))

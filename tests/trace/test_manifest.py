@@ -59,7 +59,7 @@ WRONG = [
     *(((*ROUTER, key), LEFT_OUT, f"0.{key}: Field required") for key in ("layer", "name", "num_experts", "top_k")),
     *(((*SHARD, key), LEFT_OUT, f"shards.0.{key}: Field required") for key in ("tokens", "files")),
     (("complete",), "yes", "complete: should be a valid boolean, got 'yes'"),
-    (("version",), True, "expected format version 1 to 3, got True"),
+    (("version",), True, "expected format version 1 to 4, got True"),
     (("version",), 10**400, "expected format version"),
     (("routers",), {}, "routers: should be a valid list"),
     (("routers",), [], "a complete trace should have routers"),

@@ -61,7 +61,7 @@ def test_what_is_read_is_what_was_written(tmp_path, shards):
     assert trace.documents()["topic"].isna().tolist() == [False, True]
 
 
-def test_ids_take_one_byte_up_to_255_experts_and_two_beyond(tmp_path, shards):
+def test_ids_that_are_not_packed_take_one_byte_up_to_255_experts_and_two_beyond(tmp_path, shards):
     write(tmp_path / "run", shards)
     with pa.memory_map(str(tmp_path / "run/trace/routing-00000.arrow")) as source:
         schema = pa.ipc.open_file(source).schema
@@ -143,7 +143,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path, shards):
     [
         ("{", "expected JSON"),
         ("[]", "expected the manifest of a specialize-trace"),
-        ('{"format": "specialize-trace", "version": 99}', "expected format version 1 to 3, got 99"),
+        ('{"format": "specialize-trace", "version": 99}', "expected format version 1 to 4, got 99"),
     ],
 )
 def test_manifests_that_are_none(tmp_path, text, message):

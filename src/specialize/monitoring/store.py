@@ -33,7 +33,7 @@ from specialize.measure.runs.snapshots import measure_snapshot, saturation_rows
 from specialize.monitoring.sample import Sample
 from specialize.trace import RouterSpec, Shard, TraceWriter, open_trace
 from specialize.trace.files import read_arrow, write_arrow
-from specialize.trace.shards import rows_of
+from specialize.trace.packing import rows_of
 from specialize.tracing.documents import describe_corpus, write_documents
 from specialize.tracing.shards import token_columns
 

@@ -25,6 +25,7 @@ from specialize.errors import OutputError
 from specialize.events import Progress
 from specialize.trace.checks import check_experts, check_roles, check_weights
 from specialize.trace.folders import whole_folder
+from specialize.trace.packing import rows_of, unpacked_experts
 from specialize.trace.reader import RoutingTrace
 from specialize.trace.schema import PHASES, UNKNOWN
 
@@ -142,8 +143,9 @@ def _held(trace: RoutingTrace, index: int) -> list[str]:
 def _routing(table: pa.Table, trace: RoutingTrace, index: int, schema: pa.Schema, first: int) -> pa.Table:
     """One row per slot of each token of a shard."""
     router, held = trace.routers[index], _held(trace, index)
-    experts = _flat(table, f"experts.{index}")
-    check_experts(experts.reshape(-1, router.top_k), router, trace.path)
+    chosen = unpacked_experts(table[f"experts.{index}"], router)
+    check_experts(chosen, router, trace.path)
+    experts = chosen.reshape(-1)
     absent = experts == np.iinfo(experts.dtype).max
     rows = len(experts)
     tokens = first + np.arange(table.num_rows)
@@ -158,18 +160,13 @@ def _routing(table: pa.Table, trace: RoutingTrace, index: int, schema: pa.Schema
     }
     for name, column in _SLOT_COLUMNS.items():
         if name in held:
-            values = _flat(table, f"{name}.{index}").astype(np.float32)
+            values = rows_of(table[f"{name}.{index}"], router.top_k).astype(np.float32)
             if name == "weights":
-                check_weights(values.reshape(-1, router.top_k), router, trace.path)
-            columns[column] = pa.array(values, mask=absent)
+                check_weights(values, router, trace.path)
+            columns[column] = pa.array(values.reshape(-1), mask=absent)
         elif column in schema.names:
             columns[column] = pa.nulls(rows, pa.float32())
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-
-
-def _flat(table: pa.Table, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values
 
 
 def _constant(value: str, rows: int) -> pa.DictionaryArray:

@@ -1,6 +1,6 @@
 """Arrow files, written atomically, and their checksums."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from mmap import PROT_READ, mmap
 from pathlib import Path
@@ -25,14 +25,14 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 
 
 def read_arrow(
-    path: Path, columns: list[str] | None = None, *, schema: pa.Schema | None = None, threads: bool = True
+    path: Path, columns: list[str] | None = None, *, schemas: Sequence[pa.Schema] = (), threads: bool = True
 ) -> pa.Table:
     """Read a file, or some of its columns, through a memory map.
 
     Args:
         path: the file.
         columns: the columns to read; default: all.
-        schema: what the file must hold.
+        schemas: what the file must hold: each column as in one of them; default: anything.
         threads: whether columns may be decompressed in parallel; not where files are read in parallel.
 
     Raises:
@@ -41,10 +41,9 @@ def read_arrow(
     with _opened(path) as source:
         stored = pa.ipc.open_file(source).schema
         for name in stored.names if columns is None else columns:
-            if (schema is not None and _type_of(name, stored) != _type_of(name, schema)) or name not in stored.names:
-                raise TraceError(
-                    f"{path}: expected the columns of a trace, got {name} of type {_type_of(name, stored)}; {CHECK}"
-                )
+            found = _type_of(name, stored)
+            if found is None or (schemas and found not in [_type_of(name, schema) for schema in schemas]):
+                raise TraceError(f"{path}: expected the columns of a trace, got {name} of type {found}; {CHECK}")
         included = None if columns is None else [stored.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=threads)
         table = pa.ipc.open_file(source, options=options).read_all()

@@ -29,8 +29,9 @@ from specialize.trace.files import read_batches
 from specialize.trace.groups import count_tokens, hash_groups
 from specialize.trace.lookup import find_router
 from specialize.trace.manifest import digest_trace, read_manifest
+from specialize.trace.packing import PackedExperts, rows_of, stored_experts, unpacked_experts
 from specialize.trace.schema import CONTENTS, PHASES, RouterSpec, token_schema
-from specialize.trace.shards import Kind, Shards, rows_of
+from specialize.trace.shards import Kind, Shards
 from specialize.trace.verified import list_files, verify_ahead
 
 
@@ -149,10 +150,11 @@ class RoutingTrace:
         check_usage(usage, router, self.path)
         return usage
 
-    def shard_experts(self, number: int, routers: Sequence[RouterSpec]) -> list[NDArray[Any]]:
-        """Return the chosen experts of some routers in one shard as stored, arrays [tokens, k].
+    def shard_experts(self, number: int, routers: Sequence[RouterSpec]) -> list[NDArray[Any] | PackedExperts]:
+        """Return the chosen experts of some routers in one shard, arrays [tokens, k], uint8 or uint16, or packed.
 
-        Slots without an expert hold the largest value of the type, uint8 or uint16.
+        Slots without an expert hold the largest value of the type. Ids stay packed where E is a power of two: any of
+        their bits are an expert.
 
         Args:
             number: of the shard.
@@ -160,10 +162,12 @@ class RoutingTrace:
         """
         self.require_tokens("experts")
         names = [f"experts.{self.routers.index(router)}" for router in routers]
-        table, experts = self._shards.read("routing", number, names), []
+        table = self._shards.read("routing", number, names)
+        experts: list[NDArray[Any] | PackedExperts] = []
         for name, router in zip(names, routers, strict=True):
-            experts.append(rows_of(table.column(name), router.top_k))
-            check_experts(experts[-1], router, self.path, sum(self._shards.sizes[:number]))
+            experts.append(stored := stored_experts(table.column(name), router))
+            if not isinstance(stored, PackedExperts):
+                check_experts(stored, router, self.path, sum(self._shards.sizes[:number]))
         return experts
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
@@ -207,7 +211,8 @@ class RoutingTrace:
         width = router.num_experts if name == "logits" else router.top_k
 
         def read(number: int) -> NDArray[Any]:
-            return rows_of(self._shards.column("routing", number, f"{name}.{index}"), width)
+            column = self._shards.column("routing", number, f"{name}.{index}")
+            return unpacked_experts(column, router) if name == "experts" else rows_of(column, width)
 
         dtype = np.int16 if name == "experts" else np.float32
         return Column(

@@ -4,8 +4,8 @@
     RUN/trace/documents.arrow        id, text, and one column per label
     RUN/trace/tokens-NNNNN.arrow     document, sequence, position, token_id, char_start, char_end, phase; of
                                      conversations also role, index into the manifest's roles
-    RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], weights.r list<float16>[k];
-                                     in a run without tokens usage.r list<float64>[E]
+    RUN/trace/routing-NNNNN.arrow    for each router r: experts.r list<uint8|uint16>[k], or packed, see `packed_bytes`;
+                                     weights.r list<float16>[k]; in a run without tokens usage.r list<float64>[E]
 
 All files are Arrow IPC with zstd compression. Rows are tokens, ordered by document, sequence and position; in a run
 without tokens there is one row for each document.
@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 FORMAT = "specialize-trace"
-# Version 1 called a random router "shadow"; in versions 1 and 2 there was at most one beside each router.
-FORMAT_VERSION = 3
-READABLE_VERSIONS = (1, 2, 3)
+# Version 1 called a random router "shadow"; in versions 1 and 2 there was at most one beside each router; before
+# version 4 ids of experts were never packed.
+FORMAT_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, 4)
 PHASES = ("prefill", "generation")
 CONTENTS = {
     "weights": "gate weights of the chosen experts",
@@ -115,6 +116,21 @@ def expert_dtype(num_experts: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint8 if num_experts <= 255 else np.uint16)
 
 
+def bits_of_id(num_experts: int) -> int:
+    """Return the bits of the largest expert id."""
+    return max(1, (num_experts - 1).bit_length())
+
+
+def packed_bytes(router: RouterSpec) -> int | None:
+    """Return the bytes of a token's packed ids; None where ids are stored as lists.
+
+    In a shard in which every slot of a router holds an expert, the ids of a token are one little-endian integer, that
+    of slot 0 in its lowest bits, if it has at most 64 bits and takes fewer bytes than a list.
+    """
+    size = -(-router.top_k * bits_of_id(router.num_experts) // 8)
+    return size if size < min(9, router.top_k * expert_dtype(router.num_experts).itemsize) else None
+
+
 def token_schema(contents: Collection[str]) -> pa.Schema:
     """Return the Arrow schema of a token shard."""
     predictions = PREDICTION_FIELDS if "predictions" in contents else ()
@@ -126,8 +142,14 @@ def numbers_of_tokens(contents: Collection[str]) -> tuple[str, ...]:
     return tuple(field.name for field in token_schema(contents) if field.name not in ("phase", "role"))
 
 
-def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> pa.Schema:
-    """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order."""
+def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str], *, packed: bool = False) -> pa.Schema:
+    """Return the Arrow schema of a routing shard: the columns of each router, in the manifest's order.
+
+    Args:
+        routers: of the trace.
+        contents: what it holds besides the experts.
+        packed: whether ids are packed where they can be.
+    """
     fields = []
     if USAGE in contents:
         return pa.schema(
@@ -135,7 +157,8 @@ def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str]) -> 
         )
     for index, router in enumerate(routers):
         half = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
-        experts = pa.from_numpy_dtype(expert_dtype(router.num_experts))
-        fields.append(pa.field(f"experts.{index}", pa.list_(experts, router.top_k)))
+        size = packed_bytes(router) if packed else None
+        listed = pa.list_(pa.from_numpy_dtype(expert_dtype(router.num_experts)), router.top_k)
+        fields.append(pa.field(f"experts.{index}", listed if size is None else pa.binary(size)))
         fields += [pa.field(f"{name}.{index}", pa.list_(pa.float16(), half[name])) for name in router.held(contents)]
     return pa.schema(fields)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from specialize.errors import TraceError
 from specialize.trace.files import read_arrow
@@ -29,7 +28,8 @@ class Shards:
         self, run: Path, manifest: Mapping[str, Any], routers: Sequence[RouterSpec], contents: Sequence[str]
     ) -> None:
         self._run, self._manifest = run, manifest
-        self._schemas = {"tokens": token_schema(contents), "routing": routing_schema(routers, contents)}
+        routing = [routing_schema(routers, contents, packed=packed) for packed in (False, True)]
+        self._schemas = {"tokens": [token_schema(contents)], "routing": routing}
         self.sizes: list[int] = [shard["tokens"] for shard in manifest["shards"]]
 
     def read(self, kind: Kind, number: int, columns: list[str]) -> pa.Table:
@@ -55,14 +55,7 @@ class Shards:
             yield self._read(kind, number, path, columns, threads=True)
 
     def _read(self, kind: Kind, number: int, path: Path, columns: list[str] | None, *, threads: bool) -> pa.Table:
-        table, expected = read_arrow(path, columns, schema=self._schemas[kind], threads=threads), self.sizes[number]
+        table, expected = read_arrow(path, columns, schemas=self._schemas[kind], threads=threads), self.sizes[number]
         if table.num_rows != expected:
             raise TraceError(f"{path}: expected {expected} rows, got {table.num_rows}; {REPAIR}")
         return table
-
-
-def rows_of(column: pa.ChunkedArray, width: int) -> NDArray[Any]:
-    """Return a column of lists as an array [rows, width]; without a copy where it is one chunk."""
-    lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    values: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(-1, width)

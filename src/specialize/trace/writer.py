@@ -16,6 +16,7 @@ from specialize.lock import locked
 from specialize.manifest import digest_of
 from specialize.trace.files import write_arrow, xxh3_of
 from specialize.trace.manifest import write_manifest
+from specialize.trace.packing import pack_experts
 from specialize.trace.parts import Part
 from specialize.trace.schema import (
     CONTENTS,
@@ -189,16 +190,16 @@ class TraceWriter:
 
 def _routing_batch(routers: Sequence[RouterSpec], contents: Sequence[str], shard: Shard) -> pa.RecordBatch:
     schema = routing_schema(routers, contents)
-    columns = []
+    columns: list[pa.Array] = []
     for column in schema:
         name, index = column.name.split(".")
-        values = shard.routing[int(index)][name]
+        values, router = shard.routing[int(index)][name], routers[int(index)]
+        packed = pack_experts(values, router) if name == "experts" else None
+        if packed is not None:
+            columns.append(packed)
+            continue
         # NO_EXPERT wraps around to the largest value of the unsigned type, the sentinel on disk
-        kinds: dict[str, Any] = {"experts": expert_dtype(routers[int(index)].num_experts), USAGE: np.float64}
-        dtype = kinds.get(name, np.float16)
-        columns.append(
-            pa.FixedSizeListArray.from_arrays(
-                pa.array(np.ascontiguousarray(values, dtype=dtype).reshape(-1)), column.type.list_size
-            )
-        )
-    return pa.record_batch(columns, schema=schema)
+        kinds: dict[str, Any] = {"experts": expert_dtype(router.num_experts), USAGE: np.float64}
+        flat = np.ascontiguousarray(values, dtype=kinds.get(name, np.float16)).reshape(-1)
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), column.type.list_size))
+    return pa.record_batch(columns, names=schema.names)

@@ -172,58 +172,6 @@ def add_to(
 
 
 @njit(cache=True, nogil=True)
-def number_rows(codes, documents, first_rows, last_row):  # type: ignore[no-untyped-def]
-    """Return the row of a table for each token, uint32 [tokens]: that of its document's first label plus its label.
-
-    Tokens without a label have the last row.
-    """
-    rows = np.empty(len(codes), dtype=np.uint32)
-    for token in range(len(codes)):
-        label = codes[token]
-        rows[token] = first_rows[documents[token]] + label if label >= 0 else last_row
-    return rows
-
-
-def count_stored(table: NDArray[np.float64], rows: NDArray[np.uint32], experts: NDArray[np.unsignedinteger]) -> None:
-    """Add tokens to a table [row, expert] by the selection rule, from experts in their stored type.
-
-    Mass is spread while counting, so that no array of the size of ``experts`` is allocated.
-
-    Args:
-        table: to add to; each token with an expert adds 1.
-        rows: [tokens], the row of the table for each token.
-        experts: uint8 or uint16 [tokens, k]; a slot whose number is not below that of the columns holds no expert.
-    """
-    if experts.max(initial=0) < table.shape[1]:
-        _count_full(table.reshape(-1), np.uint64(table.shape[1]), rows, experts)
-    else:
-        _count_present(table, rows, experts)
-
-
-@njit(cache=True, nogil=True)
-def _count_full(cells, width, rows, experts):  # type: ignore[no-untyped-def]
-    """Add tokens with an expert in every slot; unsigned places of flat cells are not tested for being negative."""
-    slots = experts.shape[1]
-    even = 1.0 / max(slots, 1)
-    for token in range(experts.shape[0]):
-        first = np.uint64(rows[token]) * width
-        for slot in range(slots):
-            cells[first + np.uint64(experts[token, slot])] += even
-
-
-@njit(cache=True, nogil=True)
-def _count_present(table, rows, experts):  # type: ignore[no-untyped-def]
-    """Add tokens some of whose slots may hold no expert."""
-    for token in range(experts.shape[0]):
-        present = 0
-        for slot in range(experts.shape[1]):
-            present += experts[token, slot] < table.shape[1]
-        for slot in range(experts.shape[1]):
-            if experts[token, slot] < table.shape[1]:
-                table[rows[token], experts[token, slot]] += 1.0 / present
-
-
-@njit(cache=True, nogil=True)
 def _share_equally(experts):  # type: ignore[no-untyped-def]
     """Return 1 / (slots with an expert), float64 [tokens, 1]; ten times as fast as NumPy's sum over short rows."""
     shares = np.empty((experts.shape[0], 1))

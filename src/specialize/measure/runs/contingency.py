@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from specialize.annotation import Annotation
 from specialize.measure.base.blocks import assign_blocks
-from specialize.measure.base.counting import as_codes, count_stored, number_rows
+from specialize.measure.base.counting import as_codes
+from specialize.measure.base.stored import count_packed, count_stored, number_rows
 from specialize.measure.runs.routers import check_annotation
+from specialize.trace.packing import PackedExperts
 
 if TYPE_CHECKING:
     from specialize.trace import RouterSpec, RoutingTrace
@@ -123,4 +125,7 @@ class _Counting:
         of_tokens = rows.result()
         _wait([before])
         for place, chosen in zip(places, experts, strict=True):
-            count_stored(self.tables[place], of_tokens, chosen)
+            if isinstance(chosen, PackedExperts):
+                count_packed(self.tables[place], of_tokens, chosen.words(), top_k=chosen.top_k, bits=chosen.bits)
+            else:
+                count_stored(self.tables[place], of_tokens, chosen)
