@@ -1,5 +1,7 @@
 """Extrapolation from short runs: planted costs are found again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,14 @@ def test_time_that_falls_with_size_does_not_become_negative(job):
     assert found.start.value > 0
 
 
+def test_warming_up_has_one_condition(job):
+    """Planted: a condition takes 2 s at any size, the first run 5 s more."""
+    short = planted(lambda tokens: 32.0, steps=lambda tokens: {"switching off experts": 32.0}, conditions=16, warming=0)
+    first = replace(short.runs[0], seconds=2.0 + 5, steps={"switching off experts": 2.0})
+    found = extrapolate("ablate", replace(short, runs=[first, *short.runs[1:]]), job)
+    assert found.seconds.value == pytest.approx(3 + 5 + 64 * 2.0)
+
+
 def test_conditions_are_scaled_and_the_rest_of_an_ablation_is_not(job):
     steps = {"saliency": 1e-4, "switching off experts": 16 * 1e-4, "measuring": 16 * 1e-5}
 
@@ -75,12 +85,17 @@ def test_conditions_are_scaled_and_the_rest_of_an_ablation_is_not(job):
 
 def test_bytes_grow_by_what_they_hold(job):
     def traced(tokens):
-        return {"trace/documents.arrow": 100 + 2 * tokens, "trace/experts-0.arrow": 6 * tokens, "manifest.json": 5000}
+        return {
+            "trace/documents.arrow": 100 + 2 * tokens,
+            "trace/experts-0.arrow": 6 * tokens,
+            "trace/shard.arrow": 700,
+            "manifest.json": 5000,
+        }
 
     found = extrapolate("trace", planted(lambda tokens: 1.0, files=traced), job).disk
     assert {name: amount.value for name, amount in found.items()} == pytest.approx(
-        {"documents": 2_000_100, "experts": 6_000_000, "manifest": 5000}
-    )
+        {"documents": 2_000_100, "experts": 6_000_000, "manifest": 5000, "shard": 700 * (5 + 7)}
+    )  # five shards have 131,072 tokens, the next ones as many each
 
     def of_topics(tokens):  # rows for each topic, whose number grows with the root of the documents
         power = constants.TOPICS_POWER
@@ -93,17 +108,29 @@ def test_bytes_grow_by_what_they_hold(job):
     found = extrapolate("topics", planted(lambda tokens: 1.0, files=of_topics), job).disk
     most = 5000 / 10  # documents from which the number of topics is estimated, by those of the first sample
     assert found["results by topic"].value == pytest.approx(1e6 * most**constants.TOPICS_POWER, rel=1e-3)
+    assert found["results by topic"].basis == "assumed"
     assert found["results"].value == 300
     assert found["embeddings"].value == pytest.approx(15_000_000)
 
 
 def test_bytes_of_an_ablation_grow_with_its_conditions_but_for_the_baseline(job):
     def ablated(tokens):
-        return {"ablation/changes/a.arrow": 16 * 2 * tokens, "ablation/baseline.arrow": 4 * tokens}
+        return {
+            "ablation/changes/a.arrow": 16 * 2 * tokens,
+            "ablation/baseline.arrow": 4 * tokens,
+            "ablation/upos.csv": 16 * 500,
+            "ablation/next_bertopic.csv": round(16 * 100 * tokens**constants.TOPICS_POWER),
+        }
 
     found = extrapolate("ablate", planted(lambda tokens: 1.0, files=ablated, conditions=16), job).disk
     assert {name: amount.value for name, amount in found.items()} == pytest.approx(
-        {"changes": 64 * 2 * 100_000, "with all experts": 4 * 100_000}
+        {
+            "changes": 64 * 2 * 100_000,
+            "with all experts": 4 * 100_000,
+            "results": 64 * 500,
+            "results by topic": 64 * 100 * (100 * 5000) ** constants.TOPICS_POWER,  # of 100 tokens a document
+        },
+        rel=1e-3,
     )
 
 

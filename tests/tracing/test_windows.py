@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from specialize.trace import RouterSpec
+from specialize.tracing.plan import count_shards, tokens_of_a_shard
 from specialize.tracing.windows import Window, cut_windows, group_windows, plan_batches
 
 
@@ -101,3 +103,11 @@ def test_shards_that_are_written_are_cut_as_they_were_and_the_others_as_ever(len
     more = sizes_of(group_windows(map(make_window, lengths), **limits, written=part))
     assert more[: len(part)] == part
     assert sum(more) == sum(lengths)
+
+
+@pytest.mark.parametrize("windows", [0, 1, 128, 129, 256, 257, 2048, 2049, 10_000])
+def test_number_of_shards(windows):
+    """Of windows of 64 tokens: 128 are a first batch, 2,048 a shard of the largest size."""
+    routers = [RouterSpec(0, "experts", 8, 2)]
+    groups = group_windows([make_window(64)] * windows, first=8192, largest=tokens_of_a_shard(routers, (), 8192))
+    assert count_shards(64 * windows, routers, (), 8192) == len(list(groups))

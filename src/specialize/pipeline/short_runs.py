@@ -1,6 +1,7 @@
 """Starts the short runs of a plan, and returns what the stages take by them."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from specialize.planning.measured import ShortRun, ShortRuns, extrapolate
 from specialize.planning.plan import STAGES, StagePlan
 from specialize.trace import open_trace
 from specialize.trace.files import read_arrow
+from specialize.trace.manifest import read_manifest
 from specialize.trace.schema import IPC_OPTIONS
 from specialize.tracing.options import TraceOptions
 from specialize.tracing.windows import batch_lengths
@@ -30,7 +32,7 @@ from specialize.tracing.windows import batch_lengths
 _TIMES = (1, 2, 6)  # sizes of the samples; the first one warms up
 _TOKENS = 8192  # of the first sample, at least
 _DOCUMENTS = 40  # of the first sample, at least: topics need 30
-_ABLATED = 2  # samples that are run again with experts switched off
+_ABLATED = 2  # samples that are run again with experts switched off, the first of them twice: once to warm up
 _CONDITIONS = 16  # of a sample: about half as many as share a pass in a whole ablation
 
 
@@ -122,10 +124,10 @@ def _num_ablated(job: Job) -> int:
 
 
 def _ablated(places: Sequence[dict[str, str]], job: Job) -> list[dict[str, Any]]:
-    """Return the samples that are run again; in the first of two, which warms up, one expert is switched off."""
-    first, *others = places[:_ABLATED]
+    """Return the samples that are run again, before them a copy of the first, in which one expert is switched off."""
+    copy = shutil.copytree(places[0]["run"], places[0]["run"] + "-again")
     least = {"experts": [0], "layers": [job.architecture.moe_layers[0]]}
-    return [{**first, "arguments": least}, *others] if others else [first]
+    return [{"run": copy, "arguments": least}, *places[:_ABLATED]]
 
 
 def _run(stage: str, how: Mapping[str, Any], places: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
@@ -171,18 +173,25 @@ def _pad(lengths: NDArray[np.integer], batch_tokens: int) -> int:
 def _by_content(run: Path, files: Mapping[str, int]) -> dict[str, int]:
     """Return the files of a trace, as if it had a single shard, and one file of routing for each thing recorded.
 
-    Few tokens are cut into small shards, which are compressed less than those of a whole trace.
+    Few tokens are cut into small shards, which are compressed less than those of a whole trace. What each shard adds to
+    its contents, the headers of its files and its entry in the manifest, is a file of its own.
     """
+    entries = read_manifest(run)["shards"]
+    entry = len(json.dumps(entries[-1], indent=2))
     shards = {kind: [path for path in files if f"/{kind}-" in path] for kind in ("tokens", "routing")}
     found = {path: size for path, size in files.items() if path not in shards["tokens"] + shards["routing"]}
+    found["manifest.json"] -= len(entries) * entry
+    found["trace/shard.arrow"] = entry
     for paths in shards.values():
         table = pa.concat_tables([read_arrow(run / path) for path in sorted(paths)]).combine_chunks()
         columns: dict[str, list[str]] = {}
         for column in table.column_names:
             columns.setdefault(column.partition(".")[0] if "." in column else "tokens", []).append(column)
-        alone = {kind: _compressed(table.select(own)) for kind, own in columns.items()}
-        share = _compressed(table) / sum(alone.values())  # each alone has the header of a file
-        found |= {f"trace/{kind}-all.arrow": round(share * size) for kind, size in alone.items()}
+        found["trace/shard.arrow"] += _compressed(table.slice(0, 1))
+        found |= {
+            f"trace/{kind}-all.arrow": _compressed(own) - _compressed(own.slice(0, 1))
+            for kind, own in ((kind, table.select(names)) for kind, names in columns.items())
+        }
     return found
 
 
@@ -195,7 +204,8 @@ def _compressed(table: pa.Table) -> int:
 
 def _read_runs(stage: str, answer: Mapping[str, Any], facts: Sequence[Mapping[str, int]], job: Job) -> ShortRuns:
     runs = []
-    for own, known in zip(answer["runs"], facts, strict=False):
+    known_facts = [facts[0], *facts] if stage == "ablate" else facts
+    for own, known in zip(answer["runs"], known_facts, strict=False):
         padded = known["padded_again" if stage == "ablate" else "padded"]
         runs.append(ShortRun(documents=known["documents"], tokens=known["tokens"], padded=padded, **own))
     conditions = _num_ablated(job) * len(job.architecture.moe_layers) if stage == "ablate" else 0

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from specialize.planning import constants
 from specialize.planning.computed import MOST_IN_GRAPH, Job, memory_growth
 from specialize.planning.plan import Amount, StagePlan
+from specialize.tracing.plan import count_shards
 from specialize.tracing.windows import batch_lengths
 
 BY_CONDITION = ("switching off experts", "measuring")  # steps of an ablation whose time grows with its conditions
-_PARTS = ("experts", "weights", "logits", "norms")
+_PARTS = ("documents", "tokens", "experts", "weights", "logits", "norms", "shard")
+_BY_TOPIC = ("bertopic", "next_bertopic", "topic_info")  # tables with rows for each topic
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class ShortRuns:
         start_seconds: wall time from the start of the process to that of the first run.
         start_cpu_seconds: time of the processor until then.
         runs: the runs.
-        conditions: number of conditions of an ablation.
+        conditions: number of conditions of an ablation; the run that warms up has one.
     """
 
     start_seconds: float
@@ -131,7 +133,8 @@ def _extrapolate_time(short: ShortRuns, by: str, scales: Mapping[str, float], *,
     """Return the time of a stage as a line, with what only the first run of a process takes."""
     first, warm = short.runs[0], short.runs[1:] or short.runs
     lines = {kind: fit_line([(run.size(by), run.seconds_of(kind, cpu=cpu)) for run in warm]) for kind in scales}
-    expected = sum(line.at(first.size(by)) for line in lines.values())
+    of_first = {"conditions": 1 / max(short.conditions, 1)}
+    expected = sum(of_first.get(kind, 1.0) * line.at(first.size(by)) for kind, line in lines.items())
     warming = max(0.0, (first.cpu_seconds if cpu else first.seconds) - expected)
     return Line(
         warming + sum(scales[kind] * line.fixed for kind, line in lines.items()),
@@ -142,30 +145,33 @@ def _extrapolate_time(short: ShortRuns, by: str, scales: Mapping[str, float], *,
 def _extrapolate_bytes(name: str, short: ShortRuns, job: Job) -> dict[str, Amount]:
     warm = short.runs[1:] or short.runs
     by = "documents" if name == "topics" else "tokens"
+    conditions = job.conditions / max(short.conditions, 1) if name == "ablate" else 1.0
     parts = dict.fromkeys(part for run in warm for part in _by_part(name, run.files))
     size = job.size(name, by)
     found = {}
     for part in parts:
         points = [(run.size(by), _by_part(name, run.files).get(part, 0)) for run in warm]
-        if part == "results":
-            value = float(points[-1][1]) * (job.conditions / max(short.conditions, 1) if name == "ablate" else 1)
-        elif part == "manifest":
-            value = float(points[-1][1])  # some hundred bytes a shard, and shards of samples are small
+        if part in ("results", "manifest"):
+            value = conditions * points[-1][1]
+        elif part == "shard":  # what each one adds to its contents
+            value = points[-1][1] * count_shards(job.tokens, job.routers, job.contents, job.batch_tokens)
         elif part == "results by topic":
-            value = float(np.mean([_grow_with_topics(run, part, job) for run in warm]))
+            grown = [own * _more_topics(run, job) for run, (_, own) in zip(warm, points, strict=True)]
+            value = conditions * float(np.mean(grown))
         else:
-            value = fit_line(points).at(size) * (job.conditions / max(short.conditions, 1) if part == "changes" else 1)
-        found[part] = Amount(value, "measured")
+            value = fit_line(points).at(size) * (conditions if part == "changes" else 1)
+        # how many topics there will be nobody knows
+        found[part] = Amount(value, "assumed" if part == "results by topic" else "measured")
     return found
 
 
-def _grow_with_topics(run: ShortRun, part: str, job: Job) -> float:
-    """Return the bytes of a table with a row for each topic, by those of a sample.
+def _more_topics(run: ShortRun, job: Job) -> float:
+    """Return the number of topics by that of a sample.
 
-    The number of topics grows with a power of the documents, up to the number from which it is estimated.
+    It grows with a power of the number of documents, up to that from which it is estimated.
     """
     reached = min(job.documents, MOST_IN_GRAPH) / min(run.documents, MOST_IN_GRAPH)
-    return _by_part("topics", run.files)[part] * float(max(1.0, reached)) ** constants.TOPICS_POWER
+    return float(max(1.0, reached)) ** constants.TOPICS_POWER
 
 
 def _by_part(name: str, files: Mapping[str, int]) -> dict[str, int]:
@@ -181,16 +187,14 @@ def _part_of(name: str, path: PurePosixPath) -> str:
     folder = path.parts[0]
     if name == "trace":
         kind = path.name.partition("-")[0].partition(".")[0]
-        return kind if kind in (*_PARTS, "documents", "tokens") else "manifest"
+        return kind if kind in _PARTS else "manifest"
     if folder == "annotations":
         return "embeddings" if "embeddings" in path.parts else "annotation"
     if folder == "topics" and path.parts[1] == "model":
         return "topic model"
     if folder == "ablation" and (path.suffix == ".arrow" or path.name == "plan.json"):
         return "changes" if path.parts[1] == "changes" else "with all experts"
-    if folder == "topics" and path.stem in ("bertopic", "topic_info"):
-        return "results by topic"
-    return "results"
+    return "results by topic" if path.stem in _BY_TOPIC else "results"
 
 
 def count_padded(

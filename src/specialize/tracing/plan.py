@@ -187,6 +187,15 @@ def tokens_of_a_shard(routers: Sequence[RouterSpec], contents: Sequence[str], ba
     return max(batch_tokens, min(2**17, HELD_BYTES // max(1, bytes_held(routers, contents))))
 
 
+def count_shards(tokens: float, routers: Sequence[RouterSpec], contents: Sequence[str], batch_tokens: int) -> int:
+    """Return the number of shards: the first has the tokens of a batch, each further one as many as all before it."""
+    largest = tokens_of_a_shard(routers, contents, batch_tokens)
+    done = count = 0
+    while done < min(tokens, largest):
+        done, count = done + min(largest, max(batch_tokens, done)), count + 1
+    return count + max(0, ceil((tokens - done) / largest))
+
+
 def bytes_per_token(routers: Sequence[RouterSpec], contents: Sequence[str]) -> dict[str, float]:
     """Return the bytes on disk that a token takes, by what is stored.
 
