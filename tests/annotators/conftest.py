@@ -20,8 +20,8 @@ class FakeTrace:
         self._documents = documents
         self._tokens = tokens
 
-    def documents(self):
-        return self._documents
+    def documents(self, *, labels_only=False):
+        return self._documents.drop(columns="text", errors="ignore") if labels_only else self._documents
 
     def tokens(self):
         return self._tokens

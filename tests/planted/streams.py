@@ -107,6 +107,7 @@ class PlantedRun(PlantedTrace):
             {"document": document, "sequence": document, "position": position, "token_id": self._token_ids}
         )
 
-    def documents(self) -> pd.DataFrame:
-        """Return the id of each document."""
+    def documents(self, *, labels_only: bool = False) -> pd.DataFrame:
+        """Return the id of each document; there are no texts to leave out."""
+        del labels_only
         return pd.DataFrame({"id": self._ids})

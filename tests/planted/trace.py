@@ -88,10 +88,10 @@ class PlantedTrace:
         losses = {} if self._losses is None else {"next_token_loss": self._losses}
         return pd.DataFrame({"document": self._documents} | losses)
 
-    def documents(self) -> pd.DataFrame:
+    def documents(self, *, labels_only: bool = False) -> pd.DataFrame:
         """Return ids, and texts that are not known."""
         ids = [str(row) for row in range(self.num_documents)]
-        return pd.DataFrame({"id": ids, "text": [None] * len(ids)})
+        return pd.DataFrame({"id": ids} | ({} if labels_only else {"text": [None] * len(ids)}))
 
     def stored_documents(self) -> Iterator[pa.RecordBatch]:
         """Yield what `documents` returns."""

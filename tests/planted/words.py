@@ -186,10 +186,11 @@ class PlantedText(PlantedTrace):
         """Return the tokens."""
         return self._tokens
 
-    def documents(self) -> pd.DataFrame:
+    def documents(self, *, labels_only: bool = False) -> pd.DataFrame:
         """Return ids and texts."""
+        ids = [str(row) for row in range(self.num_documents)]
         texts = self._texts or [None] * self.num_documents
-        return pd.DataFrame({"id": [str(row) for row in range(self.num_documents)], "text": texts})
+        return pd.DataFrame({"id": ids} | ({} if labels_only else {"text": texts}))
 
 
 def _vary(rng: np.random.Generator, shares: Floats, count: int, concentration: float) -> Floats:

@@ -89,7 +89,7 @@ class _Table:
 
 def _find_documents(trace: "RoutingTrace", table: _Table) -> NDArray[np.int64]:
     """Return the document of each row of the table, int64 [rows]."""
-    places = {identifier: row for row, identifier in enumerate(trace.documents()["id"])}
+    places = {identifier: row for row, identifier in enumerate(trace.documents(labels_only=True)["id"])}
     missing = int(table.frame["id"].isna().sum())
     if missing:
         raise AnnotationError(f"{table.name}: expected an id in every row, {missing} of {len(table.frame)} have none")

@@ -87,8 +87,8 @@ def affinity(
 
 def _tokens_by_value(trace: "RoutingTrace", label: str) -> "dict[str, NDArray[np.bool_]]":
     """Return which tokens are in documents of each value of a label, bool [tokens]; only values that have tokens."""
-    documents = trace.documents()
-    known = [name for name in documents if name not in ("id", "text")]
+    documents = trace.documents(labels_only=True)
+    known = [name for name in documents if name != "id"]
     if label not in known:
         raise MeasurementError(
             f"label: expected a known label of the documents ({list_names(known)}), got {label!r:.60}."

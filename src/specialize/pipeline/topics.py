@@ -137,7 +137,8 @@ def measure_topics(
     """
     from specialize.annotators.store import save_annotation
 
-    words = trace.documents()["text"].dropna().str.split().str.len().sum()
+    texts = (text for batch in trace.stored_documents() for text in batch.column("text").to_pylist())
+    words = sum(len(text.split()) for text in texts if text is not None)
     note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
     known = read_columns(trace, labels, reporter=reporter)
     for annotation in known:
