@@ -11,7 +11,9 @@ def has_expert(experts):  # type: ignore[no-untyped-def]
     found = np.zeros(experts.shape[0], dtype=np.bool_)
     for row in range(experts.shape[0]):
         for slot in range(experts.shape[1]):
-            found[row] |= experts[row, slot] >= 0
+            if experts[row, slot] >= 0:
+                found[row] = True
+                break
     return found
 
 

@@ -163,7 +163,8 @@ def sum_parts(
             amounts, documents = np.asarray(values[rows]), np.repeat(np.arange(first, last), own)
             labels = as_codes(codes[rows] if level == "token" else codes[documents])
             check_range("codes", labels, num_labels)
-            kept = np.isfinite(amounts).all(axis=1) & (labels >= 0)
+            finite = [np.isfinite(amounts[:, each]) for each in range(quantities)]  # all(axis=1) is many times as slow
+            kept = np.logical_and.reduce([labels >= 0, *finite])
             present, begins = np.unique(documents[kept], return_index=True)
             masses, labels, starts = amounts[kept], labels[kept], np.append(begins, np.count_nonzero(kept))
             if level == "document" and len(present):
