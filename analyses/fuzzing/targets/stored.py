@@ -106,8 +106,8 @@ class _Run:
     num_documents: int = 2
     text_digest: str = "d" * 64
 
-    def documents(self) -> pd.DataFrame:
-        return pd.DataFrame({"id": ["0", "1"], "text": list(_TEXTS), "kind": ["x", None]})
+    def documents(self, *, labels_only: bool = False) -> pd.DataFrame:
+        return pd.DataFrame({"id": ["0", "1"], "kind": ["x", None]} | ({} if labels_only else {"text": list(_TEXTS)}))
 
 
 def _seeds_of_annotations() -> Mapping[str, bytes]:
