@@ -1,5 +1,6 @@
 """Ids of experts are read as they were written, packed or not, and counted alike."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,14 @@ import pyarrow as pa
 import pytest
 
 import specialize
+from planted.stored import store_trace
 from specialize.annotation import Annotation
 from specialize.errors import TraceError
 from specialize.measure import count_contingency_tables
 from specialize.trace import RouterSpec, Shard, TraceWriter
 from specialize.trace.files import write_arrow, xxh3_of
 from specialize.trace.packing import PackedExperts, pack_experts, stored_experts, unpacked_experts
-from specialize.trace.schema import packed_bytes
+from specialize.trace.schema import TOKEN_SCHEMA, packed_bytes
 
 
 def column_of(packed: pa.Array) -> pa.ChunkedArray:
@@ -61,35 +63,24 @@ def test_an_id_that_is_no_expert_is_not_packed(expert):
     assert pack_experts(np.array([[0, 1], [expert, 2]], np.int16), RouterSpec(0, "experts", 6, 2)) is None
 
 
-ROUTERS = (RouterSpec(0, "layers.0", 8, 3), RouterSpec(1, "layers.1", 6, 3), RouterSpec(2, "layers.2", 64, 8))
+EXPERTS, SLOTS = {0: 8, 1: 6, 2: 64}, {0: 3, 1: 3, 2: 8}  # by layer
 DOCUMENTS, LENGTH = 7, 11
+TOKENS = DOCUMENTS * LENGTH
 
 
-def write(run: Path, routing: list[np.ndarray], sizes: list[int]) -> Path:
-    schema = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
-    rows = [{"id": str(number), "text": "word " * LENGTH} for number in range(DOCUMENTS)]
-    place = np.arange(DOCUMENTS * LENGTH)
-    with TraceWriter(run, settings={}, provenance={}) as writer:
-        writer.write_documents(schema, [pa.RecordBatch.from_pylist(rows, schema=schema)])
-        writer.describe(routers=[router.as_dict() for router in ROUTERS], contents=[])
-        for rows in np.split(place, np.cumsum(sizes)[:-1]):
-            columns = {"document": rows // LENGTH, "sequence": rows // LENGTH, "position": rows % LENGTH}
-            columns |= {"token_id": rows % 5, "char_start": 5 * (rows % LENGTH), "char_end": 5 * (rows % LENGTH) + 4}
-            columns["phase"] = np.zeros(len(rows), np.uint8)
-            writer.write_shard(Shard(columns, [{"experts": experts[rows]} for experts in routing]))
-        writer.finish()
+def write(run: Path, routing: dict[int, np.ndarray], sizes: list[int] | None = None) -> Path:
+    store_trace(run, np.repeat(np.arange(DOCUMENTS), LENGTH), routing, num_experts=EXPERTS, sizes=sizes)
     return run
 
 
 @pytest.fixture
-def routing() -> list[np.ndarray]:
+def routing() -> dict[int, np.ndarray]:
     rng = np.random.default_rng(1)
-    order = [rng.random((DOCUMENTS * LENGTH, router.num_experts)).argsort(axis=1) for router in ROUTERS]
-    return [each[:, : router.top_k] for each, router in zip(order, ROUTERS, strict=True)]
+    return {layer: rng.random((TOKENS, each)).argsort(axis=1)[:, : SLOTS[layer]] for layer, each in EXPERTS.items()}
 
 
 def test_packed_experts_are_counted_as_listed_ones(tmp_path, routing, monkeypatch):
-    sizes, codes = [20, 1, 56], np.random.default_rng(2).integers(-1, 4, DOCUMENTS * LENGTH).astype(np.int32)
+    sizes, codes = [20, 1, 56], np.random.default_rng(2).integers(-1, 4, TOKENS).astype(np.int32)
     annotation = Annotation("kind", "token", tuple("abcd"), codes)
     packed = specialize.open_trace(write(tmp_path / "packed", routing, sizes))
     monkeypatch.setattr("specialize.trace.writer.pack_experts", lambda experts, router: None)
@@ -97,7 +88,8 @@ def test_packed_experts_are_counted_as_listed_ones(tmp_path, routing, monkeypatc
     kinds = [[type(each) for each in trace.shard_experts(0, trace.layers)] for trace in (packed, listed)]
     assert kinds == [[PackedExperts, np.ndarray, PackedExperts], [np.ndarray] * 3]
     tables = [count_contingency_tables(trace, annotation, num_blocks=3) for trace in (packed, listed)]
-    for router, experts in zip(ROUTERS, routing, strict=True):
+    for router in packed.layers:
+        experts = routing[router.layer]
         np.testing.assert_array_equal(packed.experts(router.layer), experts)
         np.testing.assert_array_equal(*(each[router.name] for each in tables))
         expected = np.zeros((4, router.num_experts))
@@ -110,13 +102,40 @@ def test_packed_experts_are_counted_as_listed_ones(tmp_path, routing, monkeypatc
     assert first.equals(second)
 
 
+@pytest.mark.parametrize("slots", [2, 4])
+def test_slots_that_the_router_does_not_have_are_refused(tmp_path, routing, slots):
+    """Packed, a fourth expert of three would be lost."""
+    run = write(tmp_path / "run", routing)
+    rows = np.zeros(5, np.int64)
+    wrong = [{"experts": each[:5]} for each in routing.values()]
+    wrong[0] = {"experts": np.zeros((5, slots), np.int64)}
+    columns = dict.fromkeys(TOKEN_SCHEMA.names, rows)
+    with (
+        TraceWriter(run, settings={}, provenance={}) as writer,
+        pytest.raises(TraceError, match=rf"experts\.0: expected an array \[5, 3\], got one of shape \(5, {slots}\)"),
+    ):
+        writer.write_shard(Shard(columns, wrong))
+
+
+@pytest.mark.parametrize("change", [{"num_experts": 16}, {"top_k": 4}])
+def test_experts_that_are_packed_for_another_router_are_refused(tmp_path, routing, change):
+    """Three ids of three bits take as many bytes as three of four bits, or as four of three."""
+    run = write(tmp_path / "run", routing)
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["digest"]  # as earlier versions wrote it
+    manifest["routers"][0] |= change
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TraceError, match=r"got experts\.0 of type fixed_size_binary\[2\] \(bits 3, slots 3\)"):
+        specialize.open_trace(run).experts(0)
+
+
 def test_packed_ids_that_are_no_expert_are_refused(tmp_path, routing):
     """E = 6 leaves two values of three bits without an expert."""
-    run = write(tmp_path / "run", routing, [DOCUMENTS * LENGTH])
+    run = write(tmp_path / "run", routing)
     path = run / "trace" / "routing-00000.arrow"
     table = next(specialize.open_trace(run).shards("routing"))
     wrong = pa.array([(7 << 3).to_bytes(2, "little")] * table.num_rows, pa.binary(2))
-    changed = table.set_column(1, "experts.1", wrong)
+    changed = table.set_column(1, table.schema.field("experts.1"), wrong)
     checksum = write_arrow(path, changed.schema, changed.to_batches())
     with TraceWriter(run, settings={}, provenance={}) as writer:
         [shard] = writer.manifest["shards"]

@@ -83,7 +83,7 @@ def measure_stages(
                     places = places[: len(answer["runs"])]
                     facts = [_describe(Path(place["run"]), options.batch_tokens) for place in places]
                     for own, place in zip(answer["runs"], places, strict=True):
-                        own["files"] = _by_content(Path(place["run"]), own["files"])
+                        own["files"] = split_bytes(Path(place["run"]), own["files"])
                 if stage in stages:
                     found[stage] = extrapolate(stage, _read_runs(stage, answer, facts, job), job)
             update(len(needed), len(needed))
@@ -170,7 +170,7 @@ def _pad(lengths: NDArray[np.integer], batch_tokens: int) -> int:
     return int(sum(len(batch) * lengths[batch].max() for batch in batch_lengths(lengths, tokens=batch_tokens)))
 
 
-def _by_content(run: Path, files: Mapping[str, int]) -> dict[str, int]:
+def split_bytes(run: Path, files: Mapping[str, int]) -> dict[str, int]:
     """Return the files of a trace, as if it had a single shard, and one file of routing for each thing recorded.
 
     Few tokens are cut into small shards, which are compressed less than those of a whole trace. What each shard adds to
@@ -183,15 +183,19 @@ def _by_content(run: Path, files: Mapping[str, int]) -> dict[str, int]:
     found["manifest.json"] -= len(entries) * entry
     found["trace/shard.arrow"] = entry
     for paths in shards.values():
-        table = pa.concat_tables([read_arrow(run / path) for path in sorted(paths)]).combine_chunks()
-        columns: dict[str, list[str]] = {}
-        for column in table.column_names:
-            columns.setdefault(column.partition(".")[0] if "." in column else "tokens", []).append(column)
+        alike: dict[pa.Schema, list[pa.Table]] = {}  # experts of a shard are packed, or not
+        for path in sorted(paths):
+            table = read_arrow(run / path)
+            alike.setdefault(table.schema, []).append(table)
         found["trace/shard.arrow"] += _compressed(table.slice(0, 1))
-        found |= {
-            f"trace/{kind}-all.arrow": _compressed(own) - _compressed(own.slice(0, 1))
-            for kind, own in ((kind, table.select(names)) for kind, names in columns.items())
-        }
+        for tables in alike.values():
+            whole = pa.concat_tables(tables).combine_chunks()
+            columns: dict[str, list[str]] = {}
+            for column in whole.column_names:
+                columns.setdefault(column.partition(".")[0] if "." in column else "tokens", []).append(column)
+            for kind, names in columns.items():
+                own, path = whole.select(names), f"trace/{kind}-all.arrow"
+                found[path] = found.get(path, 0) + _compressed(own) - _compressed(own.slice(0, 1))
     return found
 
 

@@ -81,10 +81,14 @@ def _opened(path: Path) -> Iterator[pa.MemoryMappedFile]:
 CHECK = "run `specialize validate`"
 
 
-def _type_of(name: str, schema: pa.Schema) -> pa.DataType | None:
-    """Return the type of a column, None unless there is one of that name."""
+def _type_of(name: str, schema: pa.Schema) -> str | None:
+    """Return the type of a column with what its metadata says of it, None unless there is one of that name."""
     index = schema.get_field_index(name)
-    return None if index < 0 else schema.field(index).type
+    if index < 0:
+        return None
+    field = schema.field(index)
+    notes = [f"{key.decode()} {value.decode(errors='replace')}" for key, value in (field.metadata or {}).items()]
+    return f"{field.type} ({', '.join(notes)})" if notes else str(field.type)
 
 
 def xxh3_of(path: Path) -> str:

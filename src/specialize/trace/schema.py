@@ -125,7 +125,8 @@ def packed_bytes(router: RouterSpec) -> int | None:
     """Return the bytes of a token's packed ids; None where ids are stored as lists.
 
     In a shard in which every slot of a router holds an expert, the ids of a token are one little-endian integer, that
-    of slot 0 in its lowest bits, if it has at most 64 bits and takes fewer bytes than a list.
+    of slot 0 in its lowest bits, if it has at most 64 bits and takes fewer bytes than a list. The column's metadata has
+    the bits of an id and the number of slots, because columns of other routers may have the same type.
     """
     size = -(-router.top_k * bits_of_id(router.num_experts) // 8)
     return size if size < min(9, router.top_k * expert_dtype(router.num_experts).itemsize) else None
@@ -157,8 +158,11 @@ def routing_schema(routers: Sequence[RouterSpec], contents: Collection[str], *, 
         )
     for index, router in enumerate(routers):
         half = {"weights": router.top_k, "logits": router.num_experts, "norms": router.top_k}
-        size = packed_bytes(router) if packed else None
-        listed = pa.list_(pa.from_numpy_dtype(expert_dtype(router.num_experts)), router.top_k)
-        fields.append(pa.field(f"experts.{index}", listed if size is None else pa.binary(size)))
+        if packed and (size := packed_bytes(router)) is not None:
+            layout = {"bits": str(bits_of_id(router.num_experts)), "slots": str(router.top_k)}
+            fields.append(pa.field(f"experts.{index}", pa.binary(size), metadata=layout))
+        else:
+            experts = pa.from_numpy_dtype(expert_dtype(router.num_experts))
+            fields.append(pa.field(f"experts.{index}", pa.list_(experts, router.top_k)))
         fields += [pa.field(f"{name}.{index}", pa.list_(pa.float16(), half[name])) for name in router.held(contents)]
     return pa.schema(fields)

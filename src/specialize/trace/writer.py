@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from specialize.errors import OutputError, TraceError
 from specialize.lock import locked
@@ -189,17 +189,23 @@ class TraceWriter:
 
 
 def _routing_batch(routers: Sequence[RouterSpec], contents: Sequence[str], shard: Shard) -> pa.RecordBatch:
-    schema = routing_schema(routers, contents)
-    columns: list[pa.Array] = []
-    for column in schema:
-        name, index = column.name.split(".")
+    rows, fields, columns = len(shard.tokens["document"]), [], []
+    schemas = [routing_schema(routers, contents, packed=packed) for packed in (False, True)]
+    for listed, packed in zip(*schemas, strict=True):
+        name, index = listed.name.split(".")
         values, router = shard.routing[int(index)][name], routers[int(index)]
-        packed = pack_experts(values, router) if name == "experts" else None
-        if packed is not None:
-            columns.append(packed)
-            continue
+        if values.shape != (rows, listed.type.list_size):
+            raise TraceError(
+                f"{listed.name}: expected an array [{rows}, {listed.type.list_size}], got one of shape {values.shape}"
+            )
         # NO_EXPERT wraps around to the largest value of the unsigned type, the sentinel on disk
         kinds: dict[str, Any] = {"experts": expert_dtype(router.num_experts), USAGE: np.float64}
-        flat = np.ascontiguousarray(values, dtype=kinds.get(name, np.float16)).reshape(-1)
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), column.type.list_size))
-    return pa.record_batch(columns, names=schema.names)
+        column = pack_experts(values, router) if name == "experts" else None
+        fields.append(listed if column is None else packed)
+        columns.append(_as_lists(values, kinds.get(name, np.float16)) if column is None else column)
+    return pa.record_batch(columns, schema=pa.schema(fields))
+
+
+def _as_lists(values: NDArray[Any], dtype: DTypeLike) -> pa.FixedSizeListArray:
+    flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), values.shape[1])
