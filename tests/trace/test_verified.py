@@ -140,10 +140,8 @@ def test_empty_slots_are_none(tmp_path):
     assert trace.experts(0).tolist() == [[NO_EXPERT] * 2, [0, 1]]
     assert trace.experts(1).tolist() == [[299], [NO_EXPERT]]
     stored = [[each.tolist() for each in trace.shard_experts(number, trace.layers[::-1])] for number in range(2)]
-    assert stored == [
-        [[[299]], [[255, 255]]],
-        [[[65535]], [[0, 1]]],
-    ]  # not packed: the largest value of one byte, and of two
+    # not packed: the largest value of one byte, and of two
+    assert stored == [[[[299]], [[255, 255]]], [[[65535]], [[0, 1]]]]
 
 
 def replace(run, name, table):

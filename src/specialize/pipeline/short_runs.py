@@ -73,24 +73,25 @@ def measure_stages(
     with tempfile.TemporaryDirectory(prefix="specialize-plan-") as name:
         folder = Path(name)
         places = _write_samples(counted.corpus, sizes, folder)
-        facts: list[dict[str, int]] = []
         with reporter.progress("running stages on samples", "stages") as update:
             for done, stage in enumerate(needed):
                 update(done, len(needed))
                 kept = _ablated(places, job) if stage == "ablate" else places
                 answer = _run(stage, {**how, "arguments": _arguments(stage, counted, options, job)}, kept, folder)
                 if stage == "trace":
-                    places = places[: len(answer["runs"])]
-                    facts = [_describe(Path(place["run"]), options.batch_tokens) for place in places]
+                    kept = places = [
+                        place | {"facts": _describe(Path(place["run"]), options.batch_tokens)}
+                        for place in places[: len(answer["runs"])]
+                    ]
                     for own, place in zip(answer["runs"], places, strict=True):
                         own["files"] = split_bytes(Path(place["run"]), own["files"])
                 if stage in stages:
-                    found[stage] = extrapolate(stage, _read_runs(stage, answer, facts, job), job)
+                    found[stage] = extrapolate(stage, _read_runs(stage, answer, kept, job), job)
             update(len(needed), len(needed))
     return [found[stage] for stage in stages]
 
 
-def _write_samples(corpus: Corpus, sizes: Sequence[int], folder: Path) -> list[dict[str, str]]:
+def _write_samples(corpus: Corpus, sizes: Sequence[int], folder: Path) -> list[dict[str, Any]]:
     """Write a corpus of each size, and return its path and that of its run folder."""
     places = []
     for size, drawn in zip(sizes, draw_documents(corpus, sizes), strict=True):
@@ -123,11 +124,11 @@ def _num_ablated(job: Job) -> int:
     return min(job.architecture.num_experts, ceil(_CONDITIONS / len(job.architecture.moe_layers)))
 
 
-def _ablated(places: Sequence[dict[str, str]], job: Job) -> list[dict[str, Any]]:
+def _ablated(places: Sequence[dict[str, Any]], job: Job) -> list[dict[str, Any]]:
     """Return the samples that are run again, before them a copy of the first, in which one expert is switched off."""
     copy = shutil.copytree(places[0]["run"], places[0]["run"] + "-again")
     least = {"experts": [0], "layers": [job.architecture.moe_layers[0]]}
-    return [{"run": copy, "arguments": least}, *places[:_ABLATED]]
+    return [{**places[0], "run": copy, "arguments": least}, *places[:_ABLATED]]
 
 
 def _run(stage: str, how: Mapping[str, Any], places: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
@@ -206,10 +207,10 @@ def _compressed(table: pa.Table) -> int:
     return int(sink.getvalue().size)
 
 
-def _read_runs(stage: str, answer: Mapping[str, Any], facts: Sequence[Mapping[str, int]], job: Job) -> ShortRuns:
+def _read_runs(stage: str, answer: Mapping[str, Any], places: Sequence[Mapping[str, Any]], job: Job) -> ShortRuns:
     runs = []
-    known_facts = [facts[0], *facts] if stage == "ablate" else facts
-    for own, known in zip(answer["runs"], known_facts, strict=False):
+    for own, place in zip(answer["runs"], places, strict=False):  # fewer runs than places, if they take long
+        known = place["facts"]
         padded = known["padded_again" if stage == "ablate" else "padded"]
         runs.append(ShortRun(documents=known["documents"], tokens=known["tokens"], padded=padded, **own))
     conditions = _num_ablated(job) * len(job.architecture.moe_layers) if stage == "ablate" else 0

@@ -137,8 +137,7 @@ def measure_topics(
     """
     from specialize.annotators.store import save_annotation
 
-    texts = (text for batch in trace.stored_documents() for text in batch.column("text").to_pylist())
-    words = sum(len(text.split()) for text in texts if text is not None)
+    words = sum(len(text.split()) for text in trace.documents()["text"].dropna())  # str.split of pandas would hold every word
     note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
     known = read_columns(trace, labels, reporter=reporter)
     for annotation in known:

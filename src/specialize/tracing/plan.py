@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from specialize.events import Reporter
 from specialize.text import format_bytes
 from specialize.trace import RouterSpec
 from specialize.trace.parts import Part
+from specialize.trace.schema import bits_of_id
 from specialize.tracing.replay import Replay, TokenSurvey, TracedDocument
 from specialize.tracing.windows import cut_windows
 
@@ -210,7 +211,7 @@ def bytes_per_token(routers: Sequence[RouterSpec], contents: Sequence[str]) -> d
     halves = Counter[str]()
     for router in routers:
         halves.update(_halves(router, contents))
-    ids = sum(router.top_k * ceil(log2(max(router.num_experts, 2))) / 8 for router in routers)
+    ids = sum(router.top_k * bits_of_id(router.num_experts) / 8 for router in routers)
     own = {"documents": TEXT_BYTES, "tokens": TOKEN_BYTES - TEXT_BYTES, "experts": ids}
     return own | {name: HALF_BYTES * count for name, count in halves.items()}
 

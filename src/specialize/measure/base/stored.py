@@ -24,8 +24,6 @@ def number_rows(codes, documents, first_rows, last_row):  # type: ignore[no-unty
 def count_stored(table: NDArray[np.float64], rows: NDArray[np.uint32], experts: NDArray[np.unsignedinteger]) -> None:
     """Add tokens to a table [row, expert] by the selection rule, from experts in their stored type.
 
-    Mass is spread while counting, so that no array of the size of ``experts`` is allocated.
-
     Args:
         table: to add to; each token with an expert adds 1.
         rows: [tokens], the row of the table for each token.
