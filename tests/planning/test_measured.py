@@ -88,13 +88,13 @@ def test_bytes_grow_by_what_they_hold(job):
         return {
             "trace/documents.arrow": 100 + 2 * tokens,
             "trace/experts-0.arrow": 6 * tokens,
-            "trace/shard.arrow": 700,
+            "trace/headers.arrow": 700,
             "manifest.json": 5000,
         }
 
     found = extrapolate("trace", planted(lambda tokens: 1.0, files=traced), job).disk
     assert {name: amount.value for name, amount in found.items()} == pytest.approx(
-        {"documents": 2_000_100, "experts": 6_000_000, "manifest": 5000, "shard": 700 * (5 + 7)}
+        {"documents": 2_000_100, "experts": 6_000_000, "manifest": 5000, "headers": 700 * (5 + 7)}
     )  # five shards have 131,072 tokens, the next ones as many each
 
     def of_topics(tokens):  # rows for each topic, whose number grows with the root of the documents

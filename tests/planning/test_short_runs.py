@@ -13,5 +13,5 @@ def test_shards_whose_experts_are_packed_and_others_are_counted_together(tmp_pat
     experts[3000, 7] = -1
     store_trace(tmp_path, np.repeat(np.arange(40), 100), {0: experts}, num_experts=64, sizes=[2000, 2000])
     found = split_bytes(tmp_path, list_files(tmp_path))
-    assert {"trace/documents.arrow", "trace/tokens-all.arrow", "trace/shard.arrow", "manifest.json"} < found.keys()
+    assert {"trace/documents.arrow", "trace/tokens-all.arrow", "trace/headers.arrow", "manifest.json"} < found.keys()
     assert 4000 * 6 < found["trace/experts-all.arrow"] < 4000 * 6.4  # 6 bits an id, and what zstd adds to lists

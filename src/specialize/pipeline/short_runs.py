@@ -182,13 +182,13 @@ def split_bytes(run: Path, files: Mapping[str, int]) -> dict[str, int]:
     shards = {kind: [path for path in files if f"/{kind}-" in path] for kind in ("tokens", "routing")}
     found = {path: size for path, size in files.items() if path not in shards["tokens"] + shards["routing"]}
     found["manifest.json"] -= len(entries) * entry
-    found["trace/shard.arrow"] = entry
+    found["trace/headers.arrow"] = entry
     for paths in shards.values():
         alike: dict[pa.Schema, list[pa.Table]] = {}  # experts of a shard are packed, or not
         for path in sorted(paths):
             table = read_arrow(run / path)
             alike.setdefault(table.schema, []).append(table)
-        found["trace/shard.arrow"] += _compressed(table.slice(0, 1))
+        found["trace/headers.arrow"] += _compressed(table.slice(0, 1))
         for tables in alike.values():
             whole = pa.concat_tables(tables).combine_chunks()
             columns: dict[str, list[str]] = {}

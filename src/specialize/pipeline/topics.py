@@ -137,7 +137,8 @@ def measure_topics(
     """
     from specialize.annotators.store import save_annotation
 
-    words = sum(len(text.split()) for text in trace.documents()["text"].dropna())  # str.split of pandas would hold every word
+    # str.split of pandas would hold every word
+    words = sum(len(text.split()) for text in trace.documents()["text"].dropna())
     note_domain_shift(trace.num_tokens / words if words else 0.0, reporter)
     known = read_columns(trace, labels, reporter=reporter)
     for annotation in known:

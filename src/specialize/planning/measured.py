@@ -14,7 +14,7 @@ from specialize.tracing.plan import count_shards
 from specialize.tracing.windows import batch_lengths
 
 BY_CONDITION = ("switching off experts", "measuring")  # steps of an ablation whose time grows with its conditions
-_PARTS = ("documents", "tokens", "experts", "weights", "logits", "norms", "shard")
+_PARTS = ("documents", "tokens", "experts", "weights", "logits", "norms", "headers")
 _BY_TOPIC = ("bertopic", "next_bertopic", "topic_info")  # tables with rows for each topic
 
 
@@ -153,7 +153,7 @@ def _extrapolate_bytes(name: str, short: ShortRuns, job: Job) -> dict[str, Amoun
         points = [(run.size(by), _by_part(name, run.files).get(part, 0)) for run in warm]
         if part in ("results", "manifest"):
             value = conditions * points[-1][1]
-        elif part == "shard":  # what each one adds to its contents
+        elif part == "headers":  # of each shard
             value = points[-1][1] * count_shards(job.tokens, job.routers, job.contents, job.batch_tokens)
         elif part == "results by topic":
             grown = [own * _more_topics(run, job) for run, (_, own) in zip(warm, points, strict=True)]
