@@ -18,7 +18,9 @@ class Stored:
             self.read.append(number)
             return VALUES[starts[number] : starts[number + 1]].astype(np.uint8)
 
-        self.column = Column(SIZES, read, dtype=np.int16, width=2, convert=lambda rows, first: rows.astype(np.int16))
+        self.column = Column(
+            SIZES, read, dtype=np.int16, width=2, convert=lambda rows, first, out: np.copyto(out, rows)
+        )
 
 
 def test_it_is_an_array():

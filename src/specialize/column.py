@@ -21,24 +21,25 @@ class Column(NDArrayOperatorsMixin):
 
     Args:
         sizes: number of rows of each chunk.
-        read: returns a chunk, as stored, by its number.
+        read: returns a chunk, as stored, by its number: an array, or what can be cut and has ``nbytes`` as one does.
         dtype: type of the rows as read.
         width: number of columns; None for a one-dimensional array.
-        convert: turns rows of a chunk into what they are read as; called with the rows and the row of the first one.
+        convert: writes rows of a chunk as they are read to an array; called with the rows, the row of the first one,
+            and the array.
     """
 
     def __init__(
         self,
         sizes: Sequence[int],
-        read: Callable[[int], NDArray[Any]],
+        read: Callable[[int], Any],
         *,
         dtype: DTypeLike,
         width: int | None = None,
-        convert: Callable[[NDArray[Any], int], NDArray[Any]] | None = None,
+        convert: Callable[[Any, int, NDArray[Any]], None] | None = None,
     ) -> None:
         self._starts = np.append(0, np.cumsum(np.asarray(sizes, dtype=np.int64)))
         self._read, self._convert = read, convert
-        self._held: dict[int, NDArray[Any]] = {}
+        self._held: dict[int, Any] = {}
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.shape = (int(self._starts[-1]),) if width is None else (int(self._starts[-1]), width)
 
@@ -87,10 +88,13 @@ class Column(NDArrayOperatorsMixin):
                 number += 1
                 continue
             part = self._chunk(number)[first - start : stop - start]
-            part = part if self._convert is None else self._convert(part, first)
-            if stop - first == len(values):
+            out = values[len(values) - (end - first) : len(values) - (end - stop)]
+            if self._convert is not None:
+                self._convert(part, first, out)
+            elif len(part) == len(values):
                 return part.astype(self.dtype, copy=False)
-            values[len(values) - (end - first) : len(values) - (end - stop)] = part
+            else:
+                out[:] = part
             first, number = stop, number + 1
         return values
 
@@ -116,7 +120,7 @@ class Column(NDArrayOperatorsMixin):
             if end > first:
                 yield slice(first, end)
 
-    def _chunk(self, number: int) -> NDArray[Any]:
+    def _chunk(self, number: int) -> Any:
         held = self._held.get(number)
         if held is None:
             held = self._read(number)

@@ -12,6 +12,7 @@ from sklearn.metrics import mutual_info_score
 from planted.words import information_of, plant_topic_words, plant_word_noise, plant_words
 from specialize.errors import MeasurementError
 from specialize.measure import assign_blocks, measure_conditional_information, p_values, spread_mass
+from specialize.measure.estimators import ambiguous
 from specialize.measure.estimators.conditional import find_ambiguous
 from specialize.measure.estimators.type_runs import sort_tokens
 
@@ -68,8 +69,10 @@ def by_hand(codes, words, experts, documents, weights, rule, *, num_blocks=7, mi
     return value, student_t.ppf(0.975, blocks - 1) * error
 
 
+@pytest.mark.parametrize("size", [12, 2**18])
 @pytest.mark.parametrize("rule", ["selection", "gate", "first"])
-def test_values_and_intervals_are_those_of_dense_tables(rule):
+def test_values_and_intervals_are_those_of_dense_tables(rule, size, monkeypatch):
+    monkeypatch.setattr(ambiguous, "PART_TOKENS", size)
     codes, words, experts, documents, weights = scattered()
     measured = measure_conditional_information(
         codes, words, experts, documents, level="token", num_labels=3, num_experts=5, rule=rule, weights=weights,
@@ -208,11 +211,11 @@ def test_free_permutation_within_a_word_rejects_too_often():
         rng = np.random.default_rng(seed)
         shuffled = np.stack(
             [
-                np.concatenate([rng.permutation(tokens.codes[a:b]) for a, b in pairwise(tokens.starts)])
+                np.concatenate([rng.permutation(tokens.labels.codes[a:b]) for a, b in pairwise(tokens.labels.starts)])
                 for _ in range(39)
             ]
         )
-        of_labels = tokens.expert_entropy(np.vstack([tokens.codes, shuffled]).astype(np.int32), 3, 6)[:, -1]
+        of_labels = tokens.expert_entropy(np.vstack([tokens.labels.codes, shuffled]).astype(np.int32), 3, 6)[:, -1]
         found.append(p_values(-of_labels[0], -of_labels[1:]))
     assert np.mean(np.array(found) <= 0.05) > 0.15
 
@@ -232,24 +235,33 @@ def runs_of(planted):
 def test_exchange_moves_whole_documents_and_keeps_each_words_labels():
     planted = plant_word_noise(num_documents=30, tokens_per_document=40, seed=1)
     tokens = runs_of(planted)
-    ((_, drawn),) = tokens.exchange(permutations=20, seed=0)
-    cells = list(pairwise(tokens.cells))
-    word_of = np.searchsorted(tokens.starts, tokens.cells[:-1], side="right")
+    ((_, drawn),) = tokens.labels.exchange(permutations=20, seed=0)
+    cells = list(pairwise(tokens.labels.cells))
+    word_of = np.searchsorted(tokens.labels.starts, tokens.labels.cells[:-1], side="right")
     moved = 0
     for codes in drawn:
-        for a, b in pairwise(tokens.starts):
-            np.testing.assert_array_equal(np.sort(codes[a:b]), np.sort(tokens.codes[a:b]))
+        for a, b in pairwise(tokens.labels.starts):
+            np.testing.assert_array_equal(np.sort(codes[a:b]), np.sort(tokens.labels.codes[a:b]))
         for place, (a, b) in enumerate(cells):
             donors = [
-                tokens.codes[c:d]
+                tokens.labels.codes[c:d]
                 for other, (c, d) in enumerate(cells)
                 if word_of[other] == word_of[place] and d - c == b - a
             ]
             assert any(
                 np.array_equal(np.roll(labels, -shift), codes[a:b]) for labels in donors for shift in range(b - a)
             )
-        moved += np.mean(codes != tokens.codes)
+        moved += np.mean(codes != tokens.labels.codes)
     assert moved / 20 > 0.2
+
+
+@pytest.mark.parametrize("level", ["token", "document"])
+def test_types_whose_tokens_are_not_in_memory_together(level, monkeypatch):
+    plant = plant_word_noise if level == "token" else plant_topic_words
+    planted = plant(num_documents=30, tokens_per_document=40, seed=3)
+    whole = measure(planted, level=level)
+    monkeypatch.setattr(ambiguous, "PART_TOKENS", 40)
+    assert repr(measure(planted, level=level)) == repr(whole)  # NaN is not equal to itself
 
 
 def test_draws_depend_on_the_seed_alone(one_thread):

@@ -23,7 +23,7 @@ from specialize.measure import (
 from specialize.measure.base import layer_input, nulls, scratch
 from specialize.measure.base.mersenne import draw_below, seed_states
 from specialize.measure.base.random import kernel_seeds
-from specialize.measure.estimators import ambiguous, frequent_types, repeated_tokens, type_runs, word_baseline
+from specialize.measure.estimators import ambiguous, frequent_types, label_runs, repeated_tokens, word_baseline
 from specialize.measure.runs import contingency, word_forms
 from specialize.measure.runs import probes as probe_runs
 from specialize.trace import RouterSpec, Shard, TraceWriter, open_trace
@@ -124,7 +124,7 @@ def test_numbers_do_not_depend_on_shards_and_parts(whole, tmp_path, monkeypatch)
         (ambiguous, "PART_TOKENS", 150),
         (nulls, "BATCH_BYTES", 30_000),
         (repeated_tokens, "_BATCH_BYTES", 4_000),
-        (type_runs, "_BATCH_BYTES", 5_000),
+        (label_runs, "_BATCH_BYTES", 5_000),
         (frequent_types, "BATCH_BYTES", 5_000),
         (word_baseline, "CHUNK_ROWS", 41),
         (probe_runs, "CHUNK_ROWS", 43),

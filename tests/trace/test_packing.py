@@ -41,7 +41,10 @@ def test_what_is_packed(num_experts, top_k, size, tokens):
         column = column_of(packed[start:])
         np.testing.assert_array_equal(unpacked_experts(column, router), experts[start:])
         stored = stored_experts(column, router)
-        assert isinstance(stored, PackedExperts) == (num_experts.bit_count() == 1)
+        assert stored.always_valid == (num_experts.bit_count() == 1)
+        cut = np.empty((len(stored[1:3]), top_k), np.int16)
+        stored[1:3].unpack_to(cut)
+        np.testing.assert_array_equal(cut, experts[start:][1:3])
     bits = max(1, (num_experts - 1).bit_length())
     integers = [sum(int(each) << slot * bits for slot, each in enumerate(row)) for row in experts]
     assert packed.to_pylist() == [each.to_bytes(size, "little") for each in integers]

@@ -10,36 +10,40 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from specialize.errors import TraceError
+from specialize.trace.packing import PackedExperts
 from specialize.trace.schema import NO_EXPERT, PHASES, UNKNOWN, RouterSpec, expert_dtype
 
 _PIECE = 2**15  # tokens that are checked together: their columns stay in the cache of a processor
 CHECKED_COLUMNS = ("document", "char_start", "char_end", "phase")
 
 
-def read_values(name: str, router: RouterSpec, run: Path, stored: NDArray[Any], first: int) -> NDArray[Any]:
-    """Return what is stored of a router as it is read, after checks.
+def read_values(
+    name: str, router: RouterSpec, run: Path, stored: NDArray[Any] | PackedExperts, first: int, output: NDArray[Any]
+) -> None:
+    """Write what is stored of a router to an array, as it is read, after checks.
 
     Args:
         name: experts, weights, logits or norms.
         router: the router.
         run: the run folder, for the message.
-        stored: [tokens, width], as stored.
+        stored: [tokens, width], as stored; or packed experts.
         first: number of the first of these tokens.
-
-    Returns:
-        int16 with NO_EXPERT in empty slots for experts, float32 for the others.
+        output: [tokens, width]: int16 for experts, with NO_EXPERT in empty slots, float32 for the others.
     """
+    if isinstance(stored, PackedExperts):
+        stored.unpack_to(output)
+        if not stored.always_valid:
+            check_experts(output, router, run, first)
+        return
+    output[:] = stored
+    if name == "weights":
+        check_weights(output, router, run, first)
     if name != "experts":
-        values = stored.astype(np.float32)
-        if name == "weights":
-            check_weights(values, router, run, first)
-        return values
-    experts = stored.astype(np.int16)
+        return
     absent = np.iinfo(expert_dtype(router.num_experts)).max
-    if absent < 2**15 and experts.max(initial=0) == absent:  # the sentinel of uint16 is -1 as int16 already
-        experts[experts == absent] = NO_EXPERT
-    check_experts(experts, router, run, first)
-    return experts
+    if absent < 2**15 and output.max(initial=0) == absent:  # the sentinel of uint16 is -1 as int16 already
+        output[output == absent] = NO_EXPERT
+    check_experts(output, router, run, first)
 
 
 def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path, first: int = 0) -> None:
@@ -64,6 +68,18 @@ def check_experts(experts: NDArray[Any], router: RouterSpec, run: Path, first: i
             f"{run}: {router.name} (layer {router.layer}): expected ids of experts from 0 to {router.num_experts - 1}, "
             f"got {int(experts[wrong][0])} at token {first + token}; {_ELSEWHERE}"
         )
+
+
+def check_stored(
+    stored: NDArray[Any] | PackedExperts, router: RouterSpec, run: Path, first: int
+) -> NDArray[Any] | PackedExperts:
+    """Return experts as stored, after `check_experts`; they stay packed where any of their bits are an expert."""
+    if isinstance(stored, PackedExperts):
+        if stored.always_valid:
+            return stored
+        stored = stored.unpack()
+    check_experts(stored, router, run, first)
+    return stored
 
 
 def check_weights(weights: NDArray[np.floating], router: RouterSpec, run: Path, first: int = 0) -> None:

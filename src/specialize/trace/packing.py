@@ -34,10 +34,23 @@ class PackedExperts:
     def __len__(self) -> int:
         return len(self.stored)
 
+    def __getitem__(self, tokens: slice) -> "PackedExperts":
+        return PackedExperts(self.stored[tokens], self.num_experts, self.top_k)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.stored.nbytes
+
     @property
     def bits(self) -> int:
         """Bits of an id."""
         return bits_of_id(self.num_experts)
+
+    @property
+    def always_valid(self) -> bool:
+        """Whether any bits are ids of experts: E is a power of two."""
+        return self.num_experts == 2**self.bits
 
     def words(self) -> NDArray[np.uint64]:
         """Return the integers, uint64 [tokens]; bits above those of the ids may have any value."""
@@ -54,11 +67,15 @@ class PackedExperts:
 
     def unpack(self) -> NDArray[np.unsignedinteger]:
         """Return the ids, uint8 or uint16 [tokens, k]."""
+        ids: NDArray[Any] = np.empty((len(self), self.top_k), expert_dtype(self.num_experts))
+        self.unpack_to(ids)
+        return ids
+
+    def unpack_to(self, ids: NDArray[np.integer]) -> None:
+        """Write the ids to an array [tokens, k]."""
         from specialize.trace.unpacking import unpack_words  # compiles, which writing need not wait for
 
-        ids: NDArray[Any] = np.empty((len(self), self.top_k), expert_dtype(self.num_experts))
         unpack_words(self.words(), self.bits, ids)
-        return ids
 
 
 def pack_experts(experts: NDArray[np.integer], router: RouterSpec) -> pa.FixedSizeBinaryArray | None:
@@ -81,29 +98,24 @@ def pack_experts(experts: NDArray[np.integer], router: RouterSpec) -> pa.FixedSi
 
 
 def stored_experts(column: pa.ChunkedArray, router: RouterSpec) -> NDArray[np.unsignedinteger] | PackedExperts:
-    """Return the ids of a column: packed, if any of their bits are an expert, or else as `unpacked_experts`.
+    """Return the ids of a column as they are stored: packed, or uint8 or uint16 [tokens, k].
 
     Args:
         column: of a routing shard.
         router: whose experts they are.
     """
-    if not pa.types.is_fixed_size_binary(column.type) or router.num_experts != 2 ** bits_of_id(router.num_experts):
-        return unpacked_experts(column, router)
-    return _packed(column, router)
-
-
-def unpacked_experts(column: pa.ChunkedArray, router: RouterSpec) -> NDArray[np.unsignedinteger]:
-    """Return the ids of a column, uint8 or uint16 [tokens, k]; the largest value of the type is no expert."""
     if not pa.types.is_fixed_size_binary(column.type):
         return rows_of(column, router.top_k)
-    return _packed(column, router).unpack()
-
-
-def _packed(column: pa.ChunkedArray, router: RouterSpec) -> PackedExperts:
     values, size = _whole(column), column.type.byte_width
     rows = len(values)
     stored = np.frombuffer(values.buffers()[1], np.uint8, rows * size, values.offset * size) if rows else _NONE
     return PackedExperts(stored.reshape(-1, size), router.num_experts, router.top_k)
+
+
+def unpacked_experts(column: pa.ChunkedArray, router: RouterSpec) -> NDArray[np.unsignedinteger]:
+    """Return the ids of a column, uint8 or uint16 [tokens, k]; the largest value of the type is no expert."""
+    stored = stored_experts(column, router)
+    return stored.unpack() if isinstance(stored, PackedExperts) else stored
 
 
 def rows_of(column: pa.ChunkedArray, width: int) -> NDArray[Any]:

@@ -19,8 +19,8 @@ from specialize.remote.places import open_place
 from specialize.trace.checks import (
     CHECKED_COLUMNS,
     check_documents,
-    check_experts,
     check_roles,
+    check_stored,
     check_tokens,
     check_usage,
     read_values,
@@ -29,7 +29,7 @@ from specialize.trace.files import read_batches
 from specialize.trace.groups import count_tokens, hash_groups
 from specialize.trace.lookup import find_router
 from specialize.trace.manifest import digest_trace, read_manifest
-from specialize.trace.packing import PackedExperts, rows_of, stored_experts, unpacked_experts
+from specialize.trace.packing import PackedExperts, rows_of, stored_experts
 from specialize.trace.schema import CONTENTS, PHASES, RouterSpec, token_schema
 from specialize.trace.shards import Kind, Shards
 from specialize.trace.verified import list_files, verify_ahead
@@ -165,9 +165,8 @@ class RoutingTrace:
         table = self._shards.read("routing", number, names)
         experts: list[NDArray[Any] | PackedExperts] = []
         for name, router in zip(names, routers, strict=True):
-            experts.append(stored := stored_experts(table.column(name), router))
-            if not isinstance(stored, PackedExperts):
-                check_experts(stored, router, self.path, sum(self._shards.sizes[:number]))
+            stored = stored_experts(table.column(name), router)
+            experts.append(check_stored(stored, router, self.path, sum(self._shards.sizes[:number])))
         return experts
 
     def weights(self, layer: int | str, *, routing: str = "learned") -> NDArray[np.float32]:
@@ -210,9 +209,9 @@ class RoutingTrace:
         router = self.routers[index := find_router(self.routers, layer, routing, draw, run=self.path)]
         width = router.num_experts if name == "logits" else router.top_k
 
-        def read(number: int) -> NDArray[Any]:
+        def read(number: int) -> NDArray[Any] | PackedExperts:
             column = self._shards.column("routing", number, f"{name}.{index}")
-            return unpacked_experts(column, router) if name == "experts" else rows_of(column, width)
+            return stored_experts(column, router) if name == "experts" else rows_of(column, width)
 
         dtype = np.int16 if name == "experts" else np.float32
         return Column(

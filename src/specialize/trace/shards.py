@@ -1,6 +1,7 @@
 """Reading the shards of a trace."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 from specialize.errors import TraceError
 from specialize.trace.files import read_arrow
 from specialize.trace.schema import RouterSpec, routing_schema, token_schema
-from specialize.trace.verified import REPAIR, file_of_shard, list_files, verify, verify_ahead
+from specialize.trace.verified import REPAIR, Checksums, list_files, verify, verify_ahead
 
 Kind: TypeAlias = Literal["tokens", "routing"]
 
@@ -27,9 +28,10 @@ class Shards:
     def __init__(
         self, run: Path, manifest: Mapping[str, Any], routers: Sequence[RouterSpec], contents: Sequence[str]
     ) -> None:
-        self._run, self._manifest = run, manifest
         routing = [routing_schema(routers, contents, packed=packed) for packed in (False, True)]
         self._schemas = {"tokens": [token_schema(contents)], "routing": routing}
+        self._list = partial(list_files, run, manifest)
+        self._listed: dict[Kind, list[tuple[Path, Checksums]]] = {}
         self.sizes: list[int] = [shard["tokens"] for shard in manifest["shards"]]
 
     def read(self, kind: Kind, number: int, columns: list[str]) -> pa.Table:
@@ -38,7 +40,7 @@ class Shards:
         Raises:
             TraceError: the file is damaged, or holds something else.
         """
-        path = verify(*file_of_shard(self._run, self._manifest, kind, number))
+        path = verify(*self._files(kind)[number])
         return self._read(kind, number, path, columns, threads=False)
 
     def column(self, kind: Kind, number: int, name: str) -> pa.ChunkedArray:
@@ -51,8 +53,13 @@ class Shards:
         Raises:
             TraceError: a file is damaged, or holds something else.
         """
-        for number, path in enumerate(verify_ahead(list_files(self._run, self._manifest, kind))):
+        for number, path in enumerate(verify_ahead(self._files(kind))):
             yield self._read(kind, number, path, columns, threads=True)
+
+    def _files(self, kind: Kind) -> list[tuple[Path, Checksums]]:
+        if kind not in self._listed:
+            self._listed[kind] = list(self._list(kind))
+        return self._listed[kind]
 
     def _read(self, kind: Kind, number: int, path: Path, columns: list[str] | None, *, threads: bool) -> pa.Table:
         table, expected = read_arrow(path, columns, schemas=self._schemas[kind], threads=threads), self.sizes[number]

@@ -56,13 +56,8 @@ def list_files(run: Path, manifest: Mapping[str, Any], *kinds: Kind) -> Iterator
                 yield folder / "documents.arrow", Checksums(documents["sha256"], documents.get("xxh3"))
             continue
         for number in range(len(manifest["shards"])):
-            yield file_of_shard(run, manifest, kind, number)
-
-
-def file_of_shard(run: Path, manifest: Mapping[str, Any], kind: Kind, number: int) -> tuple[Path, Checksums]:
-    """Return the path and the checksums of the tokens or the routing of one shard."""
-    shard, name = manifest["shards"][number], shard_files(number)[kind == "routing"]
-    return run / "trace" / name, Checksums(shard["files"][name], shard.get("xxh3", {}).get(name))
+            shard, name = manifest["shards"][number], shard_files(number)[kind == "routing"]
+            yield folder / name, Checksums(shard["files"][name], shard.get("xxh3", {}).get(name))
 
 
 def verify(path: Path, checksums: Checksums) -> Path:

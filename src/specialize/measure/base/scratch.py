@@ -6,7 +6,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BYTES = 32 * 2**20  # in memory
+MOST_BYTES = 16 * 2**20  # in memory
 
 
 class Scratch:
@@ -39,7 +39,7 @@ class Scratch:
             self._held[first : first + len(records)] = records
         elif self._file is not None:
             self._file.seek(first * self._dtype.itemsize)
-            self._file.write(records.tobytes())
+            self._file.write(np.ascontiguousarray(records, dtype=self._dtype.base).data)
 
     def read(self, first: int, end: int) -> NDArray[Any]:
         """Read the records of consecutive places."""

@@ -1,5 +1,6 @@
 """Ambiguous word types, those that occur with several labels, and their tokens in parts of consecutive types."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from specialize.measure.base.scratch import Scratch
 
 MIN_COUNT = 10
 MIN_LABELS = 2
-PART_TOKENS = 2**20  # of whole types, which are in memory together
+PART_TOKENS = 2**18  # of whole types, which are in memory together
 _LARGEST_TABLE = 2**24  # of a byte for each type
 
 
@@ -69,18 +70,43 @@ class AmbiguousTypes:
 class TypeParts:
     """Tokens of ambiguous types, divided into parts of consecutive types; many are in a temporary file.
 
+    A type with more than `PART_TOKENS` tokens is a part of its own, whose tokens are stored by block.
+
     Args:
         ambiguous: the types.
+        labels: integers [tokens], the label of each token of such a type, in memory or as a column; negative elsewhere.
+        types: integers [tokens], likewise.
+        counts: int64 [documents], number of tokens of each document.
+        blocks: int32 [documents], the block of each document with such tokens.
         slots: number of slots of a token.
         masses: number of masses of a token, as `spread_mass` returns them.
     """
 
-    def __init__(self, ambiguous: AmbiguousTypes, *, slots: int, masses: int) -> None:
-        cuts = list(cut_documents(ambiguous.sizes, PART_TOKENS))
-        ends = np.append(0, np.cumsum(ambiguous.sizes))
+    def __init__(
+        self,
+        ambiguous: AmbiguousTypes,
+        labels: Any,
+        types: Any,
+        *,
+        counts: NDArray[np.int64],
+        blocks: NDArray[np.int32],
+        slots: int,
+        masses: int,
+    ) -> None:
+        cuts, ends = list(cut_documents(ambiguous.sizes, PART_TOKENS)), np.append(0, np.cumsum(ambiguous.sizes))
         self._last = np.array([ambiguous.types[last - 1] for _, last in cuts], dtype=np.int64)
-        self._ranges = [(int(ends[first]), int(ends[last])) for first, last in cuts]
-        self._next = np.array([first for first, _ in self._ranges], dtype=np.int64)  # place of the next token
+        filled = np.array([ends[last] - ends[first] for first, last in cuts], dtype=np.int64)
+        self._large = filled > PART_TOKENS
+        bins = np.where(self._large, int(blocks.max(initial=-1)) + 1, 1)  # one of a part, or one of each block
+        self._first_bin = np.append(0, np.cumsum(bins))
+        if self._large.any():
+            filled = np.zeros(int(self._first_bin[-1]), dtype=np.int64)
+            for first, last, rows in _cut_rows(counts):
+                own = np.flatnonzero(np.asarray(labels[rows]) >= 0)
+                places = np.repeat(blocks[first:last], counts[first:last])[own]
+                filled += np.bincount(self._find_bins(np.asarray(types[rows])[own], places), minlength=len(filled))
+        self._starts = np.append(0, np.cumsum(filled))
+        self._next = self._starts[:-1].copy()  # place of the next token
         self._fields = np.dtype(
             [
                 ("code", np.int32),
@@ -98,21 +124,44 @@ class TypeParts:
     def __exit__(self, *_: object) -> None:
         self._scratch.__exit__()
 
-    def add(self, **columns: NDArray[Any]) -> None:
-        """Add tokens in the order of the corpus: code, document, type, masses and experts, see `spread_mass`."""
-        tokens = np.empty(len(columns["code"]), dtype=self._fields)
+    def _find_bins(self, types: NDArray[np.integer], blocks: NDArray[np.int32]) -> NDArray[np.int64]:
+        part = np.searchsorted(self._last, types)
+        bins: NDArray[np.int64] = self._first_bin[part] + np.where(self._large[part], blocks, 0)
+        return bins
+
+    def add(self, *, block: NDArray[np.int32], **columns: Any) -> None:
+        """Add tokens in the order of the corpus.
+
+        Args:
+            block: int32 [tokens], the block of each.
+            columns: code, document, type, masses and experts, see `spread_mass`.
+        """
+        tokens = np.empty(len(block), dtype=self._fields)
         for name, values in columns.items():
             tokens[name] = values
-        part = np.searchsorted(self._last, tokens["type"])
-        tokens = tokens[np.argsort(part, kind="stable")] if len(self._last) > 1 else tokens
-        edges = np.append(0, np.cumsum(np.bincount(part, minlength=len(self._last))))
+        bins = self._find_bins(tokens["type"], block)
+        tokens = tokens[np.argsort(bins, kind="stable")] if len(self._next) > 1 else tokens
+        edges = np.append(0, np.cumsum(np.bincount(bins, minlength=len(self._next))))
         for number, (first, end) in enumerate(pairwise(edges.tolist())):
-            self._scratch.write(int(self._next[number]), tokens[first:end])
-            self._next[number] += end - first
+            if end > first:
+                self._scratch.write(int(self._next[number]), tokens[first:end])
+                self._next[number] += end - first
 
     def __len__(self) -> int:
-        return len(self._ranges)
+        return len(self._last)
 
-    def read(self, number: int) -> NDArray[Any]:
-        """Return the tokens of a part, as records in the order of the corpus."""
-        return self._scratch.read(*self._ranges[number])
+    def is_large(self, number: int) -> bool:
+        """Return whether a part is a single type, whose tokens need not be in memory together."""
+        return bool(self._large[number])
+
+    def read(self, number: int, block: int = 0) -> NDArray[Any]:
+        """Return the tokens of a part, or what a large one has of a block, as records in the order of the corpus."""
+        chosen = int(self._first_bin[number]) + block
+        return self._scratch.read(int(self._starts[chosen]), int(self._starts[chosen + 1]))
+
+
+def _cut_rows(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, slice]]:
+    """Yield ranges of documents and their tokens."""
+    ends = np.append(0, np.cumsum(counts))
+    for first, last in cut_documents(counts):
+        yield first, last, slice(int(ends[first]), int(ends[last]))

@@ -151,8 +151,8 @@ def condition_layer(
 ) -> ConditionalInformation | None:
     """Measure conditional information as `measure_conditional_information`, part by part.
 
-    Tokens of ambiguous types are divided by type; parts of about a million tokens are in memory one at a time, the
-    others in temporary files.
+    Tokens of ambiguous types are divided by type; parts of about 262,000 tokens are in memory one at a time, the others
+    in temporary files.
 
     Args:
         layer: the routing decisions, in memory or on disk.
@@ -178,7 +178,10 @@ def condition_layer(
         partial(read_labelled, layer, kept), lengths[present], assign_blocks(own, num_blocks=num_blocks), own
     )
     slots, equal = (1 if layer.rule == "first" else layer.experts.shape[1]), layer.rule != "gate"
-    with TypeParts(ambiguous, slots=slots, masses=1 if equal else slots) as parts:
+    blocks = np.full(len(lengths), -1, dtype=np.int32)
+    blocks[present] = observed.blocks
+    stored: dict[str, Any] = {"slots": slots, "masses": 1 if equal else slots}
+    with TypeParts(ambiguous, kept, types, counts=layer.counts, blocks=blocks, **stored) as parts:
         seen = read_ambiguous(observed, layer, kept, types, parts, num_labels=num_labels)
         if not seen.tokens:
             return None

@@ -34,9 +34,9 @@ def _remove_experts(counts, experts):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def count_runs(totals, tokens, experts, rows):  # type: ignore[no-untyped-def]
-    """Add tokens, sorted by group and id, to the counts of `RepeatedTokens._count`.
+    """Add tokens, sorted by group and id, to the counts of `TokenExperts`.
 
-    ``tokens`` are ids, order and runs, see `RepeatedTokens._sort`; ``rows`` has the row of each token in the counts.
+    ``tokens`` are ids, order and runs, see `RepeatedTokens.sort`; ``rows`` has the row of each token in the counts.
     """
     counts, inside, pairs, sizes = totals
     ids, order, runs = tokens

@@ -1,12 +1,13 @@
 """Tokens whose id occurs in several documents, and how far the experts of an id's occurrences overlap."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from specialize.column import as_array
 from specialize.measure.base.blocks import divide, group_documents
 from specialize.measure.base.counting import check_distinct, check_range
 from specialize.measure.base.distinct import Distinct
@@ -18,26 +19,39 @@ from specialize.measure.estimators.overlap_counts import add_all, count_runs, co
 _BATCH_BYTES = 48 * 2**20  # of counts by id and expert
 
 
-@dataclass(frozen=True)
 class RepeatedIds:
-    """The token ids that occur in several groups of documents.
+    """The token ids that occur in several groups of documents; use as a context manager.
 
-    Attributes:
+    Args:
         ids: int64 [ids], ascending.
         groups: int64 [documents], the group of each document, numbered in order of appearance.
+        counts: int64 [documents], number of tokens of each document.
+        numbers: of each token, the place of its id in ``ids``; -1 if it is not counted.
+
+    Attributes:
+        ids: as given.
+        groups: as given.
         lengths: int64 [documents], number of tokens of these ids in each document.
-        layers: those that have to route a token, for it to be counted.
     """
 
-    ids: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    layers: Sequence[LayerInput]
+    def __init__(
+        self, ids: NDArray[np.int64], groups: NDArray[np.int64], counts: NDArray[np.int64], numbers: Scratch
+    ) -> None:
+        self.ids, self.groups = ids, groups
+        self._counts, self._numbers = counts, numbers
+        self.lengths = np.zeros(len(counts), dtype=np.int64)
+        for documents, own in self.parts():
+            np.add.at(self.lengths, documents[own >= 0], 1)
 
-    def number(self, part: LayerInput, types: NDArray[np.integer], routed: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """Return the place of the id of each token of a part; -1 for tokens that are not counted, int32 [tokens]."""
-        place = np.minimum(np.searchsorted(self.ids, types), max(len(self.ids) - 1, 0))
-        return np.where(routed & (self.ids[place] == types), place, -1).astype(np.int32)
+    def __enter__(self) -> "RepeatedIds":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._numbers.__exit__()
+
+    def parts(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.signedinteger]]]:
+        """Yield each token's document, and the number of its id, -1 if it is not counted, for the parts of layers."""
+        return ((documents, own) for _, documents, own in _read(self._numbers, self._counts))
 
 
 def find_repeated(layers: Sequence[LayerInput], types: Any) -> RepeatedIds | None:
@@ -50,127 +64,189 @@ def find_repeated(layers: Sequence[LayerInput], types: Any) -> RepeatedIds | Non
     Returns:
         The ids; None if there are none.
     """
-    first_layer, distinct = layers[0], Distinct()
-    for part, _, own in _read(layers, types):
-        for each in part:
-            check_range("experts", each.experts, each.num_experts)
-            check_distinct("experts", each.experts, each.first_row)
+    counts, distinct = layers[0].counts, Distinct()
+    signed = np.promote_types(as_array(types).dtype, np.int32)
+    numbers = Scratch(int(counts.sum()), signed)  # ids at first
+    for parts in zip(*(layer.parts() for layer in layers), strict=True):
+        for part in parts:
+            check_range("experts", part.experts, part.num_experts)
+            check_distinct("experts", part.experts, part.first_row)
+        routed = np.logical_and.reduce([part.routed for part in parts])
+        own = np.where(routed, types[parts[0].rows], -1).astype(signed)
         distinct.add(own[own >= 0].astype(np.int64))
+        numbers.write(parts[0].first_row, own)
     ids = distinct.counts()[0]
-    if not len(ids):
-        return None
-    of_documents = group_documents(np.arange(len(first_layer.counts)), first_layer.groups)
+    of_documents = group_documents(np.arange(len(counts)), layers[0].groups)
     _, first, inverse = np.unique(of_documents, return_index=True, return_inverse=True)
     groups = np.argsort(np.argsort(first))[inverse].astype(np.int64)
     seen_in, several = np.full(len(ids), -1, dtype=np.int64), np.zeros(len(ids), dtype=np.bool_)
-    for part, routed, own in _read(layers, types):
-        usable = np.flatnonzero(routed & (own >= 0))
-        note_groups(seen_in, several, np.searchsorted(ids, own[usable]), groups[part[0].documents[usable]])
-    found = RepeatedIds(ids[several], groups, np.zeros(len(groups), dtype=np.int64), layers)
-    if not len(found.ids):
+    for place, documents, own in _read(numbers, counts):
+        usable = np.flatnonzero(own >= 0)
+        found = np.full(len(own), -1, dtype=signed)
+        found[usable] = np.searchsorted(ids, own[usable])
+        note_groups(seen_in, several, found[usable], groups[documents[usable]])
+        numbers.write(place, found)
+    if not several.any():
+        numbers.__exit__()
         return None
-    for part, routed, own in _read(layers, types):
-        np.add.at(found.lengths, part[0].documents[found.number(part[0], own, routed) >= 0], 1)
-    return found
+    kept = np.append(np.where(several, np.cumsum(several) - 1, -1), -1).astype(signed)  # that of no id is the last
+    for place, _, own in _read(numbers, counts):
+        numbers.write(place, kept[own])
+    return RepeatedIds(ids[several], groups, counts, numbers)
 
 
 def _read(
-    layers: Sequence[LayerInput], types: Any
-) -> Iterator[tuple[tuple[LayerInput, ...], NDArray[np.bool_], NDArray[np.integer]]]:
-    """Yield the parts of all layers, which tokens all routed, and their ids."""
-    for parts in zip(*(layer.parts() for layer in layers), strict=True):
-        routed = np.logical_and.reduce([part.routed for part in parts])
-        yield parts, routed, np.asarray(types[parts[0].rows])
+    numbers: Scratch, counts: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.signedinteger]]]:
+    """Yield the place of the first token, the document of each and its number, for the parts of layers."""
+    ends = np.cumsum(counts)
+    for first, last in cut_documents(counts):
+        start = int(ends[first - 1]) if first else 0
+        yield start, np.repeat(np.arange(first, last), counts[first:last]), numbers.read(start, int(ends[last - 1]))
 
 
 class RepeatedTokens:
-    """The tokens of repeated ids, with the experts of one layer; use as a context manager.
+    """The tokens of repeated ids, without their experts; use as a context manager.
 
     Documents of a block, and in it those that belong together, are next to each other; the tokens are in memory a part
     at a time.
 
     Args:
         kept: the repeated ids.
-        layer: the routing decisions.
-        types: integers [tokens], token ids.
         blocks: int32 [documents], the block of each document with tokens.
     """
 
-    def __init__(self, kept: RepeatedIds, layer: LayerInput, types: Any, blocks: NDArray[np.int32]) -> None:
-        self._num_experts, self._slots = layer.num_experts, layer.experts.shape[1]
-        self._num_ids, self._num_blocks = len(kept.ids), int(blocks.max(initial=-1)) + 1
+    def __init__(self, kept: RepeatedIds, blocks: NDArray[np.int32]) -> None:
+        self.kept, self.num_blocks = kept, int(blocks.max(initial=-1)) + 1
         present = np.flatnonzero(kept.lengths)
         order = np.lexsort((kept.groups[present], blocks[present]))  # a group is whole in a block
-        self._documents = order  # place in the corpus, among those with such tokens, of each document as stored
-        self._lengths, self._groups = kept.lengths[present][order], kept.groups[present][order]
-        self._blocks = blocks[present][order]
-        self._corpus_lengths = kept.lengths[present]
-        starts = np.zeros(len(kept.lengths), dtype=np.int64)
-        starts[present[order]] = np.cumsum(self._lengths) - self._lengths
-        fields = np.dtype([("id", np.int32), ("experts", np.int16, (self._slots,))])
-        self._scratch = Scratch(int(self._lengths.sum()), fields)
-        for part, routed, own in _read(kept.layers, types):
-            numbers = kept.number(part[0], own, routed)
-            chosen = np.flatnonzero(numbers >= 0)
-            experts = next(each for each, one in zip(part, kept.layers, strict=True) if one is layer).experts
-            tokens = np.empty(len(chosen), dtype=fields)
-            tokens["id"], tokens["experts"] = numbers[chosen], experts[chosen]
-            begin = 0
-            for first, end in _runs(starts, kept.lengths, part[0]):
-                size = int(kept.lengths[first:end].sum())
-                self._scratch.write(int(starts[first]), tokens[begin : begin + size])
-                begin += size
-        self._order = Scratch(int(self._lengths.sum()), np.dtype(np.int32))
-        for place, first, end, tokens in self._parts():
-            groups = np.repeat(self._groups[first:end], self._lengths[first:end])
-            self._order.write(place, np.lexsort((tokens["id"], groups)).astype(np.int32))
+        self.documents = order  # place in the corpus, among those with such tokens, of each document as stored
+        self.lengths, self.groups = kept.lengths[present][order], kept.groups[present][order]
+        self.blocks = blocks[present][order]
+        self.corpus_lengths = kept.lengths[present]
+        self._starts = np.zeros(len(kept.lengths), dtype=np.int64)
+        self._starts[present[order]] = np.cumsum(self.lengths) - self.lengths
+        size = int(self.lengths.sum())
+        self.ids, self.order = (Scratch(size, np.dtype(np.int32)) for _ in range(2))
+        for documents, own in kept.parts():
+            chosen = np.flatnonzero(own >= 0)
+            self.store(self.ids, documents[chosen], own[chosen].astype(np.int32))
+        for place, first, end in self.parts():
+            groups = np.repeat(self.groups[first:end], self.lengths[first:end])
+            ids = self.ids.read(place, place + len(groups))
+            self.order.write(place, np.lexsort((ids, groups)).astype(np.int32))
 
     def __enter__(self) -> "RepeatedTokens":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._scratch.__exit__()
-        self._order.__exit__()
+        self.ids.__exit__()
+        self.order.__exit__()
+
+    def store(self, scratch: Scratch, documents: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Write a value of each token of a part where its document is stored; documents are those of the tokens."""
+        if not len(documents):
+            return
+        own = documents[np.append(0, np.flatnonzero(np.diff(documents)) + 1)]
+        lengths, starts = self.kept.lengths[own], self._starts[own]
+        apart = np.flatnonzero(starts[1:] != starts[:-1] + lengths[:-1]) + 1
+        begins = np.append(0, np.cumsum(lengths))
+        for first, end in pairwise([0, *apart.tolist(), len(own)]):
+            scratch.write(int(starts[first]), values[begins[first] : begins[end]])
+
+    def sort(
+        self, place: int, first: int, end: int, *, by_id: bool = True
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Return ids and order of a part's tokens sorted by group and id, and the first of each run of both.
+
+        Args:
+            place: of the first token.
+            first: number of the first document, as stored.
+            end: number after the last document.
+            by_id: whether ids count; otherwise all are 0.
+        """
+        groups = np.repeat(self.groups[first:end], self.lengths[first:end])  # in ascending order
+        if by_id:
+            order = self.order.read(place, place + len(groups))
+            ids = self.ids.read(place, place + len(groups))[order]
+        else:
+            order, ids = np.arange(len(groups), dtype=np.int32), np.zeros(len(groups), dtype=np.int32)
+        new = np.append(True, (ids[1:] != ids[:-1]) | (groups[1:] != groups[:-1]))
+        return ids, order, np.append(np.flatnonzero(new), len(groups))
+
+    def parts(self, blocks: Sequence[int] | None = None) -> Iterator[tuple[int, int, int]]:
+        """Yield the place of the first token and the range of documents of a part: whole groups of a block.
+
+        Args:
+            blocks: which blocks; all by default.
+        """
+        ends = np.append(0, np.cumsum(self.lengths))
+        for block in range(self.num_blocks) if blocks is None else blocks:
+            start, stop = np.searchsorted(self.blocks, [block, block + 1])
+            groups = self.groups[start:stop]
+            edges = start + np.append(np.flatnonzero(np.diff(groups, prepend=-1)), len(groups))
+            for first, last in cut_documents(np.diff(ends[edges])):
+                begin, end = int(edges[first]), int(edges[last])
+                yield int(ends[begin]), begin, end
+
+
+class TokenExperts:
+    """The experts of one layer that chose the tokens of repeated ids; use as a context manager.
+
+    Args:
+        tokens: the tokens.
+        layer: the routing decisions.
+    """
+
+    def __init__(self, tokens: RepeatedTokens, layer: LayerInput) -> None:
+        self._tokens, self._num_experts, self._slots = tokens, layer.num_experts, layer.experts.shape[1]
+        self._num_ids, self._num_blocks = len(tokens.kept.ids), tokens.num_blocks
+        self._experts = Scratch(int(tokens.lengths.sum()), np.dtype((np.int16, (self._slots,))))
+        for part, (documents, own) in zip(layer.parts(), tokens.kept.parts(), strict=True):
+            chosen = np.flatnonzero(own >= 0)
+            tokens.store(self._experts, documents[chosen], part.experts[chosen])
+
+    def __enter__(self) -> "TokenExperts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._experts.__exit__()
 
     def overlaps(self) -> NDArray[np.float64]:
         """Compute the overlap of tokens of one id and of any tokens, without each block and overall, [block + 1, 2]."""
-        shares = []
+        shares, every = [], np.arange(self._num_blocks)
         for num_ids in (self._num_ids, 1):
-            whole = self._count(np.zeros(self._num_blocks, dtype=np.int64), 1, num_ids)
-            sums = np.zeros((self._num_blocks + 1, 2))
-            add_all(sums[-1], *(each[0] for each in whole))
             step = self._batch_size(num_ids)
-            for first in range(0, self._num_blocks, step):
-                size = min(step, self._num_blocks - first)
-                place = np.full(self._num_blocks, -1, dtype=np.int64)
-                place[first : first + size] = np.arange(size)
-                blocks = self._count(place, size, num_ids)
-                for number in range(size):
-                    leave_out(
-                        sums[first + number], tuple(each[0] for each in whole), tuple(each[number] for each in blocks)
-                    )
+            apart = self._count(every, num_ids) if step >= len(every) else None
+            if apart is None:
+                whole = tuple(each[0] for each in self._count(every, num_ids, apart=False))
+            else:  # a group is whole in a block, and so are its pairs
+                whole = tuple(each.sum(axis=0, dtype=each.dtype) for each in apart)
+            sums = np.zeros((self._num_blocks + 1, 2))
+            add_all(sums[-1], *whole)
+            for first in range(0, len(every), step):
+                batch = every[first : first + step]
+                for block, *lost in zip(batch, *(apart or self._count(batch, num_ids)), strict=True):
+                    leave_out(sums[block], whole, tuple(lost))
             sums[:-1] += sums[-1]
             shares.append(divide(sums[:, 0], self._slots * sums[:, 1]))
         return np.stack(shares, axis=-1)
 
     def permute(self, *, permutations: int, seed: int) -> NDArray[np.float64]:
         """Compute the overlap of tokens of one id with ids shifted within documents, float64 [permutation]."""
-        _, _, pairs, sizes = self._count(np.zeros(self._num_blocks, dtype=np.int64), 1, self._num_ids)
+        stored = self._tokens
+        _, _, pairs, sizes = self._count(np.arange(self._num_blocks), self._num_ids, apart=False)
         sums = np.zeros((permutations, 2))
         how: Any = {"permutations": permutations, "seed": seed, "size": self._batch_size(self._num_ids)}
-        for batch, shifts in shift_batches(self._corpus_lengths, **how):
+        for batch, shifts in shift_batches(stored.corpus_lengths, **how):
             counts = np.zeros((len(shifts), self._num_ids, self._num_experts), dtype=np.int32)
             inside = np.zeros((len(shifts), self._num_ids), dtype=np.int64)
-            for place, first, end, tokens in self._parts() if len(shifts) else ():
-                lengths, documents = (
-                    self._lengths[first:end],
-                    np.repeat(np.arange(end - first), self._lengths[first:end]),
-                )
-                own = np.ascontiguousarray(shifts[:, self._documents[first:end]])
-                starts = np.append(0, np.cumsum(lengths))
-                experts = np.ascontiguousarray(tokens["experts"])
-                by_id = self._sort(tokens["id"], documents, first, place)
-                count_shifted(counts, inside, by_id, experts, documents, starts, own)
+            for place, first, end in stored.parts() if len(shifts) else ():
+                starts = np.append(0, np.cumsum(stored.lengths[first:end]))
+                documents = np.repeat(np.arange(end - first), stored.lengths[first:end])
+                own = np.ascontiguousarray(shifts[:, stored.documents[first:end]])
+                experts = self._experts.read(place, place + len(documents))
+                count_shifted(counts, inside, stored.sort(place, first, end), experts, documents, starts, own)
             for number in range(len(shifts)):
                 add_all(sums[batch.start + number], counts[number], inside[number], pairs[0], sizes[0])
         return divide(sums[:, 0], self._slots * sums[:, 1])
@@ -178,64 +254,26 @@ class RepeatedTokens:
     def _batch_size(self, num_ids: int) -> int:
         return max(2, _BATCH_BYTES // (4 * num_ids * self._num_experts))
 
-    def _parts(self, blocks: Sequence[int] | None = None) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
-        """Yield the place of the first token, the range of documents, whole groups of a block, and the tokens.
-
-        Args:
-            blocks: which blocks; all by default.
-        """
-        ends = np.append(0, np.cumsum(self._lengths))
-        for block in range(self._num_blocks) if blocks is None else blocks:
-            start, stop = np.searchsorted(self._blocks, [block, block + 1])
-            groups = self._groups[start:stop]
-            edges = start + np.append(np.flatnonzero(np.diff(groups, prepend=-1)), len(groups))
-            for first, last in cut_documents(np.diff(ends[edges])):
-                begin, end = int(edges[first]), int(edges[last])
-                yield int(ends[begin]), begin, end, self._scratch.read(int(ends[begin]), int(ends[end]))
-
-    def _sort(
-        self, ids: NDArray[np.int32], documents: NDArray[np.int64], first: int, place: int | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.integer], NDArray[np.int64]]:
-        """Return ids and order of a part's tokens sorted by group and id, and the first of each run of both.
-
-        Args:
-            ids: int32 [tokens]; all are 0 where ``place`` is None.
-            documents: int64 [tokens], the document of each, from 0.
-            first: number of the first document.
-            place: where the tokens are stored, and their order.
-        """
-        order = np.arange(len(ids), dtype=np.int32) if place is None else self._order.read(place, place + len(ids))
-        own, groups = ids[order], self._groups[first + documents[order]]
-        new = np.append(True, (own[1:] != own[:-1]) | (groups[1:] != groups[:-1]))
-        return own, order, np.append(np.flatnonzero(new), len(ids))
-
     def _count(
-        self, place: NDArray[np.int64], size: int, num_ids: int
+        self, blocks: NDArray[np.int64], num_ids: int, *, apart: bool = True
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Count the tokens of some blocks: by id and expert; overlaps and pairs within groups, and tokens, by id.
 
         Args:
-            place: row of each block; -1 for those that are not counted.
-            size: number of rows.
+            blocks: which blocks.
             num_ids: number of ids; 1 to count all tokens as one.
+            apart: whether each block has a row of its own, or all have one.
         """
+        size = len(blocks) if apart else 1
         counts = np.zeros((size, num_ids, self._num_experts), dtype=np.int32)
         inside, pairs, sizes = (np.zeros((size, num_ids), dtype=np.int64) for _ in range(3))
-        for place_of, first, end, tokens in self._parts(np.flatnonzero(place >= 0).tolist()):
-            documents = np.repeat(np.arange(end - first), self._lengths[first:end])
-            words = tokens["id"] if num_ids > 1 else np.zeros(len(tokens), dtype=np.int32)
-            stored = place_of if num_ids > 1 else None
-            rows, experts = place[self._blocks[first + documents]], np.ascontiguousarray(tokens["experts"])
-            count_runs((counts, inside, pairs, sizes), self._sort(words, documents, first, stored), experts, rows)
+        row = np.full(self._num_blocks, 0, dtype=np.int64)
+        if apart:
+            row[blocks] = np.arange(size)
+        stored = self._tokens
+        for place, first, end in stored.parts(blocks.tolist()):
+            tokens = stored.sort(place, first, end, by_id=num_ids > 1)
+            rows = np.repeat(row[stored.blocks[first:end]], stored.lengths[first:end])
+            experts = self._experts.read(place, place + len(rows))
+            count_runs((counts, inside, pairs, sizes), tokens, experts, rows)
         return counts, inside, pairs, sizes
-
-
-def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64], part: LayerInput) -> Iterator[tuple[int, int]]:
-    """Yield ranges of documents of a part whose tokens are stored next to each other."""
-    first, last = part.first_document, part.first_document + len(part.counts)
-    documents = first + np.flatnonzero(lengths[first:last])
-    if len(documents):
-        apart = np.flatnonzero(starts[documents[1:]] != starts[documents[:-1]] + lengths[documents[:-1]])
-        begins, ends = np.append(0, apart + 1), np.append(apart, len(documents) - 1)
-        for begin, end in zip(begins, ends, strict=True):
-            yield int(documents[begin]), int(documents[end]) + 1

@@ -10,7 +10,7 @@ from specialize.errors import MeasurementError
 from specialize.measure.base.counting import as_codes
 from specialize.measure.base.estimate import Estimate, correct_bias, make_estimates
 from specialize.measure.base.layer_input import LayerInput, block_documents
-from specialize.measure.estimators.repeated_tokens import RepeatedTokens, find_repeated
+from specialize.measure.estimators.repeated_tokens import RepeatedTokens, TokenExperts, find_repeated
 
 UNIT = "share of slots"
 
@@ -103,9 +103,9 @@ def compare_same_tokens(
     if kept is None:
         return None
     blocks = block_documents(kept.lengths > 0, layer.groups, num_blocks=num_blocks)
-    with RepeatedTokens(kept, layer, types, blocks) as tokens:
-        values = tokens.overlaps()
-        null = tokens.permute(permutations=permutations, seed=seed)
+    with kept, RepeatedTokens(kept, blocks) as tokens, TokenExperts(tokens, layer) as experts:
+        values = experts.overlaps()
+        null = experts.permute(permutations=permutations, seed=seed)
     nulls = {"same": null, "any": None, "difference": null - values[-1, 1]}  # the pairs of any tokens do not change
     columns = dict(zip(nulls, np.column_stack([values, values[:, 0] - values[:, 1]]).T, strict=True))
     estimates, size = {}, len(values) - 1

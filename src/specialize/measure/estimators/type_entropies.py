@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from specialize.measure.base.mersenne import seed_states
 from specialize.measure.base.routed import RoutedCount, has_mass
 from specialize.measure.base.units import ObservedParts
 from specialize.measure.estimators.ambiguous import TypeParts
+from specialize.measure.estimators.large_type import LargeType
 from specialize.measure.estimators.type_runs import TypeRuns, sort_tokens, sum_entropy
 
 _FOR_THE_MEAN = 100  # permutations within types, of which only the mean is used
@@ -67,7 +69,8 @@ def read_ambiguous(
         codes.append(part.codes[part.starts[:-1]])
         if part.masses.shape[1] == 1 and len(part.masses) and len(units) < 2:
             units |= {float(part.masses.min()), float(part.masses.max())}
-        parts.add(code=part.codes, document=documents, type=words, masses=part.masses, experts=part.experts)
+        tokens = {"document": documents, "type": words, "masses": part.masses, "experts": part.experts}
+        parts.add(code=part.codes, block=part.unit_blocks, **tokens)
     found = pairs.counts()[0]
     return AmbiguousTokens(
         table=table,
@@ -89,11 +92,13 @@ class TypeEntropies:
     ) -> None:
         self._observed, self._parts, self._seen, self._shape = observed, parts, seen, shape
 
-    def _runs(self) -> Iterator[TypeRuns]:
+    def _runs(self) -> Iterator[TypeRuns | LargeType]:
         for number in range(len(self._parts)):
             yield self._sort(number)  # nothing of a part is held while the next one is sorted
 
-    def _sort(self, number: int) -> TypeRuns:
+    def _sort(self, number: int) -> TypeRuns | LargeType:
+        if self._parts.is_large(number):
+            return LargeType(partial(self._parts.read, number), self._observed.num_blocks, unit=self._seen.unit)
         tokens = self._parts.read(number)
         return sort_tokens(
             np.ascontiguousarray(tokens["code"]),
@@ -123,13 +128,13 @@ class TypeEntropies:
         inside = permutations if level == "token" else min(permutations, _FOR_THE_MEAN)
         within, across, states = self._zeros(inside), self._zeros(permutations), seed_states(seed, inside)
         for runs in self._runs():
-            runs.add_entropy(given_type, np.zeros((1, len(runs.codes)), dtype=np.int32), 1, self._shape[1])
-            runs.add_entropy(given_both, runs.codes[None], *self._shape)
-            for batch, codes in runs.exchange(permutations=inside, seed=seed, states=states):
+            runs.add_entropy(given_type, np.zeros((1, len(runs.labels.codes)), dtype=np.int32), 1, self._shape[1])
+            runs.add_entropy(given_both, runs.labels.codes[None], *self._shape)
+            for batch, codes in runs.labels.exchange(permutations=inside, seed=seed, states=states):
                 runs.add_entropy(within[batch], codes, *self._shape)
             if level == "document":
                 groups = self._observed.group_numbers
-                for batch, codes in runs.permute(self._seen.codes, groups, permutations=permutations, seed=seed):
+                for batch, codes in runs.labels.permute(self._seen.codes, groups, permutations=permutations, seed=seed):
                     runs.add_entropy(across[batch], codes, *self._shape)
             del runs
         nulls = [within] if level == "token" else [across, within]

@@ -13,7 +13,7 @@ from specialize.measure.base.pairing import pseudo_values
 from specialize.measure.base.routed import RoutedCount
 from specialize.measure.estimators.cache import count_hits, default_capacity, hit_shares
 from specialize.measure.estimators.next_layer import count_predicted, recall_shares
-from specialize.measure.estimators.repeated_tokens import RepeatedTokens, find_repeated
+from specialize.measure.estimators.repeated_tokens import RepeatedTokens, TokenExperts, find_repeated
 from specialize.measure.estimators.repeats import count_repeats, repeat_shares
 from specialize.measure.runs.replicates import Key, Replicates
 
@@ -104,10 +104,11 @@ def _replicate_same_token(
     if kept is None:
         return
     values, count = [], int(blocks.max()) + 1
-    for router in routers:
-        with RepeatedTokens(kept, router, types, blocks) as tokens:
-            overlaps = tokens.overlaps()
-        above = overlaps[:, 0] - overlaps[:, 1]
-        values.append(count * above[-1] - (count - 1) * above[:-1] if count > 1 else above[-1:])
+    with kept, RepeatedTokens(kept, blocks) as tokens:
+        for router in routers:
+            with TokenExperts(tokens, router) as experts:
+                overlaps = experts.overlaps()
+            above = overlaps[:, 0] - overlaps[:, 1]
+            values.append(count * above[-1] - (count - 1) * above[:-1] if count > 1 else above[-1:])
     counted = int(kept.lengths.sum()), int(np.count_nonzero(kept.lengths))
     yield (None, "same_token_overlap_above_any"), Replicates.of(np.stack(values), "share of slots", *counted)
