@@ -75,7 +75,7 @@ def draw_out_of_core(frame: pd.DataFrame) -> Figure:
             )
     sizes = sorted({tokens // 1_000_000 for tokens in frame["tokens"]})
     for ax in panels.values():
-        ax.set(xlabel="tokens, millions", xscale="log", ylim=(0, None))
+        ax.set(xlabel="tokens, millions", xscale="log", ylim=(0, 1.05 * ax.dataLim.ymax))
         ax.set_xticks(sizes, [f"{size}" for size in sizes], minor=False)
         ax.set_xticks([], minor=True)
     memory.set(ylabel="peak memory, MB", title="Memory of a command")

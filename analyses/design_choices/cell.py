@@ -60,7 +60,8 @@ class Job:
     def is_done(self) -> bool:
         """Whether a model with exactly these settings was trained and measured."""
         path = self.folder / "cell.json"
-        return path.is_file() and json.loads(path.read_text())["config_digest"] == self.config.digest
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        return found.get("config_digest") == self.config.digest and self.cell.function <= found.get("function", False)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -102,8 +103,11 @@ def run_job(job: Job, reporter: Reporter) -> None:
     train(job.config, job.folder, data=job.shared.tokens, watch=watch, reporter=reporter)
     if not job.cell.dense:
         _measure(job, job.folder / "model", job.folder / "run")
+    if job.cell.function:
+        specialize.ablate(job.folder / "model", job.folder / "run", permutations=job.permutations)
     (job.folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    write_json(job.folder / "cell.json", {"config_digest": job.config.digest, **job.cell.describe(), "seed": job.seed})
+    done = {"config_digest": job.config.digest, "function": job.cell.function}
+    write_json(job.folder / "cell.json", {**done, **job.cell.describe(), "seed": job.seed})
 
 
 def _measure(job: Job, model: Path, run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The three claims of the original, each as tests whose verdict is supported, not supported or undecided."""
+"""Tests of the original's claims, and of what experts are worth; each is supported, not supported or undecided."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,12 +23,13 @@ _CHOICES = {  # name of a contrast: column of the design choice, and the two val
 }
 
 
-def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, margin: float) -> pd.DataFrame:
+def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, function: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Test every part of every claim.
 
     Args:
         runs: one row per run, with perplexity.
         measured: one row per run, routing, layer, label set and metric.
+        function: the same of agreements of lifts and effects, of the runs whose experts were switched off.
         margin: margin of equivalence, as a ratio of perplexities.
 
     Returns:
@@ -39,6 +40,7 @@ def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, margin: float) -> p
         *_levels(runs, margin),
         *_frozen(runs, margin),
         *_specialization(measured),
+        *_function(function),
     ]
     return pd.DataFrame(rows)
 
@@ -182,3 +184,19 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         if len(difference):
             interval = over_seeds(difference)
             yield _row(claim, test, interval, judge_positive(interval), confidence=0.95, ratio=False)
+
+
+def _function(function: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Test whether experts are worth more to the labels that they are chosen for: agreements, as means over layers."""
+    own = function[function["metric"] == "per_use_agreement"]
+    for unit, label_set, name in (
+        ("token", "upos", "part of speech of the token"),
+        ("token", "next_upos", "part of speech of the next token"),
+        ("sequence", "domain", "domain"),
+        ("sequence", "bertopic", "fitted topic"),
+    ):
+        kept = own[(own["unit"] == unit) & (own["label_set"] == label_set)]
+        agreement = kept.pivot_table(index="seed", columns="top_k", values="value").dropna().mean(axis=1)
+        if len(agreement):
+            interval, test = over_seeds(agreement), f"{unit}, {name}: lift agrees with the effect of a use"
+            yield _row("4 function", test, interval, judge_positive(interval), confidence=0.95, ratio=False)

@@ -1,7 +1,7 @@
 """The grid of cells, and the presets with the sizes at which it is trained."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
@@ -85,6 +85,7 @@ class Cell:
         dense: width of a dense model in experts; 0 for a model with routers.
         seeds: number of seeds.
         curve: whether snapshots of seed 0 are kept.
+        function: whether experts are switched off one by one.
     """
 
     corpus: str
@@ -92,6 +93,7 @@ class Cell:
     dense: int = 0
     seeds: int = 1
     curve: bool = False
+    function: bool = False
 
     @property
     def name(self) -> str:
@@ -179,5 +181,6 @@ def read_grid(preset: Preset) -> tuple[list[Cell], float]:
             seeds = preset.claim_seeds if entry["seeds"] == "claims" else entry["seeds"]
             cell = Cell(entry["corpus"], choices, dense, preset.seeds or seeds)
             if any(fnmatch(cell.name, pattern) for pattern in preset.only):
-                cells.append(Cell(cell.corpus, choices, dense, cell.seeds, cell.name in grid["curves"]))
+                function = any(fnmatch(cell.name, pattern) for pattern in grid["function"])
+                cells.append(replace(cell, curve=cell.name in grid["curves"], function=function))
     return cells, grid["margin"]

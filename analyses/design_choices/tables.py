@@ -24,6 +24,7 @@ from specialize.trace import open_trace
 
 CHOICES = ["cell", "corpus", "unit", "top_k", "scope", "router", "experts"]
 CHOSEN = ("uncertainty_coefficient", "mutual_information", "conditional_information", "load_entropy")
+FUNCTION = ("per_use_agreement", "corrected_per_use_agreement", "effect_reliability", "lift_reliability")
 _NUMBERS = ["value", "null_mean", "null_low", "null_high"]
 
 
@@ -42,14 +43,17 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
     runs = pd.DataFrame([_describe_run(job, found) for job in jobs if (found := job.evaluation)])
     done = [job for job in jobs if job.is_done]
     measured = pd.concat([_read_layers(job) for job in done if not job.cell.dense], ignore_index=True)
+    switched_off = [_read_function(job) for job in done if job.cell.function]
+    function = pd.concat([measured.iloc[:0], *switched_off], ignore_index=True)
     tables = {
         "runs": runs,
         "perplexity": summarize_perplexity(runs),
-        "specialization": summarize_specialization(measured),
+        "specialization": summarize(measured),
         "equivalence": judge_pairs(runs, margin),
         "curves": pd.concat([_read_curve(job) for job in done if job.config.training.snapshots], ignore_index=True),
+        "function": summarize(function),
         "heatmaps": pd.concat(list(_read_heatmaps(done)), ignore_index=True),
-        "claims": judge_claims(runs, measured, margin),
+        "claims": judge_claims(runs, measured, function, margin),
     }
     if pairs := _find_pairs(done):
         tables["differences"] = _compare_runs(pairs, reporter)
@@ -82,11 +86,22 @@ def _describe_run(job: Job, evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def _read_layers(job: Job) -> pd.DataFrame:
     """Return the measurements of whole layers."""
-    frame = read_results(job.folder / "run", "measured")
-    frame = frame[frame["metric"].isin(CHOSEN) & frame["layer"].notna() & frame["expert"].isna()]
+    return _keep_layers(job, read_results(job.folder / "run", "measured"), CHOSEN)
+
+
+def _read_function(job: Job) -> pd.DataFrame:
+    """Return how far lifts of experts agree with their effects, by layer and label set."""
+    folder = job.folder / "run" / "ablation"
+    names = sorted(path.stem for path in folder.glob("*.parquet") if path.stem != "experts")
+    return _keep_layers(job, pd.concat([read_results(folder, name) for name in names], ignore_index=True), FUNCTION)
+
+
+def _keep_layers(job: Job, frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of some metrics, of whole layers, with the design choices."""
+    frame = frame[frame["metric"].isin(metrics) & frame["layer"].notna() & frame["expert"].isna()]
     kept = ["routing", "layer", "label_set", "metric", "unit", *_NUMBERS, "p_value"]
     frame = frame[kept].rename(columns={"unit": "unit_of_value"})
-    return frame.assign(**job.cell.describe(), seed=job.seed)
+    return frame.assign(**job.cell.describe(), seed=job.seed).dropna(subset="value")
 
 
 def summarize_perplexity(runs: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +125,7 @@ def summarize_perplexity(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarize_specialization(measured: pd.DataFrame) -> pd.DataFrame:
+def summarize(measured: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell, layer, label set and metric, and one without a layer for the mean over layers.
 
     The interval is over seeds; the null is the mean of the nulls of the seeds, the p-value the largest of theirs.

@@ -61,8 +61,21 @@ def plant_measured(**levels: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+def plant_function(**agreements: float) -> pd.DataFrame:
+    """Agreement of lift and effect of learned routers, by unit and label set."""
+    rows = [
+        (unit, top_k, name.partition("_")[2], "per_use_agreement", seed, layer, value + 0.01 * seed)
+        for name, value in agreements.items()
+        for unit, top_k, seed, layer in product([name.partition("_")[0]], (1, 2), range(3), range(2))
+    ]
+    return pd.DataFrame(rows, columns=["unit", "top_k", "label_set", "metric", "seed", "layer", "value"])
+
+
+NO_FUNCTION = plant_function()
+
+
 def verdicts(runs: pd.DataFrame, measured: pd.DataFrame) -> dict[str, str]:
-    frame = judge_claims(runs, measured, MARGIN)
+    frame = judge_claims(runs, measured, NO_FUNCTION, MARGIN)
     return dict(zip(frame["test"], frame["verdict"], strict=True))
 
 
@@ -87,9 +100,23 @@ def test_a_frozen_router_that_is_worse_is_not_equivalent() -> None:
     assert found["frozen against learned, token ÷ sequence"] == "not supported"
 
 
+def test_agreement_of_lift_and_effect_is_positive_or_not() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    function = plant_function(token_upos=0.4, token_next_upos=-0.2, sequence_domain=0.0, token_domain=0.9)
+    frame = judge_claims(plant_runs(), measured, function, MARGIN)
+    frame = frame[frame["claim"] == "4 function"].set_index("test")
+    suffix = ": lift agrees with the effect of a use"
+    assert frame["verdict"].to_dict() == {
+        f"token, part of speech of the token{suffix}": "supported",
+        f"token, part of speech of the next token{suffix}": "not supported",
+        f"sequence, domain{suffix}": "undecided",
+    }
+    assert frame["estimate"].tolist() == pytest.approx([0.41, -0.19, 0.01])
+
+
 def test_a_ratio_is_read_off_whole() -> None:
     measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
-    frame = judge_claims(plant_runs(token_frozen=np.log(1.5)), measured, MARGIN).set_index("test")
+    frame = judge_claims(plant_runs(token_frozen=np.log(1.5)), measured, NO_FUNCTION, MARGIN).set_index("test")
     row = frame.loc["en, token: frozen as good as learned, within 2%"]
     assert row["estimate"] == pytest.approx(1.5, rel=0.005)
     assert row["seeds"] == 3
@@ -98,7 +125,7 @@ def test_a_ratio_is_read_off_whole() -> None:
 def test_a_seed_that_lacks_a_cell_is_left_out() -> None:
     measured = plant_measured(token_upos=0.2, sequence_upos=0.01, token_domain=0.01, sequence_domain=0.05)
     lacks = (measured["seed"] == 2) & (measured["top_k"] == 1) & (measured["unit"] == "token")
-    frame = judge_claims(plant_runs(), measured[~lacks], MARGIN).set_index("test")
+    frame = judge_claims(plant_runs(), measured[~lacks], NO_FUNCTION, MARGIN).set_index("test")
     assert frame.loc["U(POS), token: more than the null", "seeds"] == 2
     assert frame.loc["U(domain), sequence: more than the null", "seeds"] == 3
 
@@ -126,7 +153,7 @@ def test_only_what_is_undecided_says_what_would_decide_it() -> None:
     measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
     noisy = plant_runs()
     noisy["perplexity"] *= np.exp(np.random.default_rng(3).normal(0, 0.05, len(noisy)))
-    frame = judge_claims(noisy, measured, MARGIN)
+    frame = judge_claims(noisy, measured, NO_FUNCTION, MARGIN)
     undecided = frame["verdict"] == "undecided"
     assert undecided.any()
     assert (frame.loc[undecided, "seeds_to_decide"] > 3).all()

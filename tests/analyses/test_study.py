@@ -17,6 +17,7 @@ TABLES = (
     "specialization",
     "equivalence",
     "curves",
+    "function",
     "heatmaps",
     "differences",
     "languages",
@@ -96,6 +97,9 @@ def check_tables(folder: Path) -> None:
     assert set(labels["multilingual"]) == {"lang"}
     assert set(tables["specialization"]["routing"]) == {"learned", "random"}
     assert set(tables["curves"]["step"]) == {4, 8, 12}
+    function = tables["function"]
+    assert set(function["cell"]) == {"en-token-top2-layer-learned", "en-sequence-top2-layer-learned"}
+    assert {"upos", "next_upos", "domain", "bertopic"} <= set(function["label_set"])
     assert set(tables["claims"]["verdict"].dropna()) <= {"supported", "not supported", "undecided"}
     assert set(tables["languages"]["router"]) == {"learned", "frozen", "rerandomized", "guided"}
 
