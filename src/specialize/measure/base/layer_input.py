@@ -136,11 +136,8 @@ class LayerInput:
         Args:
             ordered: whether sequences and positions are needed.
         """
-        ends = np.cumsum(self.counts)
         weighted = self.rule in ("gate", "counts") and self.weights is not None
-        for first, last in cut_documents(self.counts):
-            start = int(ends[first - 1]) if first else 0
-            rows = slice(start, int(ends[last - 1]))
+        for first, last, rows in cut_rows(self.counts):
             counts = self.counts[first:last]
             yield replace(
                 self,
@@ -150,7 +147,7 @@ class LayerInput:
                 sequences=self.sequences[rows] if ordered and self.sequences is not None else None,
                 positions=self.positions[rows] if ordered and self.positions is not None else None,
                 token_counts=counts,
-                first_row=self.first_row + start,
+                first_row=self.first_row + rows.start,
                 first_document=self.first_document + first,
             )
 
@@ -175,6 +172,13 @@ def cut_documents(counts: NDArray[np.int64], size: int | None = None) -> Iterato
         if int(ends[last - 1]) > before:
             yield first, last
         first = last
+
+
+def cut_rows(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, slice]]:
+    """Yield ranges of documents as `cut_documents`, and their rows."""
+    ends = np.append(0, np.cumsum(counts))
+    for first, last in cut_documents(counts):
+        yield first, last, slice(int(ends[first]), int(ends[last]))
 
 
 def block_documents(

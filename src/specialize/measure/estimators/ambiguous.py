@@ -1,6 +1,5 @@
 """Ambiguous word types, those that occur with several labels, and their tokens in parts of consecutive types."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from specialize.column import compute_column
 from specialize.measure.base.distinct import Distinct
-from specialize.measure.base.layer_input import cut_documents
+from specialize.measure.base.layer_input import cut_documents, cut_rows
 from specialize.measure.base.scratch import Scratch
 
 MIN_COUNT = 10
@@ -101,7 +100,7 @@ class TypeParts:
         self._first_bin = np.append(0, np.cumsum(bins))
         if self._large.any():
             filled = np.zeros(int(self._first_bin[-1]), dtype=np.int64)
-            for first, last, rows in _cut_rows(counts):
+            for first, last, rows in cut_rows(counts):
                 own = np.flatnonzero(np.asarray(labels[rows]) >= 0)
                 places = np.repeat(blocks[first:last], counts[first:last])[own]
                 filled += np.bincount(self._find_bins(np.asarray(types[rows])[own], places), minlength=len(filled))
@@ -158,10 +157,3 @@ class TypeParts:
         """Return the tokens of a part, or what a large one has of a block, as records in the order of the corpus."""
         chosen = int(self._first_bin[number]) + block
         return self._scratch.read(int(self._starts[chosen]), int(self._starts[chosen + 1]))
-
-
-def _cut_rows(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, slice]]:
-    """Yield ranges of documents and their tokens."""
-    ends = np.append(0, np.cumsum(counts))
-    for first, last in cut_documents(counts):
-        yield first, last, slice(int(ends[first]), int(ends[last]))

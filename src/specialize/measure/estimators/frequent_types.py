@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from specialize.errors import MeasurementError
 from specialize.measure.base.counting import check_range
 from specialize.measure.base.distinct import Distinct
-from specialize.measure.base.layer_input import LayerInput, block_documents, cut_documents
+from specialize.measure.base.layer_input import LayerInput, block_documents, cut_rows
 from specialize.measure.base.nulls import BATCH_BYTES, shift_batches
 from specialize.measure.base.scratch import Scratch
 
@@ -145,9 +145,8 @@ class FrequentTypes:
 
     def _parts(self) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[Any]]]:
         """Yield ranges of documents, their numbers of tokens, and the tokens."""
-        ends = np.append(0, np.cumsum(self._lengths))
-        for first, last in cut_documents(self._lengths):
-            yield slice(first, last), self._lengths[first:last], self._scratch.read(int(ends[first]), int(ends[last]))
+        for first, last, rows in cut_rows(self._lengths):
+            yield slice(first, last), self._lengths[first:last], self._scratch.read(rows.start, rows.stop)
 
     def _batch_size(self) -> int:
         return max(1, BATCH_BYTES // (self.table.nbytes + 8 * len(self.ids) + 4 * self.num_documents))

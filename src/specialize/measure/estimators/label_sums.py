@@ -11,7 +11,7 @@ from specialize.choices import Level, check_choice
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import Counted, assign_blocks, check_order, group_documents
 from specialize.measure.base.counting import as_codes, check_range
-from specialize.measure.base.layer_input import cut_documents
+from specialize.measure.base.layer_input import cut_rows
 from specialize.measure.base.nulls import permuted_tables, shifted_tables
 from specialize.measure.base.random import Seed
 from specialize.measure.base.units import ObservedParts, Part, Units, tabulate_units
@@ -155,12 +155,8 @@ def sum_parts(
 
     def read() -> Iterator[tuple[NDArray[np.int64], int, Part]]:
         """Yield the documents with a labelled token that has a value, the number of those, and these units."""
-        start = 0
-        for first, last in cut_documents(counts):
-            own = counts[first:last]
-            rows = slice(start, start + int(own.sum()))
-            start = rows.stop
-            amounts, documents = np.asarray(values[rows]), np.repeat(np.arange(first, last), own)
+        for first, last, rows in cut_rows(counts):
+            amounts, documents = np.asarray(values[rows]), np.repeat(np.arange(first, last), counts[first:last])
             labels = as_codes(codes[rows] if level == "token" else codes[documents])
             check_range("codes", labels, num_labels)
             finite = [np.isfinite(amounts[:, each]) for each in range(quantities)]  # all(axis=1) is many times as slow

@@ -13,7 +13,7 @@ from specialize.column import as_array
 from specialize.errors import MeasurementError
 from specialize.measure.base.blocks import assign_blocks, group_documents
 from specialize.measure.base.counting import add_to, as_codes, check_range, spread_mass
-from specialize.measure.base.layer_input import LayerInput, cut_documents
+from specialize.measure.base.layer_input import LayerInput, cut_rows
 from specialize.measure.base.routed import has_mass
 from specialize.measure.base.units import Observations, ObservedParts, Part, Units
 
@@ -129,12 +129,11 @@ def count_labelled(labels: Any, counts: NDArray[np.int64], *, num_labels: int) -
         counts: int64 [documents], number of tokens of each.
         num_labels: number of labels; codes are below it.
     """
-    found, ends = np.zeros_like(counts), np.cumsum(counts)
-    for first, last in cut_documents(counts):
-        starts = np.append(ends[first] - counts[first], ends[first:last])
-        codes = as_codes(labels[int(starts[0]) : int(starts[-1])])
+    found = np.zeros_like(counts)
+    for first, last, rows in cut_rows(counts):
+        codes = as_codes(labels[rows])
         check_range("codes", codes, num_labels)
-        found[first:last] = _count_in_each(codes >= 0, starts - starts[0])
+        found[first:last] = _count_in_each(codes >= 0, np.append(0, np.cumsum(counts[first:last])))
     return found
 
 

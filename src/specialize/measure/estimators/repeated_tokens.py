@@ -11,7 +11,7 @@ from specialize.column import as_array
 from specialize.measure.base.blocks import divide, group_documents
 from specialize.measure.base.counting import check_distinct, check_range
 from specialize.measure.base.distinct import Distinct
-from specialize.measure.base.layer_input import LayerInput, cut_documents
+from specialize.measure.base.layer_input import LayerInput, cut_documents, cut_rows
 from specialize.measure.base.nulls import shift_batches
 from specialize.measure.base.scratch import Scratch
 from specialize.measure.estimators.overlap_counts import add_all, count_runs, count_shifted, leave_out, note_groups
@@ -99,10 +99,9 @@ def _read(
     numbers: Scratch, counts: NDArray[np.int64]
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.signedinteger]]]:
     """Yield the place of the first token, the document of each and its number, for the parts of layers."""
-    ends = np.cumsum(counts)
-    for first, last in cut_documents(counts):
-        start = int(ends[first - 1]) if first else 0
-        yield start, np.repeat(np.arange(first, last), counts[first:last]), numbers.read(start, int(ends[last - 1]))
+    for first, last, rows in cut_rows(counts):
+        documents = np.repeat(np.arange(first, last), counts[first:last])
+        yield rows.start, documents, numbers.read(rows.start, rows.stop)
 
 
 class RepeatedTokens:
