@@ -58,7 +58,7 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether a model with exactly these settings was trained and measured."""
+        """Whether a model with exactly these settings was trained and measured, and its experts switched off."""
         path = self.folder / "cell.json"
         found = json.loads(path.read_text()) if path.is_file() else {}
         return found.get("config_digest") == self.config.digest and self.cell.function <= found.get("function", False)

@@ -196,6 +196,8 @@ def _function(function: pd.DataFrame) -> Iterator[dict[str, Any]]:
         ("sequence", "bertopic", "fitted topic"),
     ):
         kept = own[(own["unit"] == unit) & (own["label_set"] == label_set)]
+        lacking = kept.loc[kept["value"].isna(), "seed"]  # an agreement in some layer: too few uses
+        kept = kept[~kept["seed"].isin(lacking)]
         agreement = kept.pivot_table(index="seed", columns="top_k", values="value").dropna().mean(axis=1)
         if len(agreement):
             interval, test = over_seeds(agreement), f"{unit}, {name}: lift agrees with the effect of a use"

@@ -101,7 +101,7 @@ def _keep_layers(job: Job, frame: pd.DataFrame, metrics: Sequence[str]) -> pd.Da
     frame = frame[frame["metric"].isin(metrics) & frame["layer"].notna() & frame["expert"].isna()]
     kept = ["routing", "layer", "label_set", "metric", "unit", *_NUMBERS, "p_value"]
     frame = frame[kept].rename(columns={"unit": "unit_of_value"})
-    return frame.assign(**job.cell.describe(), seed=job.seed).dropna(subset="value")
+    return frame.assign(**job.cell.describe(), seed=job.seed)
 
 
 def summarize_perplexity(runs: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +131,10 @@ def summarize(measured: pd.DataFrame) -> pd.DataFrame:
     The interval is over seeds; the null is the mean of the nulls of the seeds, the p-value the largest of theirs.
     """
     keys = [*CHOICES, "routing", "label_set", "metric", "unit_of_value"]
-    means = measured.groupby([*keys, "seed"], sort=False, as_index=False)[_NUMBERS].mean()
+    layers = measured.groupby([*keys, "seed"], sort=False)
+    means = layers[_NUMBERS].mean()
+    means.loc[layers["value"].count() < layers.size(), "value"] = np.nan  # no mean without one of the layers
+    means = means.reset_index()
     rows = []
     for frame in (measured, means.assign(layer=pd.NA, p_value=np.nan)):
         for names, own in frame.groupby([*keys, "layer"], sort=False, dropna=False):

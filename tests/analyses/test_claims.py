@@ -114,6 +114,15 @@ def test_agreement_of_lift_and_effect_is_positive_or_not() -> None:
     assert frame["estimate"].tolist() == pytest.approx([0.41, -0.19, 0.01])
 
 
+def test_a_seed_that_lacks_the_agreement_of_a_layer_is_left_out() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    function = plant_function(token_upos=0.4)
+    function.loc[function["seed"].eq(2) & function["layer"].eq(1) & function["top_k"].eq(1), "value"] = np.nan
+    frame = judge_claims(plant_runs(), measured, function, MARGIN).set_index("claim")
+    assert frame.loc["4 function", "seeds"] == 2
+    assert frame.loc["4 function", "estimate"] == pytest.approx(0.405)
+
+
 def test_a_ratio_is_read_off_whole() -> None:
     measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
     frame = judge_claims(plant_runs(token_frozen=np.log(1.5)), measured, NO_FUNCTION, MARGIN).set_index("test")
