@@ -1,6 +1,8 @@
 """Tests of the original's claims, and of what experts are worth; each is supported, not supported or undecided."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from analyses.design_choices.seeds import (
     mean_by_seed,
     over_seeds,
     seeds_to_decide,
+    with_most_seeds,
 )
 
 _CHOICES = {  # name of a contrast: column of the design choice, and the two values compared
@@ -21,6 +24,34 @@ _CHOICES = {  # name of a contrast: column of the design choice, and the two val
     "frozen against learned": ("router", "frozen", "learned"),
     "drawn anew against learned": ("router", "rerandomized", "learned"),
 }
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One number per seed, and the cells whose runs they were made from."""
+
+    values: pd.Series
+    cells: frozenset[object]
+
+    def __sub__(self, other: "_Sample") -> "_Sample":
+        return _Sample((self.values - other.values).dropna(), self.cells | other.cells)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How a test is decided.
+
+    Attributes:
+        judge: returns the verdict of an interval.
+        distance: returns, of a mean, how far an interval about it may reach to either side to decide the test.
+        confidence: of the interval.
+        is_ratio: whether the values are logarithms of ratios of perplexities.
+    """
+
+    judge: Callable[[OverSeeds], str]
+    distance: Callable[[float], float] = abs
+    confidence: float = 0.95
+    is_ratio: bool = False
 
 
 def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, function: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -33,8 +64,10 @@ def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, function: pd.DataFr
         margin: margin of equivalence, as a ratio of perplexities.
 
     Returns:
-        The columns claim, test, estimate, low, high, confidence, scale, seeds and verdict; seeds_to_decide is, of a
-        test that is undecided, how many seeds of the same mean and deviation would decide it.
+        The columns claim, test, estimate, low, high, confidence, scale, seeds and verdict. Of a test that is undecided
+        also, if further seeds had the same mean and deviation: reach_to_decide, how far an interval about the estimate
+        may reach to either side (in units of the scale; for a ratio, as a factor) to decide it, seeds_to_decide, how
+        many seeds have one that reaches less far, and runs_to_decide, how many runs are missing until then.
     """
     rows = [
         *_levels(runs, margin),
@@ -45,7 +78,7 @@ def judge_claims(runs: pd.DataFrame, measured: pd.DataFrame, function: pd.DataFr
     return pd.DataFrame(rows)
 
 
-def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Series]:
+def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, _Sample]:
     """Return the mean log ratio of a contrast, all else equal: for each unit of routing, one number per seed."""
     column, one, other = _CHOICES[choice]
     routed = runs[(runs["corpus"] == corpus) & (runs["unit"] != "dense") & (runs["experts"] == 4)]
@@ -58,68 +91,80 @@ def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, pd.Serie
     if not {one, other} <= set(wide.columns):
         return {}
     effect = (wide[one] - wide[other]).dropna()
-    return {str(unit): mean_by_seed(own, keys) for unit, own in effect.groupby("unit")}
+    return {str(unit): _mean_effect(own, keys) for unit, own in effect.groupby("unit")}
 
 
-def _row(
-    claim: str,
-    test: str,
-    interval: OverSeeds,
-    verdict: str,
-    *,
-    confidence: float,
-    ratio: bool,
-    distance: float | None = None,
-) -> dict[str, Any]:
-    """Return a row of the table; `distance` is that from the mean to the nearest bound that decides, default: zero."""
-    away = abs(interval.mean) if distance is None else distance
-    missing = seeds_to_decide(interval, away, confidence=confidence) if verdict == "undecided" else np.nan
-    shown = np.exp if ratio else np.asarray
+def _mean_effect(effect: pd.Series, keys: list[str]) -> _Sample:
+    compared = with_most_seeds(effect, keys).index.droplevel("seed").unique()
+    return _Sample(mean_by_seed(effect, keys), frozenset(product(compared, ("one", "other"))))
+
+
+def _row(claim: str, test: str, sample: _Sample, rule: _Rule) -> dict[str, Any]:
+    """Return a row of the table."""
+    interval = over_seeds(sample.values, confidence=rule.confidence)
+    verdict, reach, seeds = rule.judge(interval), np.nan, np.nan
+    if verdict == "undecided":
+        reach = rule.distance(interval.mean)
+        seeds = seeds_to_decide(interval, reach, confidence=rule.confidence)
+    shown = np.exp if rule.is_ratio else np.asarray
     return {
         "claim": claim,
         "test": test,
         "estimate": float(shown(interval.mean)),
         "low": float(shown(interval.low)),
         "high": float(shown(interval.high)),
-        "confidence": confidence,
-        "scale": "ratio of perplexities" if ratio else "difference",
+        "confidence": rule.confidence,
+        "scale": "ratio of perplexities" if rule.is_ratio else "difference",
         "seeds": interval.seeds,
         "verdict": verdict,
-        "seeds_to_decide": missing,
+        "reach_to_decide": float(shown(reach)),
+        "seeds_to_decide": seeds,
+        "runs_to_decide": (seeds - interval.seeds) * len(sample.cells),
     }
 
 
 def _levels(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
-    confidence = 1 - 0.05 / len(_CHOICES)  # Bonferroni: the claim holds if any of the effects differs
+    bound = float(np.log(margin))
+    only_shown = _Rule(lambda _: "", is_ratio=True)
+    interaction = _Rule(
+        lambda interval: judge_interaction(interval, bound),
+        lambda mean: max(abs(mean), bound - abs(mean)),
+        confidence=1 - 0.05 / len(_CHOICES),  # Bonferroni: the claim holds if any of the effects differs
+        is_ratio=True,
+    )
     for choice in _CHOICES:
         effects = _effects(runs, "en", choice)
         for unit, effect in effects.items():
-            yield _row("1 levels", f"{choice}, {unit}", over_seeds(effect), "", confidence=0.95, ratio=True)
+            yield _row("1 levels", f"{choice}, {unit}", effect, only_shown)
         if {"token", "sequence"} <= effects.keys():
-            interval = over_seeds((effects["token"] - effects["sequence"]).dropna(), confidence=confidence)
-            verdict = judge_interaction(interval, np.log(margin))
-            distance = max(abs(interval.mean), np.log(margin) - abs(interval.mean))
-            test = f"{choice}, token ÷ sequence"
-            yield _row("1 levels", test, interval, verdict, confidence=confidence, ratio=True, distance=distance)
+            difference = effects["token"] - effects["sequence"]
+            yield _row("1 levels", f"{choice}, token ÷ sequence", difference, interaction)
 
 
 def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
+    bound = float(np.log(margin))
+    equivalence = _Rule(
+        lambda interval: judge_equivalence(interval, bound),
+        lambda mean: abs(bound - abs(mean)),
+        confidence=0.90,
+        is_ratio=True,
+    )
     for corpus in dict.fromkeys(runs["corpus"]):
         for unit, effect in _effects(runs, corpus, "frozen against learned").items():
-            interval = over_seeds(effect, confidence=0.90)
-            verdict = judge_equivalence(interval, np.log(margin))
-            test = f"{corpus}, {unit}: frozen as good as learned, within {margin - 1:.0%}"
-            distance = abs(np.log(margin) - abs(interval.mean))
-            yield _row("2 frozen", test, interval, verdict, confidence=0.90, ratio=True, distance=distance)
+            yield _row(
+                "2 frozen",
+                f"{corpus}, {unit}: frozen as good as learned, within {margin - 1:.0%}",
+                effect,
+                equivalence,
+            )
         for unit, effect in _effects(runs, corpus, "drawn anew against learned").items():
-            interval = over_seeds(effect)
             test = f"{corpus}, {unit}: drawn anew at every step worse than learned"
-            yield _row("2 frozen", test, interval, judge_positive(interval), confidence=0.95, ratio=True)
+            yield _row("2 frozen", test, effect, _Rule(judge_positive, is_ratio=True))
 
 
 def _adaptation(
-    claim: str, name: str, unit: str, label_set: str, take: Callable[..., pd.Series], control: Callable[..., pd.Series]
-) -> Iterator[tuple[str, str, pd.Series, pd.Series]]:
+    claim: str, name: str, unit: str, label_set: str, take: Callable[..., _Sample], control: Callable[..., _Sample]
+) -> Iterator[tuple[str, str, _Sample, _Sample]]:
     """Yield the tests of whether a model adapts to routers that it cannot change."""
     for router, what in (("frozen", "frozen"), ("rerandomized", "drawn anew")):
         own = take(unit, label_set, router=router)
@@ -132,7 +177,7 @@ def _adaptation(
 def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
     measured = measured[(measured["scope"] == "layer") & (measured["experts"] == 4)]
 
-    def take(unit: str, label_set: str, **other: str) -> pd.Series:
+    def take(unit: str, label_set: str, **other: str) -> _Sample:
         """Return the mean over layers and top-k of U, or of another metric, of each seed that has all of them."""
         wanted = {"unit": unit, "label_set": label_set, "router": "learned", "routing": "learned"}
         wanted |= {"metric": "uncertainty_coefficient"} | other
@@ -140,12 +185,14 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         own = measured
         for name, value in wanted.items():
             own = own[own[name] == value]
-        return own.pivot_table(index="seed", columns="top_k", values=column).dropna().mean(axis=1)
+        by_seed = own.pivot_table(index="seed", columns="top_k", values=column).dropna()
+        cells = frozenset((unit, wanted["router"], top_k) for top_k in by_seed.columns)
+        return _Sample(by_seed.mean(axis=1), cells)
 
-    def null(unit: str, label_set: str, **other: str) -> pd.Series:
+    def null(unit: str, label_set: str, **other: str) -> _Sample:
         return take(unit, label_set, column="null_mean", **other)
 
-    def control(unit: str, label_set: str, **other: str) -> pd.Series:
+    def control(unit: str, label_set: str, **other: str) -> _Sample:
         return take(unit, label_set, routing="random", **other)
 
     syntax, conditional = take("token", "upos"), {"metric": "conditional_information"}
@@ -180,10 +227,9 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         ("3 language", "U(language), sequence: guided more than learned", guided, languages),
     ]
     for claim, test, one, other in tests:
-        difference = (one - other).dropna()
-        if len(difference):
-            interval = over_seeds(difference)
-            yield _row(claim, test, interval, judge_positive(interval), confidence=0.95, ratio=False)
+        difference = one - other
+        if len(difference.values):
+            yield _row(claim, test, difference, _Rule(judge_positive))
 
 
 def _function(function: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -198,7 +244,8 @@ def _function(function: pd.DataFrame) -> Iterator[dict[str, Any]]:
         kept = own[(own["unit"] == unit) & (own["label_set"] == label_set)]
         lacking = kept.loc[kept["value"].isna(), "seed"]  # an agreement in some layer: too few uses
         kept = kept[~kept["seed"].isin(lacking)]
-        agreement = kept.pivot_table(index="seed", columns="top_k", values="value").dropna().mean(axis=1)
-        if len(agreement):
-            interval, test = over_seeds(agreement), f"{unit}, {name}: lift agrees with the effect of a use"
-            yield _row("4 function", test, interval, judge_positive(interval), confidence=0.95, ratio=False)
+        by_seed = kept.pivot_table(index="seed", columns="top_k", values="value").dropna()
+        if len(by_seed):
+            agreement = _Sample(by_seed.mean(axis=1), frozenset((unit, top_k) for top_k in by_seed.columns))
+            test = f"{unit}, {name}: lift agrees with the effect of a use"
+            yield _row("4 function", test, agreement, _Rule(judge_positive))

@@ -19,15 +19,20 @@ class OverSeeds:
     deviation: float = float("nan")
 
 
-def mean_by_seed(values: pd.Series, keys: list[str]) -> pd.Series:
-    """Return the mean of each seed over the cells that have the most seeds, so that all means are over the same cells.
+def with_most_seeds(values: pd.Series, keys: list[str]) -> pd.Series:
+    """Return the values of the cells that have the most seeds, so that the means of all seeds are over the same cells.
 
     Args:
         values: one per cell and seed; the index has the levels `keys`, which name a cell, and ``seed``.
         keys: levels of the index.
     """
     seeds = values.groupby(keys).transform("size")
-    return values[seeds == seeds.max()].groupby("seed").mean()
+    return values[seeds == seeds.max()]
+
+
+def mean_by_seed(values: pd.Series, keys: list[str]) -> pd.Series:
+    """Return the mean of each seed over the cells that have the most seeds; arguments of `with_most_seeds`."""
+    return with_most_seeds(values, keys).groupby("seed").mean()
 
 
 def over_seeds(values: ArrayLike, *, confidence: float = 0.95) -> OverSeeds:

@@ -166,7 +166,28 @@ def test_only_what_is_undecided_says_what_would_decide_it() -> None:
     undecided = frame["verdict"] == "undecided"
     assert undecided.any()
     assert (frame.loc[undecided, "seeds_to_decide"] > 3).all()
-    assert frame.loc[~undecided, "seeds_to_decide"].isna().all()
+    assert (frame.loc[undecided, "runs_to_decide"] > 0).all()
+    assert frame.loc[~undecided, ["reach_to_decide", "seeds_to_decide", "runs_to_decide"]].isna().all(axis=None)
+
+
+def test_an_undecided_test_names_the_interval_that_decides_and_the_runs_that_are_missing() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    noisy = plant_runs()
+    noisy["perplexity"] *= np.exp(np.random.default_rng(3).normal(0, 0.05, len(noisy)))
+    frame = judge_claims(noisy, measured, NO_FUNCTION, MARGIN).set_index("test")
+    frame = frame[frame["verdict"] == "undecided"]
+    equivalence = frame.loc["en, token: frozen as good as learned, within 2%"]
+    to_bound = abs(np.log(MARGIN) - abs(np.log(equivalence["estimate"])))
+    assert np.log(equivalence["reach_to_decide"]) == pytest.approx(to_bound)
+    further = frame["seeds_to_decide"] - frame["seeds"]
+    # {top-1, top-2} x {layer-wise, global} x {learned, frozen}, with token routing
+    assert equivalence["runs_to_decide"] == 8 * further["en, token: frozen as good as learned, within 2%"]
+    # {token, sequence} x {top-1, top-2} x {learned, frozen} x {layer-wise, global}
+    scopes = "global against layer-wise, token ÷ sequence"
+    assert frame.loc[scopes, "runs_to_decide"] == 16 * further[scopes]
+    # {token, sequence} x {top-1, top-2}, learned
+    syntax = "U(POS): token more than sequence routing"
+    assert frame.loc[syntax, "runs_to_decide"] == np.inf == further[syntax]
 
 
 def test_two_one_sided_tests_agree_with_the_interval() -> None:
