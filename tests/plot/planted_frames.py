@@ -46,24 +46,28 @@ def planted_frame(
     none of them compared with the learned router, as in results of earlier versions, for 0.
     """
     rows: list[dict[str, object]] = []
+    frames: list[pd.DataFrame] = []
     kinds = [("learned", 1.0)] + ([("random", control)] if control is not None else [])
     for routing, share in kinds:
         best = 0.0
         for layer, strength in enumerate(strengths):
             table = planted_table(len(labels), num_experts, strength=strength * share, seed=seed + layer)
             common = {"run": run, "routing": routing, "layer": layer, "label_set": label_set}
-            rows += _layer_rows(table, common, null=null, p_value=p_value)
+            of_layer = _layer_rows(table, common, null=null, p_value=p_value)
+            rows += of_layer
+            frames.append(pd.DataFrame(of_layer))
             if cells:
-                rows += _cell_rows(table, common, labels)
+                frames.append(_cell_frame(table, common, labels))
             best = max(best, _coefficient(table))
-        rows.append({
+        highest = {
             "run": run, "routing": routing, "label_set": label_set, "metric": "max_uncertainty_coefficient",
             "value": best, "unit": "share of H(label)", "null_mean": null, "null_low": null / 2, "null_high": 2 * null,
             "p_value": p_value if p_value is not None else 0.005,
-        })  # fmt: skip
+        }  # fmt: skip
+        frames.append(pd.DataFrame([highest]))
     if control is not None and draws:
-        rows += _random_rows(rows, draws)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        frames.append(pd.DataFrame(_random_rows(rows, draws)))
+    frame = pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
     frame["n_tokens"], frame["n_documents"] = 120_000, 400
     return frame
 
@@ -124,24 +128,23 @@ def _random_rows(rows: list[dict], draws: int) -> list[dict]:
     return added
 
 
-def _cell_rows(table: np.ndarray, common: dict, labels: Sequence[str]) -> list[dict]:
-    load, prior = table.sum(0), table.sum(1)
+def _cell_frame(table: np.ndarray, common: dict, labels: Sequence[str]) -> pd.DataFrame:
+    """Return, expert by expert, its load, its information about the labels, and the lift of every label."""
+    experts, load, prior = table.shape[1], table.sum(0), table.sum(1)
     lift = table / (prior[:, None] * load)
-    rows = []
-    for expert in range(table.shape[1]):
-        given = table[:, expert] / load[expert]
-        keep = given > 0
-        specific = float((given[keep] * np.log2(given[keep] / prior[keep])).sum())
-        rows.append(common | {"expert": expert, "metric": "load", "value": load[expert], "unit": "share"})
-        rows.append(common | {
-            "expert": expert, "metric": "specific_information", "value": specific, "unit": "bits",
-            "ci_low": specific * 0.9, "ci_high": specific * 1.1, "p_value": 0.005, "q_value": 0.01,
-        })  # fmt: skip
-        for index, label in enumerate(labels):
-            value = lift[index, expert]
-            rows.append(common | {
-                "expert": expert, "label": label, "metric": "lift", "value": value, "unit": "ratio",
-                "ci_low": value * 0.9, "ci_high": value * 1.1, "p_value": 0.005,
-                "q_value": 0.2 if abs(np.log2(value)) < 0.2 else 0.01,
-            })  # fmt: skip
-    return rows
+    given = table / load
+    specific = np.sum(given * np.log2(given / prior[:, None], where=given > 0, out=np.zeros_like(given)), axis=0)
+    value = np.vstack([load, specific, lift]).T
+    nothing = np.full((experts, 1), np.nan)
+    tested = np.hstack([nothing, value[:, 1:]])
+    p_value = np.hstack([nothing, np.full((experts, 1 + len(labels)), 0.005)])
+    q_value = np.hstack(
+        [nothing, np.full((experts, 1), 0.01), np.where((lift.T > 2**-0.2) & (lift.T < 2**0.2), 0.2, 0.01)]
+    )
+    kinds = ["load", "specific_information", *["lift"] * len(labels)]
+    units = ["share", "bits", *["ratio"] * len(labels)]
+    return pd.DataFrame({
+        **common, "expert": np.repeat(np.arange(experts), len(kinds)), "label": [None, None, *labels] * experts,
+        "metric": kinds * experts, "value": value.ravel(), "unit": units * experts, "ci_low": 0.9 * tested.ravel(),
+        "ci_high": 1.1 * tested.ravel(), "p_value": p_value.ravel(), "q_value": q_value.ravel(),
+    })  # fmt: skip
