@@ -18,6 +18,8 @@ from analyses.design_choices.seeds import (
     with_most_seeds,
 )
 
+from specialize.measure.runs.random_routers import AGAINST, DIFFERENCE
+
 _CHOICES = {  # name of a contrast: column of the design choice, and the two values compared
     "top-2 against top-1": ("top_k", 2, 1),
     "global against layer-wise": ("scope", "global", "layer"),
@@ -163,15 +165,13 @@ def _frozen(runs: pd.DataFrame, margin: float) -> Iterator[dict[str, Any]]:
 
 
 def _adaptation(
-    claim: str, name: str, unit: str, label_set: str, take: Callable[..., _Sample], control: Callable[..., _Sample]
-) -> Iterator[tuple[str, str, _Sample, _Sample]]:
+    claim: str, name: str, unit: str, label_set: str, take: Callable[..., _Sample], apart: Callable[..., _Sample]
+) -> Iterator[tuple[str, str, _Sample]]:
     """Yield the tests of whether a model adapts to routers that it cannot change."""
     for router, what in (("frozen", "frozen"), ("rerandomized", "drawn anew")):
-        own = take(unit, label_set, router=router)
-        beside = control(unit, label_set, router=router)
-        yield claim, f"{name}, {unit}, {what}: more than the random router", own, beside
+        yield claim, f"{name}, {unit}, {what}: more than random routers", apart(unit, label_set, router=router)
     frozen = take(unit, label_set, router="frozen")
-    yield claim, f"{name}, {unit}: learned more than frozen", take(unit, label_set), frozen
+    yield claim, f"{name}, {unit}: learned more than frozen", take(unit, label_set) - frozen
 
 
 def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -189,45 +189,46 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         cells = frozenset((unit, wanted["router"], top_k) for top_k in by_seed.columns)
         return _Sample(by_seed.mean(axis=1), cells)
 
-    def null(unit: str, label_set: str, **other: str) -> _Sample:
-        return take(unit, label_set, column="null_mean", **other)
+    def above_null(unit: str, label_set: str, **other: str) -> _Sample:
+        return take(unit, label_set, **other) - take(unit, label_set, column="null_mean", **other)
 
-    def control(unit: str, label_set: str, **other: str) -> _Sample:
-        return take(unit, label_set, routing="random", **other)
+    def apart(unit: str, label_set: str, **other: str) -> _Sample:
+        """Return U minus the mean over the random routers on the same hidden states."""
+        return take(unit, label_set, metric=DIFFERENCE, routing=AGAINST, **other)
 
-    syntax, conditional = take("token", "upos"), {"metric": "conditional_information"}
-    bits = take("token", "upos", **conditional)
+    syntax = take("token", "upos")
     tests = [
-        ("3 syntax", "U(POS), token: more than the null", syntax, null("token", "upos")),
-        ("3 syntax", "U(POS), token: more than the random router", syntax, control("token", "upos")),
-        ("3 syntax", "U(POS): token more than sequence routing", syntax, take("sequence", "upos")),
-        *_adaptation("3 syntax", "U(POS)", "token", "upos", take, control),
+        ("3 syntax", "U(POS), token: more than the null", above_null("token", "upos")),
+        ("3 syntax", "U(POS), token: more than random routers", apart("token", "upos")),
+        ("3 syntax", "U(POS): token more than sequence routing", syntax - take("sequence", "upos")),
+        *_adaptation("3 syntax", "U(POS)", "token", "upos", take, apart),
         (
             "3 syntax",
             "I(expert; POS | token id), token: more than the null",
-            bits,
-            null("token", "upos", **conditional),
+            above_null("token", "upos", metric="conditional_information"),
         ),
     ]
     for label_set, short in (("domain", "domain"), ("bertopic", "fitted topic")):
         topics = take("sequence", label_set)
         tests += [
-            ("3 topics", f"U({short}), sequence: more than the null", topics, null("sequence", label_set)),
-            ("3 topics", f"U({short}), sequence: more than the random router", topics, control("sequence", label_set)),
-            ("3 topics", f"U({short}): sequence more than token routing", topics, take("token", label_set)),
-            *_adaptation("3 topics", f"U({short})", "sequence", label_set, take, control),
-            ("3 topics", f"weak: U({short}) of sequence less than U(POS) of token routing", syntax, topics),
+            ("3 topics", f"U({short}), sequence: more than the null", above_null("sequence", label_set)),
+            ("3 topics", f"U({short}), sequence: more than random routers", apart("sequence", label_set)),
+            ("3 topics", f"U({short}): sequence more than token routing", topics - take("token", label_set)),
+            *_adaptation("3 topics", f"U({short})", "sequence", label_set, take, apart),
+            ("3 topics", f"weak: U({short}) of sequence less than U(POS) of token routing", syntax - topics),
         ]
     languages = take("sequence", "lang")
-    guided = take("sequence", "lang", router="guided")
     tests += [
-        ("3 language", "U(language), sequence: more than the null", languages, null("sequence", "lang")),
-        ("3 language", "U(language), sequence: more than the random router", languages, control("sequence", "lang")),
-        ("3 language", "U(language): sequence more than token routing", languages, take("token", "lang")),
-        ("3 language", "U(language), sequence: guided more than learned", guided, languages),
+        ("3 language", "U(language), sequence: more than the null", above_null("sequence", "lang")),
+        ("3 language", "U(language), sequence: more than random routers", apart("sequence", "lang")),
+        ("3 language", "U(language): sequence more than token routing", languages - take("token", "lang")),
+        (
+            "3 language",
+            "U(language), sequence: guided more than learned",
+            take("sequence", "lang", router="guided") - languages,
+        ),
     ]
-    for claim, test, one, other in tests:
-        difference = one - other
+    for claim, test, difference in tests:
         if len(difference.values):
             yield _row(claim, test, difference, _Rule(judge_positive))
 

@@ -41,7 +41,7 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
     yield StudyFigure(
         f"{stem}-layers",
         "U of part of speech and of domain by layer, for learned and frozen routers (top-2, layer-wise). "
-        f"{seeds}; dashed: the random router; band and dots: the null.",
+        f"{seeds}; dashed: the first random router; band and dots: the null.",
         draw_layers,
         profiles[profiles["router"].isin(["learned", "frozen"]) & profiles["label_set"].isin(["upos", "domain"])],
         about,
@@ -49,7 +49,7 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
     yield StudyFigure(
         f"{stem}-plane",
         "U of part of speech against U of domain for every cell of four experts on English text, means over layers and "
-        "seeds. Hollow: the random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
+        "seeds. Hollow: the first random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
         draw_plane,
         english[english["layer"].isna() & english["label_set"].isin(["upos", "domain"])],
         about,

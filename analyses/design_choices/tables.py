@@ -18,12 +18,13 @@ from specialize.events import Reporter
 from specialize.measure.results.curves import read_curves
 from specialize.measure.results.files import read_results
 from specialize.measure.runs.comparison import compare_traces
+from specialize.measure.runs.random_routers import DIFFERENCE
 from specialize.models import GPTMoEConfig, GPTMoEForCausalLM
 from specialize.pipeline.stage import known_annotations
 from specialize.trace import open_trace
 
 CHOICES = ["cell", "corpus", "unit", "top_k", "scope", "router", "experts"]
-CHOSEN = ("uncertainty_coefficient", "mutual_information", "conditional_information", "load_entropy")
+CHOSEN = ("uncertainty_coefficient", DIFFERENCE, "mutual_information", "conditional_information", "load_entropy")
 FUNCTION = ("per_use_agreement", "corrected_per_use_agreement", "effect_reliability", "lift_reliability")
 _NUMBERS = ["value", "null_mean", "null_low", "null_high"]
 

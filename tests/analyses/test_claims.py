@@ -36,13 +36,15 @@ def plant_runs(**effects: float) -> pd.DataFrame:
 
 
 def plant_measured(**levels: float) -> pd.DataFrame:
-    """U of learned routers: `levels` by unit and label set, control at half, null at zero."""
+    """U of learned routers: `levels` by unit and label set, random routers at half, null at zero."""
+    u = "uncertainty_coefficient"
+    metrics = [("learned", u, 1), ("random", u, 2), ("learned − random", f"difference of {u}", 0.5)]  # the first alone
     rows = [
-        (unit, top_k, label_set, "learned", routing, "uncertainty_coefficient", "layer", 4, seed, layer, value, 0.0)
-        for unit, top_k, label_set, routing, seed, layer in product(
-            ("token", "sequence"), (1, 2), ("upos", "domain"), ("learned", "random"), range(3), range(2)
+        (unit, top_k, label_set, "learned", routing, metric, "layer", 4, seed, layer, value, 0.0)
+        for unit, top_k, label_set, (routing, metric, share), seed, layer in product(
+            ("token", "sequence"), (1, 2), ("upos", "domain"), metrics, range(3), range(2)
         )
-        for value in [levels[f"{unit}_{label_set}"] * (1 if routing == "learned" else 0.5) + 0.001 * seed]
+        for value in [levels[f"{unit}_{label_set}"] * share + 0.001 * seed]
     ]
     names = [
         "unit",
@@ -88,7 +90,7 @@ def test_planted_effects_are_found_and_absent_ones_refuted() -> None:
     assert found["en, token: frozen as good as learned, within 2%"] == "supported"
     assert found["en, sequence: drawn anew at every step worse than learned"] == "supported"
     assert found["U(POS): token more than sequence routing"] == "supported"
-    assert found["U(POS), token: more than the random router"] == "supported"
+    assert found["U(POS), token: more than random routers"] == "supported"
     assert found["U(domain): sequence more than token routing"] == "supported"
     assert found["weak: U(domain) of sequence less than U(POS) of token routing"] == "supported"
 

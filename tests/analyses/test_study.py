@@ -95,7 +95,7 @@ def check_tables(folder: Path) -> None:
     labels = tables["specialization"].groupby("corpus")["label_set"].unique()
     assert set(labels["en"]) == {"upos", "domain", "bertopic"}
     assert set(labels["multilingual"]) == {"lang"}
-    assert set(tables["specialization"]["routing"]) == {"learned", "random"}
+    assert set(tables["specialization"]["routing"]) == {"learned", "random", "learned − random"}
     assert set(tables["curves"]["step"]) == {4, 8, 12}
     function = tables["function"]
     assert set(function["cell"]) == {"en-token-top2-layer-learned", "en-sequence-top2-layer-learned"}
