@@ -1,6 +1,7 @@
 """The figures of the study, drawn from its tables."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ UNITS = {"token": PALETTE[0], "sequence": PALETTE[1]}
 ROUTERS = {"learned": "o", "frozen": "s", "rerandomized": "^", "guided": "D"}
 ROUTER_NAMES = {"rerandomized": "drawn anew at every step"}
 METRIC = "uncertainty_coefficient"
+SLOTS = {1: "o", 2: "s"}  # of a token
+FUNCTION = {
+    "upos": "part of speech of the token",
+    "next_upos": "part of speech of the next token",
+    "domain": "domain",
+    "bertopic": "fitted topic",
+}
 LABELS = {"upos": ("part of speech", "POS"), "domain": ("domain", "domain")}
 
 
@@ -49,7 +57,8 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
     yield StudyFigure(
         f"{stem}-plane",
         "U of part of speech against U of domain for every cell of four experts on English text, means over layers and "
-        "seeds. Hollow: the first random router on the same hidden states; larger: top-2; plus: the null, mean over cells.",
+        "seeds. Hollow: the first random router on the same hidden states; larger: top-2; plus: the null, mean over "
+        "cells.",
         draw_plane,
         english[english["layer"].isna() & english["label_set"].isin(["upos", "domain"])],
         about,
@@ -73,6 +82,17 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
         curves.assign(run=curves["cell"].str.split("-").str[1] + " routing"),
         about,
     )
+    if (results / "function.csv").is_file():  # not every machine had the time to switch experts off
+        function = pd.read_csv(results / "function.csv")
+        agreement = function[(function["metric"] == "per_use_agreement") & function["layer"].isna()]
+        yield StudyFigure(
+            f"{stem}-function",
+            "Rank correlation, over experts and labels of a layer, of lift with the increase of the loss per use of an "
+            f"expert that is switched off (layer-wise, learned; means over layers). {seeds}; plus: the null.",
+            draw_function,
+            agreement[agreement["label_set"].isin(FUNCTION)],
+            about,
+        )
 
 
 def draw_perplexity(frame: pd.DataFrame) -> Figure:
@@ -191,4 +211,28 @@ def draw_curves(frame: pd.DataFrame) -> Figure:
             ax.set_title(f"U({long} | expert)")
             ax.set_ylabel(f"share of H({short})")
     figure.legend(handles, [*names[:-1], "null (saturation: chance)"], loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_function(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
+    ax = figure.add_subplot()
+    series = list(product(UNITS, sorted(frame["top_k"].unique())))
+    handles = []
+    for place, (unit, top_k) in enumerate(series):
+        own = frame[(frame["unit"] == unit) & (frame["top_k"] == top_k)].set_index("label_set").reindex(FUNCTION)
+        y = [row + 0.18 * (place - (len(series) - 1) / 2) for row in range(len(FUNCTION))]
+        name, color = f"{unit}-top{top_k}", UNITS[unit]
+        look: dict[str, Any] = {"linestyle": "none", "markersize": 4}
+        ax.hlines(y, own["ci_low"], own["ci_high"], linewidth=0.9, color=color, gid=f"interval-{name}")
+        handles += ax.plot(own["value"], y, marker=SLOTS[top_k], color=color, gid=f"value-{name}", **look)
+        null = ax.plot(own["null_mean"], y, marker="+", color=MUTED, gid=f"null-{name}", **look)
+    ax.axvline(0.0, color=MUTED, linewidth=0.7)
+    ax.set_yticks(range(len(FUNCTION)), list(FUNCTION.values()))
+    ax.invert_yaxis()
+    ax.grid(axis="x")
+    ax.set_xlabel("rank correlation of lift and harm per use")
+    ax.set_title("Are experts needed for what they are chosen for?")
+    names = [f"{unit} routing, top-{top_k}" for unit, top_k in series]
+    figure.legend([*handles, *null], [*names, "null"], loc="outside lower center", ncols=3)
     return figure

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from analyses.design_choices.figures import LABELS, METRIC, UNITS
+from analyses.design_choices.figures import FUNCTION, LABELS, METRIC, UNITS
 from analyses.drawing import draw_planned
 from analyses.figures import COMMAND, DEMO_FIGURES, draw_demo, plan_studies
 from matplotlib.axes import Axes
@@ -299,6 +299,21 @@ def test_curves_are_those_of_the_sidecar():
                 assert_allclose(find(ax, gid).get_ydata(), means[column], rtol=1e-12)
             drawn = [tuple(line.get_ydata()) for line in find_all(ax, f"layer-{index}")]
             assert drawn == [tuple(layer.sort_values("tokens")["value"]) for _, layer in own.groupby("layer")]
+
+
+def test_agreements_of_lift_and_harm_are_those_of_the_sidecar():
+    figure, numbers = draw("design-function"), read_numbers("design-function")
+    places = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert places == list(FUNCTION.values())
+    for (unit, top_k), own in numbers.groupby(["unit", "top_k"]):
+        own = own.set_index("label_set").loc[list(FUNCTION)]
+        for kind, column in (("value", "value"), ("null", "null_mean")):
+            points = find(figure, f"{kind}-{unit}-top{top_k}")
+            assert_array_equal(points.get_xdata(), own[column])
+            assert [round(place) for place in points.get_ydata()] == list(range(len(own)))
+        assert_array_equal(
+            segment_ends(find(figure, f"interval-{unit}-top{top_k}"), 0), own[["ci_low", "ci_high"]].to_numpy()
+        )
 
 
 def test_the_calibration_shows_its_numbers():

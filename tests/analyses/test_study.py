@@ -23,7 +23,7 @@ TABLES = (
     "languages",
     "claims",
 )
-FIGURES = ("perplexity", "layers", "plane", "heatmap-upos", "heatmap-domain", "curves")
+FIGURES = ("perplexity", "layers", "plane", "heatmap-upos", "heatmap-domain", "curves", "function")
 LONGEST = 1200  # seconds; ends a study that hangs, whatever else the machine is doing
 
 
