@@ -20,6 +20,7 @@ import specialize
 
 COMMAND = "make figures"
 HERE = Path(__file__).parent
+LONG_FIGURES = ("design-long-curves",)  # of two models, of which the others show little
 DEMO_RUNS = ("token", "sequence")
 DEMO_FIGURES = (
     *("plane-gold-topic", "profile-upos", "profile-gold-topic", "heatmap-1-token-upos", "forest-1-token-bertopic"),
@@ -34,9 +35,11 @@ def plan_studies() -> Iterator[StudyFigure]:
     yield from calibration.plan_figures(HERE / "calibration" / "results")
     yield from real_models.plan_figures(HERE / "real_models" / "results")
     yield from function.plan_figures(HERE / "function" / "results")
-    for preset, stem in (("cpu", "design"), ("gpu", "design-gpu")):
+    for preset, stem in (("cpu", "design"), ("gpu", "design-gpu"), ("long", "design-long")):
         results = HERE / "design_choices" / "results" / preset
-        yield from design_choices.plan_figures(results, preset=preset, stem=stem)
+        for figure in design_choices.plan_figures(results, preset=preset, stem=stem):
+            if preset != "long" or figure.name in LONG_FIGURES:
+                yield figure
 
 
 def draw_demo(demo: Path, folder: Path) -> list[Path]:

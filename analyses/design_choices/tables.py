@@ -62,6 +62,8 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
     if (known := (languages["corpus"] == "multilingual") & languages["label_set"].eq("lang")).any():
         tables["languages"] = languages[known]
     for name, table in tables.items():
+        if table.columns.empty:  # nothing to compare in this part of the grid
+            continue
         with replacing(folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
