@@ -174,5 +174,5 @@ def test_killed_at_any_moment_it_is_resumed_elsewhere_to_the_same_bytes(bucket, 
     assert summary["files"] > 10
     assert [(each["killed"], each["identical"]) for each in done] == [(True, True)] * 4
     left = [each["left"] for each in done if each["work"] == "trace"]
-    assert len({*left}) > 2  # killed in very different states
+    assert len({*left}) > 1  # killed in different states
     assert left == sorted(left)  # the later, the more is stored
