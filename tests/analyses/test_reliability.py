@@ -16,7 +16,7 @@ from analyses.reliability.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "analyses" / "reliability" / "results"
-SAMPLE = 80
+SAMPLE = 110
 LONGEST = 1800  # seconds; ends a sample that hangs, whatever else the machine is doing
 DAMAGED = Injected(names=("upos",))
 
