@@ -12,7 +12,6 @@ from analyses.design_choices.seeds import (
     judge_equivalence,
     judge_interaction,
     judge_positive,
-    mean_by_seed,
     over_seeds,
     seeds_to_decide,
     with_most_seeds,
@@ -97,8 +96,17 @@ def _effects(runs: pd.DataFrame, corpus: str, choice: str) -> dict[str, _Sample]
 
 
 def _mean_effect(effect: pd.Series, keys: list[str]) -> _Sample:
-    compared = with_most_seeds(effect, keys).index.droplevel("seed").unique()
-    return _Sample(mean_by_seed(effect, keys), frozenset(product(compared, ("one", "other"))))
+    kept = with_most_seeds(effect, keys)
+    compared = kept.index.droplevel("seed").unique()
+    return _Sample(kept.groupby("seed").mean(), frozenset(product(compared, ("one", "other"))))
+
+
+def _mean_measured(own: pd.DataFrame, column: str = "value") -> _Sample:
+    """Return the mean over layers and top-k of each seed that has all of them: none without one of the layers."""
+    layers = own.groupby(["seed", "top_k"])[column]
+    by_seed = layers.mean().where(layers.count() == layers.size()).unstack().dropna()
+    cells = own[["unit", "router", "top_k"]].drop_duplicates().itertuples(index=False, name=None)
+    return _Sample(by_seed.mean(axis=1), frozenset(cells))
 
 
 def _row(claim: str, test: str, sample: _Sample, rule: _Rule) -> dict[str, Any]:
@@ -178,16 +186,14 @@ def _specialization(measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
     measured = measured[(measured["scope"] == "layer") & (measured["experts"] == 4)]
 
     def take(unit: str, label_set: str, **other: str) -> _Sample:
-        """Return the mean over layers and top-k of U, or of another metric, of each seed that has all of them."""
+        """Return U, or another metric, of the routers of a design, see `_mean_measured`."""
         wanted = {"unit": unit, "label_set": label_set, "router": "learned", "routing": "learned"}
         wanted |= {"metric": "uncertainty_coefficient"} | other
         column = wanted.pop("column", "value")
         own = measured
         for name, value in wanted.items():
             own = own[own[name] == value]
-        by_seed = own.pivot_table(index="seed", columns="top_k", values=column).dropna()
-        cells = frozenset((unit, wanted["router"], top_k) for top_k in by_seed.columns)
-        return _Sample(by_seed.mean(axis=1), cells)
+        return _mean_measured(own, column)
 
     def above_null(unit: str, label_set: str, **other: str) -> _Sample:
         return take(unit, label_set, **other) - take(unit, label_set, column="null_mean", **other)
@@ -242,11 +248,7 @@ def _function(function: pd.DataFrame) -> Iterator[dict[str, Any]]:
         ("sequence", "domain", "domain"),
         ("sequence", "bertopic", "fitted topic"),
     ):
-        kept = own[(own["unit"] == unit) & (own["label_set"] == label_set)]
-        lacking = kept.loc[kept["value"].isna(), "seed"]  # an agreement in some layer: too few uses
-        kept = kept[~kept["seed"].isin(lacking)]
-        by_seed = kept.pivot_table(index="seed", columns="top_k", values="value").dropna()
-        if len(by_seed):
-            agreement = _Sample(by_seed.mean(axis=1), frozenset((unit, top_k) for top_k in by_seed.columns))
+        agreement = _mean_measured(own[(own["unit"] == unit) & (own["label_set"] == label_set)])
+        if len(agreement.values):
             test = f"{unit}, {name}: lift agrees with the effect of a use"
             yield _row("4 function", test, agreement, _Rule(judge_positive))

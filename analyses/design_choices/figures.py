@@ -85,14 +85,17 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
     if (results / "function.csv").is_file():  # not every machine had the time to switch experts off
         function = pd.read_csv(results / "function.csv")
         agreement = function[(function["metric"] == "per_use_agreement") & function["layer"].isna()]
-        yield StudyFigure(
-            f"{stem}-function",
-            "Rank correlation, over experts and labels of a layer, of lift with the increase of the loss per use of an "
-            f"expert that is switched off (layer-wise, learned; means over layers). {seeds}; plus: the null.",
-            draw_function,
-            agreement[agreement["label_set"].isin(FUNCTION)],
-            about,
-        )
+        agreement = agreement[agreement["label_set"].isin(FUNCTION)]
+        if len(agreement):
+            yield StudyFigure(
+                f"{stem}-function",
+                "Rank correlation, over experts and labels of a layer, of lift with the increase of the loss per use "
+                "of an expert that is switched off (layer-wise, learned; means over layers). "
+                f"{seeds}; plus: the null.",
+                draw_function,
+                agreement,
+                about,
+            )
 
 
 def draw_perplexity(frame: pd.DataFrame) -> Figure:

@@ -40,10 +40,20 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
         margin: margin of equivalence, as a ratio of perplexities.
         folder: folder of the CSV files, created if it is missing.
         reporter: receives notes and progress.
+
+    Raises:
+        MeasurementError: no complete run has routers, or none has snapshots.
     """
     runs = pd.DataFrame([_describe_run(job, found) for job in jobs if (found := job.evaluation)])
     done = [job for job in jobs if job.is_done]
-    measured = pd.concat([_read_layers(job) for job in done if not job.cell.dense], ignore_index=True)
+    routed = [job for job in done if not job.cell.dense]
+    watched = [job for job in done if job.config.training.snapshots]
+    if not (routed and watched):
+        raise MeasurementError(
+            f"the tables: expected complete runs with routers and with snapshots, got {len(routed)} and "
+            f"{len(watched)}; run more of the grid"
+        )
+    measured = pd.concat([_read_layers(job) for job in routed], ignore_index=True)
     switched_off = [_read_function(job) for job in done if job.cell.function]
     function = pd.concat([measured.iloc[:0], *switched_off], ignore_index=True)
     tables = {
@@ -51,7 +61,7 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
         "perplexity": summarize_perplexity(runs),
         "specialization": summarize(measured),
         "equivalence": judge_pairs(runs, margin),
-        "curves": pd.concat([_read_curve(job) for job in done if job.config.training.snapshots], ignore_index=True),
+        "curves": pd.concat([_read_curve(job) for job in watched], ignore_index=True),
         "function": summarize(function),
         "heatmaps": pd.concat(list(_read_heatmaps(done)), ignore_index=True),
         "claims": judge_claims(runs, measured, function, margin),

@@ -80,6 +80,12 @@ def test_an_interrupted_study_is_resumed(
     same = {path.name for path in before if path.read_bytes() == before[path]}
     assert same == {path.name for path in before} - {"specialization.csv", "claims.csv"}
 
+    for pattern, found in (("en-dense-2", "0 and 0"), ("en-*-frozen", "3 and 0")):
+        assert main([*arguments, "--tables", "--only", pattern, "--results", str(tmp_path / "part")]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"expected complete runs with routers and with snapshots, got {found}" in error
+        assert not (tmp_path / "part").exists()
+
 
 def check_tables(folder: Path) -> None:
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
