@@ -20,7 +20,7 @@ import specialize
 
 COMMAND = "make figures"
 HERE = Path(__file__).parent
-LONG_FIGURES = ("design-long-curves",)  # of two models, of which the others show little
+LONG_FIGURES = ("design-long-curves", "design-long-progress")  # the others show little of so few models
 DEMO_RUNS = ("token", "sequence")
 DEMO_FIGURES = (
     *("plane-gold-topic", "profile-upos", "profile-gold-topic", "heatmap-1-token-upos", "forest-1-token-bertopic"),

@@ -248,7 +248,12 @@ def _function(function: pd.DataFrame) -> Iterator[dict[str, Any]]:
         ("sequence", "domain", "domain"),
         ("sequence", "bertopic", "fitted topic"),
     ):
-        agreement = _mean_measured(own[(own["unit"] == unit) & (own["label_set"] == label_set)])
-        if len(agreement.values):
-            test = f"{unit}, {name}: lift agrees with the effect of a use"
-            yield _row("4 function", test, agreement, _Rule(judge_positive))
+        of_labels = own[(own["unit"] == unit) & (own["label_set"] == label_set)]
+        learned, frozen = (_mean_measured(of_labels[of_labels["router"] == each]) for each in ("learned", "frozen"))
+        for test, agreement in (
+            (f"{unit}, {name}: lift agrees with the effect of a use", learned),
+            (f"{unit}, {name}, frozen: lift agrees with the effect of a use", frozen),
+            (f"{unit}, {name}: learned agrees more than frozen", learned - frozen),
+        ):
+            if len(agreement.values):
+                yield _row("4 function", test, agreement, _Rule(judge_positive))

@@ -5,12 +5,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from analyses.drawing import StudyFigure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from specialize.plot import PAGE_WIDTH, expert_label_heatmap, layer_profile, perplexity_by_choice, training_curves
 from specialize.plot.sizes import COLUMN_WIDTH
@@ -82,6 +84,16 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
         curves.assign(run=curves["cell"].str.split("-").str[1] + " routing"),
         about,
     )
+    if (results / "progress.csv").is_file() and (results / "equivalence.csv").is_file():
+        margin = pd.read_csv(results / "equivalence.csv")["margin"].iloc[0]
+        yield StudyFigure(
+            f"{stem}-progress",
+            "Perplexity with frozen routers ÷ with learned ones over training, on the same order of the data. Thick: "
+            "geometric mean over seeds; thin: each seed; band: equivalent.",
+            draw_progress,
+            _compare_progress(pd.read_csv(results / "progress.csv")).assign(margin=margin),
+            about,
+        )
     if (results / "function.csv").is_file():  # not every machine had the time to switch experts off
         function = pd.read_csv(results / "function.csv")
         agreement = function[(function["metric"] == "per_use_agreement") & function["layer"].isna()]
@@ -90,7 +102,7 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
             yield StudyFigure(
                 f"{stem}-function",
                 "Rank correlation, over experts and labels of a layer, of lift with the increase of the loss per use "
-                "of an expert that is switched off (layer-wise, learned; means over layers). "
+                "of an expert that is switched off (layer-wise; means over layers). "
                 f"{seeds}; plus: the null.",
                 draw_function,
                 agreement,
@@ -217,25 +229,62 @@ def draw_curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_function(frame: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
+def _compare_progress(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the ratio of the perplexities of frozen and learned routers, by design, seed and tokens."""
+    routed = frame[(frame["corpus"] == "en") & (frame["unit"] != "dense")]
+    keys = ["unit", "top_k", "scope", "experts", "seed", "tokens"]
+    wide = routed.pivot(index=keys, columns="router", values="perplexity")
+    return (wide["frozen"] / wide["learned"]).dropna().rename("ratio").reset_index()
+
+
+def draw_progress(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(COLUMN_WIDTH * 1.25, 2.6), layout="constrained")
     ax = figure.add_subplot()
-    series = list(product(UNITS, sorted(frame["top_k"].unique())))
+    margin = frame["margin"].iloc[0]
+    band = ax.axhspan(1 / margin, margin, color=MUTED, alpha=0.15, linewidth=0, gid="margin")
+    ax.axhline(1.0, color=MUTED, linewidth=0.7)
     handles = []
-    for place, (unit, top_k) in enumerate(series):
-        own = frame[(frame["unit"] == unit) & (frame["top_k"] == top_k)].set_index("label_set").reindex(FUNCTION)
-        y = [row + 0.18 * (place - (len(series) - 1) / 2) for row in range(len(FUNCTION))]
-        name, color = f"{unit}-top{top_k}", UNITS[unit]
-        look: dict[str, Any] = {"linestyle": "none", "markersize": 4}
-        ax.hlines(y, own["ci_low"], own["ci_high"], linewidth=0.9, color=color, gid=f"interval-{name}")
-        handles += ax.plot(own["value"], y, marker=SLOTS[top_k], color=color, gid=f"value-{name}", **look)
-        null = ax.plot(own["null_mean"], y, marker="+", color=MUTED, gid=f"null-{name}", **look)
-    ax.axvline(0.0, color=MUTED, linewidth=0.7)
-    ax.set_yticks(range(len(FUNCTION)), list(FUNCTION.values()))
-    ax.invert_yaxis()
-    ax.grid(axis="x")
-    ax.set_xlabel("rank correlation of lift and harm per use")
-    ax.set_title("Are experts needed for what they are chosen for?")
+    for unit, color in UNITS.items():
+        own = frame[frame["unit"] == unit].pivot_table(index="tokens", columns=["top_k", "seed"], values="ratio")
+        if own.shape[1] > 1:
+            for (top_k, seed), run in own.items():
+                ax.plot(run.index, run, color=color, linewidth=0.5, alpha=0.6, gid=f"seed-{unit}-top{top_k}-{seed}")
+        mean = np.exp(np.log(own).mean(axis=1))
+        look: dict[str, Any] = {"marker": "o", "markersize": 3}
+        handles += ax.plot(mean.index, mean, color=color, gid=f"mean-{unit}", **look)
+    ax.set_xlim(left=0)
+    ax.grid(axis="y")
+    ax.set_title("Do frozen routers keep up?")
+    ax.set_xlabel("training tokens")
+    ax.set_ylabel("perplexity, frozen ÷ learned")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    names = [f"{unit} routing" for unit in UNITS]
+    figure.legend([*handles, band], [*names, f"within {100 * (margin - 1):.0f} %"], loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_function(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(PAGE_WIDTH, 2.6), layout="constrained")
+    routers = [router for router in ROUTERS if router in set(frame["router"])]
+    series = list(product(UNITS, sorted(frame["top_k"].unique())))
+    panels = figure.subplots(1, len(routers), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, router in zip(panels, routers, strict=True):
+        handles = []
+        for place, (unit, top_k) in enumerate(series):
+            own = frame[(frame["router"] == router) & (frame["unit"] == unit) & (frame["top_k"] == top_k)]
+            own = own.set_index("label_set").reindex(FUNCTION)
+            y = [row + 0.18 * (place - (len(series) - 1) / 2) for row in range(len(FUNCTION))]
+            name, color = f"{unit}-top{top_k}", UNITS[unit]
+            look: dict[str, Any] = {"linestyle": "none", "markersize": 4}
+            ax.hlines(y, own["ci_low"], own["ci_high"], linewidth=0.9, color=color, gid=f"interval-{name}")
+            handles += ax.plot(own["value"], y, marker=SLOTS[top_k], color=color, gid=f"value-{name}", **look)
+            null = ax.plot(own["null_mean"], y, marker="+", color=MUTED, gid=f"null-{name}", **look)
+        ax.axvline(0.0, color=MUTED, linewidth=0.7)
+        ax.grid(axis="x")
+        ax.set_title(f"{router} routers")
+        ax.set_xlabel("rank correlation of lift and harm per use")
+    panels[0].set_yticks(range(len(FUNCTION)), list(FUNCTION.values()))
+    panels[0].invert_yaxis()
     names = [f"{unit} routing, top-{top_k}" for unit, top_k in series]
     figure.legend([*handles, *null], [*names, "null"], loc="outside lower center", ncols=3)
     return figure

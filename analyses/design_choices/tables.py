@@ -44,7 +44,8 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
     Raises:
         MeasurementError: no complete run has routers, or none has snapshots.
     """
-    runs = pd.DataFrame([_describe_run(job, found) for job in jobs if (found := job.evaluation)])
+    trained = [(job, found) for job in jobs if (found := job.evaluation)]
+    runs = pd.DataFrame([_describe_run(job, found) for job, found in trained])
     done = [job for job in jobs if job.is_done]
     routed = [job for job in done if not job.cell.dense]
     watched = [job for job in done if job.config.training.snapshots]
@@ -62,6 +63,7 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
         "specialization": summarize(measured),
         "equivalence": judge_pairs(runs, margin),
         "curves": pd.concat([_read_curve(job) for job in watched], ignore_index=True),
+        "progress": _read_progress([job for job, _ in trained]),
         "function": summarize(function),
         "heatmaps": pd.concat(list(_read_heatmaps(done)), ignore_index=True),
         "claims": judge_claims(runs, measured, function, margin),
@@ -207,6 +209,16 @@ def _read_curve(job: Job) -> pd.DataFrame:
     kept = ["routing", "layer", "label_set", "metric", "value", "ci_low", "ci_high", "null_mean"]
     tokens = curves["step"] * training.batch_size * training.context_length
     return curves[kept].assign(cell=job.cell.name, step=curves["step"], tokens=tokens)
+
+
+def _read_progress(jobs: Sequence[Job]) -> pd.DataFrame:
+    """Return the perplexity of each run over training; no table if runs are evaluated at their end alone."""
+    frames = []
+    for job in jobs:
+        found = pd.read_csv(job.folder / "metrics.csv")
+        own = pd.DataFrame({"tokens": found["tokens"], "perplexity": found["validation_perplexity"]})
+        frames.append(own.assign(**job.cell.describe(), seed=job.seed)[[*CHOICES, "seed", "tokens", "perplexity"]])
+    return pd.concat(frames, ignore_index=True) if any(len(frame) > 1 for frame in frames) else pd.DataFrame()
 
 
 def _read_heatmaps(jobs: Sequence[Job]) -> Iterator[pd.DataFrame]:

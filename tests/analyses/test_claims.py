@@ -63,10 +63,10 @@ def plant_measured(**levels: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def plant_function(**agreements: float) -> pd.DataFrame:
-    """Agreement of lift and effect of learned routers, by unit and label set."""
+def plant_function(router: str = "learned", **agreements: float) -> pd.DataFrame:
+    """Agreement of lift and effect of routers, by unit and label set."""
     rows = [
-        (unit, "learned", top_k, name.partition("_")[2], "per_use_agreement", seed, layer, value + 0.01 * seed)
+        (unit, router, top_k, name.partition("_")[2], "per_use_agreement", seed, layer, value + 0.01 * seed)
         for name, value in agreements.items()
         for unit, top_k, seed, layer in product([name.partition("_")[0]], (1, 2), range(3), range(2))
     ]
@@ -114,6 +114,27 @@ def test_agreement_of_lift_and_effect_is_positive_or_not() -> None:
         f"sequence, domain{suffix}": "undecided",
     }
     assert frame["estimate"].tolist() == pytest.approx([0.41, -0.19, 0.01])
+
+
+def test_agreement_of_frozen_routers_is_a_test_of_its_own() -> None:
+    measured = plant_measured(token_upos=0.1, sequence_upos=0.1, token_domain=0.1, sequence_domain=0.1)
+    learned = plant_function(token_upos=0.4, sequence_domain=0.1)
+    frozen = plant_function(router="frozen", token_upos=0.1, sequence_domain=0.3)
+    frame = judge_claims(plant_runs(), measured, pd.concat([learned, frozen]), MARGIN)
+    frame = frame[frame["claim"] == "4 function"].set_index("test")
+    suffix = ": lift agrees with the effect of a use"
+    assert frame["estimate"].to_dict() == pytest.approx(
+        {
+            f"token, part of speech of the token{suffix}": 0.41,
+            f"token, part of speech of the token, frozen{suffix}": 0.11,
+            "token, part of speech of the token: learned agrees more than frozen": 0.3,
+            f"sequence, domain{suffix}": 0.11,
+            f"sequence, domain, frozen{suffix}": 0.31,
+            "sequence, domain: learned agrees more than frozen": -0.2,
+        }
+    )
+    assert frame.loc["token, part of speech of the token: learned agrees more than frozen", "verdict"] == "supported"
+    assert frame.loc["sequence, domain: learned agrees more than frozen", "verdict"] == "not supported"
 
 
 def test_a_seed_that_lacks_the_agreement_of_a_layer_is_left_out() -> None:

@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import re
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from analyses.design_choices.figures import FUNCTION, LABELS, METRIC, UNITS
+from analyses.design_choices.figures import FUNCTION, LABELS, METRIC, UNITS, plan_figures
 from analyses.drawing import draw_planned
 from analyses.figures import COMMAND, DEMO_FIGURES, draw_demo, plan_studies
 from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ from specialize.trace import open_trace
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "figures"
+STUDY = ROOT / "analyses" / "design_choices" / "results" / "cpu"
 NAMES = sorted(path.stem for path in FIGURES.glob("*.json"))
 SUFFIXES = {".pdf", ".png", ".csv", ".json"}
 
@@ -305,15 +307,45 @@ def test_agreements_of_lift_and_harm_are_those_of_the_sidecar():
     figure, numbers = draw("design-function"), read_numbers("design-function")
     places = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert places == list(FUNCTION.values())
-    for (unit, top_k), own in numbers.groupby(["unit", "top_k"]):
-        own = own.set_index("label_set").loc[list(FUNCTION)]
-        for kind, column in (("value", "value"), ("null", "null_mean")):
-            points = find(figure, f"{kind}-{unit}-top{top_k}")
-            assert_array_equal(points.get_xdata(), own[column])
-            assert [round(place) for place in points.get_ydata()] == list(range(len(own)))
-        assert_array_equal(
-            segment_ends(find(figure, f"interval-{unit}-top{top_k}"), 0), own[["ci_low", "ci_high"]].to_numpy()
-        )
+    routers = pd.unique(numbers["router"])
+    assert [ax.get_title() for ax in figure.axes] == [f"{router} routers" for router in routers]
+    for ax, router in zip(figure.axes, routers, strict=True):
+        for (unit, top_k), own in select(numbers, router=router).groupby(["unit", "top_k"]):
+            own = own.set_index("label_set").loc[list(FUNCTION)]
+            for kind, column in (("value", "value"), ("null", "null_mean")):
+                points = find(ax, f"{kind}-{unit}-top{top_k}")
+                assert_array_equal(points.get_xdata(), own[column])
+                assert [round(place) for place in points.get_ydata()] == list(range(len(own)))
+            bars = segment_ends(find(ax, f"interval-{unit}-top{top_k}"), 0)
+            assert_array_equal(bars, own[["ci_low", "ci_high"]].to_numpy())
+
+
+def test_the_ratio_of_frozen_to_learned_over_training_is_that_of_the_sidecar():
+    figure, numbers = draw("design-long-progress"), read_numbers("design-long-progress")
+    (ax,) = figure.axes
+    assert set(numbers["margin"]) == {1.02}
+    for unit, own in numbers.groupby("unit"):
+        mean = np.log(own["ratio"]).groupby(own["tokens"]).mean()
+        line = find(ax, f"mean-{unit}")
+        assert_array_equal(line.get_xdata(), mean.index)
+        assert_allclose(np.log(line.get_ydata()), mean, atol=1e-12)
+        if own["seed"].nunique() > 1:
+            for (top_k, seed), run in own.groupby(["top_k", "seed"]):
+                assert_array_equal(find(ax, f"seed-{unit}-top{top_k}-{seed}").get_ydata(), run["ratio"])
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["no agreement", "no table"])
+def test_a_study_whose_experts_were_not_switched_off_has_no_figure_of_it(tmp_path, is_there):
+    shutil.copytree(STUDY, tmp_path, dirs_exist_ok=True)
+    with_it = [each.name for each in plan_figures(tmp_path, preset="cpu")]
+    function = pd.read_csv(tmp_path / "function.csv")
+    (tmp_path / "function.csv").unlink()
+    if is_there:
+        function[function["metric"] != "per_use_agreement"].to_csv(tmp_path / "function.csv", index=False)
+    assert [each.name for each in plan_figures(tmp_path, preset="cpu")] == [
+        name for name in with_it if name != "design-function"
+    ]
+    assert "design-function" in with_it
 
 
 def test_the_calibration_shows_its_numbers():

@@ -17,13 +17,14 @@ TABLES = (
     "specialization",
     "equivalence",
     "curves",
+    "progress",
     "function",
     "heatmaps",
     "differences",
     "languages",
     "claims",
 )
-FIGURES = ("perplexity", "layers", "plane", "heatmap-upos", "heatmap-domain", "curves", "function")
+FIGURES = ("perplexity", "layers", "plane", "heatmap-upos", "heatmap-domain", "curves", "progress", "function")
 LONGEST = 1200  # seconds; ends a study that hangs, whatever else the machine is doing
 
 
@@ -78,7 +79,7 @@ def test_an_interrupted_study_is_resumed(
     assert main([*arguments, "--tables"]) == 0
     assert "21 of 22 runs are complete" in capsys.readouterr().err
     same = {path.name for path in before if path.read_bytes() == before[path]}
-    assert same == {path.name for path in before} - {"specialization.csv", "claims.csv"}
+    assert same == {path.name for path in before} - {"specialization.csv", "function.csv", "claims.csv"}
 
     for pattern, found in (("en-dense-2", "0 and 0"), ("en-*-frozen", "3 and 0")):
         assert main([*arguments, "--tables", "--only", pattern, "--results", str(tmp_path / "part")]) == 2
@@ -103,8 +104,13 @@ def check_tables(folder: Path) -> None:
     assert set(labels["multilingual"]) == {"lang"}
     assert set(tables["specialization"]["routing"]) == {"learned", "random", "learned − random"}
     assert set(tables["curves"]["step"]) == {4, 8, 12}
+    progress = tables["progress"].pivot(index=["cell", "seed"], columns="tokens", values="perplexity")
+    assert progress.columns.tolist() == [6 * 4 * 32, 12 * 4 * 32]
+    assert progress.notna().all(axis=None)
+    assert len(progress) == 22
     function = tables["function"]
-    assert set(function["cell"]) == {"en-token-top2-layer-learned", "en-sequence-top2-layer-learned"}
+    units, routers = ("token", "sequence"), ("learned", "frozen")
+    assert set(function["cell"]) == {f"en-{unit}-top2-layer-{router}" for unit in units for router in routers}
     assert {"upos", "next_upos", "domain", "bertopic"} <= set(function["label_set"])
     assert set(tables["claims"]["verdict"].dropna()) <= {"supported", "not supported", "undecided"}
     assert set(tables["languages"]["router"]) == {"learned", "frozen", "rerandomized", "guided"}
