@@ -84,16 +84,18 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
         curves.assign(run=curves["cell"].str.split("-").str[1] + " routing"),
         about,
     )
-    if (results / "progress.csv").is_file() and (results / "equivalence.csv").is_file():
-        margin = pd.read_csv(results / "equivalence.csv")["margin"].iloc[0]
-        yield StudyFigure(
-            f"{stem}-progress",
-            "Perplexity with frozen routers ÷ with learned ones over training, on the same order of the data. Thick: "
-            "geometric mean over seeds; thin: each seed; band: equivalent.",
-            draw_progress,
-            _compare_progress(pd.read_csv(results / "progress.csv")).assign(margin=margin),
-            about,
-        )
+    if (results / "progress.csv").is_file():  # perplexities are not of the end alone
+        compared = _compare_progress(pd.read_csv(results / "progress.csv"))
+        if len(compared):
+            margin = pd.read_csv(results / "equivalence.csv")["margin"].iloc[0]
+            yield StudyFigure(
+                f"{stem}-progress",
+                "Perplexity with frozen routers ÷ with learned ones over training, on the same order of the data. "
+                "Thick: geometric mean over seeds; thin: each seed; band: equivalent.",
+                draw_progress,
+                compared.assign(margin=margin),
+                about,
+            )
     if (results / "function.csv").is_file():  # not every machine had the time to switch experts off
         function = pd.read_csv(results / "function.csv")
         agreement = function[(function["metric"] == "per_use_agreement") & function["layer"].isna()]
@@ -233,7 +235,7 @@ def _compare_progress(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the ratio of the perplexities of frozen and learned routers, by design, seed and tokens."""
     routed = frame[(frame["corpus"] == "en") & (frame["unit"] != "dense")]
     keys = ["unit", "top_k", "scope", "experts", "seed", "tokens"]
-    wide = routed.pivot(index=keys, columns="router", values="perplexity")
+    wide = routed.pivot(index=keys, columns="router", values="perplexity").reindex(columns=["frozen", "learned"])
     return (wide["frozen"] / wide["learned"]).dropna().rename("ratio").reset_index()
 
 

@@ -334,6 +334,14 @@ def test_the_ratio_of_frozen_to_learned_over_training_is_that_of_the_sidecar():
                 assert_array_equal(find(ax, f"seed-{unit}-top{top_k}-{seed}").get_ydata(), run["ratio"])
 
 
+@pytest.mark.parametrize(("router", "drawn"), [("learned", 0), ("frozen", 0), ("guided", 1)])
+def test_perplexities_over_training_are_compared_where_both_routers_are_there(tmp_path, router, drawn):
+    shutil.copytree(STUDY.parent / "long", tmp_path, dirs_exist_ok=True)
+    progress = pd.read_csv(tmp_path / "progress.csv")
+    progress[progress["router"] != router].to_csv(tmp_path / "progress.csv", index=False)
+    assert [each.name for each in plan_figures(tmp_path, preset="long")].count("design-progress") == drawn
+
+
 @pytest.mark.parametrize("is_there", [True, False], ids=["no agreement", "no table"])
 def test_a_study_whose_experts_were_not_switched_off_has_no_figure_of_it(tmp_path, is_there):
     shutil.copytree(STUDY, tmp_path, dirs_exist_ok=True)
