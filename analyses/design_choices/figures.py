@@ -91,7 +91,7 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
             yield StudyFigure(
                 f"{stem}-progress",
                 "Perplexity with frozen routers ÷ with learned ones over training, on the same order of the data. "
-                "Thick: geometric mean over seeds; thin: each seed; band: equivalent.",
+                "Layer-wise, four experts. Thick: geometric mean over runs; thin: each run; band: equivalent.",
                 draw_progress,
                 compared.assign(margin=margin),
                 about,
@@ -232,10 +232,10 @@ def draw_curves(frame: pd.DataFrame) -> Figure:
 
 
 def _compare_progress(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the ratio of the perplexities of frozen and learned routers, by design, seed and tokens."""
-    routed = frame[(frame["corpus"] == "en") & (frame["unit"] != "dense")]
-    keys = ["unit", "top_k", "scope", "experts", "seed", "tokens"]
-    wide = routed.pivot(index=keys, columns="router", values="perplexity").reindex(columns=["frozen", "learned"])
+    """Return the ratio of the perplexities of frozen and learned routers of layers, by design, seed and tokens."""
+    english = frame[(frame["corpus"] == "en") & (frame["experts"] == 4) & (frame["scope"] == "layer")]
+    keys = ["unit", "top_k", "seed", "tokens"]
+    wide = english.pivot(index=keys, columns="router", values="perplexity").reindex(columns=["frozen", "learned"])
     return (wide["frozen"] / wide["learned"]).dropna().rename("ratio").reset_index()
 
 
@@ -246,8 +246,10 @@ def draw_progress(frame: pd.DataFrame) -> Figure:
     band = ax.axhspan(1 / margin, margin, color=MUTED, alpha=0.15, linewidth=0, gid="margin")
     ax.axhline(1.0, color=MUTED, linewidth=0.7)
     handles = []
-    for unit, color in UNITS.items():
-        own = frame[frame["unit"] == unit].pivot_table(index="tokens", columns=["top_k", "seed"], values="ratio")
+    units = [unit for unit in UNITS if unit in set(frame["unit"])]
+    for unit in units:
+        color = UNITS[unit]
+        own = frame[frame["unit"] == unit].pivot(index="tokens", columns=["top_k", "seed"], values="ratio")
         if own.shape[1] > 1:
             for (top_k, seed), run in own.items():
                 ax.plot(run.index, run, color=color, linewidth=0.5, alpha=0.6, gid=f"seed-{unit}-top{top_k}-{seed}")
@@ -260,7 +262,7 @@ def draw_progress(frame: pd.DataFrame) -> Figure:
     ax.set_xlabel("training tokens")
     ax.set_ylabel("perplexity, frozen ÷ learned")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    names = [f"{unit} routing" for unit in UNITS]
+    names = [f"{unit} routing" for unit in units]
     figure.legend([*handles, band], [*names, f"within {100 * (margin - 1):.0f} %"], loc="outside lower center", ncols=3)
     return figure
 

@@ -13,7 +13,7 @@ from analyses.design_choices.grid import NUM_EXPERTS
 from analyses.design_choices.seeds import equivalence_p_value, judge_equivalence, mean_by_seed, over_seeds
 
 from specialize.atomic import replacing
-from specialize.errors import MeasurementError
+from specialize.errors import MeasurementError, first_line
 from specialize.events import Reporter
 from specialize.measure.results.curves import read_curves
 from specialize.measure.results.files import read_results
@@ -42,7 +42,7 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
         reporter: receives notes and progress.
 
     Raises:
-        MeasurementError: no complete run has routers, or none has snapshots.
+        MeasurementError: no complete run has routers, or none has snapshots; or the evaluations of a run are damaged.
     """
     trained = [(job, found) for job in jobs if (found := job.evaluation)]
     runs = pd.DataFrame([_describe_run(job, found) for job, found in trained])
@@ -68,15 +68,16 @@ def write_tables(jobs: Sequence[Job], margin: float, folder: Path, reporter: Rep
         "heatmaps": pd.concat(list(_read_heatmaps(done)), ignore_index=True),
         "claims": judge_claims(runs, measured, function, margin),
     }
-    if pairs := _find_pairs(done):
-        tables["differences"] = _compare_runs(pairs, reporter)
+    pairs = _find_pairs(done)
+    tables["differences"] = _compare_runs(pairs, reporter) if pairs else pd.DataFrame()
     languages = tables["specialization"]
-    if (known := (languages["corpus"] == "multilingual") & languages["label_set"].eq("lang")).any():
-        tables["languages"] = languages[known]
+    tables["languages"] = languages[(languages["corpus"] == "multilingual") & languages["label_set"].eq("lang")]
     for name, table in tables.items():
-        if table.columns.empty:  # nothing to compare in this part of the grid
+        path = folder / f"{name}.csv"
+        if table.empty:  # nothing to compare in this part of the grid
+            path.unlink(missing_ok=True)  # what is there is of other runs
             continue
-        with replacing(folder / f"{name}.csv") as partial:
+        with replacing(path) as partial:
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -212,12 +213,26 @@ def _read_curve(job: Job) -> pd.DataFrame:
 
 
 def _read_progress(jobs: Sequence[Job]) -> pd.DataFrame:
-    """Return the perplexity of each run over training; no table if runs are evaluated at their end alone."""
+    """Return the perplexity of each run over training; no table if runs are evaluated at their end alone.
+
+    Raises:
+        MeasurementError: the evaluations of a run are missing, damaged or not those of its settings.
+    """
     frames = []
     for job in jobs:
-        found = pd.read_csv(job.folder / "metrics.csv")
-        own = pd.DataFrame({"tokens": found["tokens"], "perplexity": found["validation_perplexity"]})
-        frames.append(own.assign(**job.cell.describe(), seed=job.seed)[[*CHOICES, "seed", "tokens", "perplexity"]])
+        path, training = job.folder / "metrics.csv", job.config.training
+        kinds = {"step": np.int64, "tokens": np.int64, "validation_perplexity": np.float64}
+        try:
+            found = pd.read_csv(path, usecols=list(kinds), dtype=kinds)
+        except (OSError, ValueError) as error:
+            raise MeasurementError(
+                f"{path}: expected the evaluations of a training, got: {first_line(error)}"
+            ) from error
+        steps = [*range(training.evaluate_every, training.steps, training.evaluate_every), training.steps]
+        if found["step"].tolist() != steps or found["validation_perplexity"].isna().any():
+            raise MeasurementError(f"{path}: expected a perplexity at each of the steps {steps}; train the run anew")
+        own = found.rename(columns={"validation_perplexity": "perplexity"}).assign(**job.cell.describe(), seed=job.seed)
+        frames.append(own[[*CHOICES, "seed", "tokens", "perplexity"]])
     return pd.concat(frames, ignore_index=True) if any(len(frame) > 1 for frame in frames) else pd.DataFrame()
 
 

@@ -342,13 +342,13 @@ def test_perplexities_over_training_are_compared_where_both_routers_are_there(tm
     assert [each.name for each in plan_figures(tmp_path, preset="long")].count("design-progress") == drawn
 
 
-@pytest.mark.parametrize("is_there", [True, False], ids=["no agreement", "no table"])
-def test_a_study_whose_experts_were_not_switched_off_has_no_figure_of_it(tmp_path, is_there):
+@pytest.mark.parametrize("has_table", [True, False], ids=["no agreement", "no table"])
+def test_a_study_whose_experts_were_not_switched_off_has_no_figure_of_it(tmp_path, has_table):
     shutil.copytree(STUDY, tmp_path, dirs_exist_ok=True)
     with_it = [each.name for each in plan_figures(tmp_path, preset="cpu")]
     function = pd.read_csv(tmp_path / "function.csv")
     (tmp_path / "function.csv").unlink()
-    if is_there:
+    if has_table:
         function[function["metric"] != "per_use_agreement"].to_csv(tmp_path / "function.csv", index=False)
     assert [each.name for each in plan_figures(tmp_path, preset="cpu")] == [
         name for name in with_it if name != "design-function"

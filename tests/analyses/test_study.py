@@ -81,6 +81,31 @@ def test_an_interrupted_study_is_resumed(
     same = {path.name for path in before if path.read_bytes() == before[path]}
     assert same == {path.name for path in before} - {"specialization.csv", "function.csv", "claims.csv"}
 
+    part = ["--only", "en-*-learned", "--results", str(tmp_path / "results")]
+    assert main([*arguments, "--tables", *part]) == 0
+    of_pairs = {"equivalence.csv", "differences.csv", "languages.csv"}  # not of this part, and none of an earlier one
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {path.name for path in before} - of_pairs
+    capsys.readouterr()
+    metrics = tmp_path / "cells" / "en-dense-2-seed0" / "metrics.csv"
+    text = metrics.read_text()
+    perplexity = text.splitlines()[-1].split(",")[3]
+    for damaged, what in (
+        (None, "No such file"),
+        ("step\n1\n", "expected the evaluations of a training, got: "),
+        (text.replace(perplexity, "low"), "expected the evaluations of a training, got: "),
+        (text.replace(perplexity, ""), "expected a perplexity at each of the steps [6, 12]"),
+        ("".join(text.splitlines(keepends=True)[:-1]), "expected a perplexity at each of the steps [6, 12]"),
+    ):
+        metrics.unlink()
+        if damaged is not None:
+            metrics.write_text(damaged)
+        assert main([*arguments, "--tables", "--results", str(tmp_path / "part")]) == 2
+        [*_, error] = capsys.readouterr().err.splitlines()
+        assert f"{metrics}: " in error
+        assert what in error
+        assert not (tmp_path / "part").exists()
+        metrics.write_text(text)
+
     for pattern, found in (("en-dense-2", "0 and 0"), ("en-*-frozen", "3 and 0")):
         assert main([*arguments, "--tables", "--only", pattern, "--results", str(tmp_path / "part")]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
