@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from analyses.design_choices.seeds import over_seeds
 from analyses.drawing import StudyFigure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -91,7 +92,8 @@ def plan_figures(results: Path, *, preset: str, stem: str = "design") -> Iterato
             yield StudyFigure(
                 f"{stem}-progress",
                 "Perplexity with frozen routers ÷ with learned ones over training, on the same order of the data. "
-                "Layer-wise, four experts. Thick: geometric mean over runs; thin: each run; band: equivalent.",
+                "Layer-wise, four experts. Thick: geometric mean over seeds with its 90 % t interval; thin: each run; "
+                "band: equivalent.",
                 draw_progress,
                 compared.assign(margin=margin),
                 about,
@@ -247,15 +249,17 @@ def draw_progress(frame: pd.DataFrame) -> Figure:
     ax.axhline(1.0, color=MUTED, linewidth=0.7)
     handles = []
     units = [unit for unit in UNITS if unit in set(frame["unit"])]
-    for unit in units:
+    for place, unit in enumerate(units):
         color = UNITS[unit]
         own = frame[frame["unit"] == unit].pivot(index="tokens", columns=["top_k", "seed"], values="ratio")
         if own.shape[1] > 1:
             for (top_k, seed), run in own.items():
-                ax.plot(run.index, run, color=color, linewidth=0.5, alpha=0.6, gid=f"seed-{unit}-top{top_k}-{seed}")
-        mean = np.exp(np.log(own).mean(axis=1))
-        look: dict[str, Any] = {"marker": "o", "markersize": 3}
-        handles += ax.plot(mean.index, mean, color=color, gid=f"mean-{unit}", **look)
+                ax.plot(run.index, run, color=color, linewidth=0.5, alpha=0.5, gid=f"seed-{unit}-top{top_k}-{seed}")
+        by_seed = np.log(own).T.groupby(level="seed").mean()
+        over = pd.DataFrame([over_seeds(ratios, confidence=0.9) for _, ratios in by_seed.items()], own.index)
+        x = own.index + 0.012 * own.index.max() * (place - (len(units) - 1) / 2)  # intervals beside each other
+        ax.vlines(x, np.exp(over["low"]), np.exp(over["high"]), linewidth=1.2, color=color, gid=f"interval-{unit}")
+        handles += ax.plot(x, np.exp(over["mean"]), marker="o", markersize=3, color=color, gid=f"mean-{unit}")
     ax.set_xlim(left=0)
     ax.grid(axis="y")
     ax.set_title("Do frozen routers keep up?")

@@ -18,6 +18,7 @@ from analyses.figures import COMMAND, DEMO_FIGURES, draw_demo, plan_studies
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
 from plot.planted_frames import planted_frame
 from plot.test_extremes import overlaps, pairs, predictions, repeats, tokens
@@ -325,13 +326,15 @@ def test_the_ratio_of_frozen_to_learned_over_training_is_that_of_the_sidecar():
     (ax,) = figure.axes
     assert set(numbers["margin"]) == {1.02}
     for unit, own in numbers.groupby("unit"):
-        mean = np.log(own["ratio"]).groupby(own["tokens"]).mean()
-        line = find(ax, f"mean-{unit}")
-        assert_array_equal(line.get_xdata(), mean.index)
-        assert_allclose(np.log(line.get_ydata()), mean, atol=1e-12)
-        if own["seed"].nunique() > 1:
-            for (top_k, seed), run in own.groupby(["top_k", "seed"]):
-                assert_array_equal(find(ax, f"seed-{unit}-top{top_k}-{seed}").get_ydata(), run["ratio"])
+        logs = np.log(own["ratio"]).groupby([own["tokens"], own["seed"]]).mean().unstack()
+        line, bars = find(ax, f"mean-{unit}"), find(ax, f"interval-{unit}")
+        assert_allclose(line.get_xdata(), logs.index, rtol=0.03)  # a little apart from those of the other level
+        assert_allclose(np.log(line.get_ydata()), logs.mean(axis=1), atol=1e-12)
+        reach = stats.t.ppf(0.95, logs.shape[1] - 1) * logs.sem(axis=1)
+        ends = np.log(segment_ends(bars, 1)) - logs.mean(axis=1).to_numpy()[:, None]
+        assert_allclose(ends, np.outer(reach, [-1, 1]), atol=1e-12)
+        for (top_k, seed), run in own.groupby(["top_k", "seed"]):
+            assert_array_equal(find(ax, f"seed-{unit}-top{top_k}-{seed}").get_ydata(), run["ratio"])
 
 
 @pytest.mark.parametrize(("router", "drawn"), [("learned", 0), ("frozen", 0), ("guided", 1)])
