@@ -45,6 +45,22 @@ def test_training_learns_and_leaves_a_model(config_path, tmp_path):
     assert str(tmp_path) not in card + (tmp_path / "run/model/evaluation.json").read_text()
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype", "notes"),
+    [("AVX2", "bfloat16", 1), ("AVX2", "float32", 0), ("AVX512", "bfloat16", 0), ("DEFAULT", "bfloat16", 0)],
+)
+def test_a_processor_without_bfloat16_is_said_once(config_path, tmp_path, monkeypatch, capability, dtype, notes):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    settings = config_path.read_text().replace("steps = 30", "steps = 5")
+    config_path.write_text(settings.replace('\ndtype = "float32"', f'\ndtype = "{dtype}"'))
+    listener = Listener()
+    train(read_train_config(config_path), tmp_path / "run", reporter=listener)
+    said = [note for note in listener.notes if "no bfloat16 instructions" in note]
+    assert len(said) == notes
+    assert all('dtype = "float32" in [training]' in note for note in said)
+
+
 @pytest.mark.parametrize(("router", "unit"), [("learned", "sequence"), ("rerandomized", "token")])
 def test_an_interrupted_run_ends_with_the_same_weights(config_path, tmp_path, router, unit):
     config_path.write_text(CONFIG.format(router=router, unit=unit))
