@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analyses.design_choices.seeds import over_seeds
+from analyses.design_choices.seeds import mean_by_seed, over_seeds
 from analyses.drawing import StudyFigure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -251,13 +251,14 @@ def draw_progress(frame: pd.DataFrame) -> Figure:
     units = [unit for unit in UNITS if unit in set(frame["unit"])]
     for place, unit in enumerate(units):
         color = UNITS[unit]
-        own = frame[frame["unit"] == unit].pivot(index="tokens", columns=["top_k", "seed"], values="ratio")
-        if own.shape[1] > 1:
-            for (top_k, seed), run in own.items():
+        own = frame[frame["unit"] == unit].set_index(["top_k", "seed", "tokens"])["ratio"]
+        runs = own.unstack("tokens")
+        if len(runs) > 1:
+            for (top_k, seed), run in runs.iterrows():
                 ax.plot(run.index, run, color=color, linewidth=0.5, alpha=0.5, gid=f"seed-{unit}-top{top_k}-{seed}")
-        by_seed = np.log(own).T.groupby(level="seed").mean()
-        over = pd.DataFrame([over_seeds(ratios, confidence=0.9) for _, ratios in by_seed.items()], own.index)
-        x = own.index + 0.012 * own.index.max() * (place - (len(units) - 1) / 2)  # intervals beside each other
+        at = [mean_by_seed(logs, ["top_k"]) for _, logs in np.log(own).groupby("tokens")]
+        over = pd.DataFrame([over_seeds(logs, confidence=0.9) for logs in at])
+        x = runs.columns + 0.012 * runs.columns.max() * (place - (len(units) - 1) / 2)  # intervals beside each other
         ax.vlines(x, np.exp(over["low"]), np.exp(over["high"]), linewidth=1.2, color=color, gid=f"interval-{unit}")
         handles += ax.plot(x, np.exp(over["mean"]), marker="o", markersize=3, color=color, gid=f"mean-{unit}")
     ax.set_xlim(left=0)

@@ -221,17 +221,19 @@ def _read_progress(jobs: Sequence[Job]) -> pd.DataFrame:
     frames = []
     for job in jobs:
         path, training = job.folder / "metrics.csv", job.config.training
-        kinds = {"step": np.int64, "tokens": np.int64, "validation_perplexity": np.float64}
+        kinds = {"step": np.int64, "validation_perplexity": np.float64}
         try:
-            found = pd.read_csv(path, usecols=list(kinds), dtype=kinds)
-        except (OSError, ValueError) as error:
+            found = pd.read_csv(path, dtype=kinds)[list(kinds)]  # `usecols` would let rows be longer than the header
+        except (OSError, ValueError, KeyError) as error:
             raise MeasurementError(
                 f"{path}: expected the evaluations of a training, got: {first_line(error)}"
             ) from error
         steps = [*range(training.evaluate_every, training.steps, training.evaluate_every), training.steps]
-        if found["step"].tolist() != steps or found["validation_perplexity"].isna().any():
+        perplexity = found["validation_perplexity"]
+        if found["step"].tolist() != steps or not perplexity.between(1, np.inf, inclusive="left").all():
             raise MeasurementError(f"{path}: expected a perplexity at each of the steps {steps}; train the run anew")
-        own = found.rename(columns={"validation_perplexity": "perplexity"}).assign(**job.cell.describe(), seed=job.seed)
+        tokens = found["step"] * training.batch_size * training.context_length
+        own = pd.DataFrame({"tokens": tokens, "perplexity": perplexity}).assign(**job.cell.describe(), seed=job.seed)
         frames.append(own[[*CHOICES, "seed", "tokens", "perplexity"]])
     return pd.concat(frames, ignore_index=True) if any(len(frame) > 1 for frame in frames) else pd.DataFrame()
 

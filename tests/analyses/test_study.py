@@ -93,7 +93,10 @@ def test_an_interrupted_study_is_resumed(
         (None, "No such file"),
         ("step\n1\n", "expected the evaluations of a training, got: "),
         (text.replace(perplexity, "low"), "expected the evaluations of a training, got: "),
+        (text.replace(perplexity, perplexity.replace(".", ",")), "expected the evaluations of a training, got: "),
         (text.replace(perplexity, ""), "expected a perplexity at each of the steps [6, 12]"),
+        (text.replace(perplexity, "inf"), "expected a perplexity at each of the steps [6, 12]"),
+        (text.replace(perplexity, f"-{perplexity}"), "expected a perplexity at each of the steps [6, 12]"),
         ("".join(text.splitlines(keepends=True)[:-1]), "expected a perplexity at each of the steps [6, 12]"),
     ):
         metrics.unlink()
